@@ -1,0 +1,1 @@
+//! The Trimaran broker: a replicated log that Apache Kafka clients use unmodified

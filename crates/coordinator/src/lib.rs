@@ -1,0 +1,1 @@
+//! Consumer groups and their committed offsets as pure replicated state machines

@@ -1,0 +1,110 @@
+//! What members of a group say to each other. Any message may be lost, delayed, duplicated or reordered.
+
+use crate::{Entry, LogIndex, NodeId, Term};
+use alloc::vec::Vec;
+
+/// A message between two members of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The sender's term. For [`Body::PreVote`] and a granted [`Body::PreVoteReply`] it is the term that the candidate
+    /// would have, which the sender has not entered.
+    pub term: Term,
+    /// What is said.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Would you vote for me? (Raft dissertation, section 9.6)
+    PreVote {
+        /// The candidate's last index.
+        last_index: LogIndex,
+        /// The candidate's last term.
+        last_term: Term,
+    },
+    /// The answer to a pre-vote.
+    PreVoteReply {
+        /// Whether the sender would vote for the candidate.
+        granted: bool,
+        /// On a refusal: the sender's own log is more up to date, so it will stand itself.
+        longer_log: bool,
+    },
+    /// RequestVote (Raft paper, section 5.2).
+    Vote {
+        /// The candidate's last index.
+        last_index: LogIndex,
+        /// The candidate's last term.
+        last_term: Term,
+        /// The candidate was told to stand by the leader itself: a live leader is no reason to refuse.
+        transfer: bool,
+    },
+    /// The answer to a vote request; it leaves only once the vote is durable.
+    VoteReply {
+        /// Whether the vote is the candidate's.
+        granted: bool,
+    },
+    /// AppendEntries (Raft paper, section 5.3).
+    Append {
+        /// The index before the first entry.
+        prev_index: LogIndex,
+        /// The term at `prev_index`.
+        prev_term: Term,
+        /// The leader's commit index.
+        commit: LogIndex,
+        /// Every voter is known to hold the log durably up to here; what lies below may be deleted.
+        floor: LogIndex,
+        /// The entries, contiguous from `prev_index` on. May be empty.
+        entries: Vec<Entry>,
+    },
+    /// The sender's log agrees with the leader's up to `match_index`, durably.
+    AppendAccepted {
+        /// The last index known to agree.
+        match_index: LogIndex,
+        /// The commit index that the sender knows of.
+        commit: LogIndex,
+    },
+    /// The sender's log has no entry of that term at `prev_index`.
+    AppendRejected {
+        /// The `prev_index` that was refused: tells a late answer from a current one.
+        prev_index: LogIndex,
+        /// Where the leader should try next: the sender's log may agree up to here.
+        hint_index: LogIndex,
+        /// The sender's term at `hint_index`.
+        hint_term: Term,
+    },
+    /// I still lead (only where the group itself keeps time: [`crate::Heartbeats::Own`]).
+    Heartbeat {
+        /// The leader's commit index, but no more than the receiver is known to hold.
+        commit: LogIndex,
+    },
+    /// The answer to a heartbeat.
+    HeartbeatReply {
+        /// The commit index that the sender knows of.
+        commit: LogIndex,
+    },
+    /// Stand now: the leader hands over to you (Raft dissertation, section 3.10).
+    TimeoutNow,
+}
+
+/// An Append that the core has decided on; the caller reads the entries `first..=last` from its log and sends them as
+/// [`Body::Append`]. Entries may be read later than other messages leave: the network could have delayed them as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendPlan {
+    /// The receiver.
+    pub to: NodeId,
+    /// The leader's term.
+    pub term: Term,
+    /// The index before `first`.
+    pub prev_index: LogIndex,
+    /// The term at `prev_index`.
+    pub prev_term: Term,
+    /// The first entry to send; `last` is below it if there is none.
+    pub first: LogIndex,
+    /// The last entry to send.
+    pub last: LogIndex,
+    /// See [`Body::Append`].
+    pub commit: LogIndex,
+    /// See [`Body::Append`].
+    pub floor: LogIndex,
+}

@@ -1,0 +1,147 @@
+//! The words of the Raft paper, as types.
+
+use bytes::Bytes;
+use core::fmt;
+use core::time::Duration;
+
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+word! {
+    /// A member of a consensus group; on a broker, the broker's id.
+    NodeId
+}
+word! {
+    /// One consensus group. Never used again once its group is gone.
+    GroupId
+}
+word! {
+    /// A logical clock (Raft paper, section 5.1): at most one leader in each. Zero is before the first election.
+    Term
+}
+word! {
+    /// The position of an entry in a group's log, counted from one. Zero is the place before the first entry.
+    LogIndex
+}
+word! {
+    /// Names one durable write of one group. Tokens are issued, and complete, in increasing order.
+    Token
+}
+
+impl Term {
+    /// The term before the first election.
+    pub const ZERO: Term = Term(0);
+
+    /// The term after this one.
+    pub fn next(self) -> Term {
+        Term(self.0 + 1)
+    }
+}
+
+impl LogIndex {
+    /// The place before the first entry.
+    pub const ZERO: LogIndex = LogIndex(0);
+
+    /// The index after this one.
+    pub fn next(self) -> LogIndex {
+        LogIndex(self.0 + 1)
+    }
+
+    /// The index before this one; the place before the first entry has none before it.
+    pub fn prev(self) -> LogIndex {
+        LogIndex(self.0.saturating_sub(1))
+    }
+}
+
+/// A moment of the caller's monotonic clock, in microseconds since an origin of its choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(pub u64);
+
+impl Instant {
+    /// The clock's origin.
+    pub const ZERO: Instant = Instant(0);
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub fn since(self, earlier: Instant) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl core::ops::Add<Duration> for Instant {
+    type Output = Instant;
+
+    fn add(self, rhs: Duration) -> Instant {
+        Instant(
+            self.0
+                .saturating_add(u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+/// What an entry carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// A new leader's first entry: committing it commits everything before it (Raft paper, section 5.4.2).
+    Blank,
+    /// The caller's bytes. The core looks only at their length.
+    Data(Bytes),
+}
+
+impl Payload {
+    /// Bytes that count against flow-control limits.
+    pub fn len(&self) -> usize {
+        match self {
+            Payload::Blank => 0,
+            Payload::Data(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether nothing is carried.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One entry of a group's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the log.
+    pub index: LogIndex,
+    /// The term of the leader that created it.
+    pub term: Term,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// What a node must remember across restarts (Raft paper, figure 2: persistent state), beside the log itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct HardState {
+    /// The latest term this node has seen.
+    pub term: Term,
+    /// The candidate that got this node's vote in `term`. Never cleared within a term.
+    pub vote: Option<NodeId>,
+}
+
+/// What the caller knows about whether a node is alive. Evidence, never proof: it starts elections, it decides none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Liveness {
+    /// Heard from within the caller's interval, in both directions.
+    Alive,
+    /// Silent for longer than the caller's interval.
+    Suspected,
+    /// Its connection closed and an immediate reconnect was refused: its process is gone.
+    Dead,
+}

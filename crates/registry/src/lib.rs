@@ -1,0 +1,1 @@
+//! The cluster's metadata as a replicated state machine, and the view of who leads what

@@ -1,0 +1,6 @@
+//! Remembers: one journal per broker, one log per replica.
+#![forbid(unsafe_code)]
+
+pub mod fs;
+pub mod journal;
+pub mod log;

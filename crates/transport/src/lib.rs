@@ -1,0 +1,1 @@
+//! Moves frames over TCP: listeners with ordered responses, peer links with handshakes

@@ -1,0 +1,5 @@
+//! Turns bytes into values and back.
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod peer;
