@@ -6,17 +6,13 @@ mod shard;
 
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
 pub use shard::{
-    Acks, AppendError, Appended, Completion, GroupOptions, GroupStatus, InSync, Input,
-    LeaderChange, Load, Loaded, OffsetAnswer, OffsetLookup, OffsetQuery, Open, Outbox, ReadError,
-    ReadRequest, ReadResult, Shard, ShardConfig, Ticket, TransferOutcome,
+    Acks, AppendError, Appended, Completion, GroupOptions, GroupStatus, InSync, Input, LeaderChange, Load, Loaded,
+    OffsetAnswer, OffsetLookup, OffsetQuery, Open, Outbox, ReadError, ReadRequest, ReadResult, Shard, ShardConfig,
+    Ticket, TransferOutcome,
 };
 
 /// Where a shard's messages go. May lose them.
 pub trait PeerSink {
     /// Sends one envelope of group messages to a peer, or drops it.
-    fn send(
-        &mut self,
-        to: trimaran_raft::NodeId,
-        messages: Vec<(trimaran_raft::GroupId, trimaran_raft::Message)>,
-    );
+    fn send(&mut self, to: trimaran_raft::NodeId, messages: Vec<(trimaran_raft::GroupId, trimaran_raft::Message)>);
 }

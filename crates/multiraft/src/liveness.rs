@@ -57,13 +57,7 @@ impl LivenessMonitor {
     pub fn remove_peer(&mut self, peer: NodeId) {
         todo!()
     }
-    pub fn received(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        heartbeat: Heartbeat,
-        events: &mut Vec<LivenessEvent>,
-    ) {
+    pub fn received(&mut self, now: Instant, from: NodeId, heartbeat: Heartbeat, events: &mut Vec<LivenessEvent>) {
         todo!()
     }
     /// The connection closed and an immediate reconnect was refused.

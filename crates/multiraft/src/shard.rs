@@ -2,8 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use trimaran_raft::{
-    GroupId, HardState, Instant, Liveness, LogIndex, Message, NodeId, Role, Term, TransferError,
-    Tuning,
+    GroupId, HardState, Instant, Liveness, LogIndex, Message, NodeId, Role, Term, TransferError, Tuning,
 };
 use trimaran_storage::journal::JournalBatch;
 use trimaran_storage::log::{
@@ -186,16 +185,11 @@ pub enum AppendError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadError {
     UnknownGroup,
-    NotLeader {
-        leader: Option<NodeId>,
-    },
+    NotLeader { leader: Option<NodeId> },
     NotServing,
     FencedEpoch,
     UnknownEpoch,
-    OutOfRange {
-        start: Offset,
-        high_watermark: Offset,
-    },
+    OutOfRange { start: Offset, high_watermark: Offset },
     Cancelled,
     Storage,
 }

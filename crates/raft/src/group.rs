@@ -1,9 +1,6 @@
 //! One consensus group.
 
-use crate::{
-    AppendPlan, Entry, HardState, Instant, Liveness, LogIndex, LogView, Message, NodeId, Term,
-    Token,
-};
+use crate::{AppendPlan, Entry, HardState, Instant, Liveness, LogIndex, LogView, Message, NodeId, Term, Token};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;

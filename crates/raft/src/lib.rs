@@ -12,11 +12,9 @@ mod message;
 mod types;
 
 pub use group::{
-    Config, Event, Group, Heartbeats, Input, Output, Persist, Progress, ProposeError, Proposed,
-    Recovered, Role, TransferError, Tuning,
+    Config, Event, Group, Heartbeats, Input, Output, Persist, Progress, ProposeError, Proposed, Recovered, Role,
+    TransferError, Tuning,
 };
 pub use log::{LogView, TermAt};
 pub use message::{AppendPlan, Body, Message};
-pub use types::{
-    Entry, GroupId, HardState, Instant, Liveness, LogIndex, NodeId, Payload, Term, Token,
-};
+pub use types::{Entry, GroupId, HardState, Instant, Liveness, LogIndex, NodeId, Payload, Term, Token};

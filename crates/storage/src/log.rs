@@ -84,9 +84,15 @@ pub enum LogError {
         what: &'static str,
     },
     /// The tail found in the journal does not continue the segments.
-    Gap { expected: LogIndex, found: LogIndex },
+    Gap {
+        expected: LogIndex,
+        found: LogIndex,
+    },
     /// Below the log's start or beyond the high watermark.
-    OutOfRange { start: Offset, end: Offset },
+    OutOfRange {
+        start: Offset,
+        end: Offset,
+    },
 }
 
 /// Writes committed entries into segments; runs on any thread that may block.
@@ -186,12 +192,7 @@ impl ReplicaLog {
     }
     /// Whole batches from the one that holds `from`, below `upto`, about `max_bytes` of them but at least one.
     /// Empty if `from == upto`.
-    pub fn read(
-        &self,
-        from: Offset,
-        upto: HighWatermark,
-        max_bytes: usize,
-    ) -> Result<Vec<Chunk>, LogError> {
+    pub fn read(&self, from: Offset, upto: HighWatermark, max_bytes: usize) -> Result<Vec<Chunk>, LogError> {
         todo!()
     }
     /// The first batch below `upto` whose max timestamp is at least `timestamp_ms`: to be searched for the record.
@@ -203,10 +204,7 @@ impl ReplicaLog {
         todo!()
     }
     /// The batch below `upto` with the largest timestamp (ListOffsets -3).
-    pub fn max_timestamp(
-        &self,
-        upto: HighWatermark,
-    ) -> Result<Option<(BatchMeta, Chunk)>, LogError> {
+    pub fn max_timestamp(&self, upto: HighWatermark) -> Result<Option<(BatchMeta, Chunk)>, LogError> {
         todo!()
     }
     /// The largest epoch that is at most `epoch`, and the offset where it ends (the start of the next one, or
@@ -230,12 +228,7 @@ impl ReplicaLog {
         todo!()
     }
     /// Deletes whole segments that retention allows, none that holds an entry above `floor`; returns how many.
-    pub fn retain(
-        &mut self,
-        now_ms: i64,
-        retention: &Retention,
-        floor: LogIndex,
-    ) -> Result<usize, LogError> {
+    pub fn retain(&mut self, now_ms: i64, retention: &Retention, floor: LogIndex) -> Result<usize, LogError> {
         todo!()
     }
     /// Bytes in segments and tail.
