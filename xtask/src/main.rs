@@ -1,1 +1,49 @@
-fn main() {}
+//! `cargo xtask`: local clusters, checks, tests and benchmarks.
+//!
+//! It only runs things: cargo, the `trimaran` binary, the `tests` crate's programs. It links none of our crates and no
+//! async runtime, so that it builds in seconds.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod check;
+mod cluster;
+mod maelstrom;
+mod sim;
+mod test;
+
+/// Orchestrates local clusters, checks, tests and benchmarks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts, watches, hurts and stops a cluster on this machine.
+    Cluster(cluster::Arguments),
+    /// Checks formatting, lints, dependency edges, READMEs and documentation.
+    Check(check::Arguments),
+    /// Runs every test: the workspace's, the simulation's standard seeds, real processes, real clients.
+    Test(test::Arguments),
+    /// Measures throughput and latency against a fresh local cluster.
+    Bench(bench::Arguments),
+    /// Replays or searches the simulation's runs.
+    Sim(sim::Arguments),
+    /// Drives `trimaran node` as Jepsen's Maelstrom would, and checks the histories.
+    Maelstrom(maelstrom::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Cluster(arguments) => cluster::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Test(arguments) => test::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::Sim(arguments) => sim::run(arguments),
+        Command::Maelstrom(arguments) => maelstrom::run(arguments),
+    }
+}

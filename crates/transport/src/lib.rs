@@ -1,1 +1,36 @@
-//! Moves frames over TCP: listeners with ordered responses, peer links with handshakes
+//! Moves frames over TCP, and is ignorant of what is in them.
+//!
+//! A frame is a length (four bytes, big endian, as Kafka has it) and that many bytes. This crate knows neither Kafka
+//! nor Raft: a service is handed the bytes of a request and answers with the bytes of a response; a peer is a number
+//! and an address.
+//!
+//! Two rooms:
+//!
+//! * **Listeners** ([`serve`]): a [`Service`] is called once a frame, in the order of arrival. Requests of one connection
+//!   are worked on side by side, up to [`Limits::pipeline`]; their responses leave in the order of the requests, long
+//!   polls included, in vectored writes. Everything a client can do to a server has a limit: see [`Limits`].
+//! * **Peer links** ([`PeerLinks`] out, [`serve_peers`] in): one outgoing connection a peer, kept up by itself, with a
+//!   handshake whose bytes belong to the caller, a bounded queue that drops rather than grows, and [`LinkEvent`]s that say
+//!   what happened to the connection. Frames go one way: what a peer has to say comes over its own link.
+//!
+//! What it deliberately does not do: interpret, retry or acknowledge frames; authenticate; look into the clock for
+//! anything but time-outs.
+#![forbid(unsafe_code)]
+
+mod limits;
+mod links;
+mod peers;
+mod server;
+mod service;
+mod statistics;
+
+pub use limits::{Limits, LinkLimits, PeerLimits};
+pub use links::{Handshake, LinkEvent, PeerId, PeerLinks};
+pub use peers::{Admission, PeerService, serve_peers};
+pub use server::{Drained, serve};
+pub use service::{Connection, ConnectionId, Reply, Service};
+pub use statistics::{CloseCounters, LinkStatistics, Statistics};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

@@ -1,0 +1,61 @@
+//! What a listener's owner implements.
+
+use bytes::{Bytes, BytesMut};
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+
+/// Names a connection within this process; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "connection-{}", self.0)
+    }
+}
+
+/// Where a frame came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Names the connection within this process.
+    pub id: ConnectionId,
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// No response (Kafka's `acks=0`). The next request's response is not held up.
+    Nothing,
+    /// One response frame, as chunks that are written back to back; the transport puts the length before them.
+    Frame(Vec<Bytes>),
+    /// The connection is closed, after the responses to all earlier requests. Say why in a log line: the client can't
+    /// be told.
+    Close,
+}
+
+/// A frame in, perhaps a frame out.
+pub trait Service: Send + Sync + 'static {
+    /// Starts a request.
+    ///
+    /// Called synchronously, once a frame, in the order in which the frames of a connection arrived: what must begin in
+    /// that order (appends of one producer) begins in this call. What has to be awaited goes into the future that it
+    /// returns; the futures of one connection run side by side, and their replies leave in the order of the calls.
+    ///
+    /// The call itself must not block. The future is dropped when its connection ends before it does.
+    fn call(&self, connection: &Connection, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static;
+
+    /// A connection was accepted. Called before its first [`Service::call`].
+    fn opened(&self, connection: &Connection) {
+        let _ = connection;
+    }
+
+    /// A connection has ended, and all its futures are gone or done. Called once for each [`Service::opened`].
+    fn closed(&self, connection: &Connection) {
+        let _ = connection;
+    }
+}

@@ -1,0 +1,12 @@
+//! A cluster on this machine.
+
+use anyhow::{Result, bail};
+
+/// Not here yet.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {}
+
+/// Runs the command.
+pub(crate) fn run(_arguments: Arguments) -> Result<()> {
+    bail!("`cargo xtask cluster` has not landed yet")
+}

@@ -1,0 +1,12 @@
+//! The simulation from the command line.
+
+use anyhow::{Result, bail};
+
+/// Not here yet.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {}
+
+/// Runs the command.
+pub(crate) fn run(_arguments: Arguments) -> Result<()> {
+    bail!("`cargo xtask sim` has not landed yet")
+}
