@@ -3,3 +3,6 @@
 
 pub mod batch;
 pub mod peer;
+
+#[cfg(test)]
+mod testing;
