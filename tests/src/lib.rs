@@ -1,1 +1,9 @@
-//! t
+//! Judges Trimaran from outside: the simulation of a whole cluster on one seed, checkers that know nothing of the code
+//! they judge, and a harness for real processes.
+//!
+//! [`sim`] runs the real rooms (`raft`, `multiraft`, `storage`, `registry`) in one thread on virtual time. [`checker`]
+//! holds the laws: what Raft promises, and what a Kafka client may expect. Neither knows the broker, Tokio or a socket.
+#![forbid(unsafe_code)]
+
+pub mod checker;
+pub mod sim;
