@@ -1,9 +1,11 @@
 //! Drives all the Raft groups that live on a broker.
 #![forbid(unsafe_code)]
 
+mod intervals;
 mod liveness;
 mod shard;
 
+pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
 pub use shard::{
     Acks, AppendError, Appended, Completion, GroupOptions, GroupStatus, InSync, Input, LeaderChange, Load, Loaded,

@@ -6,9 +6,9 @@ use trimaran_raft::{
 };
 use trimaran_storage::journal::JournalBatch;
 use trimaran_storage::log::{
-    BatchMeta, Chunk, FlushJob, Flushed, HighWatermark, LoadJob, LogError, ReplicaLog, Retention,
+    BatchMeta, Chunk, FlushJob, Flushed, HighWatermark, LoadJob, LogError, LogOptions, ReplicaLog, Retention,
 };
-use trimaran_wire::batch::{LeaderEpoch, Offset};
+use trimaran_wire::batch::{BatchError, LeaderEpoch, Offset};
 
 /// Names who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,16 +36,34 @@ pub struct GroupOptions {
     pub deliver: bool,
 }
 
-/// Adds a group to a shard.
+/// Adds a group to a shard. Made outside of the shard's thread, since opening a log and reading its producers' state
+/// may block.
 pub struct Open {
-    /// The replicas, the preferred leader first.
-    pub voters: Vec<NodeId>,
-    /// Opened by the caller, since that may block.
-    pub log: ReplicaLog,
-    /// From the journal.
-    pub hard_state: HardState,
-    #[allow(missing_docs, reason = "skeleton")]
-    pub options: GroupOptions,
+    pub(crate) voters: Vec<NodeId>,
+    pub(crate) log: ReplicaLog,
+    pub(crate) hard_state: HardState,
+    pub(crate) options: GroupOptions,
+}
+
+impl Open {
+    /// A replica as it was found on disk: the voters (the preferred leader first), its log, and its hard state from
+    /// the journal. Reads the log's batches to learn what its idempotent producers sent last: may block.
+    ///
+    /// # Errors
+    /// The log can't be read.
+    pub fn new(
+        voters: Vec<NodeId>,
+        log: ReplicaLog,
+        hard_state: HardState,
+        options: GroupOptions,
+    ) -> Result<Open, LogError> {
+        Ok(Open {
+            voters,
+            log,
+            hard_state,
+            options,
+        })
+    }
 }
 
 /// One consumer's read of one partition.
@@ -67,8 +85,11 @@ pub struct ReadRequest {
 #[allow(missing_docs, reason = "skeleton")]
 pub enum Input {
     Open(Box<Open>),
+    /// The group is gone for good: its waiters get `UnknownGroup`, the journal forgets it, its log is dropped (see
+    /// [`Outbox::closed`]).
     Close(GroupId),
-    Configure(GroupId, GroupOptions),
+    /// New options for a group and its log.
+    Configure(GroupId, GroupOptions, LogOptions),
     /// One record batch, already checked (structure, CRC); stamped here. `ticket` gets [`Completion::Appended`].
     Append {
         group: GroupId,
@@ -79,21 +100,34 @@ pub enum Input {
     Messages(NodeId, Vec<(GroupId, Message)>),
     /// All batches handed out up to [`Outbox::sequence`] are durable.
     Persisted(u64),
-    Flushed(Flushed),
+    /// A [`FlushJob`] of this group is done, or failed.
+    Flushed(GroupId, Result<Flushed, LogError>),
+    /// A [`Chunk`] of this group could not be read: its replica gives up leadership.
+    Unreadable(GroupId),
     /// A [`LoadJob`] is done: what to send is in it.
     Loaded(Loaded),
     Liveness(NodeId, Liveness),
     Restored(NodeId),
     Read(Ticket, ReadRequest),
     CancelRead(Ticket),
-    Offsets(Ticket, GroupId, OffsetQuery),
+    /// Only a leader answers. `current_epoch` as in [`ReadRequest::current_epoch`].
+    Offsets {
+        ticket: Ticket,
+        group: GroupId,
+        query: OffsetQuery,
+        current_epoch: Option<LeaderEpoch>,
+    },
     Status(Ticket, GroupId),
     /// Hand over to the named replica, or to the most caught-up one. [`Completion::Transferred`] when it is done.
     Transfer(Ticket, GroupId, Option<NodeId>),
     /// Leaving: hand over every leadership. [`Completion::Transferred`] when none is left or none can be handed over.
     TransferAll(Ticket),
-    /// Believe the leader gone, and stand.
-    Failover(GroupId),
+    /// Believe the leader gone, and stand (ranks apply: tell it to all replicas). A leader hands over instead. Ignored
+    /// if `failed` is given and another leader is known already, so that a repeated request does no harm.
+    Failover {
+        group: GroupId,
+        failed: Option<NodeId>,
+    },
     /// The journal is held by this group's old entries: flush them.
     FlushNow(GroupId),
     /// Delete what retention allows; `now_ms` is wall-clock time.
@@ -173,6 +207,13 @@ pub enum AppendError {
         expected: i32,
         found: i32,
     },
+    /// Committed, but the in-sync replicas have become too few to hold it as often as `min_insync_replicas` asks.
+    NotEnoughReplicasAfterAppend {
+        in_sync: usize,
+        min: usize,
+    },
+    /// Not exactly one well-formed record batch.
+    BadBatch(BatchError),
     /// The producer's epoch is older than the one known.
     Fenced,
     /// Leadership was lost before it committed: it may or may not survive.
@@ -217,6 +258,10 @@ pub struct TransferOutcome {
 #[derive(Clone, Debug)]
 pub struct GroupStatus {
     pub group: GroupId,
+    /// The preferred leader first.
+    pub voters: Vec<NodeId>,
+    /// The log could not be read or flushed lately: the replica neither leads nor serves.
+    pub failed: bool,
     pub role: Role,
     pub term: Term,
     pub leader: Option<NodeId>,
@@ -263,18 +308,23 @@ pub struct InSync {
 #[derive(Default)]
 #[allow(missing_docs, reason = "skeleton")]
 pub struct Outbox {
-    /// One write for all groups that were ready; return `sequence` by [`Input::Persisted`] once it is durable.
+    /// One write for all groups that were ready; nothing to write if it is empty.
     pub journal: JournalBatch,
+    /// The number of the last batch handed out, this one if it is not empty: return it by [`Input::Persisted`] once it
+    /// is durable.
     pub sequence: u64,
     /// One envelope a peer.
     pub messages: Vec<(NodeId, Vec<(GroupId, Message)>)>,
     pub completions: Vec<(Ticket, Completion)>,
-    /// Committed payloads of groups opened with `deliver`, in order.
+    /// Committed payloads of groups opened with `deliver`, in order. To be applied before `leaders` is looked at: a
+    /// leader that serves has applied everything before.
     pub committed: Vec<(GroupId, LogIndex, Bytes)>,
     pub leaders: Vec<LeaderChange>,
     pub in_sync: Vec<InSync>,
     pub flushes: Vec<FlushJob>,
     pub loads: Vec<Load>,
+    /// Groups closed by [`Input::Close`]: their folders may be deleted once `sequence` is durable.
+    pub closed: Vec<GroupId>,
     /// Elections begun, for the metrics.
     pub elections: u64,
 }
@@ -288,6 +338,21 @@ pub struct ShardConfig {
     pub replica_lag: core::time::Duration,
     /// Unflushed bytes of a group beyond which its committed entries are written to segments.
     pub flush_bytes: u64,
+    /// Age of the oldest unflushed committed record beyond which it is written to a segment all the same.
+    pub flush_age: core::time::Duration,
+}
+
+impl ShardConfig {
+    /// With everything else at its default: ten seconds of replica lag, flushes at 1 MiB or after ten seconds.
+    pub fn new(node: NodeId, tuning: Tuning) -> ShardConfig {
+        ShardConfig {
+            node,
+            tuning,
+            replica_lag: core::time::Duration::from_secs(10),
+            flush_bytes: 1 << 20,
+            flush_age: core::time::Duration::from_secs(10),
+        }
+    }
 }
 
 /// All the groups that one thread drives. Sans-I/O but for what the logs read.
@@ -304,7 +369,12 @@ impl Shard {
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<Input>, out: &mut Outbox) {
         todo!()
     }
+    /// When to step next if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
+        todo!()
+    }
+    /// Groups visited by all steps so far: idle ones are not.
+    pub fn visited(&self) -> u64 {
         todo!()
     }
 }
