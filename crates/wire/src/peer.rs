@@ -1,1 +1,513 @@
 //! What brokers say to each other: a versioned postcard envelope, with record bytes carried beside it.
+//!
+//! A frame is a version byte, a kind byte, a postcard body, and the payloads of its entries back to back. Payloads do
+//! not pass through serde: sending lists them as they are, to be written vectored ([`encode`]), and receiving slices
+//! them out of the frame ([`decode`]).
+//!
+//! The handshake ([`Hello`], [`Welcome`], [`Refused`]) carries version [`HANDSHAKE_VERSION`] and never changes: it is
+//! how two brokers find out which version the rest speaks. Everything else carries [`PROTOCOL_VERSION`].
+//!
+//! This crate knows no other crate of ours: ids are newtypes here, and whoever composes converts them.
+
+#[cfg(test)]
+mod tests;
+
+use bytes::{Bytes, BytesMut};
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// The version of the handshake's frames, for ever.
+pub const HANDSHAKE_VERSION: u8 = 0;
+
+/// The version of all other frames.
+pub const PROTOCOL_VERSION: u8 = 1;
+
+/// The version byte and the kind byte.
+const ENVELOPE_LEN: usize = 2;
+
+mod kind {
+    pub(super) const HELLO: u8 = 0;
+    pub(super) const WELCOME: u8 = 1;
+    pub(super) const REFUSED: u8 = 2;
+    pub(super) const HEARTBEAT: u8 = 3;
+    pub(super) const GROUPS: u8 = 4;
+    pub(super) const CONTROL: u8 = 5;
+}
+
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub $inner);
+    };
+}
+
+word! {
+    /// A broker of the cluster.
+    BrokerId(i32)
+}
+word! {
+    /// A consensus group.
+    GroupId(u64)
+}
+word! {
+    /// A Raft term.
+    Term(u64)
+}
+word! {
+    /// The position of an entry in a group's log, counted from one.
+    LogIndex(u64)
+}
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The first frame of whoever connects.
+    Hello(Hello),
+    /// The answer to a hello that is accepted.
+    Welcome(Welcome),
+    /// The answer to a hello that is not; the connection is closed behind it.
+    Refused(Refused),
+    /// One a pair of brokers, whatever the number of groups.
+    Heartbeat(Heartbeat),
+    /// What any number of groups have to say to their members on the receiver.
+    Groups(Vec<(GroupId, Message)>),
+    /// A message between registry agents, in their own encoding.
+    Control(Bytes),
+}
+
+/// Who connects, and whom it believes to reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The version that the sender will speak.
+    pub protocol: u8,
+    /// The cluster that the sender belongs to.
+    pub cluster_id: String,
+    /// The sender.
+    pub broker: BrokerId,
+    /// Counts the starts of the sender's process.
+    pub incarnation: u64,
+    /// Whom the sender wants to reach: an address may have passed to another broker.
+    pub to: BrokerId,
+}
+
+/// Who has been reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version that the connection speaks from here on.
+    pub protocol: u8,
+    /// The cluster that the sender belongs to.
+    pub cluster_id: String,
+    /// The sender.
+    pub broker: BrokerId,
+    /// Counts the starts of the sender's process.
+    pub incarnation: u64,
+}
+
+/// Why a hello is not accepted. New reasons may be added at the end only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refused {
+    /// The receiver speaks only this version.
+    Version {
+        /// That version.
+        supported: u8,
+    },
+    /// The receiver belongs to another cluster.
+    OtherCluster {
+        /// That cluster.
+        cluster_id: String,
+    },
+    /// The receiver is another broker.
+    OtherBroker {
+        /// That broker.
+        broker: BrokerId,
+    },
+    /// The receiver has never heard of the sender.
+    UnknownBroker,
+    /// Any other reason, in words.
+    Other(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Version { supported } => write!(f, "the peer speaks version {supported} of the peer protocol"),
+            Refused::OtherCluster { cluster_id } => write!(f, "the peer belongs to cluster {cluster_id}"),
+            Refused::OtherBroker { broker } => write!(f, "the peer is broker {}", broker.0),
+            Refused::UnknownBroker => f.write_str("the peer does not know this broker"),
+            Refused::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// I live, and I have heard from you.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Counts the starts of the sender's process: a change means that it restarted.
+    pub incarnation: u64,
+    /// Counts the sender's heartbeats to this receiver, from one.
+    pub sequence: u64,
+    /// The highest sequence the sender has had from the receiver.
+    pub echo_sequence: u64,
+    /// The receiver's incarnation that `echo_sequence` belongs to.
+    pub echo_incarnation: u64,
+}
+
+/// A message between two members of one group. Its words are the Raft paper's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The sender's term, or the term that a pre-vote is about.
+    pub term: Term,
+    /// What is said.
+    pub body: Body,
+}
+
+/// What a message says; one variant for each of the core's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "trimaran-raft's `message` module documents each field; this crate only carries them"
+)]
+pub enum Body {
+    PreVote {
+        last_index: LogIndex,
+        last_term: Term,
+    },
+    PreVoteReply {
+        granted: bool,
+        longer_log: bool,
+    },
+    Vote {
+        last_index: LogIndex,
+        last_term: Term,
+        transfer: bool,
+    },
+    VoteReply {
+        granted: bool,
+    },
+    Append {
+        prev_index: LogIndex,
+        prev_term: Term,
+        commit: LogIndex,
+        floor: LogIndex,
+        entries: Vec<Entry>,
+    },
+    AppendAccepted {
+        match_index: LogIndex,
+        commit: LogIndex,
+    },
+    AppendRejected {
+        prev_index: LogIndex,
+        hint_index: LogIndex,
+        hint_term: Term,
+    },
+    Heartbeat {
+        commit: LogIndex,
+    },
+    HeartbeatReply {
+        commit: LogIndex,
+    },
+    TimeoutNow,
+}
+
+/// One entry of a group's log. Entries of an append are contiguous from its `prev_index` on, so they carry no index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The term of the leader that created it.
+    pub term: Term,
+    /// Its bytes; none for a leader's blank first entry.
+    pub payload: Option<Bytes>,
+}
+
+/// What postcard sees of a message: everything but the payloads.
+#[derive(Serialize, Deserialize)]
+struct MessageHead {
+    group: GroupId,
+    term: Term,
+    body: BodyHead,
+}
+
+/// The order of variants and fields is the format: change it only together with [`PROTOCOL_VERSION`].
+#[derive(Serialize, Deserialize)]
+enum BodyHead {
+    PreVote {
+        last_index: LogIndex,
+        last_term: Term,
+    },
+    PreVoteReply {
+        granted: bool,
+        longer_log: bool,
+    },
+    Vote {
+        last_index: LogIndex,
+        last_term: Term,
+        transfer: bool,
+    },
+    VoteReply {
+        granted: bool,
+    },
+    Append {
+        prev_index: LogIndex,
+        prev_term: Term,
+        commit: LogIndex,
+        floor: LogIndex,
+        entries: Vec<EntryHead>,
+    },
+    AppendAccepted {
+        match_index: LogIndex,
+        commit: LogIndex,
+    },
+    AppendRejected {
+        prev_index: LogIndex,
+        hint_index: LogIndex,
+        hint_term: Term,
+    },
+    Heartbeat {
+        commit: LogIndex,
+    },
+    HeartbeatReply {
+        commit: LogIndex,
+    },
+    TimeoutNow,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EntryHead {
+    term: Term,
+    /// Bytes of the payload, which follows behind the postcard body in the order of the entries.
+    length: Option<u32>,
+}
+
+/// Why bytes are no frame between brokers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerError {
+    /// Fewer bytes than an envelope has.
+    Truncated,
+    /// A version that this broker does not speak.
+    Version(u8),
+    /// A kind that the version does not have.
+    Kind(u8),
+    /// The postcard body does not follow the format.
+    Body(postcard::Error),
+    /// Payloads are promised that are not there.
+    Payload,
+    /// Bytes are left over.
+    Trailing(usize),
+}
+
+impl fmt::Display for PeerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerError::Truncated => f.write_str("the peer's frame is shorter than an envelope"),
+            PeerError::Version(version) => write!(f, "version {version} of the peer protocol is not spoken here"),
+            PeerError::Kind(kind) => write!(f, "the peer's frame is of unknown kind {kind}"),
+            PeerError::Body(error) => write!(f, "the peer's frame does not follow the format: {error}"),
+            PeerError::Payload => f.write_str("the peer's frame promises payloads that it does not hold"),
+            PeerError::Trailing(bytes) => write!(f, "the peer's frame has {bytes} bytes too many"),
+        }
+    }
+}
+
+impl std::error::Error for PeerError {}
+
+/// The frame as chunks to be written back to back: envelope and body first, then the payloads as they are. The length
+/// before the frame is the transport's.
+///
+/// # Panics
+/// If a payload has 4 GiB or more: what is proposed is limited far below.
+pub fn encode(frame: &Frame) -> Vec<Bytes> {
+    match frame {
+        Frame::Hello(hello) => vec![body(HANDSHAKE_VERSION, kind::HELLO, hello)],
+        Frame::Welcome(welcome) => vec![body(HANDSHAKE_VERSION, kind::WELCOME, welcome)],
+        Frame::Refused(refused) => vec![body(HANDSHAKE_VERSION, kind::REFUSED, refused)],
+        Frame::Heartbeat(heartbeat) => vec![body(PROTOCOL_VERSION, kind::HEARTBEAT, heartbeat)],
+        Frame::Groups(messages) => encode_groups(messages),
+        Frame::Control(bytes) => vec![Bytes::from_static(&[PROTOCOL_VERSION, kind::CONTROL]), bytes.clone()],
+    }
+}
+
+fn body(version: u8, kind: u8, body: &impl Serialize) -> Bytes {
+    let out = BytesMut::from(&[version, kind][..]);
+    postcard::to_extend(body, out)
+        .expect("writing to memory does not fail")
+        .freeze()
+}
+
+fn encode_groups(messages: &[(GroupId, Message)]) -> Vec<Bytes> {
+    let heads: Vec<MessageHead> = messages.iter().map(|(group, message)| head(*group, message)).collect();
+    let mut chunks = vec![body(PROTOCOL_VERSION, kind::GROUPS, &heads)];
+    for (_, message) in messages {
+        if let Body::Append { entries, .. } = &message.body {
+            let payloads = entries.iter().filter_map(|entry| entry.payload.as_ref());
+            chunks.extend(payloads.filter(|payload| !payload.is_empty()).cloned());
+        }
+    }
+    chunks
+}
+
+fn head(group: GroupId, message: &Message) -> MessageHead {
+    MessageHead {
+        group,
+        term: message.term,
+        body: body_head(&message.body),
+    }
+}
+
+fn body_head(body: &Body) -> BodyHead {
+    match *body {
+        Body::PreVote { last_index, last_term } => BodyHead::PreVote { last_index, last_term },
+        Body::PreVoteReply { granted, longer_log } => BodyHead::PreVoteReply { granted, longer_log },
+        Body::Vote {
+            last_index,
+            last_term,
+            transfer,
+        } => BodyHead::Vote {
+            last_index,
+            last_term,
+            transfer,
+        },
+        Body::VoteReply { granted } => BodyHead::VoteReply { granted },
+        Body::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            ref entries,
+        } => BodyHead::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            entries: entries.iter().map(entry_head).collect(),
+        },
+        Body::AppendAccepted { match_index, commit } => BodyHead::AppendAccepted { match_index, commit },
+        Body::AppendRejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        } => BodyHead::AppendRejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        },
+        Body::Heartbeat { commit } => BodyHead::Heartbeat { commit },
+        Body::HeartbeatReply { commit } => BodyHead::HeartbeatReply { commit },
+        Body::TimeoutNow => BodyHead::TimeoutNow,
+    }
+}
+
+fn entry_head(entry: &Entry) -> EntryHead {
+    let length = |payload: &Bytes| u32::try_from(payload.len()).expect("a payload is shorter than 4 GiB");
+    EntryHead {
+        term: entry.term,
+        length: entry.payload.as_ref().map(length),
+    }
+}
+
+/// Reads exactly one frame. Payloads are slices of it, so they keep it in memory as long as they live.
+pub fn decode(frame: Bytes) -> Result<Frame, PeerError> {
+    let (&version, &kind) = match (frame.first(), frame.get(1)) {
+        (Some(version), Some(kind)) => (version, kind),
+        _ => return Err(PeerError::Truncated),
+    };
+    let rest = frame.slice(ENVELOPE_LEN..);
+    match (version, kind) {
+        (HANDSHAKE_VERSION, kind::HELLO) => whole(&rest).map(Frame::Hello),
+        (HANDSHAKE_VERSION, kind::WELCOME) => whole(&rest).map(Frame::Welcome),
+        (HANDSHAKE_VERSION, kind::REFUSED) => whole(&rest).map(Frame::Refused),
+        (PROTOCOL_VERSION, kind::HEARTBEAT) => whole(&rest).map(Frame::Heartbeat),
+        (PROTOCOL_VERSION, kind::GROUPS) => decode_groups(rest).map(Frame::Groups),
+        (PROTOCOL_VERSION, kind::CONTROL) => Ok(Frame::Control(rest)),
+        (HANDSHAKE_VERSION | PROTOCOL_VERSION, kind) => Err(PeerError::Kind(kind)),
+        (version, _) => Err(PeerError::Version(version)),
+    }
+}
+
+/// A body that nothing follows. Postcard takes a sequence's or a string's length only if that many bytes are left.
+fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, PeerError> {
+    let (value, rest) = postcard::take_from_bytes(bytes).map_err(PeerError::Body)?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(PeerError::Trailing(rest.len()))
+    }
+}
+
+fn decode_groups(bytes: Bytes) -> Result<Vec<(GroupId, Message)>, PeerError> {
+    let (heads, rest) = postcard::take_from_bytes::<Vec<MessageHead>>(&bytes).map_err(PeerError::Body)?;
+    let mut payloads = bytes.slice(bytes.len() - rest.len()..);
+    let messages = heads
+        .into_iter()
+        .map(|head| message(head, &mut payloads))
+        .collect::<Result<_, _>>()?;
+    if payloads.is_empty() {
+        Ok(messages)
+    } else {
+        Err(PeerError::Trailing(payloads.len()))
+    }
+}
+
+fn message(head: MessageHead, payloads: &mut Bytes) -> Result<(GroupId, Message), PeerError> {
+    let body = match head.body {
+        BodyHead::PreVote { last_index, last_term } => Body::PreVote { last_index, last_term },
+        BodyHead::PreVoteReply { granted, longer_log } => Body::PreVoteReply { granted, longer_log },
+        BodyHead::Vote {
+            last_index,
+            last_term,
+            transfer,
+        } => Body::Vote {
+            last_index,
+            last_term,
+            transfer,
+        },
+        BodyHead::VoteReply { granted } => Body::VoteReply { granted },
+        BodyHead::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            entries,
+        } => {
+            let entries = entries
+                .into_iter()
+                .map(|head| entry(head, payloads))
+                .collect::<Result<_, _>>()?;
+            Body::Append {
+                prev_index,
+                prev_term,
+                commit,
+                floor,
+                entries,
+            }
+        }
+        BodyHead::AppendAccepted { match_index, commit } => Body::AppendAccepted { match_index, commit },
+        BodyHead::AppendRejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        } => Body::AppendRejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        },
+        BodyHead::Heartbeat { commit } => Body::Heartbeat { commit },
+        BodyHead::HeartbeatReply { commit } => Body::HeartbeatReply { commit },
+        BodyHead::TimeoutNow => Body::TimeoutNow,
+    };
+    Ok((head.group, Message { term: head.term, body }))
+}
+
+fn entry(head: EntryHead, payloads: &mut Bytes) -> Result<Entry, PeerError> {
+    let take = |length: u32| {
+        let length = usize::try_from(length).map_err(|_| PeerError::Payload)?;
+        if length > payloads.len() {
+            Err(PeerError::Payload)
+        } else {
+            Ok(payloads.split_to(length))
+        }
+    };
+    Ok(Entry {
+        term: head.term,
+        payload: head.length.map(take).transpose()?,
+    })
+}

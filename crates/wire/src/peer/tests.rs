@@ -1,0 +1,209 @@
+use super::*;
+use crate::testing::Rng;
+
+fn joined(frame: &Frame) -> Bytes {
+    let chunks = encode(frame);
+    Bytes::from(chunks.concat())
+}
+
+fn message(term: u64, body: Body) -> (GroupId, Message) {
+    (GroupId(300), Message { term: Term(term), body })
+}
+
+fn every_body() -> Vec<Body> {
+    let (i, t) = (LogIndex, Term);
+    vec![
+        Body::PreVote {
+            last_index: i(5),
+            last_term: t(2),
+        },
+        Body::PreVoteReply {
+            granted: false,
+            longer_log: true,
+        },
+        Body::Vote {
+            last_index: i(5),
+            last_term: t(2),
+            transfer: true,
+        },
+        Body::VoteReply { granted: true },
+        Body::Append {
+            prev_index: i(4),
+            prev_term: t(2),
+            commit: i(3),
+            floor: i(1),
+            entries: entries(),
+        },
+        Body::AppendAccepted {
+            match_index: i(7),
+            commit: i(6),
+        },
+        Body::AppendRejected {
+            prev_index: i(7),
+            hint_index: i(6),
+            hint_term: t(1),
+        },
+        Body::Heartbeat { commit: i(9) },
+        Body::HeartbeatReply { commit: i(9) },
+        Body::TimeoutNow,
+    ]
+}
+
+fn entries() -> Vec<Entry> {
+    let payloads = [
+        None,
+        Some(Bytes::from_static(b"first")),
+        Some(Bytes::new()),
+        Some(Bytes::from_static(b"second")),
+    ];
+    payloads
+        .into_iter()
+        .map(|payload| Entry { term: Term(2), payload })
+        .collect()
+}
+
+fn every_frame() -> Vec<Frame> {
+    let cluster_id = "c1".to_string();
+    let mut frames = vec![
+        Frame::Hello(Hello {
+            protocol: 1,
+            cluster_id: cluster_id.clone(),
+            broker: BrokerId(1),
+            incarnation: 7,
+            to: BrokerId(2),
+        }),
+        Frame::Welcome(Welcome {
+            protocol: 1,
+            cluster_id: cluster_id.clone(),
+            broker: BrokerId(2),
+            incarnation: 8,
+        }),
+        Frame::Heartbeat(Heartbeat {
+            incarnation: 7,
+            sequence: 1_000,
+            echo_sequence: 999,
+            echo_incarnation: 8,
+        }),
+        Frame::Groups(every_body().into_iter().map(|body| message(3, body)).collect()),
+        Frame::Control(Bytes::from_static(b"opaque")),
+    ];
+    let refusals = [
+        Refused::Version { supported: 1 },
+        Refused::OtherCluster { cluster_id },
+        Refused::OtherBroker { broker: BrokerId(3) },
+        Refused::UnknownBroker,
+        Refused::Other("busy".into()),
+    ];
+    frames.extend(refusals.map(Frame::Refused));
+    frames
+}
+
+#[test]
+fn every_frame_comes_back() {
+    for frame in every_frame() {
+        assert_eq!(decode(joined(&frame)), Ok(frame));
+    }
+}
+
+/// Formats are promises: brokers of two releases talk to each other while a cluster is upgraded. If this fails, either
+/// undo the change of the format or give it a new version.
+#[test]
+fn bytes_are_golden() {
+    let golden = [
+        "0000 01 026331 02 07 04",
+        "0001 01 026331 04 08",
+        "0103 07 e807 e707 08",
+        // Ten messages of group 300 (ac02) in term 3, then the payloads "first" and "second".
+        "0104 0a ac0203 000502 ac0203 010001 ac0203 02050201 ac0203 0301 ac0203 0404020301 04 0200 020105 020100 020106 \
+         ac0203 050706 ac0203 06070601 ac0203 0709 ac0203 0809 ac0203 09 6669727374 7365636f6e64",
+        "0105 6f7061717565",
+        "0002 00 01",
+        "0002 01 026331",
+        "0002 02 06",
+        "0002 03",
+        "0002 04 0462757379",
+    ];
+    let frames = every_frame();
+    assert_eq!(golden.len(), frames.len());
+    for (expected, frame) in golden.iter().zip(frames) {
+        let hex: String = joined(&frame).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected.replace(' ', ""), "{frame:?}");
+    }
+}
+
+#[test]
+fn payloads_are_not_copied() {
+    let payload = Bytes::from(vec![1u8; 1_000]);
+    let entries = vec![Entry {
+        term: Term(1),
+        payload: Some(payload.clone()),
+    }];
+    let (i, t) = (LogIndex(0), Term(0));
+    let append = Body::Append {
+        prev_index: i,
+        prev_term: t,
+        commit: i,
+        floor: i,
+        entries,
+    };
+    let frame = Frame::Groups(vec![message(1, append)]);
+    let chunks = encode(&frame);
+    assert_eq!(chunks.last().unwrap().as_ptr(), payload.as_ptr());
+
+    let received = joined(&frame);
+    let range = received.as_ptr_range();
+    let Ok(Frame::Groups(messages)) = decode(received) else {
+        panic!("a frame of groups")
+    };
+    let Body::Append { entries, .. } = &messages[0].1.body else {
+        panic!("an append")
+    };
+    assert!(range.contains(&entries[0].payload.as_ref().unwrap().as_ptr()));
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let good = joined(&every_frame()[3]);
+    assert_eq!(decode(Bytes::new()), Err(PeerError::Truncated));
+    assert_eq!(decode(Bytes::from_static(&[1])), Err(PeerError::Truncated));
+    assert_eq!(decode(Bytes::from_static(&[9, 0])), Err(PeerError::Version(9)));
+    assert_eq!(decode(Bytes::from_static(&[1, 9])), Err(PeerError::Kind(9)));
+    assert_eq!(
+        decode(Bytes::from_static(&[1, kind::HELLO])),
+        Err(PeerError::Kind(kind::HELLO))
+    );
+    assert_eq!(decode(good.slice(..good.len() - 1)), Err(PeerError::Payload));
+    let mut longer = good.to_vec();
+    longer.push(0);
+    assert_eq!(decode(Bytes::from(longer)), Err(PeerError::Trailing(1)));
+    assert!(matches!(decode(good.slice(..20)), Err(PeerError::Body(_))));
+}
+
+#[test]
+fn a_count_beyond_the_bytes_is_refused() {
+    // 2^35 messages are promised, none is there.
+    let frame = [1, kind::GROUPS, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+    assert!(matches!(
+        decode(Bytes::copy_from_slice(&frame)),
+        Err(PeerError::Body(_))
+    ));
+}
+
+#[test]
+fn no_bytes_panic() {
+    let mut rng = Rng(2);
+    let seeds: Vec<Bytes> = every_frame().iter().map(joined).collect();
+    for _ in 0..20_000 {
+        let seed = &seeds[rng.below(seeds.len())];
+        if let Ok(frame) = decode(Bytes::from(rng.mutate(seed))) {
+            assert_eq!(decode(joined(&frame)), Ok(frame), "what is read can be written");
+        }
+    }
+    for _ in 0..20_000 {
+        let mut bytes = rng.bytes(100);
+        if bytes.len() > 1 {
+            (bytes[0], bytes[1]) = (bytes[0] & 1, bytes[1] % 6);
+        }
+        let _ = decode(Bytes::from(bytes));
+    }
+}
