@@ -30,6 +30,12 @@ impl JournalBatch {
     pub fn entries(&mut self, group: GroupId, entries: &[Entry]) {
         todo!()
     }
+    /// Writes a group's whole unflushed tail ([`crate::log::ReplicaLog::unflushed`]) again, so that the older files
+    /// that held it can be recycled. The answer to [`Journal::laggards`] where nothing (more) can be flushed, because
+    /// the rest of the tail is not committed.
+    pub fn rewrite(&mut self, group: GroupId, unflushed: &[Entry]) {
+        todo!()
+    }
     /// The group is gone for good: nothing of it is needed or recovered from here on.
     pub fn forget(&mut self, group: GroupId) {
         todo!()
@@ -56,6 +62,9 @@ pub struct RecoveredGroup {
     pub hard_state: HardState,
     /// Entries after truncations, in index order and contiguous; may begin below what its segments hold already.
     pub entries: Vec<Entry>,
+    /// Everything up to here was once durable in its segments ([`Journal::release`]): segments that end earlier have
+    /// been damaged.
+    pub flushed: LogIndex,
 }
 
 /// Why the journal can't be opened or written. Names file and position where there is one.

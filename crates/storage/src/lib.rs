@@ -4,3 +4,4 @@
 pub mod fs;
 pub mod journal;
 pub mod log;
+pub mod scale;

@@ -1,15 +1,14 @@
 //! A replica's log: committed entries in segments of record batches, the tail in memory (and in the journal).
 
 use crate::fs::Fs;
+use crate::journal::RecoveredGroup;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trimaran_raft::{Entry, GroupId, LogIndex, LogView, Term, TermAt};
 use trimaran_wire::batch::{LeaderEpoch, Offset};
 
-/// The offset after the last committed record: exclusive, unlike a commit index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HighWatermark(pub Offset);
+pub use crate::scale::HighWatermark;
 
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "skeleton")]
@@ -88,6 +87,17 @@ pub enum LogError {
         expected: LogIndex,
         found: LogIndex,
     },
+    /// An entry that can't stand where it was put: not the next index, or not a record batch with the next offset and
+    /// the entry's term.
+    Malformed {
+        index: LogIndex,
+        what: &'static str,
+    },
+    /// The log does not hold these entries: deleted, or not there yet.
+    NotHeld {
+        first: LogIndex,
+        last: LogIndex,
+    },
     /// Below the log's start or beyond the high watermark.
     OutOfRange {
         start: Offset,
@@ -150,13 +160,14 @@ pub struct ReplicaLog {
 
 #[allow(missing_docs, unused_variables, reason = "skeleton")]
 impl ReplicaLog {
-    /// Opens or creates the segments in `dir`, checks their end, and puts the journal's tail behind them.
+    /// Opens the segments in `dir`, checks their end, and puts the journal's tail behind them. A replica that the
+    /// journal does not know is opened with the default. Nothing is created before the first flush.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
         group: GroupId,
         options: LogOptions,
-        tail: Vec<Entry>,
+        recovered: RecoveredGroup,
     ) -> Result<ReplicaLog, LogError> {
         todo!()
     }
@@ -167,8 +178,10 @@ impl ReplicaLog {
     pub fn flushed_index(&self) -> LogIndex {
         todo!()
     }
-    /// Appends to the tail; contiguous.
-    pub fn append(&mut self, entries: &[Entry]) {
+    /// Appends to the tail. Entries must be contiguous, and each record batch must be stamped with the next offset and
+    /// its entry's term; otherwise nothing is appended and [`LogError::Malformed`] says why (a peer's entries are to be
+    /// refused before they get to the core, see [`crate::scale`]).
+    pub fn append(&mut self, entries: &[Entry]) -> Result<(), LogError> {
         todo!()
     }
     /// Deletes the tail from here on; never reaches into the segments (they hold committed entries only).
@@ -225,6 +238,14 @@ impl ReplicaLog {
         todo!()
     }
     pub fn flushed(&mut self, flushed: Flushed) {
+        todo!()
+    }
+    /// A [`FlushJob`] failed (or was dropped): its entries are still unflushed, and a later one tries again.
+    pub fn flush_failed(&mut self) {
+        todo!()
+    }
+    /// All entries that are not in segments yet, for [`crate::journal::JournalBatch::rewrite`].
+    pub fn unflushed(&self) -> Vec<Entry> {
         todo!()
     }
     /// Deletes whole segments that retention allows, none that holds an entry above `floor`; returns how many.
