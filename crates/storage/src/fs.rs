@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod faulty;
+mod real;
+
+pub use real::RealFs;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,63 +16,75 @@ pub enum Mode {
     Read,
     /// Read and write; it must exist.
     Write,
-    /// Read and write; made if missing.
+    /// Read and write; made if missing. A new name is durable only after [`Fs::sync_dir`].
     Create,
 }
 
-/// A file system. Durability follows POSIX: data after [`File::sync_data`], names after [`Fs::sync_dir`].
-#[allow(missing_docs, reason = "skeleton")]
+/// A file system. Durability follows POSIX: data after [`File::sync_data`], names after [`Fs::sync_dir`]. Errors are the
+/// operating system's.
 pub trait Fs: Send + Sync + 'static {
+    /// Opens a file.
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>>;
-    /// Makes the folder and its missing parents; durable on return.
+
+    /// Makes the folder and its missing parents. Durable on return.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// The files and folders in `dir`, as full paths in order.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Renames a file within a folder, replacing what has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a name; the file is readable where it is open.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a folder and everything in it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in `dir` durable: new, renamed and removed ones.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
-/// An open file, shared between threads; positions are explicit.
-#[allow(missing_docs, reason = "skeleton")]
+/// An open file, shared between threads; positions are explicit, in bytes from the start.
 pub trait File: Send + Sync {
+    /// Reads some bytes at `offset`; zero at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes all the slices back to back from `offset` on.
+
+    /// Writes all the slices back to back from `offset` on, in one system call if the operating system takes them. After
+    /// an error any part may have been written.
     fn write_all_at(&self, slices: &[io::IoSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Makes everything written so far durable, and the length that is needed to read it. After an error nothing is
+    /// known: what was written since the last success must be written again.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Cuts or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;
+
     /// Whether it holds no byte.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
 }
 
-/// The operating system's files.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RealFs;
-
-#[allow(unused_variables, reason = "skeleton")]
-impl Fs for RealFs {
-    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
-        todo!()
+/// Fills `buf` from `offset` on; [`io::ErrorKind::UnexpectedEof`] if the file is shorter.
+pub fn read_exact_at(file: &dyn File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        match file.read_at(buf, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                buf = &mut buf[read..];
+                offset += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        todo!()
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        todo!()
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        todo!()
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        todo!()
-    }
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        todo!()
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        todo!()
-    }
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;
