@@ -17,11 +17,18 @@
 //! anything but time-outs.
 #![forbid(unsafe_code)]
 
+mod backoff;
+mod connection;
+mod flow;
+mod frame;
 mod limits;
+mod link;
 mod links;
 mod peers;
+mod queue;
 mod server;
 mod service;
+mod slots;
 mod statistics;
 
 pub use limits::{Limits, LinkLimits, PeerLimits};

@@ -14,7 +14,8 @@ pub struct Limits {
     /// Connections at a time from one IP address, so that one client with a leak can't lock out the others.
     pub max_connections_per_ip: usize,
     /// Requests of one connection that are worked on at a time. When it is reached, reading pauses: TCP tells the client
-    /// to wait.
+    /// to wait. So many responses may wait in memory for a client that doesn't read, so the service bounds the length of
+    /// one. Java's idempotent producers have five requests on their way at most.
     pub pipeline: usize,
     /// Bytes of one connection in flight: requests being worked on, and responses not yet sent. When it is exceeded,
     /// reading pauses. One request is always let through, however long.
@@ -49,7 +50,7 @@ impl Default for Limits {
             max_frame_bytes: 100 * 1024 * 1024,
             max_connections: 10_000,
             max_connections_per_ip: 2_000,
-            pipeline: 100,
+            pipeline: 32,
             in_flight_bytes: 64 * 1024 * 1024,
             in_flight_bytes_total: 1024 * 1024 * 1024,
             idle_timeout: Duration::from_secs(600),

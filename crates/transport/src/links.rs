@@ -1,10 +1,15 @@
 //! Outgoing links: one connection a peer, kept up by itself.
 
+use crate::link::{self, Link};
 use crate::{LinkLimits, LinkStatistics};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Names a peer. What the number means is the caller's affair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,10 +53,22 @@ pub trait Handshake: Send + Sync + 'static {
 /// All methods may be called from any thread, and none blocks. Dropping the last clone closes every link.
 #[derive(Clone)]
 pub struct PeerLinks {
-    _todo: (),
+    shared: Arc<Shared>,
 }
 
-#[allow(unused_variables, clippy::todo, reason = "bodies follow at once")]
+struct Shared {
+    /// None once closed.
+    links: RwLock<Option<BTreeMap<PeerId, Running>>>,
+    context: Arc<link::Context>,
+    runtime: Handle,
+}
+
+/// A link with the task that keeps it up, which ends when this is dropped.
+struct Running {
+    link: Arc<Link>,
+    task: AbortOnDropHandle<()>,
+}
+
 impl PeerLinks {
     /// Links without a peer yet. `events` is called from the links' tasks, and must not block; events of one peer come
     /// in order. `seed` sets the pauses' jitter: give each process its own.
@@ -64,44 +81,100 @@ impl PeerLinks {
         seed: u64,
         events: impl Fn(LinkEvent) + Send + Sync + 'static,
     ) -> PeerLinks {
-        todo!()
+        let context = Arc::new(link::Context {
+            handshake,
+            limits,
+            seed,
+            events: Box::new(events),
+        });
+        PeerLinks {
+            shared: Arc::new(Shared {
+                links: RwLock::default(),
+                context,
+                runtime: Handle::current(),
+            }),
+        }
     }
 
     /// Adds a peer at `address` (`host:port`, resolved at each attempt), or moves it there. Does nothing if it is there
-    /// already.
+    /// already, or all links were closed. A connection to the old address is closed.
     pub fn set_peer(&self, peer: PeerId, address: &str) {
-        todo!()
+        let mut links = self.write();
+        let Some(links) = links.as_mut() else { return };
+        if let Some(running) = links.get(&peer) {
+            running.link.move_to(address);
+            return;
+        }
+        let link = Arc::new(Link::new(peer, address, &self.shared.context.limits));
+        let task = self
+            .shared
+            .runtime
+            .spawn(link::run(self.shared.context.clone(), link.clone()));
+        links.insert(
+            peer,
+            Running {
+                link,
+                task: AbortOnDropHandle::new(task),
+            },
+        );
     }
 
-    /// Closes the link to a peer and forgets it. No event follows.
+    /// Closes the link to a peer and forgets it. No event follows, but for one that is being delivered already.
     pub fn remove_peer(&self, peer: PeerId) {
-        todo!()
+        let removed = self.write().as_mut().and_then(|links| links.remove(&peer));
+        drop(removed);
     }
 
     /// Queues one frame for a peer, as chunks that are written back to back. Says whether it was queued: `false` if the
     /// peer is unknown, or its last attempt to connect failed, or the frame is longer than the whole queue may be. A
     /// queued frame may still be lost: the caller repeats what matters.
+    ///
+    /// An empty frame is the links' own sign of life, and is not delivered.
     pub fn send(&self, peer: PeerId, chunks: Vec<Bytes>) -> bool {
-        todo!()
+        self.with(peer, |link| link.queue.put(chunks)).unwrap_or(false)
     }
 
     /// The peer gave a sign of life by another way: if the link is pausing, it tries at once.
     pub fn wake(&self, peer: PeerId) {
-        todo!()
+        self.with(peer, Link::wake);
     }
 
     /// Whether the link is connected, its handshake done.
     pub fn is_connected(&self, peer: PeerId) -> bool {
-        todo!()
+        self.with(peer, Link::is_connected).unwrap_or(false)
     }
 
     /// The counters of every link, in the order of the ids.
     pub fn statistics(&self) -> Vec<(PeerId, Arc<LinkStatistics>)> {
-        todo!()
+        self.read()
+            .iter()
+            .flatten()
+            .map(|(peer, running)| (*peer, running.link.statistics.clone()))
+            .collect()
     }
 
     /// Sends what is queued, at most until `deadline` from now, and closes every link. Frames sent later are dropped.
     pub async fn close(&self, deadline: Duration) {
-        todo!()
+        let deadline = Instant::now() + deadline;
+        let links = self.write().take().unwrap_or_default();
+        for running in links.values() {
+            running.link.finish();
+        }
+        for running in links.into_values() {
+            // What isn't done by the deadline is cut when the handle is dropped.
+            let _ = timeout_at(deadline, running.task).await;
+        }
+    }
+
+    fn with<R>(&self, peer: PeerId, act: impl FnOnce(&Link) -> R) -> Option<R> {
+        self.read().as_ref()?.get(&peer).map(|running| act(&running.link))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Option<BTreeMap<PeerId, Running>>> {
+        self.shared.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Option<BTreeMap<PeerId, Running>>> {
+        self.shared.links.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
