@@ -32,6 +32,7 @@ mod kind {
     pub(super) const HEARTBEAT: u8 = 3;
     pub(super) const GROUPS: u8 = 4;
     pub(super) const CONTROL: u8 = 5;
+    pub(super) const FAIL_OVER: u8 = 6;
 }
 
 macro_rules! word {
@@ -74,6 +75,8 @@ pub enum Frame {
     Groups(Vec<(GroupId, Message)>),
     /// A message between registry agents, in their own encoding.
     Control(Bytes),
+    /// A failover on request, told to every replica of the group.
+    FailOver(FailOver),
 }
 
 /// Who connects, and whom it believes to reach.
@@ -151,6 +154,15 @@ pub struct Heartbeat {
     pub echo_sequence: u64,
     /// The receiver's incarnation that `echo_sequence` belongs to.
     pub echo_incarnation: u64,
+}
+
+/// Somebody asks for a failover: believe the failed leader gone, and stand for election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailOver {
+    /// The group.
+    pub group: GroupId,
+    /// The leader that is said to have failed; none means whoever leads.
+    pub failed: Option<BrokerId>,
 }
 
 /// A message between two members of one group. Its words are the Raft paper's.
@@ -323,6 +335,7 @@ pub fn encode(frame: &Frame) -> Vec<Bytes> {
         Frame::Heartbeat(heartbeat) => vec![body(PROTOCOL_VERSION, kind::HEARTBEAT, heartbeat)],
         Frame::Groups(messages) => encode_groups(messages),
         Frame::Control(bytes) => vec![Bytes::from_static(&[PROTOCOL_VERSION, kind::CONTROL]), bytes.clone()],
+        Frame::FailOver(request) => vec![body(PROTOCOL_VERSION, kind::FAIL_OVER, request)],
     }
 }
 
@@ -418,6 +431,7 @@ pub fn decode(frame: Bytes) -> Result<Frame, PeerError> {
         (PROTOCOL_VERSION, kind::HEARTBEAT) => whole(&rest).map(Frame::Heartbeat),
         (PROTOCOL_VERSION, kind::GROUPS) => decode_groups(rest).map(Frame::Groups),
         (PROTOCOL_VERSION, kind::CONTROL) => Ok(Frame::Control(rest)),
+        (PROTOCOL_VERSION, kind::FAIL_OVER) => whole(&rest).map(Frame::FailOver),
         (HANDSHAKE_VERSION | PROTOCOL_VERSION, kind) => Err(PeerError::Kind(kind)),
         (version, _) => Err(PeerError::Version(version)),
     }

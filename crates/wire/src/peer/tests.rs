@@ -86,6 +86,10 @@ fn every_frame() -> Vec<Frame> {
         }),
         Frame::Groups(every_body().into_iter().map(|body| message(3, body)).collect()),
         Frame::Control(Bytes::from_static(b"opaque")),
+        Frame::FailOver(FailOver {
+            group: GroupId(300),
+            failed: Some(BrokerId(2)),
+        }),
     ];
     let refusals = [
         Refused::Version { supported: 1 },
@@ -117,6 +121,7 @@ fn bytes_are_golden() {
         "0104 0a ac0203 000502 ac0203 010001 ac0203 02050201 ac0203 0301 ac0203 0404020301 04 0200 020105 020100 020106 \
          ac0203 050706 ac0203 06070601 ac0203 0709 ac0203 0809 ac0203 09 6669727374 7365636f6e64",
         "0105 6f7061717565",
+        "0106 ac02 01 04",
         "0002 00 01",
         "0002 01 026331",
         "0002 02 06",
@@ -202,7 +207,7 @@ fn no_bytes_panic() {
     for _ in 0..20_000 {
         let mut bytes = rng.bytes(100);
         if bytes.len() > 1 {
-            (bytes[0], bytes[1]) = (bytes[0] & 1, bytes[1] % 6);
+            (bytes[0], bytes[1]) = (bytes[0] & 1, bytes[1] % 7);
         }
         let _ = decode(Bytes::from(bytes));
     }
