@@ -1,0 +1,434 @@
+//! The control thread: it watches the other brokers, runs the registry's agent, opens and closes replicas, and
+//! publishes what this broker knows of the cluster.
+
+mod replicas;
+mod watch;
+
+use crate::clock::{Clock, wall_clock_ms};
+use crate::config::Settings;
+use crate::engine::{AdminAnswer, ClusterView};
+use crate::fatal::Fatal;
+use crate::files::FileQueue;
+use crate::ids;
+use crate::journal::JournalQueue;
+use crate::metrics::Metrics;
+use crate::peers;
+use crate::queue::Queue;
+use crate::shards::Mailboxes;
+use bytes::{Bytes, BytesMut};
+use replicas::Replicas;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch as channel};
+use trimaran_multiraft::{Acks, Heartbeat, InSync, Input, IntervalPlan, LeaderChange, Ticket};
+use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
+use trimaran_registry::agent::{self, AdminRequest, AgentConfig, Effect, Registration};
+use trimaran_registry::{Agent, BrokerId, CommandIndex};
+use trimaran_storage::journal::RecoveredGroup;
+use trimaran_storage::log::LogError;
+use trimaran_transport::PeerLinks;
+use trimaran_wire::peer as wire;
+use watch::Watch;
+
+/// The way to the control thread.
+pub type ControlQueue = Queue<ControlInput>;
+
+/// The group that replicates the catalog.
+pub const METADATA: GroupId = GroupId(trimaran_registry::METADATA_GROUP.0);
+
+/// Between two looks for what retention lets go.
+const RETAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// What the control thread is told.
+pub enum ControlInput {
+    /// A committed payload of the metadata group.
+    Committed(GroupId, LogIndex, Bytes),
+    /// Replicas here see other leaders.
+    Leaders(Vec<LeaderChange>),
+    /// Leaders here see other replicas in sync.
+    InSync(Vec<InSync>),
+    /// A peer lives.
+    Heartbeat(NodeId, Heartbeat),
+    /// A peer has connected to this broker.
+    Arrived(NodeId),
+    /// A peer's connection closed, and its machine refuses a new one.
+    Refused(NodeId),
+    /// A peer's agent has something to say.
+    Agent(NodeId, Bytes),
+    /// Someone asks for something to be administered.
+    Request(oneshot::Sender<AdminAnswer>, Duration, AdminRequest),
+    /// Someone asks for a failover: every replica is to be told.
+    FailOver {
+        /// The group.
+        group: GroupId,
+        /// The leader that is said to have failed.
+        failed: Option<NodeId>,
+    },
+    /// A replica's log was opened, and its shard has it; or it can't be.
+    Opened(GroupId, Result<(), LogError>),
+    /// This broker is leaving: it is not ready any longer.
+    Leaving,
+}
+
+/// What the control thread needs.
+pub struct ControlParts {
+    /// The configuration.
+    pub settings: Arc<Settings>,
+    /// Intervals that follow from the failover budget.
+    pub plan: IntervalPlan,
+    /// The clock that all threads share.
+    pub clock: Clock,
+    /// This broker as it wants to be registered.
+    pub broker: trimaran_registry::catalog::Broker,
+    /// The cluster's brokers, the first one preferred as controller.
+    pub voters: Vec<NodeId>,
+    /// Random bits.
+    pub seed: u64,
+    /// What the journal had of each group.
+    pub recovered: BTreeMap<GroupId, RecoveredGroup>,
+    /// Where its work comes from.
+    pub queue: Arc<ControlQueue>,
+    /// The shards.
+    pub mailboxes: Mailboxes,
+    /// The I/O threads.
+    pub files: Arc<FileQueue>,
+    /// Asked whether the disk stalls.
+    pub journal: Arc<JournalQueue>,
+    /// The other brokers.
+    pub links: PeerLinks,
+    /// Where views are published.
+    pub view: channel::Sender<Arc<ClusterView>>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Told what this broker can't survive.
+    pub fatal: Arc<Fatal>,
+}
+
+/// Starts the control thread. It ends when its queue is closed.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn spawn(parts: ControlParts) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || Control::new(parts).run())
+}
+
+struct Control {
+    parts: ControlParts,
+    agent: Agent,
+    watch: Watch,
+    replicas: Replicas,
+    waiting: HashMap<agent::Ticket, oneshot::Sender<AdminAnswer>>,
+    next_ticket: u64,
+    effects: Vec<Effect>,
+    retain_at: Instant,
+    leaving: bool,
+    published: Published,
+}
+
+/// The versions of what was last published.
+#[derive(Default, PartialEq)]
+struct Published {
+    catalog: CommandIndex,
+    leaders: u64,
+    controller: Option<BrokerId>,
+    ready: bool,
+}
+
+impl Control {
+    fn new(mut parts: ControlParts) -> Control {
+        let now = parts.clock.now();
+        let agent = Agent::new(agent_config(&parts), ids::registry_instant(now));
+        let recovered = std::mem::take(&mut parts.recovered);
+        Control {
+            watch: Watch::new(&parts, now),
+            replicas: Replicas::new(recovered),
+            agent,
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            effects: Vec::new(),
+            retain_at: now + RETAIN_EVERY,
+            leaving: false,
+            published: Published::default(),
+            parts,
+        }
+    }
+
+    fn run(mut self) {
+        self.replicas.open_metadata(&self.parts);
+        let mut inputs = Vec::new();
+        let queue = Arc::clone(&self.parts.queue);
+        loop {
+            let deadline = self.deadline();
+            if queue.take(&mut inputs, Some(self.parts.clock.std(deadline))).is_err() {
+                return;
+            }
+            let now = self.parts.clock.now();
+            if inputs.is_empty() {
+                self.watch.woke(now, deadline);
+            }
+            for input in inputs.drain(..) {
+                self.handle(now, input);
+            }
+            self.tick(now);
+            self.run_effects(now);
+            self.publish();
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let agent = Instant(self.agent.deadline().0);
+        self.watch.deadline().min(agent).min(self.retain_at)
+    }
+
+    fn handle(&mut self, now: Instant, input: ControlInput) {
+        match input {
+            ControlInput::Committed(group, index, payload) => self.committed(now, group, index, &payload),
+            ControlInput::Leaders(changes) => {
+                for change in changes {
+                    self.led(now, change);
+                }
+            }
+            ControlInput::InSync(reports) => {
+                for report in reports {
+                    self.in_sync(now, report);
+                }
+            }
+            ControlInput::Heartbeat(from, heartbeat) => self.watch.received(now, from, heartbeat),
+            ControlInput::Arrived(from) => self.parts.links.wake(trimaran_transport::PeerId(from.0)),
+            ControlInput::Refused(peer) => self.watch.refused(now, peer),
+            ControlInput::Agent(from, message) => {
+                let from = ids::broker(from);
+                self.tell_agent(
+                    now,
+                    agent::Input::Peer {
+                        from,
+                        message: &message,
+                    },
+                );
+            }
+            ControlInput::Request(asker, timeout, request) => self.request(now, asker, timeout, request),
+            ControlInput::FailOver { group, failed } => self.fail_over(group, failed),
+            ControlInput::Opened(group, outcome) => self.replicas.opened(&self.parts, group, outcome),
+            ControlInput::Leaving => self.leaving = true,
+        }
+    }
+
+    /// A payload of the metadata group is a record batch with one command a record.
+    fn committed(&mut self, now: Instant, group: GroupId, index: LogIndex, payload: &Bytes) {
+        debug_assert_eq!(group, METADATA);
+        let commands = match trimaran_wire::batch::values(payload) {
+            Ok(commands) => commands,
+            Err(error) => {
+                self.parts.fatal.fail(format!(
+                    "entry {index} of the metadata group is not a record batch ({error:?}): this broker's catalog would differ \
+                     from the others'"
+                ));
+                return;
+            }
+        };
+        for command in commands.into_iter().flatten() {
+            let index = CommandIndex(index.0);
+            self.tell_agent(
+                now,
+                agent::Input::Applied {
+                    index,
+                    command: &command,
+                },
+            );
+        }
+    }
+
+    fn led(&mut self, now: Instant, change: LeaderChange) {
+        self.replicas.led(&self.parts, now, &change);
+        let input = agent::Input::Led {
+            group: ids::catalog_group(change.group),
+            term: ids::registry_term(change.term),
+            leader: change.leader.map(ids::broker),
+            serving: change.serving,
+        };
+        self.tell_agent(now, input);
+    }
+
+    fn in_sync(&mut self, now: Instant, report: InSync) {
+        self.replicas.in_sync(&self.parts, &report);
+        let replicas: Vec<BrokerId> = report.replicas.iter().copied().map(ids::broker).collect();
+        let input = agent::Input::InSync {
+            group: ids::catalog_group(report.group),
+            term: ids::registry_term(report.term),
+            replicas: &replicas,
+        };
+        self.tell_agent(now, input);
+    }
+
+    fn request(&mut self, now: Instant, asker: oneshot::Sender<AdminAnswer>, timeout: Duration, request: AdminRequest) {
+        let ticket = agent::Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, asker);
+        self.tell_agent(
+            now,
+            agent::Input::Request {
+                ticket,
+                timeout,
+                request,
+            },
+        );
+    }
+
+    fn fail_over(&mut self, group: GroupId, failed: Option<NodeId>) {
+        let replicas: Vec<NodeId> = if group == METADATA {
+            self.parts.voters.clone()
+        } else {
+            let partition = self.agent.catalog().partition_of(ids::catalog_group(group));
+            let found = partition.and_then(|(topic, at)| topic.partitions.get(usize::try_from(at.0).ok()?));
+            found.map_or_else(Vec::new, |found| {
+                found.replicas.iter().copied().map(ids::node).collect()
+            })
+        };
+        let own = ids::node(self.parts.broker.id);
+        for replica in replicas {
+            if replica == own {
+                self.parts.mailboxes.of(group).tell(Input::Failover { group, failed });
+            } else {
+                let request = wire::FailOver {
+                    group: wire::GroupId(group.0),
+                    failed: failed.map(|node| wire::BrokerId(ids::broker(node).0)),
+                };
+                peers::send(&self.parts.links, replica, &wire::Frame::FailOver(request));
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.watch.tick(&self.parts, now);
+        while let Some(news) = self.watch.news() {
+            let input = match news {
+                watch::News::Restored(node) => agent::Input::Restored(ids::broker(node)),
+                watch::News::Down(node) => agent::Input::Down(ids::broker(node)),
+            };
+            self.tell_agent(now, input);
+        }
+        if now >= Instant(self.agent.deadline().0) {
+            self.tell_agent(now, agent::Input::Tick);
+        }
+        if now >= self.retain_at {
+            self.retain_at = now + RETAIN_EVERY;
+            let now_ms = wall_clock_ms();
+            self.parts.mailboxes.tell_all(|| Input::Retain { now_ms });
+        }
+    }
+
+    fn tell_agent(&mut self, now: Instant, input: agent::Input<'_>) {
+        self.agent.step(ids::registry_instant(now), input, &mut self.effects);
+    }
+
+    fn run_effects(&mut self, now: Instant) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            self.run_effect(now, effect);
+        }
+        self.effects = effects;
+        self.check_registration();
+    }
+
+    fn run_effect(&mut self, _now: Instant, effect: Effect) {
+        match effect {
+            Effect::Propose(command) => self.propose(&command),
+            Effect::Send(to, message) => {
+                let frame = wire::Frame::Control(Bytes::from(message));
+                peers::send(&self.parts.links, ids::node(to), &frame);
+            }
+            Effect::Open(replica) => self.replicas.open(&self.parts, &replica),
+            Effect::Configure { group, config } => {
+                let group = ids::group(group);
+                let (options, log) = replicas::options(&self.parts, &config);
+                self.parts.mailboxes.of(group).tell(Input::Configure(group, options, log));
+            }
+            Effect::Close(group) => self.replicas.close(&self.parts, ids::group(group)),
+            Effect::Reply(ticket, answer) => {
+                if let Some(asker) = self.waiting.remove(&ticket) {
+                    // Whoever asked may have gone away; what was asked is done all the same.
+                    let _ = asker.send(answer);
+                }
+            }
+            Effect::Unreadable { index, error } => self.parts.fatal.fail(format!(
+                "command {index} of the metadata group can't be read ({error}): it was written by a later version; update this \
+                 broker"
+            )),
+        }
+    }
+
+    /// The metadata group's payloads are record batches, like all others'.
+    fn propose(&self, command: &[u8]) {
+        let batch: BytesMut = trimaran_wire::batch::build(wall_clock_ms(), &[(None, Some(command))]);
+        self.parts.mailboxes.of(METADATA).tell(Input::Append {
+            group: METADATA,
+            batch,
+            acks: Acks::All,
+            // Nobody waits: the agent sees the command committed, or tries again.
+            ticket: Ticket(u64::MAX),
+        });
+    }
+
+    fn check_registration(&self) {
+        match self.agent.registration() {
+            Registration::Pending | Registration::Registered => {}
+            Registration::Superseded => self.parts.fatal.fail(format!(
+                "another process runs as broker {} of this cluster, and started later: give each broker its own `broker.id`",
+                self.parts.broker.id
+            )),
+            Registration::WrongCluster => self.parts.fatal.fail(format!(
+                "the other brokers belong to another cluster than `{}`: correct `cluster.id`, or the addresses in \
+                 `cluster.voters`",
+                self.parts.settings.cluster.id
+            )),
+        }
+    }
+
+    fn publish(&mut self) {
+        let controller = self.agent.controller();
+        let registered = self.agent.registration() == Registration::Registered;
+        let versions = Published {
+            catalog: self.agent.catalog().applied(),
+            leaders: self.agent.leaders().version(),
+            controller,
+            ready: registered && controller.is_some() && self.replicas.all_open() && !self.leaving,
+        };
+        if versions == self.published {
+            return;
+        }
+        if versions.ready && !self.published.ready {
+            tracing::info!(replicas = self.replicas.count(), "ready");
+        }
+        let view = ClusterView {
+            catalog: self.agent.catalog().clone(),
+            leaders: self.agent.leaders().clone(),
+            controller,
+            ready: versions.ready,
+        };
+        self.published = versions;
+        self.parts.view.send_replace(Arc::new(view));
+    }
+}
+
+fn agent_config(parts: &ControlParts) -> AgentConfig {
+    let cluster = &parts.settings.cluster;
+    let brokers = parts.voters.len();
+    AgentConfig {
+        broker: parts.broker.clone(),
+        cluster_id: cluster.id.clone(),
+        metadata_replicas: parts.voters.iter().copied().map(ids::broker).collect(),
+        seed: parts.seed,
+        default_partitions: i32::try_from(cluster.default_partitions).unwrap_or(i32::MAX),
+        default_replication_factor: i32::from(
+            cluster
+                .default_replication
+                .unwrap_or(u16::try_from(brokers.min(3)).unwrap_or(3)),
+        ),
+        retry_after: parts.plan.budget,
+        digest_every: Duration::from_secs(1),
+    }
+}

@@ -1,0 +1,158 @@
+//! The threads that may block on files: flushes of committed entries to segments, loads of old ones for followers,
+//! opening and deleting replicas' folders.
+
+use crate::control::{ControlInput, ControlQueue};
+use crate::journal::{JournalInput, JournalQueue};
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+use crate::shards::Mailboxes;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use trimaran_multiraft::{GroupOptions, Input, Load, Loaded, Open};
+use trimaran_raft::{GroupId, NodeId};
+use trimaran_storage::fs::Fs;
+use trimaran_storage::journal::RecoveredGroup;
+use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog};
+
+/// The way to the I/O threads.
+pub type FileQueue = Queue<FileJob>;
+
+/// What the I/O threads do.
+pub enum FileJob {
+    /// Write committed entries to their segments.
+    Flush(FlushJob),
+    /// Read entries that are no longer in memory, for a follower.
+    Load(Load),
+    /// Open or create a replica's log.
+    Open(Box<OpenJob>),
+    /// Delete the folder of a group that is gone for good.
+    Delete(GroupId),
+}
+
+/// A replica to be opened.
+pub struct OpenJob {
+    /// Its group.
+    pub group: GroupId,
+    /// All replicas, the preferred leader first.
+    pub voters: Vec<NodeId>,
+    /// Sizes and limits of its log.
+    pub log_options: LogOptions,
+    /// What may differ from group to group.
+    pub options: GroupOptions,
+    /// What the journal had of it.
+    pub recovered: RecoveredGroup,
+}
+
+/// What the threads need.
+#[derive(Clone)]
+pub struct FileThreads {
+    /// Where their work comes from.
+    pub queue: Arc<FileQueue>,
+    /// The file system.
+    pub fs: Arc<dyn Fs>,
+    /// The folder of the replicas' folders.
+    pub partitions: PathBuf,
+    /// Who is told.
+    pub mailboxes: Mailboxes,
+    /// Told what can be recycled.
+    pub journal: Arc<JournalQueue>,
+    /// Told which replicas are open.
+    pub control: Arc<ControlQueue>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The folder of one replica, within the folder of all: the group's number, since topics' names can be used again.
+pub fn group_folder(group: GroupId) -> String {
+    format!("group-{}", group.0)
+}
+
+/// The group whose folder has this name.
+pub fn group_of_folder(name: &str) -> Option<GroupId> {
+    name.strip_prefix("group-")?.parse().ok().map(GroupId)
+}
+
+impl FileThreads {
+    /// Starts `count` threads. They end when the queue is closed and empty.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn spawn(self, count: usize) -> std::io::Result<Vec<JoinHandle<()>>> {
+        (0..count)
+            .map(|at| {
+                let threads = self.clone();
+                std::thread::Builder::new()
+                    .name(format!("files-{at}"))
+                    .spawn(move || threads.run())
+            })
+            .collect()
+    }
+
+    fn run(self) {
+        while let Ok(job) = self.queue.pop() {
+            match job {
+                FileJob::Flush(job) => self.flush(job),
+                FileJob::Load(load) => self.load(load),
+                FileJob::Open(job) => self.open(*job),
+                FileJob::Delete(group) => self.delete(group),
+            }
+        }
+    }
+
+    fn flush(&self, job: FlushJob) {
+        let group = job.group();
+        let bytes = job.bytes();
+        let result = job.run();
+        match &result {
+            Ok(flushed) => {
+                self.journal.submit(JournalInput::Release(group, flushed.upto));
+                self.metrics.flushed(bytes);
+            }
+            Err(error) => tracing::error!(%group, ?error, "committed records can't be written to their segment"),
+        }
+        self.mailboxes.of(group).tell(Input::Flushed(group, result));
+    }
+
+    fn load(&self, load: Load) {
+        let Load { group, job, plan } = load;
+        let entries = job.run();
+        if let Err(error) = &entries {
+            tracing::error!(%group, ?error, "records for a follower can't be read");
+        }
+        self.mailboxes
+            .of(group)
+            .tell(Input::Loaded(Loaded { group, plan, entries }));
+    }
+
+    fn open(&self, job: OpenJob) {
+        let group = job.group;
+        let opened = self.try_open(job).map(|open| {
+            self.mailboxes.of(group).tell(Input::Open(Box::new(open)));
+        });
+        self.control.push(ControlInput::Opened(group, opened));
+    }
+
+    fn try_open(&self, job: OpenJob) -> Result<Open, LogError> {
+        let dir = self.partitions.join(group_folder(job.group));
+        let hard_state = job.recovered.hard_state;
+        let log = ReplicaLog::open(Arc::clone(&self.fs), &dir, job.group, job.log_options, job.recovered)?;
+        Open::new(job.voters, log, hard_state, job.options)
+    }
+
+    fn delete(&self, group: GroupId) {
+        let dir = self.partitions.join(group_folder(group));
+        let deleted = self
+            .fs
+            .remove_dir_all(&dir)
+            .and_then(|()| self.fs.sync_dir(&self.partitions));
+        match deleted {
+            Ok(()) => tracing::info!(%group, "deleted the data of a deleted partition"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(
+                %group, %error, folder = %dir.display(),
+                "the data of a deleted partition can't be deleted; it is tried again at the next start"
+            ),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The one thread that writes the journal: it collects the batches of all shards, writes and syncs them together, and
+//! tells each shard how far it is durable.
+
+use crate::clock::Clock;
+use crate::fatal::Fatal;
+use crate::files::{FileJob, FileQueue};
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+use crate::shards::Mailboxes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use trimaran_multiraft::Input;
+use trimaran_raft::{GroupId, LogIndex};
+use trimaran_storage::journal::{Journal, JournalBatch, JournalError};
+
+/// What the journal's thread is told.
+pub enum JournalInput {
+    /// One step's writes of one shard; answered by [`Input::Persisted`].
+    Batch {
+        /// Which shard.
+        shard: usize,
+        /// The shard's number for it.
+        sequence: u64,
+        /// What to write.
+        batch: JournalBatch,
+    },
+    /// A group's entries up to here are durable in its segments.
+    Release(GroupId, LogIndex),
+    /// A group was closed for good: once everything submitted before this is durable, its folder is deleted.
+    Closed(GroupId),
+}
+
+/// The way to the journal's thread, and what is known of it without asking.
+pub struct JournalQueue {
+    queue: Queue<JournalInput>,
+    /// Bytes submitted and not yet durable.
+    backlog_bytes: AtomicU64,
+    /// When the write under way began, in microseconds of the broker's clock; zero if none is.
+    writing_since: AtomicU64,
+    /// How long the last write took, in microseconds.
+    recent_write_micros: AtomicU64,
+    clock: Clock,
+}
+
+impl JournalQueue {
+    /// An idle one.
+    pub fn new(clock: Clock) -> JournalQueue {
+        JournalQueue {
+            queue: Queue::new(),
+            backlog_bytes: AtomicU64::new(0),
+            writing_since: AtomicU64::new(0),
+            recent_write_micros: AtomicU64::new(0),
+            clock,
+        }
+    }
+
+    /// Hands something to the journal's thread.
+    pub fn submit(&self, input: JournalInput) {
+        if let JournalInput::Batch { batch, .. } = &input {
+            self.backlog_bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
+        }
+        self.queue.push(input);
+    }
+
+    /// Bytes submitted and not yet durable.
+    pub fn backlog_bytes(&self) -> u64 {
+        self.backlog_bytes.load(Ordering::Relaxed)
+    }
+
+    /// For how long the write under way has lasted; zero if none is.
+    pub fn stalled_for(&self) -> Duration {
+        match self.writing_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_micros(self.clock.now().0.saturating_sub(since)),
+        }
+    }
+
+    /// How long the last write took.
+    pub fn recent_write(&self) -> Duration {
+        Duration::from_micros(self.recent_write_micros.load(Ordering::Relaxed))
+    }
+
+    /// What is there is still written; then the thread ends.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+/// What the thread needs.
+pub struct JournalThread {
+    /// The journal, which this thread owns from now on.
+    pub journal: Journal,
+    /// Where its work comes from.
+    pub queue: Arc<JournalQueue>,
+    /// Who is told.
+    pub mailboxes: Mailboxes,
+    /// Told which folders can go.
+    pub files: Arc<FileQueue>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Told when the disk fails.
+    pub fatal: Arc<Fatal>,
+}
+
+/// Batches after which the journal is asked which groups hold its oldest files, when nothing was released meanwhile.
+const LAGGARDS_EVERY: u32 = 64;
+
+impl JournalThread {
+    /// Starts the thread. It ends when the queue is closed, or when the disk fails.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn spawn(self) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || self.run())
+    }
+
+    fn run(mut self) {
+        let mut inputs = Vec::new();
+        let mut persisted = vec![None; self.mailboxes.all().len()];
+        let mut since_laggards = 0;
+        while self.queue.queue.take(&mut inputs, None).is_ok() {
+            if let Err(error) = self.turn(&mut inputs, &mut persisted) {
+                self.queue.close();
+                self.fatal.fail(format!(
+                    "the journal can't be written, so nothing can be acknowledged any longer: {error:?}. The broker stops; \
+                     check the disk of its data folder, then start it again"
+                ));
+                return;
+            }
+            since_laggards += 1;
+            if since_laggards >= LAGGARDS_EVERY {
+                since_laggards = 0;
+                self.flush_laggards();
+            }
+        }
+    }
+
+    /// Everything that was waiting: one write, then the answers.
+    fn turn(&mut self, inputs: &mut Vec<JournalInput>, persisted: &mut [Option<u64>]) -> Result<(), JournalError> {
+        let mut write = JournalBatch::default();
+        let mut releases = Vec::new();
+        let mut closed = Vec::new();
+        let mut backlog = 0;
+        for input in inputs.drain(..) {
+            match input {
+                JournalInput::Batch { shard, sequence, batch } => {
+                    persisted[shard] = Some(sequence);
+                    backlog += batch.bytes();
+                    if write.is_empty() {
+                        write = batch;
+                    } else {
+                        write.extend(batch);
+                    }
+                }
+                JournalInput::Release(group, upto) => releases.push((group, upto)),
+                JournalInput::Closed(group) => closed.push(group),
+            }
+        }
+        if !write.is_empty() {
+            self.write(&write)?;
+        }
+        self.queue.backlog_bytes.fetch_sub(backlog, Ordering::Relaxed);
+        for (shard, sequence) in persisted.iter_mut().enumerate() {
+            if let Some(sequence) = sequence.take() {
+                self.mailboxes.shard(shard).tell(Input::Persisted(sequence));
+            }
+        }
+        for (group, upto) in releases {
+            self.journal.release(group, upto)?;
+        }
+        for group in closed {
+            self.files.push(FileJob::Delete(group));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
+        let bytes = batch.bytes();
+        let began = Instant::now();
+        self.queue
+            .writing_since
+            .store(self.queue.clock.now().0.max(1), Ordering::Relaxed);
+        self.journal.write(batch)?;
+        self.queue.writing_since.store(0, Ordering::Relaxed);
+        let took = began.elapsed();
+        self.queue
+            .recent_write_micros
+            .store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.metrics.journal_written(bytes, took);
+        Ok(())
+    }
+
+    fn flush_laggards(&self) {
+        for group in self.journal.laggards() {
+            self.mailboxes.of(group).tell(Input::FlushNow(group));
+        }
+    }
+}

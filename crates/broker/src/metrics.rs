@@ -1,0 +1,288 @@
+//! What `/metrics` shows: one registry, and the counters that the threads add to.
+
+use crate::journal::JournalQueue;
+use crate::shards::Mailboxes;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use trimaran_transport::{PeerLinks, Statistics};
+
+/// Counters, gauges and histograms; the parts are shared with the registry that prints them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Elections begun by replicas on this broker.
+    pub elections: Counter,
+    /// Partitions (and the metadata group) led here.
+    pub leaderships: Gauge,
+    /// Replicas held here.
+    pub replicas: Gauge,
+    /// Partitions led here whose in-sync replicas are fewer than their replicas.
+    pub under_replicated: Gauge,
+    /// Brokers believed alive, this one included.
+    pub brokers_alive: Gauge,
+    /// Messages of peers that were dropped because a mailbox was full.
+    pub dropped_messages: Counter,
+    /// Frames of peers that could not be read.
+    pub bad_frames: Counter,
+    /// 1 while the failover budget is not safe with the disk and scheduler as they are.
+    pub budget_unsafe: Gauge,
+    append_seconds: Histogram,
+    failover_seconds: Histogram,
+    journal_seconds: Histogram,
+    journal_batches: Counter,
+    journal_bytes: Counter,
+    flushed_bytes: Counter,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Metrics {
+        // From 50 µs, a fast disk's sync, to 6.5 s; each bucket twice the one before.
+        let latency = || Histogram::new(exponential_buckets(0.000_05, 2.0, 18));
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("trimaran"),
+            elections: Counter::default(),
+            leaderships: Gauge::default(),
+            replicas: Gauge::default(),
+            under_replicated: Gauge::default(),
+            brokers_alive: Gauge::default(),
+            dropped_messages: Counter::default(),
+            bad_frames: Counter::default(),
+            budget_unsafe: Gauge::default(),
+            append_seconds: latency(),
+            failover_seconds: latency(),
+            journal_seconds: latency(),
+            journal_batches: Counter::default(),
+            journal_bytes: Counter::default(),
+            flushed_bytes: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let to = &mut self.registry;
+        to.register(
+            "leaderships",
+            "Groups led by this broker, the metadata group included",
+            self.leaderships.clone(),
+        );
+        to.register("replicas", "Replicas open on this broker", self.replicas.clone());
+        to.register(
+            "under_replicated",
+            "Groups led by this broker with replicas out of sync",
+            self.under_replicated.clone(),
+        );
+        to.register(
+            "brokers_alive",
+            "Brokers believed alive, this one included",
+            self.brokers_alive.clone(),
+        );
+        to.register(
+            "elections",
+            "Elections begun by replicas on this broker",
+            self.elections.clone(),
+        );
+        to.register(
+            "failover_budget_unsafe",
+            "1 while this broker's disk or scheduler is too slow for failover_budget_ms",
+            self.budget_unsafe.clone(),
+        );
+        to.register_with_unit(
+            "failover",
+            "From losing sight of a group's leader to serving the group here",
+            Unit::Seconds,
+            self.failover_seconds.clone(),
+        );
+        to.register_with_unit(
+            "commit",
+            "From accepting a batch to its acknowledgement",
+            Unit::Seconds,
+            self.append_seconds.clone(),
+        );
+        to.register_with_unit(
+            "journal_write",
+            "One journal write with its sync",
+            Unit::Seconds,
+            self.journal_seconds.clone(),
+        );
+        to.register("journal_batches", "Journal writes", self.journal_batches.clone());
+        to.register_with_unit(
+            "journal",
+            "Payload bytes written to the journal",
+            Unit::Bytes,
+            self.journal_bytes.clone(),
+        );
+        to.register_with_unit(
+            "flushed",
+            "Bytes written to segments",
+            Unit::Bytes,
+            self.flushed_bytes.clone(),
+        );
+        to.register(
+            "dropped_messages",
+            "Messages of peers dropped because a mailbox was full",
+            self.dropped_messages.clone(),
+        );
+        to.register(
+            "bad_frames",
+            "Frames of peers that could not be read",
+            self.bad_frames.clone(),
+        );
+    }
+
+    /// Adds what is counted elsewhere.
+    pub(crate) fn add_collector(&mut self, collector: impl Collector) {
+        self.registry.register_collector(Box::new(collector));
+    }
+
+    /// A batch was acknowledged after so long.
+    pub fn appended(&self, took: Duration) {
+        self.append_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A group whose leader was lost is served here after so long.
+    pub fn failed_over(&self, took: Duration) {
+        self.failover_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The journal wrote so many bytes, and synced.
+    pub fn journal_written(&self, bytes: u64, took: Duration) {
+        self.journal_batches.inc();
+        self.journal_bytes.inc_by(bytes);
+        self.journal_seconds.observe(took.as_secs_f64());
+    }
+
+    /// So many bytes went to segments.
+    pub fn flushed(&self, bytes: u64) {
+        self.flushed_bytes.inc_by(bytes);
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails only if a collector does; what is there until then is still the truth.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+/// What other parts count, read when Prometheus asks.
+pub(crate) struct Elsewhere {
+    pub(crate) clients: Arc<Statistics>,
+    pub(crate) links: PeerLinks,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) journal: Arc<JournalQueue>,
+}
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
+fn read(value: &AtomicU64) -> u64 {
+    value.load(Ordering::Relaxed)
+}
+
+impl Collector for Elsewhere {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let links = self.links.statistics();
+        let total = |of: fn(&trimaran_transport::LinkStatistics) -> &AtomicU64| {
+            links.iter().map(|(_, link)| read(of(link))).sum::<u64>()
+        };
+        let clients = &self.clients;
+        let closed = &clients.closed;
+        let turned_away =
+            read(&closed.oversized) + read(&closed.stalled) + read(&closed.slow_reader) + read(&closed.by_service);
+        let mailboxes = self.mailboxes.all();
+        let waiting = mailboxes.iter().map(crate::shards::Mailbox::len).sum::<usize>();
+        let gauges = [
+            ("connections", "Client connections", read(&clients.open)),
+            (
+                "requests_in_flight",
+                "Client requests being handled",
+                read(&clients.in_flight),
+            ),
+            ("mailbox_inputs", "Inputs that wait for a shard", waiting as u64),
+            (
+                "journal_backlog_bytes",
+                "Bytes that wait for the journal",
+                self.journal.backlog_bytes(),
+            ),
+            (
+                "peer_links_connected",
+                "Links to other brokers that are up",
+                total(|link| &link.connected),
+            ),
+            (
+                "peer_queued_bytes",
+                "Bytes that wait for other brokers",
+                total(|link| &link.queued_bytes),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, metric_type(&gauge))?)?;
+        }
+        let counters = [
+            (
+                "connections_accepted",
+                "Client connections accepted",
+                read(&clients.accepted),
+            ),
+            (
+                "connections_turned_away",
+                "Client connections over a limit",
+                read(&clients.turned_away),
+            ),
+            (
+                "connections_cut",
+                "Client connections closed for what they sent or did not take",
+                turned_away,
+            ),
+            ("requests", "Requests of clients", read(&clients.frames_in)),
+            ("request_bytes", "Bytes from clients", read(&clients.bytes_in)),
+            ("response_bytes", "Bytes to clients", read(&clients.bytes_out)),
+            ("peer_frames", "Frames to other brokers", total(|link| &link.frames_out)),
+            ("peer_bytes", "Bytes to other brokers", total(|link| &link.bytes_out)),
+            (
+                "peer_dropped_frames",
+                "Frames to other brokers that were dropped",
+                total(|link| &link.dropped_frames),
+            ),
+            (
+                "peer_connects",
+                "Connections made to other brokers",
+                total(|link| &link.connects),
+            ),
+            (
+                "peer_closes",
+                "Connections to other brokers lost",
+                total(|link| &link.closes),
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, metric_type(&counter))?)?;
+        }
+        Ok(())
+    }
+}
+
+fn metric_type(metric: &impl EncodeMetric) -> prometheus_client::metrics::MetricType {
+    metric.metric_type()
+}

@@ -1,0 +1,366 @@
+//! Between brokers: what `raft` says becomes `wire`'s frames and back, and what arrives finds its shard.
+
+#[cfg(test)]
+mod tests;
+
+use crate::control::{ControlInput, ControlQueue};
+use crate::metrics::Metrics;
+use crate::shards::Mailboxes;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use trimaran_multiraft::{Input, PeerSink};
+use trimaran_raft::{self as raft, NodeId};
+use trimaran_transport::{Admission, Handshake, PeerId, PeerLinks, PeerService};
+use trimaran_wire::peer::{self as wire, Frame};
+
+/// News of peers (heartbeats, the agents' messages) that wait for the control thread; beyond it they are dropped, as
+/// on a network. Far above what a cluster of the largest size says in a second.
+const CONTROL_LIMIT: usize = 65_536;
+
+/// A shard's way to the other brokers.
+pub struct Sink(pub PeerLinks);
+
+impl PeerSink for Sink {
+    fn send(&mut self, to: NodeId, messages: Vec<(raft::GroupId, raft::Message)>) {
+        let messages = messages
+            .into_iter()
+            .map(|(group, message)| (wire::GroupId(group.0), to_wire(message)))
+            .collect();
+        send(&self.0, to, &Frame::Groups(messages));
+    }
+}
+
+/// Queues a frame for a peer, or drops it.
+pub fn send(links: &PeerLinks, to: NodeId, frame: &Frame) {
+    links.send(PeerId(to.0), wire::encode(frame));
+}
+
+/// Who this broker is to its peers: both ends of the handshake, and what takes their frames.
+pub struct Peers {
+    /// The cluster that this broker belongs to.
+    pub cluster_id: String,
+    /// This broker.
+    pub node: NodeId,
+    /// Which start of its process this is.
+    pub incarnation: u64,
+    /// All brokers of the cluster; others are not let in.
+    pub known: Vec<NodeId>,
+    /// Where groups' messages go.
+    pub mailboxes: Mailboxes,
+    /// Where everything else goes.
+    pub control: Arc<ControlQueue>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Peers {
+    fn welcome(&self) -> Vec<Bytes> {
+        wire::encode(&Frame::Welcome(wire::Welcome {
+            protocol: wire::PROTOCOL_VERSION,
+            cluster_id: self.cluster_id.clone(),
+            broker: wire_broker(self.node),
+            incarnation: self.incarnation,
+        }))
+    }
+
+    /// Who a stranger is, or why it is not let in.
+    fn examine(&self, hello: &wire::Hello) -> Result<NodeId, wire::Refused> {
+        if hello.protocol != wire::PROTOCOL_VERSION {
+            return Err(wire::Refused::Version {
+                supported: wire::PROTOCOL_VERSION,
+            });
+        }
+        if hello.cluster_id != self.cluster_id {
+            return Err(wire::Refused::OtherCluster {
+                cluster_id: self.cluster_id.clone(),
+            });
+        }
+        if hello.to != wire_broker(self.node) {
+            return Err(wire::Refused::OtherBroker {
+                broker: wire_broker(self.node),
+            });
+        }
+        match self.known.iter().find(|known| wire_broker(**known) == hello.broker) {
+            Some(known) if *known != self.node => Ok(*known),
+            _ => Err(wire::Refused::UnknownBroker),
+        }
+    }
+
+    fn groups(&self, from: NodeId, messages: Vec<(wire::GroupId, wire::Message)>) {
+        let mut parts: Vec<Part> = Vec::new();
+        parts.resize_with(self.mailboxes.all().len(), Part::default);
+        for (group, message) in messages {
+            let group = raft::GroupId(group.0);
+            let message = from_wire(message);
+            let part = &mut parts[self.mailboxes.shard_of(group)];
+            part.bytes += size(&message);
+            part.messages.push((group, message));
+        }
+        for (shard, part) in parts.into_iter().enumerate() {
+            let count = part.messages.len() as u64;
+            if count > 0 && !self.mailboxes.shard(shard).messages(from, part.messages, part.bytes) {
+                self.metrics.dropped_messages.inc_by(count);
+            }
+        }
+    }
+}
+
+/// What one frame has for one shard.
+#[derive(Default)]
+struct Part {
+    messages: Vec<(raft::GroupId, raft::Message)>,
+    bytes: usize,
+}
+
+impl Handshake for Peers {
+    fn hello(&self, to: PeerId) -> Vec<Bytes> {
+        wire::encode(&Frame::Hello(wire::Hello {
+            protocol: wire::PROTOCOL_VERSION,
+            cluster_id: self.cluster_id.clone(),
+            broker: wire_broker(self.node),
+            incarnation: self.incarnation,
+            to: wire_broker(NodeId(to.0)),
+        }))
+    }
+
+    fn check_welcome(&self, from: PeerId, welcome: Bytes) -> Result<(), String> {
+        let welcome = match wire::decode(welcome) {
+            Ok(Frame::Welcome(welcome)) => welcome,
+            Ok(Frame::Refused(refused)) => return Err(format!("it refused this broker: {refused}")),
+            Ok(_) => return Err("it answered with something else than a welcome".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        };
+        if welcome.cluster_id != self.cluster_id {
+            return Err(format!(
+                "it belongs to cluster {}, this broker to {}: correct `cluster.voters` or `cluster.id`",
+                welcome.cluster_id, self.cluster_id
+            ));
+        }
+        if welcome.broker != wire_broker(NodeId(from.0)) {
+            return Err(format!(
+                "broker {} answers at the address that `cluster.voters` gives for broker {}",
+                welcome.broker.0, from.0
+            ));
+        }
+        if welcome.protocol != wire::PROTOCOL_VERSION {
+            return Err(format!("it speaks version {} of the peer protocol", welcome.protocol));
+        }
+        Ok(())
+    }
+}
+
+impl PeerService for Peers {
+    fn admit(&self, from: SocketAddr, hello: Bytes) -> Admission {
+        let hello = match wire::decode(hello) {
+            Ok(Frame::Hello(hello)) => hello,
+            // Not one of ours: it would not understand an answer.
+            Ok(_) => {
+                return Admission::Rejected {
+                    answer: Vec::new(),
+                    reason: format!("{from} did not begin with a hello"),
+                };
+            }
+            Err(error) => {
+                return Admission::Rejected {
+                    answer: Vec::new(),
+                    reason: format!("{from} is no peer: {error}"),
+                };
+            }
+        };
+        match self.examine(&hello) {
+            Ok(node) => Admission::Welcome(PeerId(node.0), self.welcome()),
+            Err(refused) => Admission::Rejected {
+                reason: format!(
+                    "broker {} of cluster {} at {from} was refused: {refused:?}",
+                    hello.broker.0, hello.cluster_id
+                ),
+                answer: wire::encode(&Frame::Refused(refused)),
+            },
+        }
+    }
+
+    fn frame(&self, from: PeerId, frame: Bytes) {
+        let from = NodeId(from.0);
+        match wire::decode(frame) {
+            Ok(Frame::Groups(messages)) => self.groups(from, messages),
+            Ok(Frame::Heartbeat(heartbeat)) => {
+                let heartbeat = trimaran_multiraft::Heartbeat {
+                    incarnation: heartbeat.incarnation,
+                    sequence: heartbeat.sequence,
+                    echo_sequence: heartbeat.echo_sequence,
+                    echo_incarnation: heartbeat.echo_incarnation,
+                };
+                self.control
+                    .offer(ControlInput::Heartbeat(from, heartbeat), CONTROL_LIMIT);
+            }
+            Ok(Frame::Control(message)) => {
+                self.control.offer(ControlInput::Agent(from, message), CONTROL_LIMIT);
+            }
+            Ok(Frame::FailOver(request)) => {
+                let group = raft::GroupId(request.group.0);
+                let failed = request.failed.map(|broker| NodeId(u64::from(broker.0.unsigned_abs())));
+                self.mailboxes.of(group).tell(Input::Failover { group, failed });
+            }
+            Ok(Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_)) | Err(_) => {
+                self.metrics.bad_frames.inc();
+                tracing::debug!(%from, "a frame of a peer can't be read");
+            }
+        }
+    }
+
+    fn arrived(&self, peer: PeerId) {
+        self.control.push(ControlInput::Arrived(NodeId(peer.0)));
+    }
+}
+
+fn wire_broker(node: NodeId) -> wire::BrokerId {
+    wire::BrokerId(i32::try_from(node.0).unwrap_or(i32::MAX))
+}
+
+/// About what a message takes in memory.
+fn size(message: &raft::Message) -> usize {
+    let payloads = match &message.body {
+        raft::Body::Append { entries, .. } => entries.iter().map(|entry| 48 + entry.payload.len()).sum(),
+        _ => 0,
+    };
+    64 + payloads
+}
+
+/// The core's message in the frame's words.
+pub fn to_wire(message: raft::Message) -> wire::Message {
+    let index = |index: raft::LogIndex| wire::LogIndex(index.0);
+    let term = |term: raft::Term| wire::Term(term.0);
+    let body = match message.body {
+        raft::Body::PreVote { last_index, last_term } => wire::Body::PreVote {
+            last_index: index(last_index),
+            last_term: term(last_term),
+        },
+        raft::Body::PreVoteReply { granted, longer_log } => wire::Body::PreVoteReply { granted, longer_log },
+        raft::Body::Vote {
+            last_index,
+            last_term,
+            transfer,
+        } => wire::Body::Vote {
+            last_index: index(last_index),
+            last_term: term(last_term),
+            transfer,
+        },
+        raft::Body::VoteReply { granted } => wire::Body::VoteReply { granted },
+        raft::Body::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            entries,
+        } => wire::Body::Append {
+            prev_index: index(prev_index),
+            prev_term: term(prev_term),
+            commit: index(commit),
+            floor: index(floor),
+            entries: entries.into_iter().map(entry_to_wire).collect(),
+        },
+        raft::Body::AppendAccepted { match_index, commit } => wire::Body::AppendAccepted {
+            match_index: index(match_index),
+            commit: index(commit),
+        },
+        raft::Body::AppendRejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        } => wire::Body::AppendRejected {
+            prev_index: index(prev_index),
+            hint_index: index(hint_index),
+            hint_term: term(hint_term),
+        },
+        raft::Body::Heartbeat { commit } => wire::Body::Heartbeat { commit: index(commit) },
+        raft::Body::HeartbeatReply { commit } => wire::Body::HeartbeatReply { commit: index(commit) },
+        raft::Body::TimeoutNow => wire::Body::TimeoutNow,
+    };
+    wire::Message {
+        term: term(message.term),
+        body,
+    }
+}
+
+fn entry_to_wire(entry: raft::Entry) -> wire::Entry {
+    wire::Entry {
+        term: wire::Term(entry.term.0),
+        payload: match entry.payload {
+            raft::Payload::Blank => None,
+            raft::Payload::Data(bytes) => Some(bytes),
+        },
+    }
+}
+
+/// The frame's message in the core's words. Entries get their indices back from their place.
+pub fn from_wire(message: wire::Message) -> raft::Message {
+    let index = |index: wire::LogIndex| raft::LogIndex(index.0);
+    let term = |term: wire::Term| raft::Term(term.0);
+    let body = match message.body {
+        wire::Body::PreVote { last_index, last_term } => raft::Body::PreVote {
+            last_index: index(last_index),
+            last_term: term(last_term),
+        },
+        wire::Body::PreVoteReply { granted, longer_log } => raft::Body::PreVoteReply { granted, longer_log },
+        wire::Body::Vote {
+            last_index,
+            last_term,
+            transfer,
+        } => raft::Body::Vote {
+            last_index: index(last_index),
+            last_term: term(last_term),
+            transfer,
+        },
+        wire::Body::VoteReply { granted } => raft::Body::VoteReply { granted },
+        wire::Body::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            entries,
+        } => raft::Body::Append {
+            prev_index: index(prev_index),
+            prev_term: term(prev_term),
+            commit: index(commit),
+            floor: index(floor),
+            entries: entries_from_wire(prev_index.0, entries),
+        },
+        wire::Body::AppendAccepted { match_index, commit } => raft::Body::AppendAccepted {
+            match_index: index(match_index),
+            commit: index(commit),
+        },
+        wire::Body::AppendRejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        } => raft::Body::AppendRejected {
+            prev_index: index(prev_index),
+            hint_index: index(hint_index),
+            hint_term: term(hint_term),
+        },
+        wire::Body::Heartbeat { commit } => raft::Body::Heartbeat { commit: index(commit) },
+        wire::Body::HeartbeatReply { commit } => raft::Body::HeartbeatReply { commit: index(commit) },
+        wire::Body::TimeoutNow => raft::Body::TimeoutNow,
+    };
+    raft::Message {
+        term: term(message.term),
+        body,
+    }
+}
+
+fn entries_from_wire(prev_index: u64, entries: Vec<wire::Entry>) -> Vec<raft::Entry> {
+    let indices = (1..).map(|place| raft::LogIndex(prev_index.saturating_add(place)));
+    entries
+        .into_iter()
+        .zip(indices)
+        .map(|(entry, index)| raft::Entry {
+            index,
+            term: raft::Term(entry.term.0),
+            payload: match entry.payload {
+                None => raft::Payload::Blank,
+                Some(bytes) => raft::Payload::Data(bytes),
+            },
+        })
+        .collect()
+}
