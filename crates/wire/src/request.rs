@@ -1,0 +1,101 @@
+//! Requests as values, and responses as frames: the hot path's own codecs, and kafka-protocol behind size checks.
+
+#[cfg(test)]
+mod tests;
+
+use crate::WireError;
+use crate::api::{Api, RequestHeader};
+use crate::fetch::FetchRequest;
+use crate::produce::ProduceRequest;
+use crate::reader::Reader;
+use crate::schema;
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest,
+};
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+/// Array elements and tagged fields in one request, all arrays together. A request that names every partition of a large
+/// cluster stays below; a frame full of empty elements, each of which would take a hundred bytes of memory, does not.
+pub const MAX_ELEMENTS: usize = 200_000;
+
+/// A request's body.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each is named as its API")]
+pub enum Request {
+    Produce(ProduceRequest),
+    Fetch(FetchRequest),
+    ListOffsets(ListOffsetsRequest),
+    Metadata(MetadataRequest),
+    FindCoordinator(FindCoordinatorRequest),
+    ApiVersions(ApiVersionsRequest),
+    CreateTopics(CreateTopicsRequest),
+    DeleteTopics(DeleteTopicsRequest),
+    InitProducerId(InitProducerIdRequest),
+    OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
+    DescribeConfigs(DescribeConfigsRequest),
+    CreatePartitions(CreatePartitionsRequest),
+    DescribeCluster(DescribeClusterRequest),
+}
+
+/// Reads the body behind a header that [`crate::api::decode_header`] has taken off. Bytes behind it are ignored, as Kafka
+/// ignores them. Allocates no more than a small multiple of the body; records are not copied.
+pub fn decode_request(header: &RequestHeader, body: BytesMut) -> Result<Request, WireError> {
+    let version = header.version;
+    match header.api {
+        Api::Produce => crate::produce::decode_request(version, body).map(Request::Produce),
+        Api::Fetch => crate::fetch::decode_request(version, &body).map(Request::Fetch),
+        Api::ListOffsets => guarded(header, body).map(Request::ListOffsets),
+        Api::Metadata => guarded(header, body).map(Request::Metadata),
+        Api::FindCoordinator => guarded(header, body).map(Request::FindCoordinator),
+        Api::ApiVersions => guarded(header, body).map(Request::ApiVersions),
+        Api::CreateTopics => guarded(header, body).map(Request::CreateTopics),
+        Api::DeleteTopics => guarded(header, body).map(Request::DeleteTopics),
+        Api::InitProducerId => guarded(header, body).map(Request::InitProducerId),
+        Api::OffsetForLeaderEpoch => guarded(header, body).map(Request::OffsetForLeaderEpoch),
+        Api::DescribeConfigs => guarded(header, body).map(Request::DescribeConfigs),
+        Api::CreatePartitions => guarded(header, body).map(Request::CreatePartitions),
+        Api::DescribeCluster => guarded(header, body).map(Request::DescribeCluster),
+    }
+}
+
+/// kafka-protocol's decoder, behind a walk over the same bytes that checks every count.
+fn guarded<T: Decodable>(header: &RequestHeader, body: BytesMut) -> Result<T, WireError> {
+    let fields = schema::of(header.api).expect("every request that kafka-protocol decodes has a schema");
+    let mut reader = Reader::new(&body, header.api.is_flexible(header.version));
+    schema::walk(fields, header.version, &mut reader)?;
+    let length = reader.position();
+    let mut walked = body.freeze().slice(..length);
+    T::decode(&mut walked, header.version).map_err(|error| WireError::Malformed(error.to_string()))
+}
+
+/// A response as one frame, its header before it. The length before the frame is the transport's.
+///
+/// # Errors
+/// [`WireError::Malformed`] if the response sets a field that its version does not have: our own fault.
+pub fn encode_response(
+    api: Api,
+    version: i16,
+    correlation_id: i32,
+    response: &impl Encodable,
+) -> Result<Bytes, WireError> {
+    let size = response
+        .compute_size(version)
+        .map_err(|error| WireError::Malformed(error.to_string()))?;
+    let mut out = BytesMut::with_capacity(size + 5);
+    put_response_header(&mut out, api, version, correlation_id);
+    response
+        .encode(&mut out, version)
+        .map_err(|error| WireError::Malformed(error.to_string()))?;
+    Ok(out.freeze())
+}
+
+/// The correlation id, and no tagged fields where the header has them.
+pub(crate) fn put_response_header(out: &mut BytesMut, api: Api, version: i16, correlation_id: i32) {
+    out.put_i32(correlation_id);
+    if api.response_header_version(version) == 1 {
+        out.put_u8(0);
+    }
+}
