@@ -1,114 +1,362 @@
 //! The write-ahead journal of a broker: all groups' hard states and entries, one write and one sync a batch.
+//!
+//! # Files
+//! The journal is a row of files, `SEQUENCE.journal`, of which a contiguous run is live: from the oldest that still holds
+//! an entry which some group needs, to the current one. A file holds frames back to back; a frame is one batch. The
+//! first frame of a file begins with everything that is known of all groups beside their entries (hard states, and how
+//! far each is flushed), so that older files are needed for nothing else.
+//!
+//! Files that nothing needs are kept and overwritten, under a new name: blocks that were written before make the sync
+//! cheaper. Their old frames are told from new ones by the file's sequence number, which every frame carries.
+//!
+//! # What recovery relies on
+//! - A frame is written only after the one before it was synced. So a bad frame with a valid one behind it was not torn
+//!   by a crash but damaged later: corruption. A bad frame at the end is a torn one, and cut: nobody was told that it
+//!   is durable. (Damage to the very last frame can't be told from a torn write by anyone who has only the journal.)
+//! - A file's first frame says where the file before it ends. So in all files but the last, every frame must be there.
+//! - Every frame says which file is the oldest live one. A file is overwritten or removed only once a durable frame has
+//!   said that it is not needed, so every file from there on must be there.
+//! - How far a group is flushed is written no later than the frame that gives up its entries. So an entry is either in a
+//!   live file, or the group's segments are known to have held it.
 
-use crate::fs::Fs;
-use std::collections::BTreeMap;
+mod batch;
+mod frame;
+mod pins;
+mod recovery;
+
+#[cfg(test)]
+mod tests;
+
+pub use batch::JournalBatch;
+pub use recovery::RecoveredGroup;
+
+use self::batch::Record;
+use self::frame::FrameWriter;
+use self::pins::Pins;
+use crate::fs::{File, Fs, Mode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trimaran_raft::{Entry, GroupId, HardState, LogIndex};
-
-/// What one or more groups want written together.
-#[derive(Clone, Debug, Default)]
-pub struct JournalBatch {
-    _todo: (),
-}
-
-#[allow(missing_docs, unused_variables, reason = "skeleton")]
-impl JournalBatch {
-    pub fn is_empty(&self) -> bool {
-        todo!()
-    }
-    /// Payload bytes in it.
-    pub fn bytes(&self) -> u64 {
-        todo!()
-    }
-    pub fn hard_state(&mut self, group: GroupId, state: HardState) {
-        todo!()
-    }
-    pub fn truncate(&mut self, group: GroupId, from: LogIndex) {
-        todo!()
-    }
-    pub fn entries(&mut self, group: GroupId, entries: &[Entry]) {
-        todo!()
-    }
-    /// Writes a group's whole unflushed tail ([`crate::log::ReplicaLog::unflushed`]) again, so that the older files
-    /// that held it can be recycled. The answer to [`Journal::laggards`] where nothing (more) can be flushed, because
-    /// the rest of the tail is not committed.
-    pub fn rewrite(&mut self, group: GroupId, unflushed: &[Entry]) {
-        todo!()
-    }
-    /// The group is gone for good: nothing of it is needed or recovered from here on.
-    pub fn forget(&mut self, group: GroupId) {
-        todo!()
-    }
-    /// Appends another batch's records behind this one's.
-    pub fn extend(&mut self, other: JournalBatch) {
-        todo!()
-    }
-}
+use trimaran_raft::{GroupId, HardState, LogIndex};
 
 /// Sizes and limits.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
-    /// A file's size in bytes before the next one is begun.
+    /// A file's size in bytes before the next one is begun. A batch larger than this gets a file of its own.
     pub file_bytes: u64,
-    /// Files beyond which [`Journal::laggards`] names the groups that hold the oldest ones.
+    /// Files beyond which [`Journal::laggards`] names the groups that hold the oldest ones, and up to which files that
+    /// nothing needs are kept for reuse.
     pub max_files: usize,
-}
-
-/// What was found for a group.
-#[derive(Clone, Debug, Default)]
-pub struct RecoveredGroup {
-    /// The last hard state.
-    pub hard_state: HardState,
-    /// Entries after truncations, in index order and contiguous; may begin below what its segments hold already.
-    pub entries: Vec<Entry>,
-    /// Everything up to here was once durable in its segments ([`Journal::release`]): segments that end earlier have
-    /// been damaged.
-    pub flushed: LogIndex,
 }
 
 /// Why the journal can't be opened or written. Names file and position where there is one.
 #[derive(Debug)]
-#[allow(missing_docs, reason = "skeleton")]
 pub enum JournalError {
+    /// The operating system refused: a full or broken disk, missing rights.
     Io {
+        /// The file or folder.
         path: PathBuf,
-        source: std::io::Error,
+        /// What it said.
+        source: io::Error,
     },
+    /// The disk, or someone, changed what had been written and synced.
     Corrupt {
+        /// The file.
         path: PathBuf,
+        /// Where in it, in bytes.
         position: u64,
+        /// What is wrong there.
         what: &'static str,
     },
     /// An earlier write or sync failed: nothing is accepted until the journal is opened again.
     Poisoned,
 }
 
-/// The journal, owned by one thread.
-pub struct Journal {
-    _todo: (),
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JournalError::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            JournalError::Corrupt { path, position, what } => {
+                write!(f, "{} is corrupt at byte {position}: {what}", path.display())
+            }
+            JournalError::Poisoned => f.write_str("an earlier write to the journal failed; it must be opened again"),
+        }
+    }
 }
 
-#[allow(missing_docs, unused_variables, reason = "skeleton")]
+impl std::error::Error for JournalError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            JournalError::Io { source, .. } => Some(source),
+            JournalError::Corrupt { .. } | JournalError::Poisoned => None,
+        }
+    }
+}
+
+fn io_error(path: &Path) -> impl Fn(io::Error) -> JournalError + '_ {
+    move |source| JournalError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// What every file begins with, of one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct GroupState {
+    hard_state: HardState,
+    flushed: LogIndex,
+}
+
+/// The journal, owned by one thread. See the module for what it promises.
+pub struct Journal {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    options: JournalOptions,
+    groups: BTreeMap<GroupId, GroupState>,
+    /// Groups that were flushed further since the last frame; the next one says so.
+    newly_flushed: BTreeSet<GroupId>,
+    pins: Pins,
+    /// Files whose content is not needed.
+    spares: BTreeSet<u64>,
+    current: Option<Current>,
+    /// The next frame's number.
+    next_batch: u64,
+    /// What the last durable frame said is the oldest file still needed.
+    durable_oldest: u64,
+    writer: FrameWriter,
+    poisoned: bool,
+}
+
+/// The file that is being written.
+struct Current {
+    sequence: u64,
+    file: Arc<dyn File>,
+    path: PathBuf,
+    /// Where the next frame goes.
+    position: u64,
+}
+
 impl Journal {
     /// Opens or creates; returns what each group had. Cuts a torn end of the last file.
+    ///
+    /// Every entry that is returned keeps its file from being recycled until [`Journal::release`] is called for its
+    /// group: call it with [`crate::log::ReplicaLog::flushed_index`] once the logs are open. Groups that the caller no
+    /// longer knows are to be forgotten by a batch.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] if something that was synced is not there any more; nothing is skipped. The broker must
+    /// not vote or lead with what is left.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
         options: JournalOptions,
     ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
-        todo!()
+        let found = recovery::recover(&*fs, dir)?;
+        let journal = Journal {
+            fs,
+            dir: dir.to_owned(),
+            options,
+            groups: found.groups.iter().map(|(id, group)| (*id, group.state())).collect(),
+            newly_flushed: BTreeSet::new(),
+            pins: found.pins,
+            spares: found.spares,
+            current: found.current,
+            next_batch: found.next_batch,
+            durable_oldest: found.oldest,
+            writer: FrameWriter::default(),
+            poisoned: false,
+        };
+        Ok((journal, found.groups))
     }
-    /// One write, one sync. After an error nothing more is accepted.
+
+    /// One write, one sync; on return all of the batch is durable. An empty batch is not written.
+    ///
+    /// # Errors
+    /// After any error it is unknown how much of the batch is durable, and nothing more is accepted
+    /// ([`JournalError::Poisoned`]): open the journal again to find out.
     pub fn write(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
-        todo!()
+        if self.poisoned {
+            return Err(JournalError::Poisoned);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let result = self.write_frame(batch);
+        self.poisoned = result.is_err();
+        result
     }
-    /// A group's entries up to here are durable in its segments; files that nothing needs are recycled.
+
+    /// A group's entries up to here are durable in its segments; files that nothing needs are recycled. Unknown and
+    /// forgotten groups are ignored.
+    ///
+    /// # Errors
+    /// None at present: names change only with the next write.
     pub fn release(&mut self, group: GroupId, upto: LogIndex) -> Result<(), JournalError> {
-        todo!()
+        let known = self.groups.contains_key(&group) || self.pins.holds(group);
+        if !known {
+            return Ok(());
+        }
+        self.pins.release(group, upto);
+        let state = self.groups.entry(group).or_default();
+        if state.flushed < upto {
+            state.flushed = upto;
+            self.newly_flushed.insert(group);
+        }
+        Ok(())
     }
-    /// Groups whose entries hold the oldest files while there are more than `max_files`: they should be flushed.
+
+    /// Groups whose entries hold the oldest file while there are more than `max_files`. Each should be flushed and then
+    /// released; what can't be flushed because it is not committed is to be written again
+    /// ([`JournalBatch::rewrite`]), which lets go of the older files as well; a group that no longer exists is to be
+    /// forgotten.
     pub fn laggards(&self) -> Vec<GroupId> {
-        todo!()
+        if self.pins.live_files() > self.options.max_files {
+            self.pins.holders_of_oldest()
+        } else {
+            Vec::new()
+        }
     }
+
+    /// Files that hold something that is needed, the current one included.
+    pub fn live_files(&self) -> usize {
+        self.pins.live_files()
+    }
+
+    fn write_frame(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
+        self.writer.begin();
+        self.put_newly_flushed();
+        self.writer.put_all(batch.records());
+        if !self.fits_current() {
+            self.begin_file()?;
+            self.writer.put_all(batch.records());
+        }
+        self.spares.extend(self.pins.recycle());
+        let oldest = self.pins.oldest();
+        self.append_frame(batch, oldest)?;
+        self.durable_oldest = oldest;
+        self.newly_flushed.clear();
+        self.next_batch += 1;
+        for record in batch.records() {
+            apply(record, &mut self.groups, &mut self.pins);
+        }
+        self.remove_surplus()
+    }
+
+    fn put_newly_flushed(&mut self) {
+        for group in &self.newly_flushed {
+            let upto = self.groups.get(group).map_or(LogIndex::ZERO, |state| state.flushed);
+            self.writer.put(&Record::Flushed { group: *group, upto });
+        }
+    }
+
+    fn fits_current(&self) -> bool {
+        let end = |current: &Current| current.position + self.writer.frame_len();
+        self.current
+            .as_ref()
+            .is_some_and(|current| end(current) <= self.options.file_bytes)
+    }
+
+    fn append_frame(&mut self, batch: &JournalBatch, oldest: u64) -> Result<(), JournalError> {
+        let current = self.current.as_mut().expect("a file was begun before it is written");
+        let header = frame::Numbers {
+            file: current.sequence,
+            batch: self.next_batch,
+            oldest,
+        };
+        let written = self
+            .writer
+            .write(&*current.file, current.position, header, batch.records())
+            .map_err(io_error(&current.path))?;
+        current.file.sync_data().map_err(io_error(&current.path))?;
+        current.position += written;
+        Ok(())
+    }
+
+    /// Goes on in the next file, and leaves in the writer what its first frame begins with.
+    fn begin_file(&mut self) -> Result<(), JournalError> {
+        let sequence = self.current.as_ref().map_or(1, |current| current.sequence + 1);
+        let previous_end = self.current.as_ref().map_or(0, |current| current.position);
+        let path = file_path(&self.dir, sequence);
+        self.take_spare(sequence, &path)?;
+        let file = self.fs.open(&path, Mode::Create).map_err(io_error(&path))?;
+        self.fs.sync_dir(&self.dir).map_err(io_error(&self.dir))?;
+        self.current = Some(Current {
+            sequence,
+            file,
+            path,
+            position: 0,
+        });
+        self.pins.begin_file(sequence);
+        self.writer.begin();
+        self.writer.put(&Record::Begin { previous_end });
+        for (group, state) in &self.groups {
+            self.writer.put_state(*group, state);
+        }
+        Ok(())
+    }
+
+    /// Gives a file that nothing needs, if there is one, the name of the next file.
+    fn take_spare(&mut self, sequence: u64, path: &Path) -> Result<(), JournalError> {
+        if self.spares.remove(&sequence) {
+            return Ok(()); // a crash came between its renaming and its first frame
+        }
+        let Some(spare) = self
+            .spares
+            .first()
+            .copied()
+            .filter(|spare| *spare < self.durable_oldest)
+        else {
+            return Ok(());
+        };
+        let from = file_path(&self.dir, spare);
+        self.fs.rename(&from, path).map_err(io_error(&from))?;
+        self.spares.remove(&spare);
+        Ok(())
+    }
+
+    /// Keeps no more than `max_files`, of which a durable frame has said that they are not needed.
+    fn remove_surplus(&mut self) -> Result<(), JournalError> {
+        while self.pins.live_files() + self.spares.len() > self.options.max_files {
+            let Some(spare) = self
+                .spares
+                .first()
+                .copied()
+                .filter(|spare| *spare < self.durable_oldest)
+            else {
+                break;
+            };
+            let path = file_path(&self.dir, spare);
+            self.fs.remove_file(&path).map_err(io_error(&path))?;
+            self.spares.remove(&spare);
+        }
+        Ok(())
+    }
+}
+
+/// What a record means for what is known of the groups and for who needs which file.
+fn apply(record: &Record, groups: &mut BTreeMap<GroupId, GroupState>, pins: &mut Pins) {
+    match record {
+        Record::HardState { group, state } => groups.entry(*group).or_default().hard_state = *state,
+        Record::Flushed { group, upto } => groups.entry(*group).or_default().flushed = *upto,
+        Record::Truncate { group, from } => pins.truncate(*group, *from),
+        Record::Entry { group, entry } => pins.append(*group, entry.index),
+        Record::Forget { group } => {
+            groups.remove(group);
+            pins.forget(*group);
+        }
+        Record::Begin { .. } => {}
+    }
+}
+
+fn file_path(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{sequence:020}.journal"))
+}
+
+/// The sequence number of a journal file; none for other files.
+fn file_sequence(path: &Path) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_suffix(".journal")?;
+    let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { digits.parse().ok() } else { None }
 }

@@ -111,7 +111,7 @@ impl Node {
                 0 => false,
                 1 => true,
                 2 => number < kept_sectors,
-                _ => next(random) % 2 == 0,
+                _ => next(random).is_multiple_of(2),
             };
             let start = sector * SECTOR;
             if keep {
@@ -125,13 +125,13 @@ impl Node {
             0 => self.synced_len,
             1 => new_len,
             _ if new_len < self.synced_len => {
-                if next(random) % 2 == 0 {
+                if next(random).is_multiple_of(2) {
                     new_len
                 } else {
                     self.synced_len
                 }
             }
-            _ if next(random) % 4 == 0 => new_len,
+            _ if next(random).is_multiple_of(4) => new_len,
             _ => kept_end.max(self.synced_len),
         };
         self.data.resize(len, 0);

@@ -1,0 +1,350 @@
+//! What a journal's files say after a restart, whatever happened to them.
+
+use super::batch::Record;
+use super::frame::{FrameReader, Header};
+use super::pins::Pins;
+use super::{Current, GroupState, JournalError, apply, file_path, file_sequence, io_error};
+use crate::fs::{Fs, Mode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use trimaran_raft::{Entry, GroupId, HardState, LogIndex};
+
+/// What was found for a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredGroup {
+    /// The last hard state.
+    pub hard_state: HardState,
+    /// Entries after truncations, in index order and contiguous; may begin below what its segments hold already.
+    pub entries: Vec<Entry>,
+    /// Everything up to here was once durable in its segments ([`super::Journal::release`]): segments that end earlier
+    /// have been damaged.
+    pub flushed: LogIndex,
+}
+
+impl RecoveredGroup {
+    pub(super) fn state(&self) -> GroupState {
+        GroupState {
+            hard_state: self.hard_state,
+            flushed: self.flushed,
+        }
+    }
+}
+
+/// All that [`super::Journal::open`] needs.
+pub(super) struct Found {
+    pub(super) groups: BTreeMap<GroupId, RecoveredGroup>,
+    pub(super) pins: Pins,
+    pub(super) spares: BTreeSet<u64>,
+    pub(super) current: Option<Current>,
+    pub(super) next_batch: u64,
+    pub(super) oldest: u64,
+}
+
+pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
+    fs.create_dir_all(dir).map_err(io_error(dir))?;
+    let names = fs.list(dir).map_err(io_error(dir))?;
+    let files: BTreeSet<u64> = names.iter().filter_map(|path| file_sequence(path)).collect();
+    let Some(last) = last_begun(fs, dir, &files)? else {
+        return Ok(empty(files));
+    };
+    let mut reader = Reader::open(fs, dir, last)?;
+    let end = reader.find_end()?;
+    let mut replay = Replay::default();
+    let oldest = end.last.numbers.oldest;
+    if oldest == 0 || oldest > last {
+        return Err(reader.corrupt(end.last_position, "it names an oldest file that can't be"));
+    }
+    replay.files(fs, dir, oldest, last, end.position)?;
+    // It may have been in the page cache only: an interrupted process had written but not synced it, or its sync failed
+    // and the kernel took the pages for clean. From here on others rely on it.
+    reader.write_again(end.last_position, end.last.frame_len())?;
+    let file = fs.open(&reader.path, Mode::Write).map_err(io_error(&reader.path))?;
+    Ok(Found {
+        spares: files
+            .into_iter()
+            .filter(|file| *file < oldest || *file > last)
+            .collect(),
+        groups: replay.groups(),
+        pins: replay.pins,
+        current: Some(Current {
+            sequence: last,
+            file,
+            path: reader.path,
+            position: end.position,
+        }),
+        next_batch: end.last.numbers.batch + 1,
+        oldest,
+    })
+}
+
+/// Nothing was ever durable.
+fn empty(files: BTreeSet<u64>) -> Found {
+    Found {
+        groups: BTreeMap::new(),
+        pins: Pins::default(),
+        spares: files,
+        current: None,
+        next_batch: 1,
+        oldest: 0,
+    }
+}
+
+/// The last file that has a valid first frame. The one after it may be there without: a crash came while it was begun.
+fn last_begun(fs: &dyn Fs, dir: &Path, files: &BTreeSet<u64>) -> Result<Option<u64>, JournalError> {
+    for (number, sequence) in files.iter().rev().enumerate() {
+        let mut reader = Reader::open(fs, dir, *sequence)?;
+        if reader.has_begun()? {
+            return Ok(Some(*sequence));
+        }
+        // A file is begun only once the one before it is there, whole.
+        let predecessor_missing = *sequence != 1 && !files.contains(&(sequence - 1));
+        if number > 0 || predecessor_missing {
+            return Err(reader.corrupt(0, "its first frame is damaged"));
+        }
+    }
+    Ok(None)
+}
+
+/// Where the last file ends.
+struct End {
+    position: u64,
+    last: Header,
+    last_position: u64,
+}
+
+/// One file, with the errors it causes.
+struct Reader {
+    frames: FrameReader,
+    path: PathBuf,
+    sequence: u64,
+}
+
+impl Reader {
+    fn open(fs: &dyn Fs, dir: &Path, sequence: u64) -> Result<Reader, JournalError> {
+        let path = file_path(dir, sequence);
+        let file = fs.open(&path, Mode::Write).map_err(io_error(&path))?;
+        let frames = FrameReader::new(file).map_err(io_error(&path))?;
+        Ok(Reader { frames, path, sequence })
+    }
+
+    fn corrupt(&self, position: u64, what: &'static str) -> JournalError {
+        JournalError::Corrupt {
+            path: self.path.clone(),
+            position,
+            what,
+        }
+    }
+
+    /// The header of a whole frame of this file at `position`.
+    fn frame(&mut self, position: u64) -> Result<Option<Header>, JournalError> {
+        let Some(header) = self.header(position)? else {
+            return Ok(None);
+        };
+        let whole = self
+            .frames
+            .body(position, &header)
+            .map_err(io_error(&self.path))?
+            .is_some();
+        Ok(whole.then_some(header))
+    }
+
+    /// The header of a frame of this file at `position`; whether its records are whole is another question.
+    fn header(&mut self, position: u64) -> Result<Option<Header>, JournalError> {
+        let header = self.frames.header(position).map_err(io_error(&self.path))?;
+        let header = header.filter(|header| header.numbers.file == self.sequence);
+        if header.is_some_and(|header| !header.is_known_version()) {
+            return Err(self.corrupt(position, "it was written by a newer version"));
+        }
+        Ok(header)
+    }
+
+    fn has_begun(&mut self) -> Result<bool, JournalError> {
+        if self.frame(0)?.is_some() {
+            return Ok(true);
+        }
+        self.check_torn(0, 0)?;
+        Ok(false)
+    }
+
+    /// Walks to the end of the last file.
+    fn find_end(&mut self) -> Result<End, JournalError> {
+        let mut position = 0;
+        let mut end: Option<End> = None;
+        while let Some(header) = self.frame(position)? {
+            let batch = header.numbers.batch;
+            let expected = end.as_ref().map_or(batch, |end| end.last.numbers.batch + 1);
+            if batch > expected {
+                return Err(self.corrupt(position, "a batch is missing"));
+            }
+            if batch < expected {
+                break; // only bytes that happen to look like a frame
+            }
+            end = Some(End {
+                position: position + header.frame_len(),
+                last: header,
+                last_position: position,
+            });
+            position += header.frame_len();
+        }
+        let end = end.ok_or_else(|| self.corrupt(0, "its first frame is damaged"))?;
+        self.check_torn(position, end.last.numbers.batch)?;
+        Ok(end)
+    }
+
+    /// A bad frame with a valid later one behind it was not torn: the later one was written after it was synced.
+    fn check_torn(&mut self, position: u64, last_batch: u64) -> Result<(), JournalError> {
+        // What the records of a frame contain is not searched where the header says how long they are.
+        let from = match self.header(position)? {
+            Some(header) if header.numbers.batch > last_batch => position + header.frame_len(),
+            _ => position,
+        };
+        let sequence = self.sequence;
+        let later = |header: &Header| header.numbers.file == sequence && header.numbers.batch > last_batch;
+        match self.frames.find(from, later).map_err(io_error(&self.path))? {
+            Some(_) => Err(self.corrupt(position, "a frame is damaged, and valid ones follow it")),
+            None => Ok(()),
+        }
+    }
+
+    fn write_again(&mut self, position: u64, len: u64) -> Result<(), JournalError> {
+        self.frames.write_again(position, len).map_err(io_error(&self.path))
+    }
+}
+
+/// What the frames said so far.
+#[derive(Default)]
+struct Replay {
+    states: BTreeMap<GroupId, GroupState>,
+    entries: BTreeMap<GroupId, Vec<Entry>>,
+    pins: Pins,
+    last_batch: Option<u64>,
+}
+
+impl Replay {
+    /// Reads the live files in order; the last one ends at `end`, the others where the next one says.
+    fn files(&mut self, fs: &dyn Fs, dir: &Path, oldest: u64, last: u64, end: u64) -> Result<(), JournalError> {
+        for sequence in oldest..=last {
+            let mut reader = Reader::open(fs, dir, sequence).map_err(missing_file)?;
+            let end = if sequence == last {
+                end
+            } else {
+                previous_end(fs, dir, sequence + 1)?
+            };
+            self.pins.begin_file(sequence);
+            self.file(&mut reader, end)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, reader: &mut Reader, end: u64) -> Result<(), JournalError> {
+        let mut position = 0;
+        while position < end {
+            let header = reader
+                .frame(position)?
+                .ok_or_else(|| reader.corrupt(position, "a frame is damaged"))?;
+            let batch = header.numbers.batch;
+            if self.last_batch.is_some_and(|last| last + 1 != batch) {
+                return Err(reader.corrupt(position, "a batch is missing"));
+            }
+            self.last_batch = Some(batch);
+            self.frame(reader, position, &header)?;
+            position += header.frame_len();
+        }
+        if position != end {
+            return Err(reader.corrupt(end, "the next file says that this one ends within a frame"));
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, reader: &mut Reader, position: u64, header: &Header) -> Result<(), JournalError> {
+        let body = reader.frames.body(position, header).map_err(io_error(&reader.path))?;
+        let result = self.records(body.unwrap_or_default(), header.records, position == 0);
+        result.map_err(|what| reader.corrupt(position, what))
+    }
+
+    fn records(&mut self, mut body: &[u8], count: u32, first_of_file: bool) -> Result<(), &'static str> {
+        for number in 0..count {
+            let record = Record::decode(&mut body)?;
+            let begins = matches!(record, Record::Begin { .. });
+            if begins != (first_of_file && number == 0) {
+                return Err("a file begins with its summary, and only there");
+            }
+            self.record(record)?;
+        }
+        if body.is_empty() {
+            Ok(())
+        } else {
+            Err("there is more than its records")
+        }
+    }
+
+    fn record(&mut self, record: Record) -> Result<(), &'static str> {
+        apply(&record, &mut self.states, &mut self.pins);
+        match record {
+            Record::Begin { .. } => self.states.clear(),
+            Record::Truncate { group, from } => {
+                if let Some(entries) = self.entries.get_mut(&group) {
+                    cut(entries, from);
+                }
+            }
+            Record::Entry { group, entry } => {
+                let entries = self.entries.entry(group).or_default();
+                cut(entries, entry.index);
+                if entries.last().is_some_and(|last| last.index.next() != entry.index) {
+                    return Err("entries are not contiguous");
+                }
+                entries.push(entry);
+            }
+            Record::Forget { group } => {
+                self.entries.remove(&group);
+            }
+            Record::HardState { .. } | Record::Flushed { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn groups(&mut self) -> BTreeMap<GroupId, RecoveredGroup> {
+        let mut groups = BTreeMap::<GroupId, RecoveredGroup>::new();
+        for (id, state) in &self.states {
+            let group = groups.entry(*id).or_default();
+            (group.hard_state, group.flushed) = (state.hard_state, state.flushed);
+        }
+        for (id, entries) in std::mem::take(&mut self.entries) {
+            if !entries.is_empty() {
+                groups.entry(id).or_default().entries = entries;
+            }
+        }
+        groups
+    }
+}
+
+/// Removes the entries from `from` on.
+fn cut(entries: &mut Vec<Entry>, from: LogIndex) {
+    let kept = entries.first().map_or(0, |first| from.0.saturating_sub(first.index.0));
+    entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+}
+
+/// Where a file's successor says that it ends.
+fn previous_end(fs: &dyn Fs, dir: &Path, successor: u64) -> Result<u64, JournalError> {
+    let mut reader = Reader::open(fs, dir, successor).map_err(missing_file)?;
+    let header = reader
+        .frame(0)?
+        .ok_or_else(|| reader.corrupt(0, "a frame is damaged"))?;
+    let body = reader.frames.body(0, &header).map_err(io_error(&reader.path))?;
+    match Record::decode(&mut body.unwrap_or_default()) {
+        Ok(Record::Begin { previous_end }) => Ok(previous_end),
+        _ => Err(reader.corrupt(0, "a file begins with its summary")),
+    }
+}
+
+/// A live file that is not there has been removed by someone: not the journal.
+fn missing_file(error: JournalError) -> JournalError {
+    match error {
+        JournalError::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => JournalError::Corrupt {
+            path,
+            position: 0,
+            what: "the file is missing, and younger ones need it",
+        },
+        other => other,
+    }
+}
