@@ -1,16 +1,26 @@
 //! Drives all the Raft groups that live on a broker.
 #![forbid(unsafe_code)]
 
+mod appends;
+mod in_sync;
 mod intervals;
+mod leaving;
 mod liveness;
+mod producers;
+mod reads;
+mod replica;
+mod replication;
 mod shard;
+mod timers;
 
+pub use appends::{Acks, AppendError, Appended};
+pub use in_sync::InSync;
 pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
+pub use reads::{OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
+pub use replica::{GroupOptions, Open};
 pub use shard::{
-    Acks, AppendError, Appended, Completion, GroupOptions, GroupStatus, InSync, Input, LeaderChange, Load, Loaded,
-    OffsetAnswer, OffsetLookup, OffsetQuery, Open, Outbox, ReadError, ReadRequest, ReadResult, Shard, ShardConfig,
-    Ticket, TransferOutcome,
+    Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Outbox, Shard, ShardConfig, Ticket, TransferOutcome,
 };
 
 /// Where a shard's messages go. May lose them.

@@ -1,7 +1,22 @@
 //! One heartbeat a pair of brokers, and graded evidence from it.
+//!
+//! Whether a broker lives is asked once a broker, not once a partition. Evidence is graded: a refused reconnect says more
+//! than silence. It is never proof: a suspected leader's followers ask each other for pre-votes, and a majority must
+//! share the suspicion.
+//!
+//! A peer counts as alive only if both ways work: it is heard, and what it hears of us (its echo) goes on. With only
+//! one way checked, a leader whose outgoing link is cut would be followed by nobody and suspected by nobody.
+
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 use trimaran_raft::{Instant, Liveness, NodeId};
+
+/// After an own pause: one interval for a peer's next heartbeat, and one for its way here through queues that filled
+/// up meanwhile.
+const GRACE_INTERVALS: u32 = 2;
 
 /// What brokers tell each other in a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,16 +28,16 @@ pub struct Heartbeat {
     /// The highest sequence the sender has had from the receiver, of the receiver's incarnation `echo_incarnation`:
     /// proof that the way there works too.
     pub echo_sequence: u64,
-    /// See `echo_sequence`.
+    /// See `echo_sequence`. Zero if the sender has heard nothing yet.
     pub echo_incarnation: u64,
 }
 
-/// Intervals, derived from `failover_budget_ms`.
+/// Who watches, and how closely. Derived from `failover_budget_ms` by [`crate::IntervalPlan::liveness`].
 #[derive(Clone, Debug)]
 pub struct LivenessConfig {
-    #[allow(missing_docs, reason = "skeleton")]
+    /// This broker.
     pub node: NodeId,
-    #[allow(missing_docs, reason = "skeleton")]
+    /// Counts this process's starts; larger than that of any start before.
     pub incarnation: u64,
     /// Between heartbeats to a peer.
     pub interval: Duration,
@@ -41,40 +56,243 @@ pub enum LivenessEvent {
     Restored(NodeId),
 }
 
-/// Watches the other brokers. Sans-I/O; one a broker.
-pub struct LivenessMonitor {
-    _todo: (),
+/// What is known of another broker.
+#[derive(Clone, Debug)]
+struct Peer {
+    liveness: Liveness,
+    /// Of its process; none before its first heartbeat.
+    incarnation: Option<u64>,
+    /// Its highest sequence, and when that was heard.
+    heard_sequence: u64,
+    heard_at: Instant,
+    /// Our last sequence to it.
+    sent_sequence: u64,
+    /// The highest of ours that it has echoed, and when that last rose.
+    echo_sequence: u64,
+    echo_at: Instant,
+    /// Only an echo above this shows that it is back: what was on its way when its process ended is no sign of life.
+    dead_from: u64,
+    /// Its silence has been forgiven once because of an own pause.
+    forgiven: bool,
 }
 
-#[allow(missing_docs, unused_variables, reason = "skeleton")]
+impl Peer {
+    /// Believed alive until it has had its time to say so.
+    fn new(now: Instant) -> Peer {
+        Peer {
+            liveness: Liveness::Alive,
+            incarnation: None,
+            heard_sequence: 0,
+            heard_at: now,
+            sent_sequence: 0,
+            echo_sequence: 0,
+            echo_at: now,
+            dead_from: 0,
+            forgiven: false,
+        }
+    }
+
+    /// Neither direction has been silent for longer than the timeout.
+    fn silent_at(&self, timeout: Duration) -> Instant {
+        self.heard_at.min(self.echo_at) + timeout
+    }
+
+    /// Another process of the same broker: nothing of the old one's counts.
+    fn begin_incarnation(&mut self, now: Instant, incarnation: u64) {
+        self.incarnation = Some(incarnation);
+        self.heard_sequence = 0;
+        self.echo_at = now;
+        self.dead_from = 0;
+    }
+
+    /// Notes an echo of our heartbeats; true if it is news.
+    fn note_echo(&mut self, now: Instant, sequence: u64) -> bool {
+        let news = sequence > self.echo_sequence && sequence <= self.sent_sequence;
+        if news {
+            self.echo_sequence = sequence;
+            self.echo_at = now;
+        }
+        news
+    }
+
+    fn heartbeat(&mut self, incarnation: u64) -> Heartbeat {
+        self.sent_sequence += 1;
+        Heartbeat {
+            incarnation,
+            sequence: self.sent_sequence,
+            echo_sequence: self.heard_sequence,
+            echo_incarnation: self.incarnation.unwrap_or(0),
+        }
+    }
+}
+
+/// Watches the other brokers. Sans-I/O, without chance; one a broker.
+#[derive(Clone, Debug)]
+pub struct LivenessMonitor {
+    config: LivenessConfig,
+    /// Ordered, so that events come in the same order every time.
+    peers: BTreeMap<NodeId, Peer>,
+    next_beat: Instant,
+    stalled: bool,
+}
+
 impl LivenessMonitor {
+    /// Everybody is believed alive for one timeout. Heartbeats begin with the first [`LivenessMonitor::tick`].
     pub fn new(config: LivenessConfig, peers: &[NodeId], now: Instant) -> LivenessMonitor {
-        todo!()
+        let peers = peers.iter().filter(|&&peer| peer != config.node);
+        let peers = peers.map(|&peer| (peer, Peer::new(now))).collect();
+        LivenessMonitor {
+            config,
+            peers,
+            next_beat: now,
+            stalled: false,
+        }
     }
+
+    /// Watches one more broker; without effect if it is watched already.
     pub fn add_peer(&mut self, now: Instant, peer: NodeId) {
-        todo!()
+        if peer != self.config.node && !self.peers.contains_key(&peer) {
+            self.peers.insert(peer, Peer::new(now));
+            self.next_beat = now;
+        }
     }
+
+    /// Watches one broker less.
     pub fn remove_peer(&mut self, peer: NodeId) {
-        todo!()
+        self.peers.remove(&peer);
     }
+
+    /// A heartbeat came in. Those of strangers, of earlier incarnations and of the past are ignored.
     pub fn received(&mut self, now: Instant, from: NodeId, heartbeat: Heartbeat, events: &mut Vec<LivenessEvent>) {
-        todo!()
+        self.forgive_own_pause(now);
+        let own = self.config.incarnation;
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let restarted = peer.incarnation.is_some_and(|known| heartbeat.incarnation > known);
+        let first = peer.incarnation.is_none();
+        if peer.incarnation.is_some_and(|known| heartbeat.incarnation < known) {
+            return;
+        }
+        if restarted || first {
+            peer.begin_incarnation(now, heartbeat.incarnation);
+        }
+        if heartbeat.sequence <= peer.heard_sequence {
+            return;
+        }
+        peer.heard_sequence = heartbeat.sequence;
+        peer.heard_at = now;
+        peer.forgiven = false;
+        let echoed = heartbeat.echo_incarnation == own && peer.note_echo(now, heartbeat.echo_sequence);
+        // A process that is back under a new incarnation needs no echo: it can't have heard us yet.
+        let proven = restarted || first || (echoed && peer.echo_sequence > peer.dead_from);
+        let returned = peer.liveness != Liveness::Alive && proven;
+        if returned || restarted {
+            restore(from, peer, events);
+            self.beat(from, events);
+        }
     }
-    /// The connection closed and an immediate reconnect was refused.
+
+    /// The connection closed and an immediate reconnect was refused: nobody listens there any more.
     pub fn refused(&mut self, now: Instant, peer: NodeId, events: &mut Vec<LivenessEvent>) {
-        todo!()
+        self.forgive_own_pause(now);
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        known.dead_from = known.sent_sequence;
+        if known.liveness != Liveness::Dead {
+            known.liveness = Liveness::Dead;
+            events.push(LivenessEvent::Changed(peer, Liveness::Dead));
+        }
     }
-    /// The own disk stalls (or works again): no heartbeats while it does.
+
+    /// The own disk stalls (or works again): no heartbeats while it does, so that others take over what this broker
+    /// can't do. Meanwhile a missing echo says nothing about a peer.
     pub fn set_stalled(&mut self, stalled: bool) {
-        todo!()
+        self.stalled = stalled;
     }
+
+    /// Sends heartbeats and suspects the silent. To be called at [`LivenessMonitor::deadline`]; more often does no harm.
     pub fn tick(&mut self, now: Instant, events: &mut Vec<LivenessEvent>) {
-        todo!()
+        self.forgive_own_pause(now);
+        if self.stalled {
+            self.peers.values_mut().for_each(|peer| peer.echo_at = now);
+        }
+        if now >= self.next_beat {
+            self.beat_all(events);
+            let on_time = self.next_beat + self.config.interval;
+            self.next_beat = if on_time > now {
+                on_time
+            } else {
+                now + self.config.interval
+            };
+        }
+        self.suspect_silent(now, events);
     }
+
+    /// When to call [`LivenessMonitor::tick`] next.
     pub fn deadline(&self) -> Instant {
-        todo!()
+        let alive = self.peers.values().filter(|peer| peer.liveness == Liveness::Alive);
+        let silent = alive.map(|peer| peer.silent_at(self.config.timeout)).min();
+        silent.map_or(self.next_beat, |silent| silent.min(self.next_beat))
     }
+
+    /// What is believed of a peer; strangers are dead.
     pub fn liveness(&self, peer: NodeId) -> Liveness {
-        todo!()
+        self.peers.get(&peer).map_or(Liveness::Dead, |peer| peer.liveness)
     }
+
+    /// A tick that is late by half a timeout or more means that this process was paused or starved: the others'
+    /// heartbeats may lie in its queues, and its own did not leave. Each peer then gets another moment to be heard,
+    /// once, so that a broker that is always late still suspects in the end.
+    fn forgive_own_pause(&mut self, now: Instant) {
+        let late = now.since(self.deadline());
+        if late < self.config.timeout / 2 {
+            return;
+        }
+        let grace = self.config.interval * GRACE_INTERVALS;
+        let forgiven = Instant((now + grace).0.saturating_sub(micros(self.config.timeout)));
+        for peer in self.peers.values_mut().filter(|peer| !peer.forgiven) {
+            peer.heard_at = peer.heard_at.max(forgiven);
+            peer.echo_at = peer.echo_at.max(forgiven);
+            peer.forgiven = true;
+        }
+    }
+
+    fn suspect_silent(&mut self, now: Instant, events: &mut Vec<LivenessEvent>) {
+        let timeout = self.config.timeout;
+        for (&id, peer) in &mut self.peers {
+            if peer.liveness == Liveness::Alive && now >= peer.silent_at(timeout) {
+                peer.liveness = Liveness::Suspected;
+                // An echo that was on its way before the silence does not end it.
+                peer.dead_from = peer.echo_sequence;
+                events.push(LivenessEvent::Changed(id, Liveness::Suspected));
+            }
+        }
+    }
+
+    fn beat_all(&mut self, events: &mut Vec<LivenessEvent>) {
+        if self.stalled {
+            return;
+        }
+        for (&id, peer) in &mut self.peers {
+            events.push(LivenessEvent::Send(id, peer.heartbeat(self.config.incarnation)));
+        }
+    }
+
+    /// One heartbeat out of turn: a peer that is back should know soon that it is heard.
+    fn beat(&mut self, to: NodeId, events: &mut Vec<LivenessEvent>) {
+        if let Some(peer) = self.peers.get_mut(&to).filter(|_| !self.stalled) {
+            events.push(LivenessEvent::Send(to, peer.heartbeat(self.config.incarnation)));
+        }
+    }
+}
+
+/// A peer is back after a restart or a silence: what it was sent may be lost.
+fn restore(id: NodeId, peer: &mut Peer, events: &mut Vec<LivenessEvent>) {
+    if peer.liveness != Liveness::Alive {
+        peer.liveness = Liveness::Alive;
+        events.push(LivenessEvent::Changed(id, Liveness::Alive));
+    }
+    events.push(LivenessEvent::Restored(id));
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

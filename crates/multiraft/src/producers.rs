@@ -1,0 +1,186 @@
+//! What idempotent producers sent last, so that a batch sent twice is stored once (KIP-98).
+//!
+//! The table follows the log, entry by entry, on leaders and followers alike: a new leader knows what the old one
+//! knew. Uncommitted batches are in it too (a producer pipelines), so five *committed* ones are kept behind them: a
+//! truncation then takes away exactly what it takes from the log, and nothing needs to be read again. It is bounded
+//! by forgetting the producers whose last batch lies furthest back in the log, which is the same order on every replica.
+
+#[cfg(test)]
+mod tests;
+
+use crate::appends::AppendError;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use trimaran_raft::LogIndex;
+use trimaran_storage::log::BatchMeta;
+use trimaran_wire::batch::{BatchHeader, Offset, ProducerStamp};
+
+/// Batches remembered a producer: as many as it may have in flight (Kafka's `ProducerStateEntry`).
+const KEPT_BATCHES: usize = 5;
+/// Producers remembered a group. Some 300 bytes each; one that is forgotten may begin with any sequence again.
+const MAX_PRODUCERS: usize = 4_096;
+
+/// A batch of an idempotent producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProducedBatch {
+    pub(crate) producer: i64,
+    pub(crate) epoch: i16,
+    pub(crate) first_sequence: i32,
+    pub(crate) last_sequence: i32,
+    /// Where it is, or will be, stored.
+    pub(crate) index: LogIndex,
+    pub(crate) base_offset: Offset,
+}
+
+impl ProducedBatch {
+    /// None if the producer is not idempotent.
+    pub(crate) fn of_header(index: LogIndex, base_offset: Offset, header: &BatchHeader) -> Option<ProducedBatch> {
+        let ProducerStamp {
+            id,
+            epoch,
+            first_sequence,
+        } = header.producer()?;
+        let last_sequence = advanced(first_sequence, i64::from(header.last_offset_delta));
+        Some(ProducedBatch {
+            producer: id,
+            epoch,
+            first_sequence,
+            last_sequence,
+            index,
+            base_offset,
+        })
+    }
+
+    /// None if the producer is not idempotent.
+    fn of_meta(meta: &BatchMeta) -> Option<ProducedBatch> {
+        (meta.producer_id >= 0).then(|| ProducedBatch {
+            producer: meta.producer_id,
+            epoch: meta.producer_epoch,
+            first_sequence: meta.base_sequence,
+            last_sequence: advanced(meta.base_sequence, meta.last_offset.0 - meta.base_offset.0),
+            index: meta.index,
+            base_offset: meta.base_offset,
+        })
+    }
+
+    fn is_same_batch(&self, other: &ProducedBatch) -> bool {
+        (self.epoch, self.first_sequence, self.last_sequence)
+            == (other.epoch, other.first_sequence, other.last_sequence)
+    }
+}
+
+/// A sequence number some records later. They wrap from 2^31 - 1 to 0 (Kafka's `DefaultRecordBatch.incrementSequence`).
+fn advanced(sequence: i32, by: i64) -> i32 {
+    let wrapped = (i64::from(sequence) + by).rem_euclid(1 << 31);
+    i32::try_from(wrapped).unwrap_or(0)
+}
+
+/// Whether a batch may be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It continues what the producer sent before.
+    New,
+    /// It is stored already.
+    Duplicate(ProducedBatch),
+    /// It is neither.
+    Refused(AppendError),
+}
+
+/// The last batches of every known producer.
+#[derive(Debug, Default)]
+pub(crate) struct ProducerTable {
+    /// Each in log order and never empty.
+    producers: HashMap<i64, VecDeque<ProducedBatch>>,
+    /// Producers by the index of their last batch.
+    by_age: BTreeMap<LogIndex, i64>,
+}
+
+impl ProducerTable {
+    /// From a log's batches, in order, of which those up to `committed` can't be truncated any more.
+    pub(crate) fn rebuild(batches: &[BatchMeta], committed: LogIndex) -> ProducerTable {
+        let mut table = ProducerTable::default();
+        let produced = batches.iter().filter_map(ProducedBatch::of_meta);
+        produced.for_each(|batch| table.note(batch, committed));
+        table
+    }
+
+    /// Judges a batch by what is stored and by what is `staged` to be proposed before it, in this order.
+    pub(crate) fn judge(&self, staged: &[ProducedBatch], batch: &ProducedBatch) -> Verdict {
+        let stored = self.producers.get(&batch.producer);
+        let staged = staged.iter().rev().filter(|other| other.producer == batch.producer);
+        let newest_first = staged.chain(stored.into_iter().flat_map(|stored| stored.iter().rev()));
+        judge(newest_first, batch)
+    }
+
+    /// A batch was appended to the log. At most `committed` of the log can't be truncated any more.
+    pub(crate) fn note(&mut self, batch: ProducedBatch, committed: LogIndex) {
+        let batches = self.producers.entry(batch.producer).or_default();
+        if let Some(last) = batches.back() {
+            self.by_age.remove(&last.index);
+        }
+        batches.push_back(batch);
+        while batches.len() > KEPT_BATCHES && batches[KEPT_BATCHES].index <= committed {
+            batches.pop_front();
+        }
+        self.by_age.insert(batch.index, batch.producer);
+        self.forget_oldest();
+    }
+
+    /// Entries from here on are gone.
+    pub(crate) fn truncate(&mut self, from: LogIndex) {
+        let gone = self.by_age.split_off(&from);
+        for producer in gone.into_values() {
+            let Some(batches) = self.producers.get_mut(&producer) else {
+                continue;
+            };
+            while batches.back().is_some_and(|batch| batch.index >= from) {
+                batches.pop_back();
+            }
+            match batches.back() {
+                Some(last) => {
+                    self.by_age.insert(last.index, producer);
+                }
+                None => {
+                    self.producers.remove(&producer);
+                }
+            }
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        while self.producers.len() > MAX_PRODUCERS {
+            let Some((_, oldest)) = self.by_age.pop_first() else {
+                return;
+            };
+            self.producers.remove(&oldest);
+        }
+    }
+}
+
+/// The rules of KIP-98 (Kafka's `ProducerAppendInfo`), on a producer's batches, the newest first.
+fn judge<'a>(mut newest_first: impl Iterator<Item = &'a ProducedBatch>, batch: &ProducedBatch) -> Verdict {
+    let Some(last) = newest_first.next() else {
+        // Expired, or its topic was trimmed: whatever it says is where it begins.
+        return Verdict::New;
+    };
+    if batch.epoch < last.epoch {
+        return Verdict::Refused(AppendError::Fenced);
+    }
+    let expected = if batch.epoch > last.epoch {
+        0
+    } else {
+        advanced(last.last_sequence, 1)
+    };
+    if batch.first_sequence == expected {
+        return Verdict::New;
+    }
+    let stored = core::iter::once(last)
+        .chain(newest_first)
+        .find(|stored| stored.is_same_batch(batch));
+    match stored {
+        Some(stored) => Verdict::Duplicate(*stored),
+        None => Verdict::Refused(AppendError::OutOfOrderSequence {
+            expected,
+            found: batch.first_sequence,
+        }),
+    }
+}

@@ -1,0 +1,174 @@
+use super::*;
+
+/// A batch of producer 7.
+fn batch(epoch: i16, first: i32, last: i32, index: u64) -> ProducedBatch {
+    ProducedBatch {
+        producer: 7,
+        epoch,
+        first_sequence: first,
+        last_sequence: last,
+        index: LogIndex(index),
+        base_offset: Offset(index as i64 * 100),
+    }
+}
+
+fn table(batches: &[ProducedBatch], committed: u64) -> ProducerTable {
+    let mut table = ProducerTable::default();
+    batches.iter().for_each(|&batch| table.note(batch, LogIndex(committed)));
+    table
+}
+
+/// Judges a batch that would go to index 99.
+#[track_caller]
+fn check(table: &ProducerTable, (epoch, first, last): (i16, i32, i32), expected: Verdict) {
+    assert_eq!(table.judge(&[], &batch(epoch, first, last, 99)), expected);
+}
+
+fn out_of_order(expected: i32, found: i32) -> Verdict {
+    Verdict::Refused(AppendError::OutOfOrderSequence { expected, found })
+}
+
+/// Seven batches of ten records each.
+fn seven() -> Vec<ProducedBatch> {
+    (0..7).map(|n| batch(0, n * 10, n * 10 + 9, n as u64 + 1)).collect()
+}
+
+#[test]
+fn an_unknown_producer_begins_anywhere() {
+    check(&ProducerTable::default(), (3, 1_234, 1_240), Verdict::New);
+}
+
+#[test]
+fn sequences_continue() {
+    let table = table(&seven(), 7);
+    check(&table, (0, 70, 71), Verdict::New);
+    check(&table, (0, 71, 72), out_of_order(70, 71));
+    check(&table, (0, 69, 72), out_of_order(70, 69));
+}
+
+#[test]
+fn the_last_five_are_recognized() {
+    let table = table(&seven(), 7);
+    for stored in &seven()[2..] {
+        check(
+            &table,
+            (0, stored.first_sequence, stored.last_sequence),
+            Verdict::Duplicate(*stored),
+        );
+    }
+    check(&table, (0, 10, 19), out_of_order(70, 10));
+    // Same beginning, other end: no duplicate.
+    check(&table, (0, 60, 68), out_of_order(70, 60));
+}
+
+#[test]
+fn epochs_fence_and_begin_at_zero() {
+    let table = table(&[batch(4, 0, 9, 1)], 1);
+    check(&table, (3, 10, 11), Verdict::Refused(AppendError::Fenced));
+    check(&table, (5, 0, 3), Verdict::New);
+    check(&table, (5, 10, 11), out_of_order(0, 10));
+}
+
+#[test]
+fn a_new_epoch_does_not_take_the_old_ones_batches_for_its_own() {
+    let table = table(&[batch(0, 0, 4, 1), batch(1, 0, 9, 2)], 2);
+    check(&table, (1, 0, 4), out_of_order(10, 0));
+}
+
+#[test]
+fn sequences_wrap() {
+    assert_eq!(advanced(i32::MAX, 1), 0);
+    assert_eq!(advanced(i32::MAX - 2, 5), 2);
+    let table = table(&[batch(0, i32::MAX - 4, i32::MAX, 1)], 1);
+    check(&table, (0, 0, 9), Verdict::New);
+    let table = ProducerTable::rebuild(&[meta(1, i32::MAX - 1, 4)], LogIndex(1));
+    check(&table, (0, 2, 9), Verdict::New);
+}
+
+/// The batch of producer 7 at an index, with as many records as told.
+fn meta(index: u64, base_sequence: i32, records: i64) -> BatchMeta {
+    BatchMeta {
+        index: LogIndex(index),
+        term: trimaran_raft::Term(1),
+        base_offset: Offset(50),
+        last_offset: Offset(50 + records - 1),
+        max_timestamp: 0,
+        producer_id: 7,
+        producer_epoch: 0,
+        base_sequence,
+    }
+}
+
+#[test]
+fn staged_batches_count_as_stored() {
+    let table = table(&[batch(0, 0, 9, 1)], 1);
+    let staged = [
+        batch(0, 10, 19, 2),
+        ProducedBatch {
+            producer: 8,
+            ..batch(0, 500, 501, 3)
+        },
+    ];
+    assert_eq!(table.judge(&staged, &batch(0, 20, 29, 4)), Verdict::New);
+    assert_eq!(
+        table.judge(&staged, &batch(0, 10, 19, 4)),
+        Verdict::Duplicate(staged[0])
+    );
+    assert_eq!(table.judge(&staged, &batch(0, 30, 39, 4)), out_of_order(20, 30));
+}
+
+#[test]
+fn truncation_takes_away_exactly_what_it_takes_from_the_log() {
+    let mut sut = table(&seven(), 2);
+    sut.truncate(LogIndex(4));
+    check(&sut, (0, 30, 39), Verdict::New);
+    for stored in &seven()[..3] {
+        check(
+            &sut,
+            (0, stored.first_sequence, stored.last_sequence),
+            Verdict::Duplicate(*stored),
+        );
+    }
+    check(&sut, (0, 70, 79), out_of_order(30, 70));
+    sut.truncate(LogIndex(1));
+    check(&sut, (0, 70, 79), Verdict::New);
+    assert!(sut.by_age.is_empty() && sut.producers.is_empty());
+}
+
+#[test]
+fn a_truncated_epoch_gives_the_old_one_back() {
+    let mut sut = table(&[batch(0, 0, 9, 1), batch(1, 0, 0, 2)], 1);
+    sut.truncate(LogIndex(2));
+    check(&sut, (0, 10, 19), Verdict::New);
+}
+
+#[test]
+fn five_committed_ones_stay_behind_the_uncommitted() {
+    let batches: Vec<_> = (0..20).map(|n| batch(0, n, n, n as u64 + 1)).collect();
+    let mut sut = table(&batches, 9);
+    assert_eq!(sut.producers[&7].front().expect("kept").index, LogIndex(5));
+    sut.truncate(LogIndex(10));
+    assert_eq!(sut.producers[&7].len(), 5);
+}
+
+#[test]
+fn the_oldest_producers_are_forgotten() {
+    let mut sut = ProducerTable::default();
+    for n in 0..MAX_PRODUCERS as i64 + 10 {
+        sut.note(
+            ProducedBatch {
+                producer: n,
+                ..batch(0, 3, 3, n as u64 + 1)
+            },
+            LogIndex(n as u64),
+        );
+    }
+    assert_eq!(sut.producers.len(), MAX_PRODUCERS);
+    assert_eq!(sut.by_age.len(), MAX_PRODUCERS);
+    let fresh = |producer| ProducedBatch {
+        producer,
+        ..batch(0, 77, 77, 9_999_999)
+    };
+    assert_eq!(sut.judge(&[], &fresh(9)), Verdict::New);
+    assert_eq!(sut.judge(&[], &fresh(10)), out_of_order(4, 77));
+}

@@ -1,0 +1,622 @@
+//! One replica of one group: its core, its log, and who waits for it.
+
+use crate::appends::{AppendError, AppendWaiters, PendingAppend};
+use crate::in_sync::{Ends, InSync, InSyncView};
+use crate::producers::{ProducedBatch, ProducerTable};
+use crate::reads::{ReadError, ReadWaiters};
+use crate::replication::Loads;
+use crate::shard::{Completion, Desk, GroupStatus, Issued, LeaderChange, Outbox, Ticket, TransferOutcome};
+use bytes::Bytes;
+use core::time::Duration;
+use trimaran_raft::{
+    Body, Config, Entry, Event, Group, GroupId, HardState, Input as CoreInput, Instant, LogIndex, LogView, Message,
+    NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token, TransferError,
+};
+use trimaran_storage::log::{Entries, Flushed, LogError, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::scale::{HighWatermark, leader_epoch};
+use trimaran_wire::batch::{BatchHeader, Offset};
+
+/// Committed payloads are delivered in pieces of about so many bytes, so that a long log is not in memory at once.
+const DELIVERY_BYTES: u64 = 1 << 20;
+/// Entries whose producers are read at open: as much as a broker may read before it is ready. Producers that were silent
+/// for longer may begin anew, as those that expired.
+const PRODUCER_WINDOW: u64 = 1 << 20;
+/// How long a replica whose log failed neither leads nor serves before it tries again (a full disk may have been made
+/// room on; a broken one fails again).
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often a replica that should not lead tries to get rid of its leadership.
+const FAILURE_HANDOVER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What may differ from group to group.
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    /// How many replicas must hold a batch before it is acknowledged to a producer that asked for all
+    /// ([`crate::Acks::All`]); no more than there are are asked for (as Kafka does).
+    pub min_insync_replicas: usize,
+    /// What may be deleted.
+    pub retention: Retention,
+    /// Hand committed payloads to the caller by [`Outbox::committed`] (the metadata group, coordinators), from the
+    /// first held entry on.
+    pub deliver: bool,
+}
+
+/// Adds a group to a shard. Made outside of the shard's thread, since opening a log and reading its producers' state
+/// may block.
+pub struct Open {
+    pub(crate) voters: Vec<NodeId>,
+    pub(crate) log: ReplicaLog,
+    pub(crate) hard_state: HardState,
+    pub(crate) options: GroupOptions,
+    pub(crate) producers: ProducerTable,
+}
+
+impl Open {
+    /// A replica as it was found on disk: the voters (the preferred leader first), its log, and its hard state from
+    /// the journal. Reads the log's batches to learn what its idempotent producers sent last: may block.
+    ///
+    /// # Errors
+    /// The log can't be read.
+    pub fn new(
+        voters: Vec<NodeId>,
+        log: ReplicaLog,
+        hard_state: HardState,
+        options: GroupOptions,
+    ) -> Result<Open, LogError> {
+        let window = log.last_index().0.saturating_sub(PRODUCER_WINDOW);
+        let batches = log.batches(log.first_index().max(LogIndex(window)))?;
+        let producers = ProducerTable::rebuild(&batches, log.flushed_index());
+        Ok(Open {
+            voters,
+            log,
+            hard_state,
+            options,
+            producers,
+        })
+    }
+
+    /// The group.
+    pub fn group(&self) -> GroupId {
+        self.log.group()
+    }
+}
+
+/// Who asked for the leadership to be handed over.
+#[derive(Debug, Default)]
+pub(crate) struct Handover {
+    tickets: Vec<Ticket>,
+    /// [`crate::Input::TransferAll`] did.
+    pub(crate) leaving: bool,
+}
+
+/// The log failed lately: the replica neither leads nor serves.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    until: Instant,
+    /// When to try (again) to hand over a leadership.
+    hand_over_at: Instant,
+}
+
+/// One replica.
+pub(crate) struct Replica {
+    pub(crate) id: GroupId,
+    /// Tells this opening of the group from an earlier one.
+    pub(crate) opening: u64,
+    pub(crate) group: Group,
+    pub(crate) log: ReplicaLog,
+    pub(crate) options: GroupOptions,
+    pub(crate) producers: ProducerTable,
+    /// Everything up to here is applied: at most the commit index.
+    applied: LogIndex,
+    /// Of `applied`.
+    pub(crate) high_watermark: HighWatermark,
+    /// Batches to be proposed at the end of the step.
+    pub(crate) pending: Vec<PendingAppend>,
+    pub(crate) waiters: AppendWaiters,
+    pub(crate) reads: ReadWaiters,
+    pub(crate) loads: Loads,
+    pub(crate) in_sync: InSyncView,
+    pub(crate) handover: Handover,
+    /// The newest token that came back during this step.
+    pub(crate) returned: Option<Token>,
+    /// What was last said about its leader, and its in-sync view.
+    announced: Option<LeaderChange>,
+    in_sync_announced: bool,
+    /// When to write what is committed to a segment at the latest.
+    flush_at: Option<Instant>,
+    /// A flush job is out.
+    is_flushing: bool,
+    /// The log failed during this step.
+    failing: bool,
+    /// The log failed lately.
+    failure: Option<Failure>,
+    /// The log and the core disagree: this replica takes no part any more.
+    broken: bool,
+    /// When the shard's wheel will call.
+    pub(crate) armed: Option<Instant>,
+    /// Whether it is in the list of those to be visited in this step.
+    pub(crate) ready: bool,
+}
+
+impl Replica {
+    pub(crate) fn open(open: Open, opening: u64, desk: &Desk) -> Replica {
+        let Open {
+            voters,
+            log,
+            hard_state,
+            options,
+            producers,
+        } = open;
+        let config = Config {
+            id: desk.config.node,
+            voters,
+            tuning: desk.config.tuning.clone(),
+        };
+        let recovered = Recovered {
+            hard_state,
+            committed: log.flushed_index(),
+        };
+        let group = Group::new(config, recovered, desk.now, &log);
+        let applied = log.first_index().prev();
+        Replica {
+            id: log.group(),
+            opening,
+            group,
+            options,
+            producers,
+            applied,
+            high_watermark: log.high_watermark(applied),
+            log,
+            pending: Vec::new(),
+            waiters: AppendWaiters::default(),
+            reads: ReadWaiters::default(),
+            loads: Loads::default(),
+            in_sync: InSyncView::default(),
+            handover: Handover::default(),
+            returned: None,
+            announced: None,
+            in_sync_announced: false,
+            flush_at: None,
+            is_flushing: false,
+            failing: false,
+            failure: None,
+            broken: false,
+            armed: None,
+            ready: false,
+        }
+    }
+
+    /// A group that has never had an entry or a term.
+    pub(crate) fn is_new(&self) -> bool {
+        self.group.term() == Term::ZERO && self.log.last_index() == LogIndex::ZERO
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.group.role() == Role::Leader
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failing || self.broken || self.failure.is_some()
+    }
+
+    /// The log could not be read or written: leadership is given up at the end of the step.
+    pub(crate) fn note_failure(&mut self) {
+        self.failing = true;
+    }
+
+    /// Tells the core one thing and does what it decided.
+    pub(crate) fn step(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) {
+        self.step_for_answer(input, desk, out);
+    }
+
+    /// The core's answer to a proposal.
+    pub(crate) fn step_propose(
+        &mut self,
+        payloads: Vec<Bytes>,
+        desk: &mut Desk,
+        out: &mut Outbox,
+    ) -> Result<Proposed, ProposeError> {
+        let answer = self.step_for_answer(CoreInput::Propose(payloads), desk, out);
+        answer.unwrap_or(Err(ProposeError::NotLeader(None)))
+    }
+
+    fn step_for_answer(
+        &mut self,
+        input: CoreInput,
+        desk: &mut Desk,
+        out: &mut Outbox,
+    ) -> Option<Result<Proposed, ProposeError>> {
+        if self.broken {
+            return None;
+        }
+        let mut output = core::mem::take(&mut desk.core_output);
+        self.group.step(desk.now, input, &self.log, &mut output);
+        self.carry_out(&mut output, desk, out);
+        let answer = output.proposed.take();
+        desk.core_output = output;
+        answer
+    }
+
+    /// A message from another member. Entries that are no record batches never get to the core.
+    pub(crate) fn receive(&mut self, from: NodeId, message: Message, desk: &mut Desk, out: &mut Outbox) {
+        if let Body::Append { entries, .. } = &message.body
+            && !are_well_formed(entries)
+        {
+            return;
+        }
+        self.step(CoreInput::Message(from, message), desk, out);
+    }
+
+    fn carry_out(&mut self, output: &mut Output, desk: &mut Desk, out: &mut Outbox) {
+        if let Some(persist) = output.persist.take() {
+            self.persist(persist, desk, out);
+        }
+        for (to, message) in output.messages.drain(..) {
+            out.send(to, self.id, message);
+        }
+        for plan in output.appends.drain(..) {
+            self.replicate(plan, desk, out);
+        }
+        output.committed = None;
+        self.complete_appends(out);
+        for event in output.events.drain(..) {
+            self.heed(event, desk, out);
+        }
+    }
+
+    /// The log takes a write at once; the journal takes it with everything else of this step.
+    fn persist(&mut self, persist: Persist, desk: &mut Desk, out: &mut Outbox) {
+        let Persist {
+            token,
+            hard_state,
+            truncate_from,
+            entries,
+        } = persist;
+        if let Some(from) = truncate_from {
+            self.log.truncate_from(from);
+            self.producers.truncate(from);
+        }
+        if self.log.append(&entries).is_err() {
+            // Not journaled, so its token never returns: nothing that depends on it can leave.
+            self.broken = true;
+            return;
+        }
+        entries.iter().for_each(|entry| self.note_producer(entry));
+        if let Some(hard_state) = hard_state {
+            out.journal.hard_state(self.id, hard_state);
+        }
+        if let Some(from) = truncate_from {
+            out.journal.truncate(self.id, from);
+        }
+        if !entries.is_empty() {
+            out.journal.entries(self.id, &entries);
+        }
+        desk.issued.push_back(Issued {
+            sequence: desk.next_sequence(),
+            group: self.id,
+            opening: self.opening,
+            token,
+        });
+    }
+
+    fn note_producer(&mut self, entry: &Entry) {
+        let Payload::Data(bytes) = &entry.payload else { return };
+        let Ok(header) = BatchHeader::parse(bytes) else { return };
+        if let Some(batch) = ProducedBatch::of_header(entry.index, header.base_offset, &header) {
+            self.producers.note(batch, self.group.commit());
+        }
+    }
+
+    fn heed(&mut self, event: Event, desk: &mut Desk, out: &mut Outbox) {
+        match event {
+            Event::LeaderChanged { role, .. } => self.change_leader(role, desk, out),
+            Event::TransferFailed(error) => self.end_handover(Err(error), desk, out),
+            Event::Campaigned { .. } => out.elections += 1,
+            // Both are seen in the core's state when the step ends; what was truncated went with its write.
+            Event::Serving { .. } | Event::Truncated { .. } => {}
+            // A follower that lacks what retention deleted waits for snapshots to exist; retention spares what
+            // any voter lacks, so that it doesn't come to this.
+            Event::NeedsSnapshot(_) => {}
+        }
+    }
+
+    /// A new term, another leader or another role: what was promised under the old one is over.
+    fn change_leader(&mut self, role: Role, desk: &mut Desk, out: &mut Outbox) {
+        self.waiters.fail_all(&AppendError::Lost, out);
+        self.loads.clear();
+        if role == Role::Leader {
+            self.in_sync.begin(desk.config.node, self.group.voters());
+            self.end_handover(Err(TransferError::TimedOut), desk, out);
+        } else {
+            self.in_sync.end();
+            if self.group.leader().is_some() {
+                self.end_handover(Ok(()), desk, out);
+            }
+        }
+        self.in_sync_announced = false;
+    }
+
+    /// Hands the leadership over for `ticket`.
+    pub(crate) fn transfer(&mut self, ticket: Ticket, to: Option<NodeId>, desk: &mut Desk, out: &mut Outbox) {
+        self.handover.tickets.push(ticket);
+        self.begin_transfer(to, desk, out);
+    }
+
+    pub(crate) fn begin_transfer(&mut self, to: Option<NodeId>, desk: &mut Desk, out: &mut Outbox) {
+        if self.leads() && !self.broken {
+            self.step(CoreInput::Transfer(to), desk, out);
+        } else {
+            self.end_handover(Err(TransferError::NotLeader), desk, out);
+        }
+    }
+
+    pub(crate) fn end_handover(&mut self, outcome: Result<(), TransferError>, desk: &mut Desk, out: &mut Outbox) {
+        for ticket in self.handover.tickets.drain(..) {
+            let kept = outcome.err().map(|error| (self.id, error)).into_iter().collect();
+            let outcome = TransferOutcome {
+                handed_over: usize::from(outcome.is_ok()),
+                kept,
+            };
+            out.completions.push((ticket, Completion::Transferred(outcome)));
+        }
+        if core::mem::take(&mut self.handover.leaving) {
+            desk.handed_over.push((self.id, outcome));
+        }
+    }
+
+    /// Believe the leader gone, and stand; a leader hands over.
+    pub(crate) fn fail_over(&mut self, failed: Option<NodeId>, desk: &mut Desk, out: &mut Outbox) {
+        let leader = self.group.leader();
+        if failed.is_some() && leader.is_some() && leader != failed {
+            return;
+        }
+        let input = if self.leads() {
+            CoreInput::Transfer(None)
+        } else {
+            CoreInput::ForgetLeader
+        };
+        self.step(input, desk, out);
+    }
+
+    /// Everything that follows from what this step brought.
+    pub(crate) fn settle(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        if self.group.deadline().is_some_and(|deadline| deadline <= desk.now) {
+            self.step(CoreInput::Tick, desk, out);
+        }
+        self.apply(desk, out);
+        self.update_in_sync(desk, out);
+        self.propose(desk, out);
+        self.apply(desk, out);
+        self.mind_failure(desk, out);
+        let leadership_changed = self.announce(out);
+        self.wake_reads(leadership_changed, desk, out);
+        self.flush_if_due(desk, out);
+        self.arm(desk);
+    }
+
+    /// Applies what is committed. For a partition that means: it may be read.
+    fn apply(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        while self.applied < self.group.commit() {
+            let commit = self.group.commit();
+            if self.options.deliver && self.deliver(commit, out).is_err() {
+                return self.note_failure();
+            }
+            self.applied = commit;
+            self.high_watermark = self.log.high_watermark(commit);
+            self.step(CoreInput::Applied(commit), desk, out);
+        }
+    }
+
+    fn deliver(&mut self, commit: LogIndex, out: &mut Outbox) -> Result<(), LogError> {
+        while self.applied < commit {
+            let first = self.applied.next();
+            let (last, _) = self.log.fit(first, commit, DELIVERY_BYTES);
+            let entries = match self.log.entries(first, last)? {
+                Entries::Ready(entries) => entries,
+                // Only at start: afterwards what is committed is still at hand.
+                Entries::Load(job) => job.run()?,
+            };
+            for entry in entries {
+                if let Payload::Data(bytes) = entry.payload {
+                    out.committed.push((self.id, entry.index, bytes));
+                }
+            }
+            self.applied = last;
+        }
+        Ok(())
+    }
+
+    fn update_in_sync(&mut self, desk: &Desk, out: &mut Outbox) {
+        if !self.leads() || !self.group.is_serving() {
+            return;
+        }
+        let ends = Ends {
+            commit: self.group.commit(),
+            last: self.log.last_index(),
+        };
+        let group = &self.group;
+        let changed = self
+            .in_sync
+            .update(desk.now, desk.config.replica_lag, ends, |node| group.progress(node));
+        if changed || !self.in_sync_announced {
+            self.in_sync_announced = true;
+            let replicas = self.in_sync.replicas();
+            out.in_sync.push(InSync {
+                group: self.id,
+                term: self.group.term(),
+                replicas,
+            });
+            self.fail_unreachable_appends(out);
+        }
+    }
+
+    /// Says who leads if that changed; true if so.
+    fn announce(&mut self, out: &mut Outbox) -> bool {
+        let change = self.leader_change();
+        if self.announced == Some(change) {
+            return false;
+        }
+        self.announced = Some(change);
+        out.leaders.push(change);
+        true
+    }
+
+    fn leader_change(&self) -> LeaderChange {
+        LeaderChange {
+            group: self.id,
+            term: self.group.term(),
+            leader: self.group.leader(),
+            serving: self.group.is_serving() && !self.is_failed(),
+        }
+    }
+
+    /// A replica whose log failed gives up its leadership, and asks again for as long as nobody takes it.
+    fn mind_failure(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        if core::mem::take(&mut self.failing) {
+            let hand_over_at = self.failure.map_or(desk.now, |failure| failure.hand_over_at);
+            self.failure = Some(Failure {
+                until: desk.now + FAILURE_PAUSE,
+                hand_over_at,
+            });
+        }
+        let Some(failure) = &mut self.failure else { return };
+        if failure.until <= desk.now {
+            self.failure = None;
+        } else if failure.hand_over_at <= desk.now {
+            failure.hand_over_at = desk.now + FAILURE_HANDOVER_INTERVAL;
+            if self.leads() {
+                self.step(CoreInput::Transfer(None), desk, out);
+            }
+        }
+    }
+
+    /// A flush came back.
+    pub(crate) fn flushed(&mut self, result: Result<Flushed, LogError>) {
+        self.is_flushing = false;
+        match result {
+            Ok(flushed) => self.log.flushed(flushed),
+            Err(_) => {
+                self.log.flush_failed();
+                self.note_failure();
+            }
+        }
+    }
+
+    fn flush_if_due(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        // Blank entries alone are not worth a segment.
+        let unflushed = self.log.unflushed_bytes() > 0 && self.log.flushed_index() < self.applied;
+        if !unflushed || self.failure.is_some() {
+            self.flush_at = None;
+            return;
+        }
+        let age = desk.config.flush_age;
+        let flush_at = *self.flush_at.get_or_insert(desk.now + age);
+        if self.log.unflushed_bytes() >= desk.config.flush_bytes || flush_at <= desk.now {
+            self.flush_at = Some(desk.now + age);
+            self.flush(out);
+        }
+    }
+
+    /// True if a job went out.
+    fn flush(&mut self, out: &mut Outbox) -> bool {
+        let job = self.log.flush(self.applied);
+        let any = job.is_some();
+        self.is_flushing |= any;
+        out.flushes.extend(job);
+        any
+    }
+
+    /// The journal can't recycle its oldest file because of this group. What is committed goes to a segment if that is
+    /// worth one; the rest of the tail is written to the journal again.
+    pub(crate) fn flush_now(&mut self, out: &mut Outbox) {
+        // What a job that is out leaves behind will be asked for again.
+        if self.is_flushing {
+            return;
+        }
+        let worth_a_segment = self.log.unflushed_bytes() > 0 && self.failure.is_none();
+        if !(worth_a_segment && self.flush(out)) {
+            out.journal.rewrite(self.id, &self.log.unflushed());
+        }
+    }
+
+    /// Deletes what retention allows. What any voter lacks is spared.
+    pub(crate) fn retain(&mut self, now_ms: i64) {
+        let floor = self.group.floor().min(self.applied);
+        if self.log.retain(now_ms, &self.options.retention, floor).is_err() {
+            self.note_failure();
+        }
+    }
+
+    pub(crate) fn configure(&mut self, options: GroupOptions, log: LogOptions) {
+        // Whether payloads are delivered is for life: what was applied before can't be delivered later.
+        let deliver = self.options.deliver;
+        self.options = GroupOptions { deliver, ..options };
+        self.log.reconfigure(log);
+    }
+
+    /// The group is gone: everybody who waits is told.
+    pub(crate) fn close(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        for append in self.pending.drain(..) {
+            out.completions
+                .push((append.ticket, Completion::Appended(Err(AppendError::UnknownGroup))));
+        }
+        self.waiters.fail_all(&AppendError::UnknownGroup, out);
+        self.reads.fail_all(&ReadError::UnknownGroup, desk, out);
+        self.end_handover(Err(TransferError::NotLeader), desk, out);
+        out.journal.forget(self.id);
+        out.closed.push(self.id);
+    }
+
+    pub(crate) fn status(&self) -> GroupStatus {
+        GroupStatus {
+            group: self.id,
+            voters: self.group.voters().to_vec(),
+            failed: self.is_failed(),
+            role: self.group.role(),
+            term: self.group.term(),
+            leader: self.group.leader(),
+            serving: self.group.is_serving() && !self.is_failed(),
+            commit: self.group.commit(),
+            last_index: self.log.last_index(),
+            high_watermark: self.high_watermark,
+            start_offset: self.log.start_offset(),
+            next_offset: self.log.next_offset(),
+            in_sync: if self.leads() {
+                self.in_sync.replicas()
+            } else {
+                Vec::new()
+            },
+            size_bytes: self.log.size_bytes(),
+        }
+    }
+
+    /// Asks the wheel for a call when there is something to do, unless it will call sooner anyway.
+    fn arm(&mut self, desk: &mut Desk) {
+        let core = if self.broken { None } else { self.group.deadline() };
+        let in_sync = self.in_sync.deadline(desk.config.replica_lag);
+        let failure = self.failure.map(|failure| failure.until.min(failure.hand_over_at));
+        let next = [core, in_sync, self.flush_at, failure].into_iter().flatten().min();
+        if let Some(next) = next
+            && self.armed.is_none_or(|armed| next < armed)
+        {
+            self.armed = Some(next);
+            desk.timers.insert(next, crate::shard::Timer::Group(self.id));
+        }
+    }
+}
+
+/// Whether each entry that carries anything is one record batch, stamped with its term, with offsets that continue.
+fn are_well_formed(entries: &[Entry]) -> bool {
+    let mut next_offset: Option<Offset> = None;
+    entries.iter().all(|entry| {
+        let Payload::Data(bytes) = &entry.payload else {
+            return true;
+        };
+        let Ok(header) = BatchHeader::parse_only(bytes) else {
+            return false;
+        };
+        let continues = next_offset.is_none_or(|expected| expected == header.base_offset);
+        next_offset = Some(header.next_offset());
+        continues && header.leader_epoch == leader_epoch(entry.term)
+    })
+}

@@ -1,0 +1,125 @@
+//! From the core's append plans to messages with entries in them.
+//!
+//! Entries of the tail are at hand. Older ones are loaded by whoever may block; meanwhile the plans for the same
+//! follower queue up behind, since out of order they would be refused. One load a group and follower is out at a time,
+//! so a follower far behind costs one read at a time and delays nobody else.
+
+use crate::replica::Replica;
+use crate::shard::{Desk, Load, Loaded, Outbox};
+use std::collections::VecDeque;
+use trimaran_raft::{AppendPlan, Body, Entry, LogIndex, Message, NodeId};
+use trimaran_storage::log::{Entries, LogError};
+
+/// A follower that waits for a load.
+#[derive(Debug)]
+struct Loading {
+    to: NodeId,
+    /// What the load is for.
+    plan: AppendPlan,
+    behind: VecDeque<AppendPlan>,
+}
+
+/// Followers that wait for loads: usually none.
+#[derive(Debug, Default)]
+pub(crate) struct Loads {
+    loading: Vec<Loading>,
+}
+
+impl Loads {
+    /// Leadership ended: nobody waits any more. Loads that are out come back to nobody.
+    pub(crate) fn clear(&mut self) {
+        self.loading.clear();
+    }
+
+    /// Takes a plan if its follower waits; beyond `limit` it is dropped as the network might have, and retransmitted.
+    fn queue_behind(&mut self, plan: AppendPlan, limit: usize) -> bool {
+        let Some(loading) = self.loading.iter_mut().find(|loading| loading.to == plan.to) else {
+            return false;
+        };
+        if loading.behind.len() < limit {
+            loading.behind.push_back(plan);
+        }
+        true
+    }
+
+    /// What waited for this plan's load; none if nobody did.
+    fn done(&mut self, plan: &AppendPlan) -> Option<VecDeque<AppendPlan>> {
+        let place = self.loading.iter().position(|loading| loading.plan == *plan)?;
+        Some(self.loading.swap_remove(place).behind)
+    }
+}
+
+impl Replica {
+    /// Sends what a plan names, now or once it is loaded.
+    pub(crate) fn replicate(&mut self, plan: AppendPlan, desk: &mut Desk, out: &mut Outbox) {
+        let limit = desk.config.tuning.max_inflight_messages;
+        if self.loads.queue_behind(plan, limit) {
+            return;
+        }
+        if plan.last < plan.first {
+            return self.send_append(plan, Vec::new(), out);
+        }
+        match self.log.entries(plan.first, plan.last) {
+            Ok(Entries::Ready(entries)) => self.send_append(plan, entries, out),
+            Ok(Entries::Load(job)) => {
+                self.loads.loading.push(Loading {
+                    to: plan.to,
+                    plan,
+                    behind: VecDeque::new(),
+                });
+                out.loads.push(Load {
+                    group: self.id,
+                    job,
+                    plan,
+                });
+            }
+            // Retention was faster than the plan; the core plans anew from what is left.
+            Err(LogError::NotHeld { .. }) => {}
+            Err(_) => self.note_failure(),
+        }
+    }
+
+    /// A load is done: it is sent, and what waited behind it follows.
+    pub(crate) fn loaded(&mut self, loaded: Loaded, desk: &mut Desk, out: &mut Outbox) {
+        let Some(behind) = self.loads.done(&loaded.plan) else {
+            return;
+        };
+        if !self.leads() || self.group.term() != loaded.plan.term {
+            return;
+        }
+        match loaded.entries {
+            Ok(entries) if is_planned(&entries, &loaded.plan) => self.send_append(loaded.plan, entries, out),
+            Err(LogError::NotHeld { .. }) => return,
+            Ok(_) | Err(_) => return self.note_failure(),
+        }
+        for plan in behind {
+            self.replicate(plan, desk, out);
+        }
+    }
+
+    fn send_append(&self, plan: AppendPlan, entries: Vec<Entry>, out: &mut Outbox) {
+        let AppendPlan {
+            to,
+            term,
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            ..
+        } = plan;
+        let body = Body::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            entries,
+        };
+        out.send(to, self.id, Message { term, body });
+    }
+}
+
+/// Whether exactly the planned entries were loaded: a disk may return anything.
+fn is_planned(entries: &[Entry], plan: &AppendPlan) -> bool {
+    let indices = entries.iter().map(|entry| entry.index);
+    indices.eq((plan.first.0..=plan.last.0).map(LogIndex))
+}
