@@ -415,3 +415,6 @@ pub(crate) fn budget(limits: &Limits) -> Arc<Semaphore> {
     let bytes = limits.in_flight_bytes_total.max(limits.max_frame_bytes + LENGTH_BYTES);
     Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)))
 }
+
+#[cfg(test)]
+mod tests;

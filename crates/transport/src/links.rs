@@ -89,7 +89,7 @@ impl PeerLinks {
         });
         PeerLinks {
             shared: Arc::new(Shared {
-                links: RwLock::default(),
+                links: RwLock::new(Some(BTreeMap::new())),
                 context,
                 runtime: Handle::current(),
             }),
