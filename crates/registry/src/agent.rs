@@ -3,13 +3,26 @@
 //!
 //! Sans-I/O: it is told, and answers with effects. Time comes with every input.
 
-use crate::catalog::{Broker, Catalog, DecodeError, NewTopic, Topic, TopicRef};
+mod controller;
+mod message;
+mod news;
+mod requests;
+mod topics;
+
+use crate::catalog::{Broker, Catalog, Command, DecodeError, NewTopic, Outcome, Topic, TopicRef, Wish};
+use crate::placement::scramble;
 use crate::{
-    BrokerId, CatalogError, CommandIndex, GroupId, Instant, LeaderView, PartitionIndex, Term, TopicConfig, TopicId,
+    BrokerId, CatalogError, CommandIndex, GroupId, Instant, LeaderView, METADATA_GROUP, PartitionIndex, Term,
+    TopicConfig, TopicId,
 };
+use controller::Controller;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use message::Message;
+use news::News;
+use requests::{Purpose, Requests};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use topics::{ProducerIds, Waiting};
 
 /// Names who waits for an answer; chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +41,7 @@ pub struct AgentConfig {
     pub seed: u64,
     /// Partitions of a topic that is created without saying how many.
     pub default_partitions: i32,
-    /// Replicas of a topic that is created without saying how many; fewer if there are fewer brokers and the topic is
-    /// created automatically.
+    /// Replicas of a topic that is created without saying how many.
     pub default_replication_factor: i32,
     /// How long an unanswered request waits before it is sent again.
     pub retry_after: Duration,
@@ -48,7 +60,8 @@ pub enum AdminRequest {
         /// Check it only, against this broker's catalog.
         validate_only: bool,
     },
-    /// The topic of that name, created with the defaults if it doesn't exist.
+    /// The topic of that name, created with the defaults if it doesn't exist. Any number of these for one topic is one
+    /// request to the controller.
     EnsureTopic {
         /// Its name.
         name: String,
@@ -176,6 +189,13 @@ pub enum Effect {
     Close(GroupId),
     /// The answer to a request.
     Reply(Ticket, Result<AdminReply, AdminError>),
+    /// A peer's message can't be read, or says what it may not: the two builds don't match. It is ignored.
+    Rejected {
+        /// The peer.
+        from: BrokerId,
+        /// Why.
+        error: DecodeError,
+    },
     /// A committed command can't be read: this broker's catalog would differ from the others'. Stop this broker.
     Unreadable {
         /// Its index.
@@ -218,35 +238,280 @@ pub enum Registration {
 /// See the module.
 #[derive(Debug)]
 pub struct Agent {
-    _todo: (),
+    config: AgentConfig,
+    catalog: Catalog,
+    leaders: LeaderView,
+    /// Requests of this broker that the controller has not answered.
+    requests: Requests,
+    /// Clients that wait for a topic of that name to exist.
+    waiting: Waiting,
+    producer_ids: ProducerIds,
+    /// What this broker leads, and who has been told.
+    news: News,
+    /// While the metadata group is led here.
+    controlling: Option<Controller>,
+    /// Brokers that are believed to be down.
+    down: BTreeSet<BrokerId>,
+    /// When open requests were last looked at.
+    looked_at: Instant,
+    /// How many topic ids were made.
+    topic_ids: u64,
 }
 
-#[allow(missing_docs, unused_variables, reason = "skeleton")]
 impl Agent {
+    /// An agent that knows nothing yet. It begins to register its broker with the first input.
     pub fn new(config: AgentConfig, now: Instant) -> Agent {
-        todo!()
+        let mut requests = Requests::new(config.broker.id, config.broker.incarnation);
+        // The limit on open requests can't be reached by the first one.
+        let _ = requests.open(Wish::RegisterBroker(config.broker.clone()), Purpose::Internal, None);
+        Agent {
+            news: News::new(config.broker.id, config.broker.incarnation, now + config.digest_every),
+            config,
+            catalog: Catalog::default(),
+            leaders: LeaderView::default(),
+            requests,
+            waiting: Waiting::default(),
+            producer_ids: ProducerIds::default(),
+            controlling: None,
+            down: BTreeSet::new(),
+            looked_at: now,
+            topic_ids: 0,
+        }
     }
+
     /// Tell it one thing; effects are appended in the order in which they should be done.
     pub fn step(&mut self, now: Instant, input: Input<'_>, effects: &mut Vec<Effect>) {
-        todo!()
+        match input {
+            Input::Applied { index, command } => self.applied(now, index, command, effects),
+            Input::Led {
+                group,
+                term,
+                leader,
+                serving,
+            } => self.led(now, group, term, leader, serving),
+            Input::InSync { group, term, replicas } => self.in_sync(now, group, term, replicas),
+            Input::Peer { from, message } => self.peer(now, from, message, effects),
+            Input::Request {
+                ticket,
+                timeout,
+                request,
+            } => self.request(now, ticket, timeout, request, effects),
+            Input::Restored(broker) => self.restored(broker, effects),
+            Input::Down(broker) => {
+                self.down.insert(broker);
+            }
+            Input::Tick => {}
+        }
+        self.look_at_the_clock(now, effects);
     }
+
     /// When to send [`Input::Tick`] next.
     pub fn deadline(&self) -> Instant {
-        todo!()
+        let look = self.looked_at + self.granularity();
+        let news = self.news.deadline();
+        if self.is_waiting() { look.min(news) } else { news }
     }
+
     /// Cheap to clone and publish; see [`Catalog::applied`].
     pub fn catalog(&self) -> &Catalog {
-        todo!()
+        &self.catalog
     }
+
     /// Cheap to clone and publish; see [`LeaderView::version`].
     pub fn leaders(&self) -> &LeaderView {
-        todo!()
+        &self.leaders
     }
+
     /// The leader of the metadata group as far as known.
     pub fn controller(&self) -> Option<BrokerId> {
-        todo!()
+        self.leaders.leader(METADATA_GROUP)
     }
+
+    /// Whether this broker is in the catalog as it is now.
     pub fn registration(&self) -> Registration {
-        todo!()
+        if self.catalog.cluster_id().is_some_and(|id| id != self.config.cluster_id) {
+            return Registration::WrongCluster;
+        }
+        let own = self.config.broker.incarnation;
+        match self.catalog.broker(self.id()) {
+            Some(known) if known.incarnation > own => Registration::Superseded,
+            Some(known) if known.incarnation == own => Registration::Registered,
+            _ => Registration::Pending,
+        }
+    }
+
+    fn id(&self) -> BrokerId {
+        self.config.broker.id
+    }
+
+    /// Retries and deadlines are looked at four times in the time after which a request is repeated: a timer for each
+    /// would be exact to no purpose.
+    fn granularity(&self) -> Duration {
+        self.config.retry_after / 4
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.requests.is_empty()
+            || !self.waiting.is_empty()
+            || self.producer_ids.is_waiting()
+            || self
+                .controlling
+                .as_ref()
+                .is_some_and(|controller| controller.is_waiting())
+    }
+
+    fn look_at_the_clock(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if now >= self.looked_at + self.granularity() {
+            self.looked_at = now;
+            self.expire(now, effects);
+        }
+        self.resend(now, effects);
+        self.spread(now, effects);
+    }
+
+    fn expire(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        for ticket in self.requests.expire(now) {
+            effects.push(Effect::Reply(ticket, Err(AdminError::TimedOut)));
+        }
+        for (ticket, error) in self.waiting.expire(now) {
+            effects.push(Effect::Reply(ticket, Err(error)));
+        }
+        self.requests.abandon_topics(|name| self.waiting.contains(name));
+        self.ask_for_topics(now);
+        for ticket in self.producer_ids.expire(now) {
+            effects.push(Effect::Reply(ticket, Err(AdminError::TimedOut)));
+        }
+        if let Some(controller) = &mut self.controlling {
+            controller.expire(now, self.config.retry_after);
+        }
+    }
+
+    fn applied(&mut self, now: Instant, index: CommandIndex, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let command = match Command::decode(bytes) {
+            Ok(command) => command,
+            Err(error) => return effects.push(Effect::Unreadable { index, error }),
+        };
+        let outcome = self.catalog.apply(index, &command);
+        if let Some(controller) = &mut self.controlling {
+            controller.applied(command.request);
+        }
+        self.follow(&outcome, effects);
+        self.answer(now, &command, outcome, effects);
+    }
+
+    /// What a change of the catalog means for the replicas on this broker.
+    fn follow(&mut self, outcome: &Outcome, effects: &mut Vec<Effect>) {
+        match outcome {
+            Outcome::TopicCreated(topic) => self.open_from(topic, PartitionIndex(0), effects),
+            Outcome::PartitionsAdded { topic, first } => self.open_from(topic, *first, effects),
+            Outcome::TopicConfigured(topic) => {
+                let configure = |(_, group): (_, GroupId)| Effect::Configure {
+                    group,
+                    config: topic.config.clone(),
+                };
+                effects.extend(held(topic, self.id()).map(configure));
+            }
+            Outcome::TopicDeleted(topic) => {
+                effects.extend(held(topic, self.id()).map(|(_, group)| Effect::Close(group)));
+                for partition in &topic.partitions {
+                    self.leaders.forget(partition.group);
+                    self.news.forget(partition.group);
+                }
+            }
+            Outcome::ClusterFounded
+            | Outcome::BrokerRegistered(_)
+            | Outcome::ProducerIds { .. }
+            | Outcome::Refused(_)
+            | Outcome::Repeated
+            | Outcome::Stale => {}
+        }
+    }
+
+    fn open_from(&self, topic: &Arc<Topic>, first: PartitionIndex, effects: &mut Vec<Effect>) {
+        for (partition, group) in held(topic, self.id()).filter(|(partition, _)| *partition >= first) {
+            let Some(placed) = topic.partition(partition) else {
+                continue;
+            };
+            effects.push(Effect::Open(OpenReplica {
+                group,
+                replicas: placed.replicas.clone(),
+                topic: topic.name.clone(),
+                topic_id: topic.id,
+                partition,
+                config: topic.config.clone(),
+            }));
+        }
+    }
+
+    fn peer(&mut self, now: Instant, from: BrokerId, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => return effects.push(Effect::Rejected { from, error }),
+        };
+        match message {
+            Message::Forward { request, settled, wish } if request.broker == from && may_ask(from, &wish) => {
+                self.forwarded(now, (request, settled), &wish, effects);
+            }
+            Message::Forward { .. } => effects.push(Effect::Rejected {
+                from,
+                error: DecodeError::Malformed,
+            }),
+            Message::Refused { request, error } => self.refused(now, request, error, effects),
+            Message::Elsewhere { request, controller } => self.redirected(request, controller, effects),
+            Message::News {
+                incarnation,
+                after,
+                upto,
+                words,
+            } => {
+                self.told(now, from, incarnation, (after, upto), &words, effects);
+            }
+            Message::Want { incarnation, after } => self.news.answer(from, incarnation, after, effects),
+        }
+    }
+
+    fn restored(&mut self, broker: BrokerId, effects: &mut Vec<Effect>) {
+        self.down.remove(&broker);
+        self.news.digest_to(broker, effects);
+    }
+
+    /// Everyone who may have to be told something.
+    fn others(&self) -> BTreeSet<BrokerId> {
+        let mut others: BTreeSet<BrokerId> = self.catalog.brokers().map(|broker| broker.id).collect();
+        others.extend(&self.config.metadata_replicas);
+        others.remove(&self.id());
+        others
+    }
+
+    /// 128 bits that nobody else has: mixed from random bits, the broker, its start and a counter.
+    fn new_topic_id(&mut self) -> TopicId {
+        self.topic_ids += 1;
+        let broker = &self.config.broker;
+        let start = scramble(self.config.seed ^ scramble(broker.incarnation.0));
+        let high = scramble(start ^ scramble(u64::from(broker.id.0.unsigned_abs())) ^ self.topic_ids);
+        let low = scramble(high ^ scramble(start));
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_be_bytes());
+        bytes[8..].copy_from_slice(&low.to_be_bytes());
+        // Version 4, variant 1 (RFC 9562): also keeps clear of the two ids that Kafka reserves.
+        bytes[6] = 0x40 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        TopicId(bytes)
     }
 }
+
+/// The partitions of a topic that have a replica on this broker.
+fn held(topic: &Topic, broker: BrokerId) -> impl Iterator<Item = (PartitionIndex, GroupId)> + '_ {
+    let numbered = (0..).map(PartitionIndex).zip(&topic.partitions);
+    numbered
+        .filter(move |(_, p)| p.replicas.contains(&broker))
+        .map(|(number, p)| (number, p.group))
+}
+
+/// A broker registers itself, and nobody else.
+fn may_ask(from: BrokerId, wish: &Wish) -> bool {
+    !matches!(wish, Wish::RegisterBroker(broker) if broker.id != from)
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,17 @@
 //! changed meanwhile. So rules, limits and the placement of replicas may change between versions, and an old log still
 //! replays to the same state.
 
+mod apply;
 mod command;
+mod plan;
+mod session;
 
 pub use command::{Change, Command, DecodeError, RequestId};
+pub use plan::check_name;
 
 use crate::{BrokerId, CatalogError, CommandIndex, GroupId, Incarnation, PartitionIndex, TopicConfig, TopicId};
 use serde::{Deserialize, Serialize};
+use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -164,61 +169,150 @@ pub enum Outcome {
     Stale,
 }
 
-/// All that the cluster agrees on. A clone is cheap and never changes: publish one after every change.
-#[derive(Clone, Debug, Default)]
+/// All that the cluster agrees on. A clone is cheap (it shares everything) and never changes: publish one after every
+/// change.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
-    _todo: (),
+    applied: CommandIndex,
+    cluster_id: Option<Arc<str>>,
+    brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
+    topics: Arc<BTreeMap<Arc<str>, Arc<Topic>>>,
+    names: Arc<BTreeMap<TopicId, Arc<str>>>,
+    /// Runs of groups that were created together, by their first.
+    runs: Arc<BTreeMap<GroupId, Run>>,
+    /// What each broker holds, kept beside the topics because placement asks for it every time.
+    loads: Arc<BTreeMap<BrokerId, Load>>,
+    sessions: Arc<BTreeMap<BrokerId, Arc<Session>>>,
+    /// The next partition's group. Never goes back: a group's id is never used again.
+    next_group: GroupId,
+    /// The first producer id that nobody has been given.
+    next_producer_id: i64,
+    partition_count: usize,
 }
 
-#[allow(missing_docs, unused_variables, reason = "skeleton")]
-impl Catalog {
-    /// Makes a command of a wish, or says why it can't be. Changes nothing. `avoid` names brokers that are known to be
-    /// down: they get replicas only if there are not enough others.
-    pub fn plan(&self, wish: &Wish, avoid: &[BrokerId]) -> Result<Change, CatalogError> {
-        todo!()
-    }
-    /// Applies the command at `index` of the metadata group's log. Indices must increase; one that doesn't is ignored
-    /// (`Repeated`).
-    pub fn apply(&mut self, index: CommandIndex, command: &Command) -> Outcome {
-        todo!()
-    }
-    /// The last command applied.
-    pub fn applied(&self) -> CommandIndex {
-        todo!()
-    }
-    /// The cluster's id, once it has one.
-    pub fn cluster_id(&self) -> Option<&str> {
-        todo!()
-    }
-    pub fn broker(&self, id: BrokerId) -> Option<&Arc<Broker>> {
-        todo!()
-    }
-    /// All brokers by id.
-    pub fn brokers(&self) -> impl Iterator<Item = &Arc<Broker>> {
-        std::iter::empty()
-    }
-    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
-        todo!()
-    }
-    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
-        todo!()
-    }
-    /// All topics by name.
-    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        std::iter::empty()
-    }
-    pub fn topic_count(&self) -> usize {
-        todo!()
-    }
-    pub fn partition(&self, topic: &str, partition: PartitionIndex) -> Option<&Partition> {
-        todo!()
-    }
-    /// The topic and the number of the partition whose group this is.
-    pub fn partition_of(&self, group: GroupId) -> Option<(&Arc<Topic>, PartitionIndex)> {
-        todo!()
-    }
-    /// Partitions of all topics.
-    pub fn partition_count(&self) -> usize {
-        todo!()
+/// Partitions of one topic, from this number on, whose groups follow one another.
+#[derive(Clone, Debug, PartialEq)]
+struct Run {
+    topic: Arc<str>,
+    first: usize,
+    count: usize,
+}
+
+/// How much of the cluster's work a broker has been given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Replicas that it holds, as leader or not.
+    pub replicas: usize,
+    /// Partitions of which it is the preferred leader.
+    pub leaders: usize,
+}
+
+impl Default for Catalog {
+    /// A cluster before its first command.
+    fn default() -> Catalog {
+        Catalog {
+            applied: CommandIndex(0),
+            cluster_id: None,
+            brokers: Arc::default(),
+            topics: Arc::default(),
+            names: Arc::default(),
+            runs: Arc::default(),
+            loads: Arc::default(),
+            sessions: Arc::default(),
+            next_group: GroupId(1),
+            next_producer_id: 0,
+            partition_count: 0,
+        }
     }
 }
+
+impl Catalog {
+    /// The last command applied.
+    pub fn applied(&self) -> CommandIndex {
+        self.applied
+    }
+
+    /// The cluster's id, once it has one.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
+    }
+
+    /// A registered broker, whether it runs now or not.
+    pub fn broker(&self, id: BrokerId) -> Option<&Arc<Broker>> {
+        self.brokers.get(&id)
+    }
+
+    /// All registered brokers, by id.
+    pub fn brokers(&self) -> impl Iterator<Item = &Arc<Broker>> {
+        self.brokers.values()
+    }
+
+    /// The topic of that name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    /// The topic with that id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(self.names.get(&id)?)
+    }
+
+    /// The topic that is meant.
+    pub fn resolve(&self, topic: &TopicRef) -> Option<&Arc<Topic>> {
+        match topic {
+            TopicRef::Name(name) => self.topic(name),
+            TopicRef::Id(id) => self.topic_by_id(*id),
+        }
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// How many partitions all topics have together.
+    pub fn partition_count(&self) -> usize {
+        self.partition_count
+    }
+
+    /// A partition of the topic of that name.
+    pub fn partition(&self, topic: &str, partition: PartitionIndex) -> Option<&Partition> {
+        self.topic(topic)?.partition(partition)
+    }
+
+    /// The topic, and the number of its partition whose group this is.
+    pub fn partition_of(&self, group: GroupId) -> Option<(&Arc<Topic>, PartitionIndex)> {
+        let (first, run) = self.runs.range(..=group).next_back()?;
+        let within = usize::try_from(group.0 - first.0)
+            .ok()
+            .filter(|within| *within < run.count)?;
+        let partition = i32::try_from(run.first + within).ok()?;
+        Some((self.topic(&run.topic)?, PartitionIndex(partition)))
+    }
+
+    /// What a broker has been given.
+    pub fn load(&self, broker: BrokerId) -> Load {
+        self.loads.get(&broker).copied().unwrap_or_default()
+    }
+
+    /// Whether this group was a partition's, and the partition is deleted. (A group that is not yet known here is not
+    /// gone.)
+    pub fn is_gone(&self, group: GroupId) -> bool {
+        group != crate::METADATA_GROUP && group < self.next_group && self.partition_of(group).is_none()
+    }
+}
+
+impl Topic {
+    /// One of its partitions.
+    pub fn partition(&self, partition: PartitionIndex) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(partition.0).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

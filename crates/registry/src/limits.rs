@@ -41,3 +41,6 @@ pub const MESSAGE_BYTES: usize = 1 << 20;
 
 /// Leaderships told in one message: some 30 bytes each.
 pub const NEWS_PER_MESSAGE: usize = 4_096;
+
+/// The most that `max.message.bytes` may be: a batch is one log entry, and travels between brokers in one frame.
+pub const MAX_MESSAGE_BYTES: i64 = 64 << 20;

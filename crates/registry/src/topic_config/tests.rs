@@ -1,0 +1,140 @@
+use super::*;
+
+fn overrides(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
+}
+
+fn refusal(key: &str, value: &str) -> (String, Option<String>) {
+    match TopicConfig::parse(&overrides(&[(key, value)])) {
+        Err(CatalogError::InvalidConfig {
+            key: named,
+            reason,
+            nearest,
+        }) => {
+            assert_eq!(named, key);
+            (reason, nearest)
+        }
+        other => panic!("{key}={value} gave {other:?}"),
+    }
+}
+
+#[test]
+fn the_table_is_sorted_and_its_defaults_are_accepted() {
+    assert!(keys().windows(2).all(|pair| pair[0].name < pair[1].name));
+    for key in keys() {
+        assert_eq!(key.rule.check(key.default, key.default), Ok(()), "{}", key.name);
+        assert!(key.doc.ends_with('.'), "{}", key.name);
+    }
+}
+
+#[test]
+fn defaults_are_those_of_kafka_4() {
+    let week_ms = 7 * 24 * 60 * 60 * 1000;
+    let expected = TopicConfig {
+        retention_ms: Some(week_ms),
+        retention_bytes: None,
+        segment_bytes: 1 << 30,
+        segment_ms: week_ms,
+        max_message_bytes: 1_048_588,
+        min_insync_replicas: 1,
+        timestamp_type: TimestampType::CreateTime,
+        timestamp_before_max_ms: i64::MAX as u64,
+        timestamp_after_max_ms: 60 * 60 * 1000,
+    };
+    assert_eq!(TopicConfig::default(), expected);
+}
+
+#[test]
+fn values_are_parsed() {
+    let config = TopicConfig::parse(&overrides(&[
+        ("retention.ms", "-1"),
+        ("retention.bytes", "1000"),
+        ("segment.bytes", "1048576"),
+        ("max.message.bytes", "2000"),
+        ("min.insync.replicas", "2"),
+        ("message.timestamp.type", "LogAppendTime"),
+    ]))
+    .unwrap();
+    assert_eq!(config.retention_ms, None);
+    assert_eq!(config.retention_bytes, Some(1000));
+    assert_eq!(config.segment_bytes, 1 << 20);
+    assert_eq!(config.max_message_bytes, 2000);
+    assert_eq!(config.min_insync_replicas, 2);
+    assert_eq!(config.timestamp_type, TimestampType::LogAppendTime);
+}
+
+#[test]
+fn what_is_not_implemented_is_refused_with_the_reason() {
+    for (key, value) in [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "zstd"),
+        ("flush.messages", "1"),
+        ("flush.ms", "1000"),
+        ("remote.storage.enable", "true"),
+        ("unclean.leader.election.enable", "true"),
+    ] {
+        let (reason, nearest) = refusal(key, value);
+        assert!(reason.starts_with("only the default"), "{reason}");
+        assert_eq!(nearest, None);
+    }
+}
+
+#[test]
+fn values_out_of_range_and_of_the_wrong_kind_are_refused() {
+    for (key, value) in [
+        ("retention.ms", "-2"),
+        ("retention.ms", "a week"),
+        ("retention.ms", "9223372036854775808"),
+        ("segment.bytes", "1000"),
+        ("min.insync.replicas", "0"),
+        ("message.timestamp.type", "createtime"),
+        ("min.cleanable.dirty.ratio", "1.5"),
+        ("min.cleanable.dirty.ratio", "NaN"),
+        ("preallocate", "yes"),
+        ("retention.ms", ""),
+    ] {
+        refusal(key, value);
+    }
+    refusal("retention.ms", &"1".repeat(10_000));
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_known_one() {
+    assert_eq!(refusal("retention.msec", "1").1.as_deref(), Some("retention.ms"));
+    assert_eq!(
+        refusal("min.insync.replica", "1").1.as_deref(),
+        Some("min.insync.replicas")
+    );
+    assert_eq!(refusal("colour", "blue").1, None);
+    let long = "x".repeat(100_000);
+    assert!(TopicConfig::parse(&overrides(&[(&long, "1")])).is_err());
+}
+
+#[test]
+fn describe_tells_every_key() {
+    let described = describe(&overrides(&[("retention.ms", "5")]));
+    assert_eq!(described.len(), keys().len());
+    let own: Vec<_> = described.iter().filter(|line| line.overridden).collect();
+    assert_eq!(own.len(), 1);
+    assert_eq!((own[0].name, own[0].value.as_str()), ("retention.ms", "5"));
+    assert!(
+        described
+            .iter()
+            .any(|line| line.name == "cleanup.policy" && line.value == "delete")
+    );
+}
+
+#[test]
+fn what_the_catalog_holds_already_never_fails() {
+    let strange = overrides(&[
+        ("retention.ms", "soon"),
+        ("from.the.future", "1"),
+        ("min.insync.replicas", "3"),
+    ]);
+    let config = TopicConfig::lenient(&strange);
+    assert_eq!(config.retention_ms, TopicConfig::default().retention_ms);
+    assert_eq!(config.min_insync_replicas, 3);
+}
