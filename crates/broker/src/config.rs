@@ -17,10 +17,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use nearest::nearest;
+use nearest::nearest;
 
 /// Everything that a broker is told at its start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// What every broker of a cluster must be told alike.
     pub cluster: ClusterSettings,
@@ -132,17 +132,6 @@ pub struct Limits {
     pub flush_bytes: u64,
     /// Flushed bytes of a partition that stay in memory for readers of the tail.
     pub tail_bytes: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            cluster: ClusterSettings::default(),
-            broker: BrokerSettings::default(),
-            listeners: Listeners::default(),
-            limits: Limits::default(),
-        }
-    }
 }
 
 impl Default for ClusterSettings {

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::peers;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
+use crate::threads;
 use bytes::{Bytes, BytesMut};
 use replicas::Replicas;
 use std::collections::{BTreeMap, HashMap};
@@ -33,16 +34,16 @@ use trimaran_wire::peer as wire;
 use watch::Watch;
 
 /// The way to the control thread.
-pub type ControlQueue = Queue<ControlInput>;
+pub(crate) type ControlQueue = Queue<ControlInput>;
 
 /// The group that replicates the catalog.
-pub const METADATA: GroupId = GroupId(trimaran_registry::METADATA_GROUP.0);
+pub(crate) const METADATA: GroupId = GroupId(trimaran_registry::METADATA_GROUP.0);
 
 /// Between two looks for what retention lets go.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// What the control thread is told.
-pub enum ControlInput {
+pub(crate) enum ControlInput {
     /// A committed payload of the metadata group.
     Committed(GroupId, LogIndex, Bytes),
     /// Replicas here see other leaders.
@@ -73,47 +74,46 @@ pub enum ControlInput {
 }
 
 /// What the control thread needs.
-pub struct ControlParts {
+pub(crate) struct ControlParts {
     /// The configuration.
-    pub settings: Arc<Settings>,
+    pub(crate) settings: Arc<Settings>,
     /// Intervals that follow from the failover budget.
-    pub plan: IntervalPlan,
+    pub(crate) plan: IntervalPlan,
     /// The clock that all threads share.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// This broker as it wants to be registered.
-    pub broker: trimaran_registry::catalog::Broker,
+    pub(crate) broker: trimaran_registry::catalog::Broker,
     /// The cluster's brokers, the first one preferred as controller.
-    pub voters: Vec<NodeId>,
+    pub(crate) voters: Vec<NodeId>,
     /// Random bits.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// What the journal had of each group.
-    pub recovered: BTreeMap<GroupId, RecoveredGroup>,
+    pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
     /// Where its work comes from.
-    pub queue: Arc<ControlQueue>,
+    pub(crate) queue: Arc<ControlQueue>,
     /// The shards.
-    pub mailboxes: Mailboxes,
+    pub(crate) mailboxes: Mailboxes,
     /// The I/O threads.
-    pub files: Arc<FileQueue>,
+    pub(crate) files: Arc<FileQueue>,
     /// Asked whether the disk stalls.
-    pub journal: Arc<JournalQueue>,
+    pub(crate) journal: Arc<JournalQueue>,
     /// The other brokers.
-    pub links: PeerLinks,
+    pub(crate) links: PeerLinks,
     /// Where views are published.
-    pub view: channel::Sender<Arc<ClusterView>>,
+    pub(crate) view: channel::Sender<Arc<ClusterView>>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Told what this broker can't survive.
-    pub fatal: Arc<Fatal>,
+    pub(crate) fatal: Arc<Fatal>,
 }
 
 /// Starts the control thread. It ends when its queue is closed.
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn spawn(parts: ControlParts) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("control".to_owned())
-        .spawn(move || Control::new(parts).run())
+pub(crate) fn spawn(parts: ControlParts) -> std::io::Result<JoinHandle<()>> {
+    let fatal = Arc::clone(&parts.fatal);
+    threads::spawn("control", &fatal, move || Control::new(parts).run())
 }
 
 struct Control {

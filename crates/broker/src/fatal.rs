@@ -5,19 +5,19 @@ use tokio::sync::Notify;
 
 /// The first fatal error. A stopped broker is safer than one that acknowledges what it may not hold.
 #[derive(Debug, Default)]
-pub struct Fatal {
+pub(crate) struct Fatal {
     error: OnceLock<String>,
     failed: Notify,
 }
 
 impl Fatal {
     /// Nothing has failed yet.
-    pub fn new() -> Fatal {
+    pub(crate) fn new() -> Fatal {
         Fatal::default()
     }
 
     /// Something did. Only the first error counts: the others follow from it.
-    pub fn fail(&self, error: String) {
+    pub(crate) fn fail(&self, error: String) {
         tracing::error!("{error}");
         if self.error.set(error).is_ok() {
             self.failed.notify_waiters();
@@ -26,12 +26,12 @@ impl Fatal {
     }
 
     /// What failed, if anything did.
-    pub fn error(&self) -> Option<&str> {
+    pub(crate) fn error(&self) -> Option<&str> {
         self.error.get().map(String::as_str)
     }
 
     /// Completes when something has failed.
-    pub async fn failed(&self) -> &str {
+    pub(crate) async fn failed(&self) -> &str {
         loop {
             let notified = self.failed.notified();
             if let Some(error) = self.error() {

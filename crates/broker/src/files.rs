@@ -2,10 +2,12 @@
 //! opening and deleting replicas' folders.
 
 use crate::control::{ControlInput, ControlQueue};
+use crate::fatal::Fatal;
 use crate::journal::{JournalInput, JournalQueue};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
+use crate::threads;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,10 +18,10 @@ use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog};
 
 /// The way to the I/O threads.
-pub type FileQueue = Queue<FileJob>;
+pub(crate) type FileQueue = Queue<FileJob>;
 
 /// What the I/O threads do.
-pub enum FileJob {
+pub(crate) enum FileJob {
     /// Write committed entries to their segments.
     Flush(FlushJob),
     /// Read entries that are no longer in memory, for a follower.
@@ -31,46 +33,43 @@ pub enum FileJob {
 }
 
 /// A replica to be opened.
-pub struct OpenJob {
+pub(crate) struct OpenJob {
     /// Its group.
-    pub group: GroupId,
+    pub(crate) group: GroupId,
     /// All replicas, the preferred leader first.
-    pub voters: Vec<NodeId>,
+    pub(crate) voters: Vec<NodeId>,
     /// Sizes and limits of its log.
-    pub log_options: LogOptions,
+    pub(crate) log_options: LogOptions,
     /// What may differ from group to group.
-    pub options: GroupOptions,
+    pub(crate) options: GroupOptions,
     /// What the journal had of it.
-    pub recovered: RecoveredGroup,
+    pub(crate) recovered: RecoveredGroup,
 }
 
 /// What the threads need.
 #[derive(Clone)]
-pub struct FileThreads {
+pub(crate) struct FileThreads {
     /// Where their work comes from.
-    pub queue: Arc<FileQueue>,
+    pub(crate) queue: Arc<FileQueue>,
     /// The file system.
-    pub fs: Arc<dyn Fs>,
+    pub(crate) fs: Arc<dyn Fs>,
     /// The folder of the replicas' folders.
-    pub partitions: PathBuf,
+    pub(crate) partitions: PathBuf,
     /// Who is told.
-    pub mailboxes: Mailboxes,
+    pub(crate) mailboxes: Mailboxes,
     /// Told what can be recycled.
-    pub journal: Arc<JournalQueue>,
+    pub(crate) journal: Arc<JournalQueue>,
     /// Told which replicas are open.
-    pub control: Arc<ControlQueue>,
+    pub(crate) control: Arc<ControlQueue>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Told if a thread panics.
+    pub(crate) fatal: Arc<Fatal>,
 }
 
 /// The folder of one replica, within the folder of all: the group's number, since topics' names can be used again.
-pub fn group_folder(group: GroupId) -> String {
+pub(crate) fn group_folder(group: GroupId) -> String {
     format!("group-{}", group.0)
-}
-
-/// The group whose folder has this name.
-pub fn group_of_folder(name: &str) -> Option<GroupId> {
-    name.strip_prefix("group-")?.parse().ok().map(GroupId)
 }
 
 impl FileThreads {
@@ -78,13 +77,12 @@ impl FileThreads {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn spawn(self, count: usize) -> std::io::Result<Vec<JoinHandle<()>>> {
+    pub(crate) fn spawn(self, count: usize) -> std::io::Result<Vec<JoinHandle<()>>> {
         (0..count)
             .map(|at| {
-                let threads = self.clone();
-                std::thread::Builder::new()
-                    .name(format!("files-{at}"))
-                    .spawn(move || threads.run())
+                let this = self.clone();
+                let fatal = Arc::clone(&self.fatal);
+                threads::spawn(&format!("files-{at}"), &fatal, move || this.run())
             })
             .collect()
     }

@@ -7,6 +7,7 @@ use crate::files::{FileJob, FileQueue};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
+use crate::threads;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -16,7 +17,7 @@ use trimaran_raft::{GroupId, LogIndex};
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError};
 
 /// What the journal's thread is told.
-pub enum JournalInput {
+pub(crate) enum JournalInput {
     /// One step's writes of one shard; answered by [`Input::Persisted`].
     Batch {
         /// Which shard.
@@ -33,7 +34,7 @@ pub enum JournalInput {
 }
 
 /// The way to the journal's thread, and what is known of it without asking.
-pub struct JournalQueue {
+pub(crate) struct JournalQueue {
     queue: Queue<JournalInput>,
     /// Bytes submitted and not yet durable.
     backlog_bytes: AtomicU64,
@@ -46,7 +47,7 @@ pub struct JournalQueue {
 
 impl JournalQueue {
     /// An idle one.
-    pub fn new(clock: Clock) -> JournalQueue {
+    pub(crate) fn new(clock: Clock) -> JournalQueue {
         JournalQueue {
             queue: Queue::new(),
             backlog_bytes: AtomicU64::new(0),
@@ -57,7 +58,7 @@ impl JournalQueue {
     }
 
     /// Hands something to the journal's thread.
-    pub fn submit(&self, input: JournalInput) {
+    pub(crate) fn submit(&self, input: JournalInput) {
         if let JournalInput::Batch { batch, .. } = &input {
             self.backlog_bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
         }
@@ -65,12 +66,12 @@ impl JournalQueue {
     }
 
     /// Bytes submitted and not yet durable.
-    pub fn backlog_bytes(&self) -> u64 {
+    pub(crate) fn backlog_bytes(&self) -> u64 {
         self.backlog_bytes.load(Ordering::Relaxed)
     }
 
     /// For how long the write under way has lasted; zero if none is.
-    pub fn stalled_for(&self) -> Duration {
+    pub(crate) fn stalled_for(&self) -> Duration {
         match self.writing_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_micros(self.clock.now().0.saturating_sub(since)),
@@ -78,30 +79,30 @@ impl JournalQueue {
     }
 
     /// How long the last write took.
-    pub fn recent_write(&self) -> Duration {
+    pub(crate) fn recent_write(&self) -> Duration {
         Duration::from_micros(self.recent_write_micros.load(Ordering::Relaxed))
     }
 
     /// What is there is still written; then the thread ends.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.queue.close();
     }
 }
 
 /// What the thread needs.
-pub struct JournalThread {
+pub(crate) struct JournalThread {
     /// The journal, which this thread owns from now on.
-    pub journal: Journal,
+    pub(crate) journal: Journal,
     /// Where its work comes from.
-    pub queue: Arc<JournalQueue>,
+    pub(crate) queue: Arc<JournalQueue>,
     /// Who is told.
-    pub mailboxes: Mailboxes,
+    pub(crate) mailboxes: Mailboxes,
     /// Told which folders can go.
-    pub files: Arc<FileQueue>,
+    pub(crate) files: Arc<FileQueue>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Told when the disk fails.
-    pub fatal: Arc<Fatal>,
+    pub(crate) fatal: Arc<Fatal>,
 }
 
 /// Batches after which the journal is asked which groups hold its oldest files, when nothing was released meanwhile.
@@ -112,10 +113,9 @@ impl JournalThread {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn spawn(self) -> std::io::Result<JoinHandle<()>> {
-        std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || self.run())
+    pub(crate) fn spawn(self) -> std::io::Result<JoinHandle<()>> {
+        let fatal = Arc::clone(&self.fatal);
+        threads::spawn("journal", &fatal, move || self.run())
     }
 
     fn run(mut self) {

@@ -1,20 +1,26 @@
 //! The Trimaran broker: a replicated log that Apache Kafka clients use unmodified.
 #![forbid(unsafe_code)]
 
-pub mod clock;
+pub mod admin;
+mod clock;
 pub mod config;
 mod control;
 pub mod engine;
 mod fatal;
 mod files;
+mod folder;
 pub mod ids;
 mod journal;
 pub mod kafka;
-mod metrics;
+pub mod metrics;
 mod peers;
 mod queue;
+pub mod server;
 mod shards;
+mod threads;
 mod tickets;
 
 pub use config::Settings;
 pub use engine::Engine;
+pub use folder::FolderError;
+pub use server::Server;

@@ -13,10 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use trimaran_transport::{PeerLinks, Statistics};
 
-/// Counters, gauges and histograms; the parts are shared with the registry that prints them.
+/// Counters, gauges and histograms that the broker's threads add to. Their parts are shared with the [`Exporter`].
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
     /// Elections begun by replicas on this broker.
     pub elections: Counter,
     /// Partitions (and the metadata group) led here.
@@ -46,8 +45,7 @@ impl Metrics {
     pub fn new() -> Metrics {
         // From 50 µs, a fast disk's sync, to 6.5 s; each bucket twice the one before.
         let latency = || Histogram::new(exponential_buckets(0.000_05, 2.0, 18));
-        let mut metrics = Metrics {
-            registry: Registry::with_prefix("trimaran"),
+        Metrics {
             elections: Counter::default(),
             leaderships: Gauge::default(),
             replicas: Gauge::default(),
@@ -62,13 +60,18 @@ impl Metrics {
             journal_batches: Counter::default(),
             journal_bytes: Counter::default(),
             flushed_bytes: Counter::default(),
-        };
-        metrics.register();
-        metrics
+        }
     }
 
-    fn register(&mut self) {
-        let to = &mut self.registry;
+    /// What prints these and what is counted elsewhere.
+    pub(crate) fn exporter(&self, elsewhere: Elsewhere) -> Exporter {
+        let mut registry = Registry::with_prefix("trimaran");
+        self.register(&mut registry);
+        registry.register_collector(Box::new(elsewhere));
+        Exporter { registry }
+    }
+
+    fn register(&self, to: &mut Registry) {
         to.register(
             "leaderships",
             "Groups led by this broker, the metadata group included",
@@ -138,11 +141,6 @@ impl Metrics {
         );
     }
 
-    /// Adds what is counted elsewhere.
-    pub(crate) fn add_collector(&mut self, collector: impl Collector) {
-        self.registry.register_collector(Box::new(collector));
-    }
-
     /// A batch was acknowledged after so long.
     pub fn appended(&self, took: Duration) {
         self.append_seconds.observe(took.as_secs_f64());
@@ -164,7 +162,15 @@ impl Metrics {
     pub fn flushed(&self, bytes: u64) {
         self.flushed_bytes.inc_by(bytes);
     }
+}
 
+/// Prints all metrics.
+#[derive(Debug)]
+pub struct Exporter {
+    registry: Registry,
+}
+
+impl Exporter {
     /// The text that Prometheus scrapes.
     pub fn text(&self) -> String {
         let mut text = String::new();

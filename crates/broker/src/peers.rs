@@ -19,7 +19,7 @@ use trimaran_wire::peer::{self as wire, Frame};
 const CONTROL_LIMIT: usize = 65_536;
 
 /// A shard's way to the other brokers.
-pub struct Sink(pub PeerLinks);
+pub(crate) struct Sink(pub(crate) PeerLinks);
 
 impl PeerSink for Sink {
     fn send(&mut self, to: NodeId, messages: Vec<(raft::GroupId, raft::Message)>) {
@@ -32,26 +32,26 @@ impl PeerSink for Sink {
 }
 
 /// Queues a frame for a peer, or drops it.
-pub fn send(links: &PeerLinks, to: NodeId, frame: &Frame) {
+pub(crate) fn send(links: &PeerLinks, to: NodeId, frame: &Frame) {
     links.send(PeerId(to.0), wire::encode(frame));
 }
 
 /// Who this broker is to its peers: both ends of the handshake, and what takes their frames.
-pub struct Peers {
+pub(crate) struct Peers {
     /// The cluster that this broker belongs to.
-    pub cluster_id: String,
+    pub(crate) cluster_id: String,
     /// This broker.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// Which start of its process this is.
-    pub incarnation: u64,
+    pub(crate) incarnation: u64,
     /// All brokers of the cluster; others are not let in.
-    pub known: Vec<NodeId>,
+    pub(crate) known: Vec<NodeId>,
     /// Where groups' messages go.
-    pub mailboxes: Mailboxes,
+    pub(crate) mailboxes: Mailboxes,
     /// Where everything else goes.
-    pub control: Arc<ControlQueue>,
+    pub(crate) control: Arc<ControlQueue>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Peers {
@@ -228,7 +228,7 @@ fn size(message: &raft::Message) -> usize {
 }
 
 /// The core's message in the frame's words.
-pub fn to_wire(message: raft::Message) -> wire::Message {
+pub(crate) fn to_wire(message: raft::Message) -> wire::Message {
     let index = |index: raft::LogIndex| wire::LogIndex(index.0);
     let term = |term: raft::Term| wire::Term(term.0);
     let body = match message.body {
@@ -294,7 +294,7 @@ fn entry_to_wire(entry: raft::Entry) -> wire::Entry {
 }
 
 /// The frame's message in the core's words. Entries get their indices back from their place.
-pub fn from_wire(message: wire::Message) -> raft::Message {
+pub(crate) fn from_wire(message: wire::Message) -> raft::Message {
     let index = |index: wire::LogIndex| raft::LogIndex(index.0);
     let term = |term: wire::Term| raft::Term(term.0);
     let body = match message.body {

@@ -9,7 +9,7 @@ use std::time::Instant;
 /// What is pushed by [`Queue::push`] is bounded by its senders (answers to work that was limited when it was accepted);
 /// what comes from outside goes through [`Queue::offer`], which has a limit.
 #[derive(Debug)]
-pub struct Queue<T> {
+pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     ready: Condvar,
 }
@@ -24,11 +24,11 @@ struct State<T> {
 
 /// The queue is closed, and empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
+pub(crate) struct Closed;
 
 impl<T> Queue<T> {
     /// An empty, open queue.
-    pub fn new() -> Queue<T> {
+    pub(crate) fn new() -> Queue<T> {
         Queue {
             state: Mutex::new(State {
                 items: VecDeque::new(),
@@ -40,7 +40,7 @@ impl<T> Queue<T> {
     }
 
     /// Appends an item; drops it if the queue is closed.
-    pub fn push(&self, item: T) {
+    pub(crate) fn push(&self, item: T) {
         let mut state = self.lock();
         if !state.closed {
             state.items.push_back(item);
@@ -49,7 +49,7 @@ impl<T> Queue<T> {
     }
 
     /// Appends an item unless `limit` are waiting; says whether it did.
-    pub fn offer(&self, item: T, limit: usize) -> bool {
+    pub(crate) fn offer(&self, item: T, limit: usize) -> bool {
         let mut state = self.lock();
         if state.closed || state.items.len() >= limit {
             return false;
@@ -63,7 +63,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// [`Closed`] once the queue is closed and everything in it was taken.
-    pub fn pop(&self) -> Result<T, Closed> {
+    pub(crate) fn pop(&self) -> Result<T, Closed> {
         let mut state = self.lock();
         loop {
             if let Some(item) = state.items.pop_front() {
@@ -81,7 +81,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// [`Closed`] once the queue is closed and everything in it was taken.
-    pub fn take(&self, into: &mut Vec<T>, until: Option<Instant>) -> Result<(), Closed> {
+    pub(crate) fn take(&self, into: &mut Vec<T>, until: Option<Instant>) -> Result<(), Closed> {
         let mut state = self.lock();
         if state.items.is_empty() && !state.closed {
             state = self.sleep(state, until);
@@ -94,19 +94,9 @@ impl<T> Queue<T> {
     }
 
     /// No more is accepted; what is there is still taken.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_all();
-    }
-
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.lock().items.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn wake(&self, state: &State<T>) {
@@ -172,7 +162,7 @@ mod tests {
         assert!(queue.offer(1, 1));
         assert!(!queue.offer(2, 1));
         queue.push(3);
-        assert_eq!(queue.len(), 2);
+        assert_eq!((queue.pop(), queue.pop()), (Ok(1), Ok(3)));
     }
 
     #[test]

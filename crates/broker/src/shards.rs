@@ -5,9 +5,11 @@
 
 use crate::clock::Clock;
 use crate::control::{ControlInput, ControlQueue};
+use crate::fatal::Fatal;
 use crate::files::{FileJob, FileQueue};
 use crate::journal::{JournalInput, JournalQueue};
 use crate::metrics::Metrics;
+use crate::threads;
 use crate::tickets::Tickets;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -16,20 +18,20 @@ use trimaran_raft::{GroupId, Message, NodeId};
 
 /// What a mailbox takes at most.
 #[derive(Clone, Copy, Debug)]
-pub struct MailboxLimits {
+pub(crate) struct MailboxLimits {
     /// Clients' requests, in number.
-    pub requests: usize,
+    pub(crate) requests: usize,
     /// Clients' requests and peers' messages, in bytes, each for itself.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// The way into one shard.
-pub struct Mailbox {
+pub(crate) struct Mailbox {
     state: Mutex<State>,
     ready: Condvar,
     limits: MailboxLimits,
     /// Who waits for this shard's answers.
-    pub tickets: Tickets,
+    pub(crate) tickets: Tickets,
 }
 
 #[derive(Default)]
@@ -44,11 +46,11 @@ struct State {
 
 /// The mailbox is full (or closed): the client should try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub(crate) struct Full;
 
 impl Mailbox {
     /// An empty mailbox. At most `waiters` may wait for answers at a time.
-    pub fn new(limits: MailboxLimits, waiters: usize) -> Mailbox {
+    pub(crate) fn new(limits: MailboxLimits, waiters: usize) -> Mailbox {
         Mailbox {
             state: Mutex::new(State::default()),
             ready: Condvar::new(),
@@ -61,7 +63,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// [`Full`] if too much waits already; the request is dropped.
-    pub fn request(&self, input: Input, bytes: usize) -> Result<(), Full> {
+    pub(crate) fn request(&self, input: Input, bytes: usize) -> Result<(), Full> {
         let mut state = self.lock();
         let fits = state.requests < self.limits.requests && state.request_bytes + bytes <= self.limits.bytes;
         // One request is let in however large, or it never could be.
@@ -75,7 +77,7 @@ impl Mailbox {
     }
 
     /// A peer's messages, of about `bytes`. Dropped (`false`) if too many wait: Raft sends again.
-    pub fn messages(&self, from: NodeId, messages: Vec<(GroupId, Message)>, bytes: usize) -> bool {
+    pub(crate) fn messages(&self, from: NodeId, messages: Vec<(GroupId, Message)>, bytes: usize) -> bool {
         let mut state = self.lock();
         let fits = state.message_bytes == 0 || state.message_bytes + bytes <= self.limits.bytes;
         if state.closed || !fits {
@@ -87,7 +89,7 @@ impl Mailbox {
     }
 
     /// News from within the broker: bounded by what caused it, and never refused while the shard runs.
-    pub fn tell(&self, input: Input) {
+    pub(crate) fn tell(&self, input: Input) {
         let state = self.lock();
         if !state.closed {
             self.put(state, input);
@@ -95,17 +97,12 @@ impl Mailbox {
     }
 
     /// How many inputs wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lock().inputs.len()
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The shard ends once it has worked off what is there. Who waits then learns that no answer will come.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_one();
     }
@@ -152,38 +149,38 @@ impl Mailbox {
 
 /// All the mailboxes, and which group lives where.
 #[derive(Clone)]
-pub struct Mailboxes(Arc<[Mailbox]>);
+pub(crate) struct Mailboxes(Arc<[Mailbox]>);
 
 impl Mailboxes {
     /// One for each of `shards`.
-    pub fn new(shards: usize, limits: MailboxLimits) -> Mailboxes {
+    pub(crate) fn new(shards: usize, limits: MailboxLimits) -> Mailboxes {
         // A consumer's long poll may wait on each of many partitions: far more may wait for answers than for a turn.
         let waiters = limits.requests.saturating_mul(16);
         Mailboxes((0..shards.max(1)).map(|_| Mailbox::new(limits, waiters)).collect())
     }
 
     /// The shard that a group lives in; the same for as long as the process runs.
-    pub fn shard_of(&self, group: GroupId) -> usize {
+    pub(crate) fn shard_of(&self, group: GroupId) -> usize {
         (group.0 % self.0.len() as u64) as usize
     }
 
     /// The mailbox of a group's shard.
-    pub fn of(&self, group: GroupId) -> &Mailbox {
+    pub(crate) fn of(&self, group: GroupId) -> &Mailbox {
         &self.0[self.shard_of(group)]
     }
 
     /// The mailbox of one shard.
-    pub fn shard(&self, shard: usize) -> &Mailbox {
+    pub(crate) fn shard(&self, shard: usize) -> &Mailbox {
         &self.0[shard]
     }
 
     /// All of them, in order.
-    pub fn all(&self) -> &[Mailbox] {
+    pub(crate) fn all(&self) -> &[Mailbox] {
         &self.0
     }
 
     /// Tells every shard.
-    pub fn tell_all(&self, input: impl Fn() -> Input) {
+    pub(crate) fn tell_all(&self, input: impl Fn() -> Input) {
         for mailbox in self.all() {
             mailbox.tell(input());
         }
@@ -191,34 +188,37 @@ impl Mailboxes {
 }
 
 /// Where a shard's outputs go.
-pub struct Outputs<P> {
+pub(crate) struct Outputs<P> {
     /// The mailboxes; this shard's own holds its waiters.
-    pub mailboxes: Mailboxes,
+    pub(crate) mailboxes: Mailboxes,
     /// What must become durable.
-    pub journal: Arc<JournalQueue>,
+    pub(crate) journal: Arc<JournalQueue>,
     /// What must be read or written where blocking is allowed.
-    pub files: Arc<FileQueue>,
+    pub(crate) files: Arc<FileQueue>,
     /// Metadata that was committed, and news of leaders.
-    pub control: Arc<ControlQueue>,
+    pub(crate) control: Arc<ControlQueue>,
     /// Messages to other brokers.
-    pub peers: P,
+    pub(crate) peers: P,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Told if the thread panics.
+    pub(crate) fatal: Arc<Fatal>,
 }
 
 /// Starts the thread of one shard. It ends when its mailbox is closed.
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub fn spawn<P: PeerSink + Send + 'static>(
+pub(crate) fn spawn<P: PeerSink + Send + 'static>(
     shard: usize,
     config: ShardConfig,
     clock: Clock,
     outputs: Outputs<P>,
 ) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(format!("shard-{shard}"))
-        .spawn(move || run(shard, config, clock, outputs))
+    let fatal = Arc::clone(&outputs.fatal);
+    threads::spawn(&format!("shard-{shard}"), &fatal, move || {
+        run(shard, config, clock, outputs)
+    })
 }
 
 fn run<P: PeerSink>(at: usize, config: ShardConfig, clock: Clock, mut outputs: Outputs<P>) {

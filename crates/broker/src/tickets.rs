@@ -7,7 +7,7 @@ use trimaran_multiraft::{Completion, Ticket};
 
 /// The waiters of one shard. A ticket is a slot and the slot's generation: a late answer to a ticket whose waiter is
 /// gone finds a newer generation, and nobody.
-pub struct Tickets {
+pub(crate) struct Tickets {
     slab: Mutex<Slab>,
     /// More waiters than this are refused: each costs memory until its answer comes.
     limit: usize,
@@ -31,7 +31,7 @@ struct Waiter {
 
 impl Tickets {
     /// No waiters yet, and at most `limit`.
-    pub fn new(limit: usize) -> Tickets {
+    pub(crate) fn new(limit: usize) -> Tickets {
         Tickets {
             slab: Mutex::new(Slab::default()),
             limit: limit.min(u32::MAX as usize),
@@ -39,7 +39,7 @@ impl Tickets {
     }
 
     /// A new ticket, and where its answer will come; none if too many wait already.
-    pub fn issue(&self) -> Option<(Ticket, oneshot::Receiver<Completion>)> {
+    pub(crate) fn issue(&self) -> Option<(Ticket, oneshot::Receiver<Completion>)> {
         let (sender, receiver) = oneshot::channel();
         let mut slab = self.lock();
         let at = slab.vacant(self.limit)?;
@@ -52,7 +52,7 @@ impl Tickets {
     }
 
     /// Hands an answer to whoever waits for it. Returns how long it took; none if the ticket is not known.
-    pub fn complete(&self, ticket: Ticket, completion: Completion) -> Option<Duration> {
+    pub(crate) fn complete(&self, ticket: Ticket, completion: Completion) -> Option<Duration> {
         let waiter = self.lock().remove(ticket)?;
         // Whoever gave up waiting doesn't want the answer.
         let _ = waiter.answer.send(completion);
@@ -60,18 +60,19 @@ impl Tickets {
     }
 
     /// Nobody waits for this any longer.
-    pub fn forget(&self, ticket: Ticket) {
+    pub(crate) fn forget(&self, ticket: Ticket) {
         self.lock().remove(ticket);
     }
 
     /// How many wait.
-    pub fn waiting(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
         let slab = self.lock();
         slab.slots.len() - slab.free.len()
     }
 
     /// Everybody who waits learns that no answer will come.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         *self.lock() = Slab::default();
     }
 
@@ -152,6 +153,6 @@ mod tests {
         let tickets = Tickets::new(2);
         let (_, mut waits) = tickets.issue().unwrap();
         tickets.close();
-        assert_eq!(waits.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
+        assert!(matches!(waits.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
     }
 }

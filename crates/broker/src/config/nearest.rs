@@ -1,7 +1,7 @@
 //! The known word that is nearest to an unknown one.
 
 /// The candidate with the fewest edits from `word`, unless even that one is far off (more than a third of its letters).
-pub fn nearest(word: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+pub(crate) fn nearest(word: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
     candidates
         .map(|candidate| (distance(word, &candidate), candidate))
         .min()

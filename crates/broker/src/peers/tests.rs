@@ -1,1 +1,178 @@
+use super::*;
+use raft::{Body, Entry, LogIndex, Message, Payload, Term};
 
+fn bodies() -> Vec<Body> {
+    let (i, t) = (LogIndex, Term);
+    let entries = vec![
+        Entry {
+            index: i(8),
+            term: t(2),
+            payload: Payload::Blank,
+        },
+        Entry {
+            index: i(9),
+            term: t(3),
+            payload: Payload::Data(Bytes::from_static(b"batch")),
+        },
+    ];
+    vec![
+        Body::PreVote {
+            last_index: i(1),
+            last_term: t(2),
+        },
+        Body::PreVoteReply {
+            granted: true,
+            longer_log: false,
+        },
+        Body::Vote {
+            last_index: i(3),
+            last_term: t(4),
+            transfer: true,
+        },
+        Body::VoteReply { granted: true },
+        Body::Append {
+            prev_index: i(7),
+            prev_term: t(2),
+            commit: i(6),
+            floor: i(5),
+            entries,
+        },
+        Body::AppendAccepted {
+            match_index: i(1),
+            commit: i(2),
+        },
+        Body::AppendRejected {
+            prev_index: i(1),
+            hint_index: i(2),
+            hint_term: t(3),
+        },
+        Body::Heartbeat { commit: i(4) },
+        Body::HeartbeatReply { commit: i(5) },
+        Body::TimeoutNow,
+    ]
+}
+
+#[test]
+fn every_message_survives_the_way() {
+    for body in bodies() {
+        let message = Message { term: Term(9), body };
+        let frame = Frame::Groups(vec![(wire::GroupId(3), to_wire(message.clone()))]);
+        let bytes = Bytes::from(wire::encode(&frame).concat());
+        let Ok(Frame::Groups(mut messages)) = wire::decode(bytes) else {
+            panic!("a frame of groups")
+        };
+        let (group, back) = messages.remove(0);
+        assert_eq!((group, from_wire(back)), (wire::GroupId(3), message));
+    }
+}
+
+fn peers() -> Peers {
+    let limits = crate::shards::MailboxLimits {
+        requests: 8,
+        bytes: 1024,
+    };
+    Peers {
+        cluster_id: "c".to_owned(),
+        node: NodeId(1),
+        incarnation: 7,
+        known: vec![NodeId(1), NodeId(2)],
+        mailboxes: Mailboxes::new(2, limits),
+        control: Arc::new(ControlQueue::new()),
+        metrics: Arc::new(Metrics::new()),
+    }
+}
+
+fn hello(change: impl FnOnce(&mut wire::Hello)) -> Bytes {
+    let mut hello = wire::Hello {
+        protocol: wire::PROTOCOL_VERSION,
+        cluster_id: "c".to_owned(),
+        broker: wire::BrokerId(2),
+        incarnation: 3,
+        to: wire::BrokerId(1),
+    };
+    change(&mut hello);
+    Bytes::from(wire::encode(&Frame::Hello(hello)).concat())
+}
+
+fn refusal(admission: Admission) -> wire::Refused {
+    match admission {
+        Admission::Rejected { answer, .. } => match wire::decode(Bytes::from(answer.concat())) {
+            Ok(Frame::Refused(refused)) => refused,
+            other => panic!("{other:?}"),
+        },
+        Admission::Welcome(..) => panic!("let in"),
+    }
+}
+
+#[test]
+fn only_brokers_of_the_cluster_are_let_in() {
+    let peers = peers();
+    let from = SocketAddr::from(([127, 0, 0, 1], 1));
+    let admit = |change: fn(&mut wire::Hello)| peers.admit(from, hello(change));
+    assert!(matches!(admit(|_| ()), Admission::Welcome(PeerId(2), _)));
+    assert_eq!(
+        refusal(admit(|h| h.cluster_id = "d".to_owned())),
+        wire::Refused::OtherCluster {
+            cluster_id: "c".to_owned()
+        }
+    );
+    assert_eq!(
+        refusal(admit(|h| h.to = wire::BrokerId(3))),
+        wire::Refused::OtherBroker {
+            broker: wire::BrokerId(1)
+        }
+    );
+    assert!(matches!(
+        refusal(admit(|h| h.protocol = 99)),
+        wire::Refused::Version { .. }
+    ));
+    for stranger in [1, 3, -1] {
+        let hello = hello(|h| h.broker = wire::BrokerId(stranger));
+        assert_eq!(refusal(peers.admit(from, hello)), wire::Refused::UnknownBroker);
+    }
+    for bytes in [&b""[..], b"GET / HTTP/1.1", b"\x00\x00"] {
+        let admission = peers.admit(from, Bytes::from_static(bytes));
+        assert!(matches!(admission, Admission::Rejected { ref answer, .. } if answer.is_empty()));
+    }
+}
+
+#[test]
+fn the_welcome_is_checked() {
+    let peers = peers();
+    let check = |cluster: &str, broker: i32| {
+        let welcome = Frame::Welcome(wire::Welcome {
+            protocol: wire::PROTOCOL_VERSION,
+            cluster_id: cluster.to_owned(),
+            broker: wire::BrokerId(broker),
+            incarnation: 1,
+        });
+        peers.check_welcome(PeerId(2), Bytes::from(wire::encode(&welcome).concat()))
+    };
+    assert_eq!(check("c", 2), Ok(()));
+    assert!(check("d", 2).unwrap_err().contains("cluster d"));
+    assert!(check("c", 3).unwrap_err().contains("broker 3 answers"));
+    let refused = Bytes::from(wire::encode(&Frame::Refused(wire::Refused::UnknownBroker)).concat());
+    assert!(peers.check_welcome(PeerId(2), refused).is_err());
+    assert!(peers.check_welcome(PeerId(2), Bytes::from_static(b"?")).is_err());
+}
+
+#[test]
+fn messages_find_their_shards_and_overflow_is_dropped() {
+    let peers = peers();
+    let message = |group| {
+        let body = Body::HeartbeatReply { commit: LogIndex(1) };
+        (wire::GroupId(group), to_wire(Message { term: Term(1), body }))
+    };
+    let frame = |count: u64| {
+        let messages = (0..count).map(message).collect();
+        Bytes::from(wire::encode(&Frame::Groups(messages)).concat())
+    };
+    peers.frame(PeerId(2), frame(4));
+    assert_eq!((peers.mailboxes.shard(0).len(), peers.mailboxes.shard(1).len()), (1, 1));
+    // 1024 bytes of room, about 64 a message: the next frame of 40 has no room any longer.
+    peers.frame(PeerId(2), frame(40));
+    assert_eq!((peers.mailboxes.shard(0).len(), peers.mailboxes.shard(1).len()), (1, 1));
+    assert_eq!(peers.metrics.dropped_messages.get(), 40);
+    peers.frame(PeerId(2), Bytes::from_static(b"\x01\xff"));
+    assert_eq!(peers.metrics.bad_frames.get(), 1);
+}

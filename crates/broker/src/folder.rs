@@ -1,0 +1,313 @@
+//! The data folder: whose it is, who has it open, and what lies where.
+//!
+//! ```text
+//! trimaran-data/
+//!   identity.toml   cluster, broker, format, and the number of the last start
+//!   lock            held by the process that has the folder open; names it
+//!   journal/        the one write-ahead journal
+//!   partitions/     a folder a replica: group-0 is the cluster's metadata
+//! ```
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// The only format so far. A folder of a later one is refused, not guessed at.
+const FORMAT: i64 = 1;
+
+/// A data folder that this process, and no other, has open. Dropping it lets the next one in.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    incarnation: u64,
+    /// Holds the lock for as long as it is open.
+    _lock: File,
+}
+
+/// Why a data folder can't be opened. Says what to do.
+#[derive(Debug)]
+pub enum FolderError {
+    /// The system refuses.
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process has it.
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Which process, as far as it has told.
+        process: Option<u32>,
+    },
+    /// It is of another cluster, broker or format, or its description can't be read.
+    Mismatch {
+        /// The file that says so.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+}
+
+impl fmt::Display for FolderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FolderError::Io { path, source } => write!(f, "can't use {}: {source}", path.display()),
+            FolderError::Locked { path, process } => {
+                write!(f, "the data folder {} is in use by ", path.display())?;
+                match process {
+                    Some(process) => write!(f, "process {process}")?,
+                    None => f.write_str("another process")?,
+                }
+                f.write_str("; stop it first, or give this broker a folder of its own with `broker.data`")
+            }
+            FolderError::Mismatch { path, what } => write!(f, "{}: {what}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for FolderError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            FolderError::Io { source, .. } => Some(source),
+            FolderError::Locked { .. } | FolderError::Mismatch { .. } => None,
+        }
+    }
+}
+
+/// What `identity.toml` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    cluster: String,
+    broker: u32,
+    incarnation: u64,
+}
+
+impl Folder {
+    /// Opens or creates the folder, takes its lock, checks that it belongs to this broker of this cluster, and counts
+    /// this start, durably.
+    ///
+    /// # Errors
+    /// [`FolderError`]: in use, another broker's, or the system refuses.
+    pub(crate) fn open(path: &Path, cluster: &str, broker: u32) -> Result<Folder, FolderError> {
+        for folder in [path, &path.join("journal"), &path.join("partitions")] {
+            fs::create_dir_all(folder).map_err(io_error(folder))?;
+        }
+        let lock = lock(path)?;
+        let file = path.join("identity.toml");
+        let before = read_identity(&file)?;
+        if let Some(before) = &before {
+            before.check(&file, path, cluster, broker)?;
+        }
+        let incarnation = next_incarnation(before.map(|before| before.incarnation));
+        let identity = Identity {
+            cluster: cluster.to_owned(),
+            broker,
+            incarnation,
+        };
+        write_identity(path, &file, &identity).map_err(io_error(&file))?;
+        Ok(Folder {
+            path: path.to_owned(),
+            incarnation,
+            _lock: lock,
+        })
+    }
+
+    /// Which start of the broker this is: larger than all before it.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Where the journal lies.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// Where the replicas' folders lie.
+    pub(crate) fn partitions(&self) -> PathBuf {
+        self.path.join("partitions")
+    }
+}
+
+impl Identity {
+    fn check(&self, file: &Path, folder: &Path, cluster: &str, broker: u32) -> Result<(), FolderError> {
+        let mismatch = |what| {
+            Err(FolderError::Mismatch {
+                path: file.to_owned(),
+                what,
+            })
+        };
+        if self.cluster != cluster {
+            return mismatch(format!(
+                "the folder belongs to cluster `{}`, but `cluster.id` is `{cluster}`; correct `cluster.id`, or set `broker.data` \
+                 to another folder than {}",
+                self.cluster,
+                folder.display()
+            ));
+        }
+        if self.broker != broker {
+            return mismatch(format!(
+                "the folder belongs to broker {}, but `broker.id` is {broker}; correct `broker.id`, or set `broker.data` to \
+                 another folder than {}",
+                self.broker,
+                folder.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Larger than the last one, and larger than that of a folder that was deleted meanwhile (unless the clock was set
+/// back), so that the cluster takes a broker with a new disk for a later start, which it is.
+fn next_incarnation(last: Option<u64>) -> u64 {
+    let now = u64::try_from(crate::clock::wall_clock_ms()).unwrap_or(0);
+    last.map_or(1, |last| last.saturating_add(1)).max(now)
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |source| FolderError::Io { path, source }
+}
+
+fn lock(folder: &Path) -> Result<File, FolderError> {
+    let path = folder.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io_error(&path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            // What can't be read names nobody.
+            let _ = (&file).take(32).read_to_string(&mut holder);
+            return Err(FolderError::Locked {
+                path: folder.to_owned(),
+                process: holder.trim().parse().ok(),
+            });
+        }
+        Err(error) => return Err(io_error(&path)(error.into())),
+    }
+    let named = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    named.map_err(io_error(&path))?;
+    Ok(file)
+}
+
+fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(file)(error)),
+    };
+    let mismatch = |what: &str| FolderError::Mismatch {
+        path: file.to_owned(),
+        what: what.to_owned(),
+    };
+    let damaged = || mismatch("can't be understood; restore it, or set `broker.data` to an empty folder");
+    let table: toml::Table = text.parse().map_err(|_| damaged())?;
+    let number = |key: &str| table.get(key).and_then(toml::Value::as_integer);
+    match number("format") {
+        Some(FORMAT) => {}
+        Some(_) => {
+            return Err(mismatch(
+                "the folder was written by a later version of Trimaran; start that version, or set `broker.data` to another \
+                 folder",
+            ));
+        }
+        None => return Err(damaged()),
+    }
+    let identity = || {
+        Some(Identity {
+            cluster: table.get("cluster_id")?.as_str()?.to_owned(),
+            broker: number("broker_id")?.try_into().ok()?,
+            incarnation: number("incarnation")?.try_into().ok()?,
+        })
+    };
+    identity().map(Some).ok_or_else(damaged)
+}
+
+/// Written beside and renamed over, so that a crash leaves the old one or the new one.
+fn write_identity(folder: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
+    let beside = folder.join("identity.toml.new");
+    let mut new = File::create(&beside)?;
+    write!(
+        new,
+        "# Whose data this is. Written by Trimaran at every start; do not edit.\n\
+         format = {FORMAT}\ncluster_id = \"{}\"\nbroker_id = {}\nincarnation = {}\n",
+        identity.cluster, identity.broker, identity.incarnation
+    )?;
+    new.sync_all()?;
+    fs::rename(&beside, file)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opening_is_refused_and_names_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Folder::open(dir.path(), "c", 1).unwrap();
+        let error = Folder::open(dir.path(), "c", 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        Folder::open(dir.path(), "c", 1).unwrap();
+    }
+
+    #[test]
+    fn every_start_has_a_larger_incarnation() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut last = 0;
+        for _ in 0..3 {
+            let folder = Folder::open(dir.path(), "c", 1).unwrap();
+            assert!(folder.incarnation() > last);
+            last = folder.incarnation();
+        }
+        assert_eq!(next_incarnation(Some(u64::MAX)), u64::MAX);
+    }
+
+    #[test]
+    fn a_folder_of_someone_else_is_refused_with_advice() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Folder::open(dir.path(), "here", 1).unwrap());
+        let other_cluster = Folder::open(dir.path(), "there", 1).unwrap_err().to_string();
+        assert!(
+            other_cluster.contains("`here`") && other_cluster.contains("cluster.id"),
+            "{other_cluster}"
+        );
+        let other_broker = Folder::open(dir.path(), "here", 2).unwrap_err().to_string();
+        assert!(
+            other_broker.contains("broker 1") && other_broker.contains("broker.id"),
+            "{other_broker}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_or_later_description_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Folder::open(dir.path(), "c", 1).unwrap());
+        let file = dir.path().join("identity.toml");
+        for text in [
+            "",
+            "format = 2",
+            "format = 1",
+            "format = 1\ncluster_id = 3",
+            "\u{0}\u{0}",
+        ] {
+            fs::write(&file, text).unwrap();
+            let error = Folder::open(dir.path(), "c", 1).unwrap_err();
+            assert!(matches!(error, FolderError::Mismatch { .. }), "{text}: {error}");
+        }
+    }
+}

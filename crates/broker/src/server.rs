@@ -1,0 +1,642 @@
+//! Assembles a broker: folder, journal, threads, sockets; and takes it apart again, in the order that loses nothing.
+
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::{Listeners, Settings};
+use crate::control::{self, ControlInput, ControlParts, ControlQueue};
+use crate::engine::{ClusterView, Engine, Parts};
+use crate::fatal::Fatal;
+use crate::files::{FileQueue, FileThreads};
+use crate::folder::{Folder, FolderError};
+use crate::ids;
+use crate::journal::{JournalQueue, JournalThread};
+use crate::kafka::Handlers;
+use crate::metrics::{Elsewhere, Metrics};
+use crate::peers::{Peers, Sink};
+use crate::shards::{self, MailboxLimits, Mailboxes, Outputs};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
+use trimaran_multiraft::{IntervalPlan, ShardConfig, TransferOutcome};
+use trimaran_raft::{GroupId, NodeId};
+use trimaran_registry::catalog::{Broker, Endpoint};
+use trimaran_registry::{BrokerId, Incarnation};
+use trimaran_storage::fs::{Fs, RealFs};
+use trimaran_storage::journal::{Journal, JournalError, JournalOptions, RecoveredGroup};
+use trimaran_transport::{self as transport, LinkEvent, PeerId, PeerLinks, Statistics};
+
+/// Threads that write segments, load old entries and open logs: one at a time would let a slow load delay a flush.
+const FILE_THREADS: usize = 2;
+
+/// How long the last frames to peers may take when a broker stops.
+const LINKS_DEADLINE: Duration = Duration::from_millis(500);
+
+/// A broker's three listening sockets.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For Kafka clients.
+    pub client: TcpListener,
+    /// For the other brokers.
+    pub peer: TcpListener,
+    /// HTTP.
+    pub admin: TcpListener,
+}
+
+impl Sockets {
+    /// Binds what the configuration says. Port 0 binds any free port.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`], naming the listener.
+    pub fn bind(listeners: &Listeners) -> Result<Sockets, StartError> {
+        Ok(Sockets {
+            client: bind("client", listeners.client)?,
+            peer: bind("peer", listeners.peer)?,
+            admin: bind("admin", listeners.admin)?,
+        })
+    }
+}
+
+fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Bind {
+        listener,
+        address,
+        source,
+    })
+}
+
+/// Where a broker can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// By Kafka clients.
+    pub client: SocketAddr,
+    /// By other brokers.
+    pub peer: SocketAddr,
+    /// By HTTP.
+    pub admin: SocketAddr,
+}
+
+/// Why a broker does not start. Says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener's address can't be had.
+    Bind {
+        /// `client`, `peer` or `admin`.
+        listener: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The data folder can't be used.
+    Folder(FolderError),
+    /// The journal can't be opened.
+    Journal(JournalError),
+    /// The system has no thread or socket to give.
+    System(std::io::Error),
+    /// The configuration asks for what can't be.
+    Settings(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind {
+                listener,
+                address,
+                source,
+            } => write!(
+                f,
+                "the {listener} listener can't bind to {address}: {source}; free that port, or choose another with \
+                 `listeners.{listener}` (--listeners-{listener})"
+            ),
+            StartError::Folder(error) => error.fmt(f),
+            StartError::Journal(error) => write!(
+                f,
+                "the journal can't be opened: {error:?}. If its disk is damaged and this broker has replicas elsewhere, move its \
+                 data folder away and start it again: it is refilled from the others"
+            ),
+            StartError::System(error) => write!(f, "the system refuses a thread or a socket: {error}"),
+            StartError::Settings(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Bind { source, .. } | StartError::System(source) => Some(source),
+            StartError::Folder(error) => Some(error),
+            StartError::Journal(_) | StartError::Settings(_) => None,
+        }
+    }
+}
+
+/// A running broker.
+pub struct Server {
+    engine: Engine,
+    addresses: Addresses,
+    control: Arc<ControlQueue>,
+    journal: Arc<JournalQueue>,
+    files: Arc<FileQueue>,
+    mailboxes: Mailboxes,
+    links: PeerLinks,
+    fatal: Arc<Fatal>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    threads: Threads,
+    /// Let go last: then the next process may have it.
+    _folder: Folder,
+}
+
+#[derive(Default)]
+struct Threads {
+    shards: Vec<JoinHandle<()>>,
+    journal: Option<JoinHandle<()>>,
+    files: Vec<JoinHandle<()>>,
+    control: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a broker on the sockets that its configuration names. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left behind.
+    pub async fn start(settings: Settings) -> Result<Server, StartError> {
+        let sockets = Sockets::bind(&settings.listeners)?;
+        Server::start_on(settings, sockets).await
+    }
+
+    /// Starts a broker on sockets that are bound already.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left behind.
+    pub async fn start_on(settings: Settings, sockets: Sockets) -> Result<Server, StartError> {
+        let addresses = addresses(&sockets).map_err(StartError::System)?;
+        let folder = Folder::open(&settings.broker.data, &settings.cluster.id, settings.broker.id);
+        let folder = folder.map_err(StartError::Folder)?;
+        let (journal, recovered) = open_journal(&settings, &folder).await?;
+        let identity = Identity::of(&settings, addresses, folder.incarnation());
+        tracing::info!(
+            broker = settings.broker.id,
+            cluster = settings.cluster.id,
+            client = %addresses.client, peer = %addresses.peer, admin = %addresses.admin,
+            data = %settings.broker.data.display(),
+            groups = recovered.len(),
+            "starts"
+        );
+        Assembly::new(settings, folder, identity)?.finish(sockets, addresses, journal, recovered)
+    }
+
+    /// What handlers use; for embedding a broker and for tests.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Waits until this broker is registered in its cluster and has opened its replicas. False at the deadline.
+    pub async fn ready(&self, deadline: Duration) -> bool {
+        self.engine.wait_until(deadline, |view| view.ready).await.is_some()
+    }
+
+    /// Completes if the broker can't go on: its disk failed, or its identity is taken. Says what to do.
+    pub async fn failed(&self) -> String {
+        self.fatal.failed().await.to_owned()
+    }
+
+    /// Leaves well: hands every leadership to a caught-up replica, finishes what is in flight, and stops. Takes no longer
+    /// than the configuration's `broker.stop_deadline_ms`, and a little for the threads to end.
+    pub async fn leave(self) -> TransferOutcome {
+        self.control.push(ControlInput::Leaving);
+        let deadline = self.engine.settings().broker.stop_deadline;
+        let outcome = tokio::time::timeout(deadline, self.engine.transfer_all()).await;
+        let outcome = outcome.unwrap_or(TransferOutcome {
+            handed_over: 0,
+            kept: Vec::new(),
+        });
+        tracing::info!(
+            handed_over = outcome.handed_over,
+            kept = outcome.kept.len(),
+            "handed over its leaderships"
+        );
+        self.stop.send_replace(true);
+        self.end(deadline).await;
+        outcome
+    }
+
+    /// Stops at once, as if the process had been killed: nothing is handed over or finished.
+    pub async fn kill(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.end(Duration::ZERO).await;
+    }
+
+    async fn end(mut self, deadline: Duration) {
+        let tasks = std::mem::take(&mut self.tasks);
+        let all = async {
+            for task in tasks {
+                // A task that was aborted or has panicked has ended, too.
+                let _ = task.await;
+            }
+        };
+        // The listeners have their own, shorter deadline for what is in flight.
+        let _ = tokio::time::timeout(deadline.max(Duration::from_millis(100)), all).await;
+        self.links.close(LINKS_DEADLINE.min(deadline)).await;
+        let threads = std::mem::take(&mut self.threads);
+        let mailboxes = self.mailboxes.clone();
+        let (journal, files, control) = (self.journal.clone(), self.files.clone(), self.control.clone());
+        let joined = tokio::task::spawn_blocking(move || {
+            // Downstream last: what a shard still says is still written, and its files are flushed.
+            for mailbox in mailboxes.all() {
+                mailbox.close();
+            }
+            join(threads.shards);
+            journal.close();
+            join(threads.journal);
+            files.close();
+            join(threads.files);
+            control.close();
+            join(threads.control);
+        });
+        // Whatever a thread panicked with is reported by its guard.
+        let _ = joined.await;
+    }
+}
+
+fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    for thread in threads {
+        // See above.
+        let _ = thread.join();
+    }
+}
+
+fn addresses(sockets: &Sockets) -> std::io::Result<Addresses> {
+    Ok(Addresses {
+        client: sockets.client.local_addr()?,
+        peer: sockets.peer.local_addr()?,
+        admin: sockets.admin.local_addr()?,
+    })
+}
+
+async fn open_journal(
+    settings: &Settings,
+    folder: &Folder,
+) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), StartError> {
+    let options = JournalOptions {
+        file_bytes: settings.limits.journal_file_bytes,
+        max_files: settings.limits.journal_files,
+    };
+    let dir = folder.journal();
+    let opened = tokio::task::spawn_blocking(move || Journal::open(Arc::new(RealFs), &dir, options)).await;
+    match opened {
+        Ok(opened) => opened.map_err(StartError::Journal),
+        Err(_) => Err(StartError::System(std::io::Error::other(
+            "opening the journal panicked",
+        ))),
+    }
+}
+
+/// Who this broker is, and who the others are.
+struct Identity {
+    broker: Broker,
+    /// All of the cluster, this broker included.
+    voters: Vec<NodeId>,
+    /// The others' peer listeners.
+    others: Vec<(NodeId, String)>,
+}
+
+impl Identity {
+    fn of(settings: &Settings, addresses: Addresses, incarnation: u64) -> Identity {
+        let id = BrokerId(i32::try_from(settings.broker.id).unwrap_or(i32::MAX));
+        let own = ids::node(id);
+        let listed: Vec<(NodeId, String)> = settings
+            .cluster
+            .voters
+            .iter()
+            .map(|voter| (NodeId(u64::from(voter.id)), voter.address.clone()))
+            .collect();
+        let voters = if listed.is_empty() {
+            vec![own]
+        } else {
+            listed.iter().map(|(node, _)| *node).collect()
+        };
+        let peer = listed.iter().find(|(node, _)| *node == own);
+        let peer = peer.and_then(|(_, address)| endpoint_of(address));
+        let listeners = &settings.listeners;
+        Identity {
+            broker: Broker {
+                id,
+                incarnation: Incarnation(incarnation),
+                rack: settings.broker.rack.clone(),
+                client: Endpoint {
+                    host: listeners
+                        .advertised_host
+                        .clone()
+                        .unwrap_or_else(|| addresses.client.ip().to_string()),
+                    port: listeners.advertised_port.unwrap_or(addresses.client.port()),
+                },
+                peer: peer.unwrap_or_else(|| endpoint(addresses.peer)),
+                admin: endpoint(addresses.admin),
+            },
+            voters,
+            others: listed.into_iter().filter(|(node, _)| *node != own).collect(),
+        }
+    }
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint {
+        host: address.ip().to_string(),
+        port: address.port(),
+    }
+}
+
+fn endpoint_of(address: &str) -> Option<Endpoint> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some(Endpoint {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
+/// Everything that exists before the threads run.
+struct Assembly {
+    settings: Arc<Settings>,
+    folder: Folder,
+    identity: Identity,
+    plan: IntervalPlan,
+    clock: Clock,
+    seed: u64,
+    mailboxes: Mailboxes,
+    journal: Arc<JournalQueue>,
+    files: Arc<FileQueue>,
+    control: Arc<ControlQueue>,
+    metrics: Arc<Metrics>,
+    fatal: Arc<Fatal>,
+    peers: Arc<Peers>,
+    links: PeerLinks,
+}
+
+impl Assembly {
+    fn new(settings: Settings, folder: Folder, identity: Identity) -> Result<Assembly, StartError> {
+        let budget = Duration::from_millis(settings.cluster.failover_budget_ms);
+        let plan = IntervalPlan::new(budget).map_err(|out_of_range| {
+            StartError::Settings(format!(
+                "`cluster.failover_budget_ms` is out of range: {out_of_range:?}"
+            ))
+        })?;
+        let clock = Clock::start();
+        let limits = MailboxLimits {
+            requests: settings.limits.mailbox_requests,
+            bytes: settings.limits.mailbox_bytes,
+        };
+        let mailboxes = Mailboxes::new(settings.broker.shards, limits);
+        let control = Arc::new(ControlQueue::new());
+        let metrics = Arc::new(Metrics::new());
+        let peers = Arc::new(Peers {
+            cluster_id: settings.cluster.id.clone(),
+            node: ids::node(identity.broker.id),
+            incarnation: identity.broker.incarnation.0,
+            known: identity.voters.clone(),
+            mailboxes: mailboxes.clone(),
+            control: Arc::clone(&control),
+            metrics: Arc::clone(&metrics),
+        });
+        let seed = seed(&identity.broker);
+        let links = links(&settings, &peers, &control, seed);
+        for (node, address) in &identity.others {
+            links.set_peer(PeerId(node.0), address);
+        }
+        Ok(Assembly {
+            settings: Arc::new(settings),
+            folder,
+            identity,
+            plan,
+            clock,
+            seed,
+            mailboxes,
+            journal: Arc::new(JournalQueue::new(clock)),
+            files: Arc::new(FileQueue::new()),
+            control,
+            metrics,
+            fatal: Arc::new(Fatal::new()),
+            peers,
+            links,
+        })
+    }
+
+    fn finish(
+        self,
+        sockets: Sockets,
+        addresses: Addresses,
+        journal: Journal,
+        recovered: BTreeMap<GroupId, RecoveredGroup>,
+    ) -> Result<Server, StartError> {
+        let (view, views) = watch::channel(Arc::new(ClusterView::default()));
+        let engine = Engine::new(Parts {
+            settings: Arc::clone(&self.settings),
+            mailboxes: self.mailboxes.clone(),
+            journal: Arc::clone(&self.journal),
+            control: Arc::clone(&self.control),
+            view: views,
+            metrics: Arc::clone(&self.metrics),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let threads = self
+            .start_threads(journal, recovered, view)
+            .map_err(StartError::System)?;
+        let tasks = self
+            .start_tasks(sockets, &engine, &stopped)
+            .map_err(StartError::System)?;
+        Ok(Server {
+            engine,
+            addresses,
+            control: self.control,
+            journal: self.journal,
+            files: self.files,
+            mailboxes: self.mailboxes,
+            links: self.links,
+            fatal: self.fatal,
+            stop,
+            tasks,
+            threads,
+            _folder: self.folder,
+        })
+    }
+
+    fn start_threads(
+        &self,
+        journal: Journal,
+        recovered: BTreeMap<GroupId, RecoveredGroup>,
+        view: watch::Sender<Arc<ClusterView>>,
+    ) -> std::io::Result<Threads> {
+        let fs: Arc<dyn Fs> = Arc::new(RealFs);
+        let files = FileThreads {
+            queue: Arc::clone(&self.files),
+            fs,
+            partitions: self.folder.partitions(),
+            mailboxes: self.mailboxes.clone(),
+            journal: Arc::clone(&self.journal),
+            control: Arc::clone(&self.control),
+            metrics: Arc::clone(&self.metrics),
+            fatal: Arc::clone(&self.fatal),
+        };
+        let journal = JournalThread {
+            journal,
+            queue: Arc::clone(&self.journal),
+            mailboxes: self.mailboxes.clone(),
+            files: Arc::clone(&self.files),
+            metrics: Arc::clone(&self.metrics),
+            fatal: Arc::clone(&self.fatal),
+        };
+        Ok(Threads {
+            journal: Some(journal.spawn()?),
+            files: files.spawn(FILE_THREADS)?,
+            shards: (0..self.mailboxes.all().len())
+                .map(|shard| self.start_shard(shard))
+                .collect::<Result<_, _>>()?,
+            control: Some(control::spawn(self.control_parts(recovered, view))?),
+        })
+    }
+
+    fn start_shard(&self, shard: usize) -> std::io::Result<JoinHandle<()>> {
+        let node = ids::node(self.identity.broker.id);
+        let config = ShardConfig {
+            flush_bytes: self.settings.limits.flush_bytes,
+            ..ShardConfig::new(node, self.plan.tuning(self.seed ^ shard as u64))
+        };
+        let outputs = Outputs {
+            mailboxes: self.mailboxes.clone(),
+            journal: Arc::clone(&self.journal),
+            files: Arc::clone(&self.files),
+            control: Arc::clone(&self.control),
+            peers: Sink(self.links.clone()),
+            metrics: Arc::clone(&self.metrics),
+            fatal: Arc::clone(&self.fatal),
+        };
+        shards::spawn(shard, config, self.clock, outputs)
+    }
+
+    fn control_parts(
+        &self,
+        recovered: BTreeMap<GroupId, RecoveredGroup>,
+        view: watch::Sender<Arc<ClusterView>>,
+    ) -> ControlParts {
+        ControlParts {
+            settings: Arc::clone(&self.settings),
+            plan: self.plan,
+            clock: self.clock,
+            broker: self.identity.broker.clone(),
+            voters: self.identity.voters.clone(),
+            seed: self.seed,
+            recovered,
+            queue: Arc::clone(&self.control),
+            mailboxes: self.mailboxes.clone(),
+            files: Arc::clone(&self.files),
+            journal: Arc::clone(&self.journal),
+            links: self.links.clone(),
+            view,
+            metrics: Arc::clone(&self.metrics),
+            fatal: Arc::clone(&self.fatal),
+        }
+    }
+
+    fn start_tasks(
+        &self,
+        sockets: Sockets,
+        engine: &Engine,
+        stopped: &watch::Receiver<bool>,
+    ) -> std::io::Result<Vec<tokio::task::JoinHandle<()>>> {
+        let client = tokio_listener(sockets.client)?;
+        let peer = tokio_listener(sockets.peer)?;
+        let admin = tokio_listener(sockets.admin)?;
+        let clients = Arc::new(Statistics::default());
+        let exporter = self.metrics.exporter(Elsewhere {
+            clients: Arc::clone(&clients),
+            links: self.links.clone(),
+            mailboxes: self.mailboxes.clone(),
+            journal: Arc::clone(&self.journal),
+        });
+        let handlers = Arc::new(Handlers::new(engine.clone()));
+        let limits = client_limits(&self.settings);
+        let stop = when(stopped.clone());
+        let serve_clients = async move {
+            let drained = transport::serve(client, handlers, limits, clients, stop).await;
+            tracing::debug!(?drained, "the client listener is closed");
+        };
+        let peers = Arc::clone(&self.peers);
+        let statistics = Arc::new(Statistics::default());
+        let limits = transport::PeerLimits::default();
+        let serve_peers = transport::serve_peers(peer, peers, limits, statistics, when(stopped.clone()));
+        let serve_admin = admin::serve(admin, engine.clone(), exporter, when(stopped.clone()));
+        Ok(vec![
+            tokio::spawn(serve_clients),
+            tokio::spawn(serve_peers),
+            tokio::spawn(serve_admin),
+        ])
+    }
+}
+
+async fn when(mut stopped: watch::Receiver<bool>) {
+    // An error means that the server is gone, which is a reason to stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn tokio_listener(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+fn client_limits(settings: &Settings) -> transport::Limits {
+    let limits = &settings.limits;
+    transport::Limits {
+        max_frame_bytes: limits.frame_bytes,
+        max_connections: limits.connections,
+        max_connections_per_ip: limits.connections_per_ip,
+        pipeline: limits.pipeline,
+        idle_timeout: limits.idle,
+        drain_timeout: settings
+            .broker
+            .stop_deadline
+            .min(transport::Limits::default().drain_timeout),
+        ..transport::Limits::default()
+    }
+}
+
+fn links(settings: &Settings, peers: &Arc<Peers>, control: &Arc<ControlQueue>, seed: u64) -> PeerLinks {
+    let limits = transport::LinkLimits {
+        queue_frames: settings.limits.peer_queue,
+        ..transport::LinkLimits::default()
+    };
+    let control = Arc::clone(control);
+    let rejections = Mutex::new(BTreeMap::new());
+    PeerLinks::new(Arc::clone(peers), limits, seed, move |event| match event {
+        LinkEvent::Refused(peer) => control.push(ControlInput::Refused(NodeId(peer.0))),
+        LinkEvent::Connected(peer) => tracing::debug!(%peer, "connected"),
+        LinkEvent::Closed(peer, reason) => tracing::debug!(%peer, reason, "the connection is lost"),
+        LinkEvent::HandshakeRejected(peer, reason) => {
+            // Said once, not at every attempt.
+            let mut rejections = rejections.lock().unwrap_or_else(PoisonError::into_inner);
+            if rejections.insert(peer, reason.clone()).as_ref() != Some(&reason) {
+                tracing::error!(broker = peer.0, reason, "this peer can't be used");
+            }
+        }
+    })
+}
+
+/// Random enough to tell brokers and their starts apart; nothing secret depends on it.
+fn seed(broker: &Broker) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.write_i32(broker.id.0);
+    hasher.write_u64(broker.incarnation.0);
+    hasher.finish()
+}
