@@ -1,271 +1,458 @@
-//! One consensus group.
+//! One consensus group: its inputs, and what each is handed on to.
+//!
+//! A step has three parts. The input is dispatched and changes state. The clock is looked at. Then [`Group::settle`]
+//! derives from the state whatever may leave now: messages that a durable write has released, appends that a window
+//! has room for, a commit index that has risen. Nothing is queued to be sent "later": what is owed is state, so
+//! a message that is lost or superseded leaves no trace to clean up.
 
-use crate::{AppendPlan, Entry, HardState, Instant, Liveness, LogIndex, LogView, Message, NodeId, Term, Token};
+mod election;
+mod following;
+mod leadership;
+mod replication;
+mod time;
+mod transfer;
+
+#[cfg(test)]
+mod tests;
+
+use crate::durability::{Durability, Write};
+use crate::progress::Peer;
+use crate::{
+    Body, Config, Event, HardState, Heartbeats, Input, Instant, Liveness, LogIndex, LogView, Message, NodeId, Output,
+    Persist, Progress, Recovered, Role, Term, TermAt, Token, Tuning, quorum,
+};
 use alloc::vec::Vec;
-use bytes::Bytes;
-use core::time::Duration;
+use core::mem;
+use election::Election;
+use following::{Append, Following};
+use leadership::Leading;
 
-/// Who keeps a group's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heartbeats {
-    /// The group does: its leader sends heartbeats at this interval, and silence starts elections.
-    Own(Duration),
-    /// The caller does, for all groups of a node at once, and says so by [`Input::Liveness`]. A group that has nothing
-    /// to say then sends nothing and needs no timer.
-    External,
+/// Terms and indices beyond this are no honest counters: a message that names one is ignored, so that no arithmetic
+/// overflows and no group is driven to the last term there is.
+const ABSURD: u64 = 1 << 62;
+
+/// Where a log ends. The order is the paper's "more up-to-date": the later term, then the longer log (section 5.4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Position {
+    term: Term,
+    index: LogIndex,
 }
 
-/// Intervals and limits. All members of a group should agree on the intervals.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// Who keeps time.
-    pub heartbeats: Heartbeats,
-    /// How long a member without a leader (or, with own heartbeats, without word from it) waits before it stands.
-    pub election_timeout: Duration,
-    /// How much longer each rank waits: normally one candidate stands. Rank is the number of live members that precede
-    /// this one in [`Config::voters`].
-    pub rank_delay: Duration,
-    /// How much longer a merely suspected leader is waited for than a dead one.
-    pub suspicion_delay: Duration,
-    /// How long a leader waits for an answer before it sends again.
-    pub retransmit_timeout: Duration,
-    /// Appends in flight to one follower, at most.
-    pub max_inflight_messages: usize,
-    /// Bytes in flight to one follower, at most (one append may exceed it alone).
-    pub max_inflight_bytes: u64,
-    /// Payload bytes in one append, at most (one entry may exceed it alone).
-    pub max_append_bytes: u64,
-    /// Proposed but uncommitted payload bytes, at most; beyond it proposals are refused as [`ProposeError::Busy`].
-    pub max_uncommitted_bytes: u64,
-    /// Source of jitter, so that a test can script elections exactly.
-    pub seed: u64,
+/// What a step works with, beside the group's own state.
+struct Step<'a> {
+    now: Instant,
+    log: &'a dyn LogView,
+    out: &'a mut Output,
 }
 
-/// Who a member is, and of what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// This member.
-    pub id: NodeId,
-    /// All voters, this one included, the preferred leader first.
-    pub voters: Vec<NodeId>,
-    /// Intervals and limits.
-    pub tuning: Tuning,
+impl Step<'_> {
+    fn send(&mut self, to: NodeId, term: Term, body: Body) {
+        self.out.messages.push((to, Message { term, body }));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.out.events.push(event);
+    }
 }
 
-/// What was found on disk at start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// The hard state; all zero for a new group.
-    pub hard_state: HardState,
-    /// Known to be committed, for example because it was written behind the journal. At most the log's last index.
-    pub committed: LogIndex,
-}
-
-/// What a member is at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks whether it would be elected.
-    PreCandidate,
-    /// Stands for election.
-    Candidate,
-    /// Leads its term.
-    Leader,
-}
-
-/// What a group is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// Time has passed [`Group::deadline`]. Every other input looks at the clock as well.
-    Tick,
-    /// A message from another member.
-    Message(NodeId, Message),
-    /// Append these payloads, in this order, one entry each: all of them or none. Answered in [`Output::proposed`].
-    Propose(Vec<Bytes>),
-    /// Everything up to this write is durable.
-    Persisted(Token),
-    /// Everything up to this committed entry has been applied.
-    Applied(LogIndex),
-    /// New evidence about a node.
-    Liveness(NodeId, Liveness),
-    /// A node is in contact again after a restart or an interruption: what it was sent may be lost, and if it led, it
-    /// may no longer know. Also resets it to [`Liveness::Alive`].
-    Restored(NodeId),
-    /// Hand leadership to this member, or to the most caught-up live one. The outcome is an [`Event`].
-    Transfer(Option<NodeId>),
-    /// Stand at once, without waiting for a timeout; pre-votes are still asked for. For a new group's preferred leader,
-    /// and for a failover on request.
-    Campaign,
-    /// Believe this leader gone and stand (rank delays apply): a failover on request that names the failed leader.
-    ForgetLeader,
-}
-
-/// One durable write. Order within it: hard state, truncation, entries. The caller applies it to its log before the
-/// next step, writes it (in the order of tokens), and returns the token by [`Input::Persisted`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Persist {
-    /// To be returned when all of it is durable.
-    pub token: Token,
-    /// The new hard state, if it changed.
-    pub hard_state: Option<HardState>,
-    /// Delete this entry and all after it first.
-    pub truncate_from: Option<LogIndex>,
-    /// Append these.
-    pub entries: Vec<Entry>,
-}
-
-/// Where proposed payloads went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proposed {
-    /// The leader's term.
-    pub term: Term,
-    /// The index of the first payload; the others follow it.
-    pub first: LogIndex,
-    /// The index of the last payload.
-    pub last: LogIndex,
-}
-
-/// Why a proposal was refused; nothing of it was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProposeError {
-    /// This member does not lead; the leader, if it knows one.
-    NotLeader(Option<NodeId>),
-    /// Too much is uncommitted: try again later.
-    Busy,
-    /// Leadership is being handed over.
-    Transferring,
-}
-
-/// Why leadership was not handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransferError {
-    /// This member does not lead.
-    NotLeader,
-    /// No live member is caught up, or the named one is no other voter.
-    NoTarget,
-    /// The target did not take over in time; this member leads on.
-    TimedOut,
-}
-
-/// What happened that others may want to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Role, term or known leader changed.
-    LeaderChanged {
-        /// The current term.
-        term: Term,
-        /// Its leader, as far as known.
-        leader: Option<NodeId>,
-        /// This member's role.
-        role: Role,
-    },
-    /// This member leads, its first entry is committed, and everything before it is applied: it may serve clients.
-    Serving {
-        /// The term it serves in.
-        term: Term,
-    },
-    /// A transfer ended without success.
-    TransferFailed(TransferError),
-    /// This member stands for election (counts elections).
-    Campaigned {
-        /// The term it stands for.
-        term: Term,
-    },
-    /// Entries of an earlier leader were replaced: what was appended from here on is gone.
-    Truncated {
-        /// The first entry that was deleted.
-        from: LogIndex,
-    },
-    /// A follower needs entries that have been deleted here.
-    NeedsSnapshot(NodeId),
-}
-
-/// What a step decided. The caller owns it, drains it after every step, and reuses it for all its groups.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// At most one write a step.
-    pub persist: Option<Persist>,
-    /// Messages that may leave now.
-    pub messages: Vec<(NodeId, Message)>,
-    /// Appends that may leave now, once their entries are read (after `persist` was applied to the log).
-    pub appends: Vec<AppendPlan>,
-    /// The new commit index, if it rose.
-    pub committed: Option<LogIndex>,
-    /// The answer to [`Input::Propose`].
-    pub proposed: Option<Result<Proposed, ProposeError>>,
-    /// What happened.
-    pub events: Vec<Event>,
-}
-
-/// A leader's view of another member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Known to be durable there.
-    pub match_index: LogIndex,
-    /// The commit index it is known to know.
-    pub commit: LogIndex,
-    /// What is known of its liveness.
-    pub liveness: Liveness,
+/// What others see of a group; a step that changes it says so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Summary {
+    term: Term,
+    leader: Option<NodeId>,
+    role: Role,
 }
 
 /// One member of one consensus group: a pure function of its state, its inputs and the time it is told.
-#[derive(Debug)]
+///
+/// Two groups that start equal and are told the same at the same times say the same.
+#[derive(Clone, Debug)]
 pub struct Group {
-    _todo: (),
+    id: NodeId,
+    voters: Vec<NodeId>,
+    tuning: Tuning,
+    /// This member's place in `voters`: how many precede it.
+    place: usize,
+    hard: HardState,
+    role: Role,
+    /// The leader of the current term, as far as known. This member itself while it leads.
+    leader: Option<NodeId>,
+    /// The end of the log, this step's write included.
+    last: Position,
+    /// At most `last`; never falls.
+    commit: LogIndex,
+    /// At most `commit`; never falls.
+    applied: LogIndex,
+    /// At most `commit`; never falls.
+    floor: LogIndex,
+    /// The latest time it was told: a clock that steps back is taken to stand still.
+    now: Instant,
+    durability: Durability,
+    /// This step's write; empty between steps.
+    write: Write,
+    /// The other voters, in the order of `voters`.
+    peers: Vec<Peer>,
+    election: Election,
+    following: Following,
+    leading: Leading,
 }
 
-#[allow(unused_variables, missing_docs, reason = "skeleton")]
 impl Group {
     /// A member as it starts: a follower, of what it remembers.
+    ///
+    /// The log is taken to be durable as it is. A hard state that is behind the log (which the order of writes rules
+    /// out, short of a damaged disk) is raised to the log's last term with the vote spent, so that it can't vote twice.
+    ///
+    /// # Panics
+    /// If `config.voters` lacks this member or names one twice, or the log doesn't know the term of its last entry: the
+    /// caller's mistakes, that no other member can cause.
     pub fn new(config: Config, recovered: Recovered, now: Instant, log: &dyn LogView) -> Group {
-        todo!()
+        let Config { id, voters, tuning } = config;
+        let place = voters.iter().position(|voter| *voter == id);
+        let place = place.expect("a member must be among its group's voters");
+        for (at, voter) in voters.iter().enumerate() {
+            assert!(!voters[..at].contains(voter), "voter {voter} is named twice");
+        }
+        let index = log.last_index();
+        let TermAt::Known(term) = log.term_at(index) else {
+            panic!("a log must know the term of its last entry, {index}");
+        };
+        let mut hard = recovered.hard_state;
+        if hard.term < term {
+            hard = HardState { term, vote: Some(id) };
+        }
+        let others = voters.iter().filter(|voter| **voter != id);
+        let peers: Vec<Peer> = others.map(|voter| Peer::new(*voter, now)).collect();
+        // Alone, there is nobody to wait for.
+        let patience = if peers.is_empty() {
+            Default::default()
+        } else {
+            tuning.election_timeout
+        };
+        Group {
+            id,
+            place,
+            hard,
+            role: Role::Follower,
+            leader: None,
+            last: Position { term, index },
+            commit: recovered.committed.min(index),
+            applied: LogIndex::ZERO,
+            floor: LogIndex::ZERO,
+            now,
+            durability: Durability::recovered(index),
+            write: Write::default(),
+            peers,
+            election: Election::standing_at(now + patience),
+            following: Following::default(),
+            leading: Leading::default(),
+            voters,
+            tuning,
+        }
     }
-    /// Tell it one thing.
+
+    /// Tell it one thing. What follows is added to `output`, which the caller drains before the next step; a
+    /// [`Persist`] among it must have been applied to `log` by then.
+    ///
+    /// # Panics
+    /// If `log` is not as the core left it, or an invariant of the core itself is broken: a stopped replica is safer
+    /// than a wrong one. No message can cause it.
     pub fn step(&mut self, now: Instant, input: Input, log: &dyn LogView, output: &mut Output) {
-        todo!()
+        assert_eq!(
+            log.last_index(),
+            self.last.index,
+            "the last write was not applied to the log"
+        );
+        self.now = self.now.max(now);
+        let before = self.summary();
+        let commit_before = self.commit;
+        let mut step = Step {
+            now: self.now,
+            log,
+            out: output,
+        };
+        self.dispatch(&mut step, input);
+        self.reconsider(&mut step);
+        self.look_at_the_clock(&mut step);
+        self.settle(&mut step);
+        self.report(&mut step, before, commit_before);
     }
-    /// When to send [`Input::Tick`] next; none while it is idle.
-    pub fn deadline(&self) -> Option<Instant> {
-        todo!()
+
+    fn dispatch(&mut self, step: &mut Step, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::Message(from, message) => self.on_message(step, from, message),
+            Input::Propose(payloads) => self.propose(step, payloads),
+            Input::Persisted(token) => self.on_persisted(token),
+            Input::Applied(index) => self.applied = self.applied.max(index.min(self.commit)),
+            Input::Liveness(node, liveness) => self.on_liveness(step, node, liveness),
+            Input::Restored(node) => self.on_restored(step, node),
+            Input::Transfer(to) => self.transfer(step, to),
+            Input::Campaign => self.campaign(step),
+            Input::ForgetLeader => self.forget_leader(step),
+        }
     }
+
+    fn on_message(&mut self, step: &mut Step, from: NodeId, message: Message) {
+        let Message { term, body } = message;
+        let Some(peer) = self.peer_at(from) else { return };
+        if term.0 >= ABSURD {
+            return;
+        }
+        match body {
+            Body::PreVote { last_index, last_term } => {
+                let theirs = Position {
+                    term: last_term,
+                    index: last_index,
+                };
+                self.on_pre_vote(step, from, term, theirs);
+            }
+            Body::PreVoteReply { granted: true, .. } => self.on_pre_vote_granted(step, peer, term),
+            Body::PreVoteReply {
+                granted: false,
+                longer_log,
+            } => self.on_pre_vote_refused(step, peer, term, longer_log),
+            Body::Vote {
+                last_index,
+                last_term,
+                transfer,
+            } => {
+                let theirs = Position {
+                    term: last_term,
+                    index: last_index,
+                };
+                self.on_vote(step, from, term, theirs, transfer);
+            }
+            Body::VoteReply { granted } => {
+                if self.is_answer_in_this_term(step, term) {
+                    self.on_vote_reply(step, peer, granted);
+                }
+            }
+            Body::Append {
+                prev_index,
+                prev_term,
+                commit,
+                floor,
+                entries,
+            } => {
+                let append = Append {
+                    prev: Position {
+                        term: prev_term,
+                        index: prev_index,
+                    },
+                    commit,
+                    floor,
+                    entries,
+                };
+                self.on_append(step, from, term, append);
+            }
+            Body::AppendAccepted { match_index, commit } => {
+                if self.is_answer_in_this_term(step, term) {
+                    self.on_append_accepted(step, peer, match_index, commit);
+                }
+            }
+            Body::AppendRejected {
+                prev_index,
+                hint_index,
+                hint_term,
+            } => {
+                if self.is_answer_in_this_term(step, term) {
+                    let hint = Position {
+                        term: hint_term,
+                        index: hint_index,
+                    };
+                    self.on_append_rejected(step, peer, prev_index, hint);
+                }
+            }
+            Body::Heartbeat { commit } => self.on_heartbeat(step, from, term, commit),
+            Body::HeartbeatReply { commit } => {
+                if self.is_answer_in_this_term(step, term) {
+                    self.on_heartbeat_reply(step, peer, commit);
+                }
+            }
+            Body::TimeoutNow => self.on_timeout_now(step, from, term),
+        }
+    }
+
+    /// "If RPC request or response contains term T > currentTerm: set currentTerm = T, convert to follower" (Raft
+    /// paper, figure 2). An answer of an earlier term is about a leadership or a candidacy that has ended.
+    fn is_answer_in_this_term(&mut self, step: &mut Step, term: Term) -> bool {
+        if term > self.hard.term {
+            self.enter_term(term);
+            self.become_leaderless(step);
+        }
+        term == self.hard.term
+    }
+
+    /// A vote is never cleared but by a later term; neither is what is known about a term's leader's log.
+    fn enter_term(&mut self, term: Term) {
+        assert!(term > self.hard.term, "a term never falls");
+        self.hard = HardState { term, vote: None };
+        self.write.hard_state = true;
+        self.resign();
+        self.role = Role::Follower;
+        self.leader = None;
+        self.following.begin_term();
+        self.election.begin_term();
+    }
+
+    fn on_persisted(&mut self, token: Token) {
+        // All that depends on it is derived in `settle`.
+        self.durability.complete(token);
+    }
+
+    fn on_liveness(&mut self, step: &mut Step, node: NodeId, liveness: Liveness) {
+        let Some(peer) = self.peer_at(node) else { return };
+        let before = mem::replace(&mut self.peers[peer].liveness, liveness);
+        if before == liveness {
+            return;
+        }
+        if self.role == Role::Leader {
+            self.follower_liveness_changed(step, peer);
+        } else if self.leader == Some(node) {
+            self.leader_liveness_changed(step, before, liveness);
+        }
+    }
+
+    fn on_restored(&mut self, step: &mut Step, node: NodeId) {
+        let Some(peer) = self.peer_at(node) else { return };
+        self.peers[peer].liveness = Liveness::Alive;
+        match self.role {
+            Role::Leader => {
+                self.peers[peer].make_contact();
+                self.watch_quorum(step.now);
+            }
+            Role::Follower if self.leader == Some(node) => self.become_leaderless(step),
+            Role::Follower => {}
+            // What it was asked may be lost.
+            Role::PreCandidate | Role::Candidate => self.election.ask_again(step.now),
+        }
+    }
+
+    /// Derives from the state whatever may happen now. Idempotent: a second call in a step would do nothing.
+    fn settle(&mut self, step: &mut Step) {
+        self.settle_candidacy(step);
+        self.settle_vote(step);
+        match self.role {
+            Role::Leader => self.settle_leadership(step),
+            _ => self.settle_following(step),
+        }
+    }
+
+    /// Hands out this step's write, and says what changed.
+    fn report(&mut self, step: &mut Step, before: Summary, commit_before: LogIndex) {
+        if !self.write.is_empty() {
+            let token = self.durability.issue(&self.write, self.last.index);
+            let write = mem::take(&mut self.write);
+            assert!(
+                step.out.persist.is_none(),
+                "the output of the last step was not drained"
+            );
+            step.out.persist = Some(Persist {
+                token,
+                hard_state: write.hard_state.then_some(self.hard),
+                truncate_from: write.truncate_from,
+                entries: write.entries,
+            });
+        }
+        assert!(
+            self.commit <= self.last.index,
+            "a commit never passes what the log holds"
+        );
+        if self.commit > commit_before {
+            step.out.committed = Some(self.commit);
+        }
+        let after = self.summary();
+        if after != before {
+            let Summary { term, leader, role } = after;
+            step.event(Event::LeaderChanged { term, leader, role });
+        }
+        self.begin_serving(step);
+        debug_assert!(!self.is_forlorn(), "a member without a live leader keeps a timer");
+    }
+
+    fn summary(&self) -> Summary {
+        Summary {
+            term: self.hard.term,
+            leader: self.leader,
+            role: self.role,
+        }
+    }
+
+    fn peer_at(&self, node: NodeId) -> Option<usize> {
+        self.peers.iter().position(|peer| peer.id == node)
+    }
+
+    /// Whether the current hard state is on disk.
+    fn hard_state_is_durable(&self) -> bool {
+        !self.write.hard_state && self.durability.hard_state_is_durable()
+    }
+
+    fn keeps_time(&self) -> bool {
+        matches!(self.tuning.heartbeats, Heartbeats::Own(_))
+    }
+}
+
+/// Queries. None changes anything.
+impl Group {
+    /// What this member is at the moment.
     pub fn role(&self) -> Role {
-        todo!()
+        self.role
     }
+
+    /// The latest term it has seen.
     pub fn term(&self) -> Term {
-        todo!()
+        self.hard.term
     }
+
+    /// The current term's leader, as far as this member knows.
     pub fn leader(&self) -> Option<NodeId> {
-        todo!()
+        self.leader
     }
+
+    /// The highest index known to be committed (inclusive).
     pub fn commit(&self) -> LogIndex {
-        todo!()
+        self.commit
     }
+
     /// Leads, and may serve clients. See [`Event::Serving`].
     pub fn is_serving(&self) -> bool {
-        todo!()
+        self.leading.serving
     }
+
+    /// All voters, this member included, the preferred leader first.
     pub fn voters(&self) -> &[NodeId] {
-        todo!()
+        &self.voters
     }
+
     /// A leader's view of another member; none unless it leads.
     pub fn progress(&self, node: NodeId) -> Option<Progress> {
-        todo!()
+        let peer = self.peer_at(node).filter(|_| self.role == Role::Leader)?;
+        Some(self.peers[peer].view())
     }
-    /// The highest index that at least `count` voters hold durably, as far as the leader knows (itself included).
+
+    /// The highest index that at least `count` voters hold durably, as far as the leader knows (itself included); the
+    /// place before the first entry unless this member leads.
     pub fn held_by(&self, count: usize) -> LogIndex {
-        todo!()
+        if self.role != Role::Leader {
+            return LogIndex::ZERO;
+        }
+        let own = core::iter::once(self.durability.index());
+        quorum::held_by(count, own.chain(self.peers.iter().map(|peer| peer.match_index)))
     }
+
     /// The highest index that this member holds durably.
     pub fn durable(&self) -> LogIndex {
-        todo!()
+        self.durability.index()
     }
+
     /// Every voter is known to hold the log up to here durably. See [`crate::Body::Append`].
     pub fn floor(&self) -> LogIndex {
-        todo!()
+        self.floor
     }
-    /// Whether there is nothing to do until something happens.
+
+    /// Whether there is nothing to do until something happens: no deadline, and no write under way.
     pub fn is_quiescent(&self) -> bool {
-        todo!()
+        self.deadline().is_none() && self.durability.is_idle()
     }
 }

@@ -6,15 +6,21 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod config;
+mod durability;
 mod group;
+mod input;
 mod log;
 mod message;
+mod output;
+mod progress;
+mod quorum;
 mod types;
 
-pub use group::{
-    Config, Event, Group, Heartbeats, Input, Output, Persist, Progress, ProposeError, Proposed, Recovered, Role,
-    TransferError, Tuning,
-};
-pub use log::{LogView, TermAt};
+pub use config::{Config, Heartbeats, Recovered, Tuning};
+pub use group::Group;
+pub use input::Input;
+pub use log::{LogView, MemoryLog, TermAt};
 pub use message::{AppendPlan, Body, Message};
+pub use output::{Event, Output, Persist, Progress, ProposeError, Proposed, Role, TransferError};
 pub use types::{Entry, GroupId, HardState, Instant, Liveness, LogIndex, NodeId, Payload, Term, Token};

@@ -1,6 +1,8 @@
 //! What the core asks of the log. All of it is answered from memory.
 
-use crate::{LogIndex, Term};
+use crate::{Entry, LogIndex, Persist, Term};
+use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 /// What is known about the term at an index. Three cases, because "deleted" and "not there yet" call for different
 /// answers.
@@ -35,4 +37,156 @@ pub trait LogView {
     /// The largest `end` in `first..=last` for which the payloads of `first..=end` are at most `max_bytes` together,
     /// but at least `first`; and how many bytes they are. An estimate will do for entries that are no longer in memory.
     fn fit(&self, first: LogIndex, last: LogIndex, max_bytes: u64) -> (LogIndex, u64);
+}
+
+/// A log in memory, for tests and examples, and the plainest driver there can be: apply each [`Persist`], read what an
+/// [`crate::AppendPlan`] asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryLog {
+    /// The place before the first held entry, and its term.
+    start: LogIndex,
+    start_term: Term,
+    entries: Vec<Entry>,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new() -> MemoryLog {
+        MemoryLog::default()
+    }
+
+    /// Truncates and appends, as a step has decided.
+    ///
+    /// # Panics
+    /// If the entries don't continue the log: they come from another group.
+    pub fn apply(&mut self, persist: &Persist) {
+        if let Some(from) = persist.truncate_from {
+            self.entries.truncate(self.position(from));
+        }
+        for entry in &persist.entries {
+            assert_eq!(entry.index, self.last_index().next(), "entries continue the log");
+            self.entries.push(entry.clone());
+        }
+    }
+
+    /// The entries `first..=last`, as far as they are held; none if `last` is below `first`.
+    pub fn entries(&self, first: LogIndex, last: LogIndex) -> &[Entry] {
+        let end = self.position(last.next()).min(self.entries.len());
+        self.entries.get(self.position(first)..end).unwrap_or(&[])
+    }
+
+    /// Forgets the entries up to and including `upto`, as retention does.
+    pub fn compact(&mut self, upto: LogIndex) {
+        let upto = upto.min(self.last_index());
+        if let TermAt::Known(term) = self.term_at(upto) {
+            let count = self.position(upto.next());
+            self.entries.drain(..count);
+            (self.start, self.start_term) = (upto, term);
+        }
+    }
+
+    /// Where an entry of that index is or would be.
+    fn position(&self, index: LogIndex) -> usize {
+        usize::try_from(index.0.saturating_sub(self.start.0 + 1)).unwrap_or(usize::MAX)
+    }
+}
+
+impl LogView for MemoryLog {
+    fn first_index(&self) -> LogIndex {
+        self.start.next()
+    }
+
+    fn last_index(&self) -> LogIndex {
+        LogIndex(self.start.0 + self.entries.len() as u64)
+    }
+
+    fn term_at(&self, index: LogIndex) -> TermAt {
+        match index.cmp(&self.start) {
+            Ordering::Less => TermAt::Compacted,
+            Ordering::Equal => TermAt::Known(self.start_term),
+            Ordering::Greater => match self.entries.get(self.position(index)) {
+                Some(entry) => TermAt::Known(entry.term),
+                None => TermAt::Missing,
+            },
+        }
+    }
+
+    fn last_index_with_term_at_most(&self, term: Term, upto: LogIndex) -> LogIndex {
+        let held = self.entries(self.first_index(), upto.min(self.last_index()));
+        LogIndex(self.start.0 + held.partition_point(|entry| entry.term <= term) as u64)
+    }
+
+    fn fit(&self, first: LogIndex, last: LogIndex, max_bytes: u64) -> (LogIndex, u64) {
+        let mut fit = (first.prev(), 0);
+        for entry in self.entries(first, last) {
+            let bytes = fit.1 + entry.payload.len() as u64;
+            if bytes > max_bytes && entry.index > first {
+                break;
+            }
+            fit = (entry.index, bytes);
+        }
+        fit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Payload, Token};
+    use alloc::vec;
+    use bytes::Bytes;
+
+    fn log(terms: &[u64]) -> MemoryLog {
+        let entry = |(at, term): (usize, &u64)| Entry {
+            index: LogIndex(at as u64 + 1),
+            term: Term(*term),
+            payload: Payload::Data(Bytes::from(vec![0; 10])),
+        };
+        let mut log = MemoryLog::new();
+        let entries = terms.iter().enumerate().map(entry).collect();
+        log.apply(&Persist {
+            token: Token(1),
+            hard_state: None,
+            truncate_from: None,
+            entries,
+        });
+        log
+    }
+
+    #[test]
+    fn terms_are_known_missing_or_compacted() {
+        let mut log = log(&[1, 1, 2, 3]);
+        assert_eq!(log.term_at(LogIndex(0)), TermAt::Known(Term(0)));
+        assert_eq!(log.term_at(LogIndex(3)), TermAt::Known(Term(2)));
+        assert_eq!(log.term_at(LogIndex(5)), TermAt::Missing);
+        log.compact(LogIndex(2));
+        assert_eq!(log.term_at(LogIndex(1)), TermAt::Compacted);
+        assert_eq!(log.term_at(LogIndex(2)), TermAt::Known(Term(1)));
+        assert_eq!((log.first_index(), log.last_index()), (LogIndex(3), LogIndex(4)));
+    }
+
+    #[test]
+    fn the_last_index_of_a_term_is_found() {
+        let mut log = log(&[1, 1, 2, 2, 5]);
+        let check = |log: &MemoryLog, term, upto, expected| {
+            let found = log.last_index_with_term_at_most(Term(term), LogIndex(upto));
+            assert_eq!(found, LogIndex(expected), "term {term} upto {upto}");
+        };
+        check(&log, 2, 9, 4);
+        check(&log, 2, 3, 3);
+        check(&log, 4, 5, 4);
+        check(&log, 0, 5, 0);
+        check(&log, 9, 0, 0);
+        log.compact(LogIndex(3));
+        check(&log, 1, 5, 3);
+        check(&log, 2, 5, 4);
+    }
+
+    #[test]
+    fn at_least_one_entry_fits() {
+        let log = log(&[1, 1, 1]);
+        assert_eq!(log.fit(LogIndex(1), LogIndex(3), 25), (LogIndex(2), 20));
+        assert_eq!(log.fit(LogIndex(2), LogIndex(3), 0), (LogIndex(2), 10));
+        assert_eq!(log.fit(LogIndex(1), LogIndex(2), 99), (LogIndex(2), 20));
+    }
 }

@@ -1,0 +1,61 @@
+//! Who a member is, what it remembers, and how patient it is.
+
+use crate::{HardState, LogIndex, NodeId};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// Who keeps a group's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeats {
+    /// The group does: its leader sends heartbeats at this interval, and silence starts elections.
+    Own(Duration),
+    /// The caller does, for all groups of a node at once, and says so by [`crate::Input::Liveness`]. A group that has nothing
+    /// to say then sends nothing and needs no timer.
+    External,
+}
+
+/// Intervals and limits. All members of a group should agree on the intervals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Who keeps time.
+    pub heartbeats: Heartbeats,
+    /// How long a member without a leader (or, with own heartbeats, without word from it) waits before it stands.
+    pub election_timeout: Duration,
+    /// How much longer each rank waits: normally one candidate stands. Rank is the number of live members that precede
+    /// this one in [`Config::voters`].
+    pub rank_delay: Duration,
+    /// How much longer a merely suspected leader is waited for than a dead one.
+    pub suspicion_delay: Duration,
+    /// How long a leader waits for an answer before it sends again.
+    pub retransmit_timeout: Duration,
+    /// Appends in flight to one follower, at most.
+    pub max_inflight_messages: usize,
+    /// Bytes in flight to one follower, at most (one append may exceed it alone).
+    pub max_inflight_bytes: u64,
+    /// Payload bytes in one append, at most (one entry may exceed it alone).
+    pub max_append_bytes: u64,
+    /// Proposed but uncommitted payload bytes, at most; beyond it proposals are refused as [`crate::ProposeError::Busy`].
+    pub max_uncommitted_bytes: u64,
+    /// Source of jitter, so that a test can script elections exactly.
+    pub seed: u64,
+}
+
+/// Who a member is, and of what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This member.
+    pub id: NodeId,
+    /// All voters, this one included, the preferred leader first.
+    pub voters: Vec<NodeId>,
+    /// Intervals and limits.
+    pub tuning: Tuning,
+}
+
+/// What was found on disk at start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The hard state; all zero for a new group.
+    pub hard_state: HardState,
+    /// Known to be committed, for example because it was written behind the journal. At most the log's last index.
+    pub committed: LogIndex,
+}

@@ -1,0 +1,484 @@
+//! Elections: who stands, when, and who votes for whom.
+//!
+//! Normally one member stands: the first live one in the order of preference, the others `rank_delay` apart behind
+//! it. A pre-vote comes first (Raft dissertation, section 9.6), so that a member that can't win disturbs nobody: a
+//! voter that has a live leader refuses. Evidence that the leader is gone makes members ask; a majority decides.
+//!
+//! How no group stays leaderless, where nobody sends heartbeats on its behalf: a member without a live leader always
+//! keeps a timer. A member that led, and does no longer, either follows a later leader or is leaderless, and then asks
+//! for pre-votes; who still believed in it learns from that. So along any chain of stale beliefs, terms rise, and
+//! at its end someone has a timer.
+
+use super::{Group, Position, Step};
+use crate::progress::Ballot;
+use crate::{Body, Event, Heartbeats, Instant, Liveness, NodeId, Role, Term, quorum};
+use core::time::Duration;
+
+/// A pre-vote that was refused because of a leader that seemed alive. If that turns out wrong a moment later, the
+/// candidate is told at once, instead of having to ask again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Petition {
+    at: Instant,
+    from: NodeId,
+    term: Term,
+    position: Position,
+}
+
+/// When to stand, and how a candidacy goes.
+#[derive(Clone, Debug)]
+pub(super) struct Election {
+    /// When a member of rank zero would stand. None while there is no reason to.
+    base: Option<Instant>,
+    /// Spreads those who have collided; zero at a first attempt.
+    jitter: Duration,
+    /// Candidacies that failed since there was a leader.
+    attempts: u32,
+    /// Whom this member believes gone as a leader: it doesn't count for its rank, whatever its node's liveness.
+    former_leader: Option<NodeId>,
+    petition: Option<Petition>,
+    /// Who has this member's vote in the current term, but not its answer yet.
+    vote_owed: Option<NodeId>,
+    /// This candidate's requests wait for its own vote to be durable.
+    requests_wait: bool,
+    /// The leader told this candidate to stand.
+    by_transfer: bool,
+    /// When this candidacy has failed.
+    pub(super) until: Instant,
+    /// When to ask those again who haven't granted.
+    pub(super) ask_at: Instant,
+}
+
+impl Election {
+    pub(super) fn standing_at(base: Instant) -> Election {
+        Election {
+            base: Some(base),
+            jitter: Duration::ZERO,
+            attempts: 0,
+            former_leader: None,
+            petition: None,
+            vote_owed: None,
+            requests_wait: false,
+            by_transfer: false,
+            until: base,
+            ask_at: base,
+        }
+    }
+
+    /// Someone may have missed the requests, if they have left yet.
+    pub(super) fn ask_again(&mut self, now: Instant) {
+        if !self.requests_wait {
+            self.ask_at = now;
+        }
+    }
+
+    /// There is a leader: all that came before is settled.
+    pub(super) fn settle(&mut self, base: Option<Instant>) {
+        *self = Election {
+            base,
+            until: self.until,
+            ask_at: self.ask_at,
+            ..Election::standing_at(Instant::ZERO)
+        };
+    }
+
+    pub(super) fn begin_term(&mut self) {
+        self.vote_owed = None;
+        self.requests_wait = false;
+    }
+
+    /// Stand then, with the delay of one's rank, but without what earlier failures have added.
+    fn wait_until(&mut self, base: Instant) {
+        self.base = Some(base);
+        self.jitter = Duration::ZERO;
+    }
+}
+
+/// When to stand.
+impl Group {
+    /// When this follower stands, if nothing happens before.
+    pub(super) fn stands_at(&self) -> Option<Instant> {
+        let base = self.election.base?;
+        Some(base + self.tuning.rank_delay.saturating_mul(self.rank()) + self.election.jitter)
+    }
+
+    /// How many members should stand before this one: the live ones that precede it, but not the leader that is gone.
+    fn rank(&self) -> u32 {
+        let gone = self.leader.or(self.election.former_leader);
+        let before = &self.peers[..self.place];
+        let count = before
+            .iter()
+            .filter(|peer| peer.is_alive() && Some(peer.id) != gone)
+            .count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// There is no leader any more that this member knows of. A timer that runs already is not put off.
+    pub(super) fn become_leaderless(&mut self, step: &mut Step) {
+        self.resign();
+        self.role = Role::Follower;
+        self.leader = None;
+        let base = step.now + self.tuning.election_timeout;
+        self.election.base.get_or_insert(base);
+    }
+
+    /// Word from the current term's leader.
+    pub(super) fn heed_leader(&mut self, step: &mut Step, leader: NodeId) {
+        self.role = Role::Follower;
+        let is_new = self.leader != Some(leader);
+        self.leader = Some(leader);
+        self.following.heard = step.now;
+        let base = match self.tuning.heartbeats {
+            Heartbeats::Own(_) => Some(step.now + self.tuning.election_timeout),
+            Heartbeats::External if self.has_live_leader() => None,
+            // What it sent may be older than the evidence against it, so that doesn't put off a timer that runs.
+            Heartbeats::External if is_new => Some(step.now + self.tuning.suspicion_delay),
+            Heartbeats::External => self.election.base.or(Some(step.now + self.tuning.suspicion_delay)),
+        };
+        self.election.settle(base);
+    }
+
+    pub(super) fn leader_liveness_changed(&mut self, step: &mut Step, before: Liveness, liveness: Liveness) {
+        match liveness {
+            // Its process was gone: whatever answers now may not know that it led.
+            Liveness::Alive if before == Liveness::Dead => {
+                self.election.base = None;
+                self.become_leaderless(step);
+            }
+            Liveness::Alive if self.keeps_time() => {}
+            Liveness::Alive => self.election.base = None,
+            Liveness::Suspected if self.keeps_time() => {}
+            Liveness::Suspected => self.stand_by(step.now + self.tuning.suspicion_delay),
+            Liveness::Dead => self.stand_by(step.now),
+        }
+    }
+
+    /// Answers a candidate once more that was refused because of a leader that no longer seems alive.
+    pub(super) fn reconsider(&mut self, step: &mut Step) {
+        if self.election.petition.is_none() || self.has_live_leader() {
+            return;
+        }
+        let petition = self.election.petition.take();
+        if let Some(Petition {
+            from, term, position, ..
+        }) = petition.filter(|petition| step.now.since(petition.at) < self.tuning.election_timeout)
+        {
+            self.on_pre_vote(step, from, term, position);
+        }
+    }
+
+    /// Stand by then at the latest (and by rank).
+    fn stand_by(&mut self, base: Instant) {
+        self.election.base = Some(self.election.base.map_or(base, |earlier| earlier.min(base)));
+    }
+
+    /// [`crate::Input::ForgetLeader`].
+    pub(super) fn forget_leader(&mut self, step: &mut Step) {
+        match self.role {
+            Role::Leader => self.transfer(step, None),
+            Role::Follower => {
+                self.election.attempts = 0;
+                self.election.wait_until(step.now);
+                self.election.former_leader = self.leader.take();
+            }
+            Role::PreCandidate | Role::Candidate => {}
+        }
+    }
+
+    /// [`crate::Input::Campaign`].
+    pub(super) fn campaign(&mut self, step: &mut Step) {
+        if self.role == Role::Follower {
+            self.stand(step);
+        }
+    }
+}
+
+/// Standing.
+impl Group {
+    /// Asks for pre-votes.
+    pub(super) fn stand(&mut self, step: &mut Step) {
+        if self.leader.is_some() {
+            self.election.former_leader = self.leader.take();
+        }
+        self.role = Role::PreCandidate;
+        self.begin_candidacy(step.now);
+        self.ask(step);
+        self.count_pre_votes(step);
+    }
+
+    /// Asks for votes in a new term. They leave once that term and the vote for itself are durable: see
+    /// [`Group::settle_candidacy`].
+    pub(super) fn become_candidate(&mut self, step: &mut Step, transfer: bool) {
+        self.enter_term(self.hard.term.next());
+        self.hard.vote = Some(self.id);
+        self.role = Role::Candidate;
+        self.begin_candidacy(step.now);
+        self.election.by_transfer = transfer;
+        self.election.ask_at = self.election.until;
+        self.election.requests_wait = true;
+        step.event(Event::Campaigned { term: self.hard.term });
+    }
+
+    fn begin_candidacy(&mut self, now: Instant) {
+        self.election.base = None;
+        self.election.petition = None;
+        self.election.until = now + self.tuning.election_timeout;
+        for peer in &mut self.peers {
+            peer.ballot = Ballot::Open;
+        }
+    }
+
+    /// Asks everyone who hasn't granted: one who refused may have learnt since that the leader is gone.
+    fn ask(&mut self, step: &mut Step) {
+        let Position {
+            term: last_term,
+            index: last_index,
+        } = self.last;
+        let (term, body) = match self.role {
+            Role::Candidate => {
+                let transfer = self.election.by_transfer;
+                (
+                    self.hard.term,
+                    Body::Vote {
+                        last_index,
+                        last_term,
+                        transfer,
+                    },
+                )
+            }
+            _ => (self.hard.term.next(), Body::PreVote { last_index, last_term }),
+        };
+        for peer in self.peers.iter().filter(|peer| peer.ballot != Ballot::Granted) {
+            step.send(peer.id, term, body.clone());
+        }
+        self.election.ask_at = step.now + self.tuning.retransmit_timeout;
+    }
+
+    pub(super) fn candidacy_clock(&mut self, step: &mut Step) {
+        if self.election.until <= step.now {
+            self.fail_candidacy(step.now);
+        } else if self.election.ask_at <= step.now {
+            self.ask(step);
+        }
+    }
+
+    /// Nobody won, or someone else did and it isn't known yet. The next attempts are spread more and more widely.
+    fn fail_candidacy(&mut self, now: Instant) {
+        self.role = Role::Follower;
+        self.election.attempts = self.election.attempts.saturating_add(1);
+        self.election.base = Some(now);
+        let widest = self
+            .tuning
+            .election_timeout
+            .saturating_mul(self.election.attempts.min(4));
+        self.election.jitter = scatter(widest, self.chance());
+    }
+
+    /// Leaves it to another, for one election timeout.
+    fn yield_candidacy(&mut self, now: Instant) {
+        self.role = Role::Follower;
+        self.election.wait_until(now + self.tuning.election_timeout);
+    }
+
+    fn chance(&self) -> u64 {
+        let mut mixed = self.tuning.seed;
+        for word in [self.id.0, self.hard.term.0, u64::from(self.election.attempts)] {
+            mixed = mix(mixed ^ word);
+        }
+        mixed
+    }
+
+    /// The vote requests of a candidate leave, and its own vote counts, once both are durable. (Otherwise it could
+    /// crash, forget, and vote for another in the same term.)
+    pub(super) fn settle_candidacy(&mut self, step: &mut Step) {
+        if self.role == Role::Candidate && self.election.requests_wait && self.hard_state_is_durable() {
+            self.election.requests_wait = false;
+            self.ask(step);
+            self.count_votes(step);
+        }
+    }
+
+    fn granted(&self) -> usize {
+        1 + self.peers.iter().filter(|peer| peer.ballot == Ballot::Granted).count()
+    }
+
+    fn count_pre_votes(&mut self, step: &mut Step) {
+        if self.role == Role::PreCandidate && self.granted() >= quorum::majority(self.voters.len()) {
+            self.become_candidate(step, false);
+        }
+    }
+
+    fn count_votes(&mut self, step: &mut Step) {
+        if self.granted() >= quorum::majority(self.voters.len()) {
+            self.become_leader(step);
+        }
+    }
+
+    pub(super) fn on_pre_vote_granted(&mut self, step: &mut Step, peer: usize, term: Term) {
+        if self.role == Role::PreCandidate && term == self.hard.term.next() {
+            self.peers[peer].ballot = Ballot::Granted;
+            self.count_pre_votes(step);
+        }
+    }
+
+    /// A refusal counts from any term: one from a later term says which term to ask for (else a member that has been
+    /// away would ask for ever), one from an earlier term may come from a longer log.
+    pub(super) fn on_pre_vote_refused(&mut self, step: &mut Step, peer: usize, term: Term, longer_log: bool) {
+        let was_asking = self.role == Role::PreCandidate;
+        if term > self.hard.term {
+            self.enter_term(term);
+            self.become_leaderless(step);
+        }
+        if !was_asking {
+            return;
+        }
+        if longer_log {
+            self.yield_candidacy(step.now);
+        } else if self.role != Role::PreCandidate {
+            self.stand(step);
+        } else {
+            self.peers[peer].ballot = Ballot::Refused;
+        }
+    }
+
+    pub(super) fn on_vote_reply(&mut self, step: &mut Step, peer: usize, granted: bool) {
+        if self.role != Role::Candidate || self.election.requests_wait {
+            return;
+        }
+        self.peers[peer].ballot = if granted { Ballot::Granted } else { Ballot::Refused };
+        self.count_votes(step);
+        let refused = self.peers.iter().filter(|peer| peer.ballot == Ballot::Refused).count();
+        if self.role == Role::Candidate && refused > self.voters.len() - quorum::majority(self.voters.len()) {
+            self.fail_candidacy(step.now);
+        }
+    }
+}
+
+/// Voting.
+impl Group {
+    /// A request for votes in a later term from the believed leader itself proves that it leads no more (it restarted,
+    /// or stepped down). One for this term or before is merely late.
+    fn hear_of_candidacy(&mut self, step: &mut Step, from: NodeId, term: Term) {
+        if term > self.hard.term && self.role == Role::Follower && self.leader == Some(from) {
+            self.election.base = None;
+            self.become_leaderless(step);
+        }
+    }
+
+    /// Would this member vote for `from`? Changes neither term nor vote nor timer: to grant is not to promise, and a
+    /// member that grants must not put off its own candidacy (or an even number of them may take turns for ever).
+    pub(super) fn on_pre_vote(&mut self, step: &mut Step, from: NodeId, term: Term, theirs: Position) {
+        self.hear_of_candidacy(step, from, term);
+        if self.role == Role::Leader {
+            return self.show_leadership(from);
+        }
+        if self.has_live_leader() {
+            self.election.petition = Some(Petition {
+                at: step.now,
+                from,
+                term,
+                position: theirs,
+            });
+            return self.refuse_pre_vote(step, from, false);
+        }
+        if self.last > theirs {
+            self.refuse_pre_vote(step, from, true);
+            self.stand_instead(step, term);
+        } else if term <= self.hard.term || self.stands_before(from, term, theirs) {
+            self.refuse_pre_vote(step, from, false);
+        } else {
+            if self.role == Role::PreCandidate {
+                self.yield_candidacy(step.now);
+            }
+            let granted = Body::PreVoteReply {
+                granted: true,
+                longer_log: false,
+            };
+            step.send(from, term, granted);
+        }
+    }
+
+    fn refuse_pre_vote(&mut self, step: &mut Step, from: NodeId, longer_log: bool) {
+        let refused = Body::PreVoteReply {
+            granted: false,
+            longer_log,
+        };
+        step.send(from, self.hard.term, refused);
+    }
+
+    /// Two that ask for the same term with equal logs: the preferred one goes on, the other yields. So they don't split
+    /// the vote afterwards.
+    fn stands_before(&self, from: NodeId, term: Term, theirs: Position) -> bool {
+        let rival = self.role == Role::PreCandidate && term == self.hard.term.next() && theirs == self.last;
+        rival && self.peer_at(from).is_some_and(|peer| peer >= self.place)
+    }
+
+    /// A candidate came with a shorter log than this member's: it can't win, this one may. The candidate's own term is
+    /// the one before the one it asks for; a candidacy below it would be in vain.
+    fn stand_instead(&mut self, step: &mut Step, term: Term) {
+        let theirs = Term(term.0.saturating_sub(1));
+        if theirs > self.hard.term {
+            self.enter_term(theirs);
+        } else if self.role != Role::Follower {
+            return;
+        }
+        self.stand(step);
+    }
+
+    /// RequestVote (Raft paper, sections 5.2 and 5.4.1).
+    pub(super) fn on_vote(&mut self, step: &mut Step, from: NodeId, term: Term, theirs: Position, transfer: bool) {
+        self.hear_of_candidacy(step, from, term);
+        if term > self.hard.term {
+            // A live leader is not to be disturbed, and the term not to be raised (section 6; dissertation, 4.2.3).
+            if !transfer && self.role == Role::Leader {
+                return self.show_leadership(from);
+            }
+            if !transfer && self.has_live_leader() {
+                return;
+            }
+            self.enter_term(term);
+            self.become_leaderless(step);
+        }
+        let is_free = self.hard.vote.is_none_or(|vote| vote == from) && self.leader.is_none();
+        if term == self.hard.term && term > Term::ZERO && is_free && theirs >= self.last {
+            self.grant_vote(step, from);
+        } else {
+            let refused = Body::VoteReply { granted: false };
+            step.send(from, self.hard.term, refused);
+        }
+    }
+
+    fn grant_vote(&mut self, step: &mut Step, from: NodeId) {
+        if self.hard.vote.is_none() {
+            self.hard.vote = Some(from);
+            self.write.hard_state = true;
+        }
+        self.election.vote_owed = Some(from);
+        self.role = Role::Follower;
+        self.election.wait_until(step.now + self.tuning.election_timeout);
+    }
+
+    /// A vote leaves once it is durable.
+    pub(super) fn settle_vote(&mut self, step: &mut Step) {
+        if !self.hard_state_is_durable() {
+            return;
+        }
+        if let Some(candidate) = self.election.vote_owed.take() {
+            let granted = Body::VoteReply { granted: true };
+            step.send(candidate, self.hard.term, granted);
+        }
+    }
+}
+
+/// A duration in `0..=widest`.
+fn scatter(widest: Duration, chance: u64) -> Duration {
+    let micros = u64::try_from(widest.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(chance % micros.saturating_add(1).max(1))
+}
+
+/// The finalizer of SplitMix64: every bit of the input moves about half of the output's.
+fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}

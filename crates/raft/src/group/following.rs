@@ -1,0 +1,232 @@
+//! The receiver's side of replication: taking entries over, and saying what is held.
+
+use super::{ABSURD, Group, Position, Step};
+use crate::{Body, Entry, LogIndex, NodeId, Role, Term, TermAt};
+use alloc::vec::Vec;
+use core::mem;
+
+/// What a follower knows of the current term's leader and its log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Following {
+    /// This member's log agrees with the leader's up to here. Within a term it never falls: a leader only appends.
+    verified: LogIndex,
+    /// The highest commit index that the leader has named in this term; it may lie beyond what is held here.
+    leader_commit: LogIndex,
+    /// The last agreement that was reported in this term.
+    reported: LogIndex,
+    /// The leader waits for a report.
+    report_owed: bool,
+    /// When the leader was last heard.
+    pub(super) heard: crate::Instant,
+}
+
+impl Following {
+    /// Another term has another leader with another log.
+    pub(super) fn begin_term(&mut self) {
+        *self = Following {
+            heard: self.heard,
+            ..Following::default()
+        };
+    }
+}
+
+/// An Append, unpacked. See [`Body::Append`].
+pub(super) struct Append {
+    pub(super) prev: Position,
+    pub(super) commit: LogIndex,
+    pub(super) floor: LogIndex,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Append {
+    /// Where the leader's log reaches as far as this message tells.
+    fn end(&self) -> LogIndex {
+        self.entries.last().map_or(self.prev.index, |entry| entry.index)
+    }
+
+    /// Whether an honest leader of that term could have sent it: entries without gaps, terms that don't fall.
+    fn is_sound(&self, term: Term) -> bool {
+        let mut last = self.prev;
+        if last.index.0 >= ABSURD {
+            return false;
+        }
+        for entry in &self.entries {
+            if entry.index != last.index.next() || entry.term < last.term {
+                return false;
+            }
+            last = Position {
+                term: entry.term,
+                index: entry.index,
+            };
+        }
+        last.term <= term
+    }
+}
+
+/// Where a follower's log and an append part.
+enum Meeting {
+    /// All of the append's entries are held.
+    Contained,
+    /// The append goes on from the end of the log: its entries from this one on are new.
+    Extends(LogIndex),
+    /// This entry of the log is not the leader's, nor what follows it.
+    Conflicts(LogIndex),
+    /// It contradicts what is committed here; no honest leader sends that.
+    Impossible,
+}
+
+impl Group {
+    /// AppendEntries (Raft paper, section 5.3).
+    pub(super) fn on_append(&mut self, step: &mut Step, from: NodeId, term: Term, append: Append) {
+        if !append.is_sound(term) {
+            return;
+        }
+        if term < self.hard.term {
+            return self.reject(step, from, append.prev);
+        }
+        if !self.accept_leader(step, from, term) {
+            return;
+        }
+        // What is committed here is in every later leader's log: no need to compare it.
+        let is_known = append.prev.index <= self.commit;
+        if !is_known && step.log.term_at(append.prev.index) != TermAt::Known(append.prev.term) {
+            return self.reject(step, from, append.prev);
+        }
+        self.take_over(step, append);
+    }
+
+    /// Whether `from` is to be believed that it leads this term; if so, it is followed from now on.
+    fn accept_leader(&mut self, step: &mut Step, from: NodeId, term: Term) -> bool {
+        if term > self.hard.term {
+            self.enter_term(term);
+        }
+        // At most one leader a term, none in the first: this is a broken or forged message.
+        if term == Term::ZERO || self.leader.is_some_and(|leader| leader != from) || self.role == Role::Leader {
+            return false;
+        }
+        self.heed_leader(step, from);
+        true
+    }
+
+    /// Appends what is new, and truncates what conflicts, and only that: a late append with fewer entries than the log
+    /// has is no reason to delete ("if an existing entry conflicts with a new one", Raft paper, figure 2).
+    fn take_over(&mut self, step: &mut Step, mut append: Append) {
+        let end = append.end().max(self.commit);
+        let new_from = match self.meeting(step, &append.entries) {
+            Meeting::Impossible => return,
+            Meeting::Contained => None,
+            Meeting::Extends(from) => Some(from),
+            Meeting::Conflicts(from) => {
+                self.truncate(step, from);
+                Some(from)
+            }
+        };
+        if let Some(from) = new_from {
+            append.entries.retain(|entry| entry.index >= from);
+            self.append(mem::take(&mut append.entries));
+        }
+        self.following.verified = self.following.verified.max(end);
+        self.following.leader_commit = self.following.leader_commit.max(append.commit);
+        self.raise_follower_commit();
+        self.floor = self.floor.max(append.floor.min(self.commit));
+        self.following.report_owed = true;
+    }
+
+    fn meeting(&self, step: &Step, entries: &[Entry]) -> Meeting {
+        for entry in entries {
+            if entry.index > self.last.index {
+                return Meeting::Extends(entry.index);
+            }
+            match step.log.term_at(entry.index) {
+                TermAt::Known(term) if term == entry.term => {}
+                // Only committed entries are ever deleted.
+                TermAt::Compacted => {}
+                _ if entry.index <= self.commit => return Meeting::Impossible,
+                _ => return Meeting::Conflicts(entry.index),
+            }
+        }
+        Meeting::Contained
+    }
+
+    fn truncate(&mut self, step: &mut Step, from: LogIndex) {
+        assert!(from > self.commit, "a committed entry is never deleted");
+        self.write.truncate_from = Some(from);
+        step.event(crate::Event::Truncated { from });
+    }
+
+    /// Adds entries to this step's write.
+    pub(super) fn append(&mut self, entries: Vec<Entry>) {
+        let Some(last) = entries.last() else { return };
+        self.last = Position {
+            term: last.term,
+            index: last.index,
+        };
+        debug_assert!(self.write.entries.is_empty(), "one append a step");
+        self.write.entries = entries;
+    }
+
+    /// Says where the logs may agree, so that one round suffices even if they differ in many entries: nothing of a later
+    /// term than `prev`'s can be the leader's there, and what is committed surely is.
+    fn reject(&mut self, step: &mut Step, from: NodeId, prev: Position) {
+        let upto = prev.index.prev().min(self.last.index);
+        let agreed = step.log.last_index_with_term_at_most(prev.term, upto).max(self.commit);
+        let hint_term = match step.log.term_at(agreed) {
+            TermAt::Known(term) => term,
+            TermAt::Compacted | TermAt::Missing => prev.term,
+        };
+        let rejected = Body::AppendRejected {
+            prev_index: prev.index,
+            hint_index: agreed,
+            hint_term,
+        };
+        step.send(from, self.hard.term, rejected);
+    }
+
+    pub(super) fn on_heartbeat(&mut self, step: &mut Step, from: NodeId, term: Term, commit: LogIndex) {
+        let is_current = term >= self.hard.term;
+        if is_current && !self.accept_leader(step, from, term) {
+            return;
+        }
+        if is_current {
+            self.following.leader_commit = self.following.leader_commit.max(commit);
+            self.raise_follower_commit();
+        }
+        step.send(from, self.hard.term, Body::HeartbeatReply { commit: self.commit });
+    }
+
+    /// What the leader has committed is committed here as far as it is the same log, and on this disk. (The last
+    /// is stricter than the paper; so no entry can be written behind the journal before its term is in it.)
+    fn raise_follower_commit(&mut self) {
+        let Following {
+            verified,
+            leader_commit,
+            ..
+        } = self.following;
+        let durable = if self.write.truncate_from.is_some() {
+            self.commit
+        } else {
+            self.durability.index()
+        };
+        self.commit = self.commit.max(leader_commit.min(verified).min(durable));
+    }
+
+    /// Reports agreement as far as it is durable. A report that the disk holds up is sent in parts, as it proceeds.
+    pub(super) fn settle_following(&mut self, step: &mut Step) {
+        if self.role != Role::Follower {
+            return;
+        }
+        let Some(leader) = self.leader else { return };
+        self.raise_follower_commit();
+        if !self.following.report_owed || !self.write.is_empty() || !self.hard_state_is_durable() {
+            return;
+        }
+        let match_index = self.following.verified.min(self.durability.index());
+        let is_all = match_index == self.following.verified;
+        if is_all || match_index > self.following.reported {
+            self.following.reported = match_index;
+            self.following.report_owed = !is_all;
+            let commit = self.commit;
+            step.send(leader, self.hard.term, Body::AppendAccepted { match_index, commit });
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Leading a term: its beginning, its end, what is committed in it, and when it may serve.
+
+use super::{Group, Step, transfer::Transferring};
+use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, progress::Peer, quorum};
+use alloc::collections::VecDeque;
+use alloc::vec;
+
+/// Proposals that are not committed yet, oldest first, and their bytes: counted in when proposed, counted out when
+/// committed, and forgotten with the leadership. Nothing is ever estimated, so nothing drifts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Uncommitted {
+    proposals: VecDeque<(LogIndex, u64)>,
+    pub(super) bytes: u64,
+}
+
+impl Uncommitted {
+    pub(super) fn push(&mut self, last: LogIndex, bytes: u64) {
+        self.proposals.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    fn committed(&mut self, upto: LogIndex) {
+        while let Some((_, bytes)) = self.proposals.front().filter(|(last, _)| *last <= upto) {
+            self.bytes -= bytes;
+            self.proposals.pop_front();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.proposals.clear();
+        self.bytes = 0;
+    }
+}
+
+/// What only a leader keeps.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leading {
+    /// The first entry of this member's term as a leader.
+    pub(super) first: LogIndex,
+    pub(super) serving: bool,
+    pub(super) uncommitted: Uncommitted,
+    pub(super) transfer: Option<Transferring>,
+    /// When to send heartbeats next (where the group keeps time itself).
+    pub(super) heartbeat_at: Option<Instant>,
+    /// When to step down unless a majority is in contact by then. With external heartbeats, none while it is.
+    pub(super) quorum_deadline: Option<Instant>,
+}
+
+impl Group {
+    /// A majority has voted for it. Its first entry is blank: committing that commits all before it (Raft paper,
+    /// sections 5.4.2 and 8).
+    pub(super) fn become_leader(&mut self, step: &mut Step) {
+        self.role = Role::Leader;
+        self.leader = Some(self.id);
+        self.election.settle(None);
+        let first = self.last.index.next();
+        self.leading.first = first;
+        for peer in &mut self.peers {
+            peer.begin_term(first, step.now);
+        }
+        self.watch_quorum(step.now);
+        if let (Heartbeats::Own(interval), false) = (self.tuning.heartbeats, self.peers.is_empty()) {
+            // The blank entry leaves in this very step: as good as a heartbeat.
+            self.leading.heartbeat_at = Some(step.now + interval);
+        }
+        let blank = Entry {
+            index: first,
+            term: self.hard.term,
+            payload: Payload::Blank,
+        };
+        self.append(vec![blank]);
+    }
+
+    /// Forgets all that belongs to a leadership. Whoever calls decides what comes next.
+    pub(super) fn resign(&mut self) {
+        if self.role != Role::Leader {
+            return;
+        }
+        let mut uncommitted = core::mem::take(&mut self.leading.uncommitted);
+        uncommitted.clear();
+        self.leading = Leading {
+            uncommitted,
+            ..Leading::default()
+        };
+        for peer in &mut self.peers {
+            peer.suspend();
+            peer.inflight.clear();
+        }
+    }
+
+    pub(super) fn settle_leadership(&mut self, step: &mut Step) {
+        self.commit_by_quorum();
+        self.floor = self.floor.max(self.held_by(self.voters.len()).min(self.commit));
+        self.replicate(step);
+        self.settle_transfer(step);
+    }
+
+    /// "If there exists an N such that N > commitIndex, a majority of matchIndex[i] >= N, and log[N].term ==
+    /// currentTerm: set commitIndex = N" (Raft paper, figure 2). The entries of this term are those from
+    /// its first one on; this member's own count only as far as they are durable.
+    fn commit_by_quorum(&mut self) {
+        let held = self.held_by(quorum::majority(self.voters.len()));
+        if held > self.commit && held >= self.leading.first {
+            self.commit = held;
+            self.leading.uncommitted.committed(held);
+        }
+    }
+
+    /// A leader may serve once its first entry is committed (only then does it know what is) and all before it is
+    /// applied.
+    pub(super) fn begin_serving(&mut self, step: &mut Step) {
+        let first = self.leading.first;
+        let may = self.role == Role::Leader && self.commit >= first && self.applied >= first.prev();
+        if may && !self.leading.serving {
+            self.leading.serving = true;
+            step.event(Event::Serving { term: self.hard.term });
+        }
+    }
+
+    /// Check-quorum, where evidence comes from outside: a leader that a majority can't hear is given one election
+    /// timeout; then it steps down, so that its clients look elsewhere.
+    pub(super) fn watch_quorum(&mut self, now: Instant) {
+        let patience = now + self.tuning.election_timeout;
+        let needs_watch = !self.peers.is_empty() && (self.keeps_time() || !self.has_live_quorum());
+        self.leading.quorum_deadline = match self.leading.quorum_deadline {
+            _ if !needs_watch => None,
+            None => Some(patience),
+            running => running,
+        };
+    }
+
+    /// The deadline has come.
+    pub(super) fn check_quorum(&mut self, step: &mut Step) {
+        self.leading.quorum_deadline = None;
+        if self.has_live_quorum() {
+            self.watch_quorum(step.now);
+        } else {
+            self.become_leaderless(step);
+        }
+    }
+
+    fn has_live_quorum(&self) -> bool {
+        let patience = self.tuning.election_timeout;
+        let is_live = |peer: &&Peer| match self.tuning.heartbeats {
+            Heartbeats::Own(_) => self.now < peer.heard + patience,
+            Heartbeats::External => peer.is_alive(),
+        };
+        1 + self.peers.iter().filter(is_live).count() >= quorum::majority(self.voters.len())
+    }
+
+    /// New evidence about a follower: one that is back is asked where it stands, one that is out of contact is not sent
+    /// anything again.
+    pub(super) fn follower_liveness_changed(&mut self, step: &mut Step, peer: usize) {
+        if self.peers[peer].is_alive() {
+            self.peers[peer].make_contact();
+        } else {
+            self.peers[peer].suspend();
+            self.transfer_target_lost(step, peer);
+        }
+        self.watch_quorum(step.now);
+    }
+
+    /// Someone asks for votes: it has forgotten, or never learnt, who leads. An append tells it; and if its term is the
+    /// later one, its refusal tells this leader.
+    pub(super) fn show_leadership(&mut self, to: NodeId) {
+        if let Some(peer) = self.peer_at(to) {
+            self.peers[peer].make_contact();
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The leader's side of replication: proposals, appends, and their answers.
+
+use super::{Group, Position, Step};
+use crate::progress::{Pace, Peer};
+use crate::{AppendPlan, Entry, Event, Liveness, LogIndex, Payload, ProposeError, Proposed, Role, TermAt};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A follower is told a higher floor by an append of its own only when it has risen by so many entries; otherwise it
+/// travels along. What it allows to delete are whole segments, so a small lag costs nothing.
+const FLOOR_LAG: u64 = 4096;
+
+/// Proposals.
+impl Group {
+    /// Appends one entry a payload, all or none.
+    pub(super) fn propose(&mut self, step: &mut Step, payloads: Vec<Bytes>) {
+        let answer = self.admit(&payloads).map(|bytes| self.append_payloads(payloads, bytes));
+        step.out.proposed = Some(answer);
+    }
+
+    /// Whether they may be appended, and how many bytes they are. A proposal that alone exceeds the limit is admitted
+    /// when nothing else is uncommitted: it could never be otherwise.
+    fn admit(&self, payloads: &[Bytes]) -> Result<u64, ProposeError> {
+        if self.role != Role::Leader {
+            return Err(ProposeError::NotLeader(self.leader));
+        }
+        if self.leading.transfer.is_some() {
+            return Err(ProposeError::Transferring);
+        }
+        let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
+        let pending = self.leading.uncommitted.bytes;
+        if pending > 0 && pending.saturating_add(bytes) > self.tuning.max_uncommitted_bytes {
+            return Err(ProposeError::Busy);
+        }
+        Ok(bytes)
+    }
+
+    fn append_payloads(&mut self, payloads: Vec<Bytes>, bytes: u64) -> Proposed {
+        let term = self.hard.term;
+        let first = self.last.index.next();
+        let entry = |(index, payload)| Entry {
+            index: LogIndex(index),
+            term,
+            payload: Payload::Data(payload),
+        };
+        let entries: Vec<Entry> = (first.0..).zip(payloads).map(entry).collect();
+        self.append(entries);
+        let last = self.last.index;
+        if bytes > 0 {
+            self.leading.uncommitted.push(last, bytes);
+        }
+        Proposed { term, first, last }
+    }
+}
+
+/// Sending.
+impl Group {
+    /// Sends every follower what it needs and has room for.
+    pub(super) fn replicate(&mut self, step: &mut Step) {
+        for peer in 0..self.peers.len() {
+            while self.wants_append(&self.peers[peer]) && self.send_append(step, peer) {}
+        }
+    }
+
+    fn wants_append(&self, peer: &Peer) -> bool {
+        match peer.pace {
+            Pace::Probe { asked } => !asked,
+            Pace::Snapshot => false,
+            Pace::Replicate if peer.liveness == Liveness::Dead => false,
+            Pace::Replicate if peer.next_index <= self.last.index => true,
+            // Nothing to carry the commit index: it is sent alone, but only once all before it has arrived.
+            Pace::Replicate => {
+                let is_behind = peer.sent_commit < self.commit || self.floor.0 >= peer.sent_floor.0 + FLOOR_LAG;
+                peer.inflight.is_empty() && is_behind
+            }
+        }
+    }
+
+    /// Whether it was sent; otherwise it has to wait.
+    fn send_append(&mut self, step: &mut Step, peer: usize) -> bool {
+        let prev_index = self.peers[peer].next_index.prev();
+        let prev_term = match self.leader_term_at(step, prev_index) {
+            TermAt::Known(term) => term,
+            TermAt::Compacted => {
+                self.peers[peer].needs_snapshot();
+                step.event(Event::NeedsSnapshot(self.peers[peer].id));
+                return false;
+            }
+            TermAt::Missing => panic!("a leader sends what follows entry {prev_index}, which it does not have"),
+        };
+        let Some((last, bytes)) = self.next_range(step, &self.peers[peer]) else {
+            return false;
+        };
+        let (commit, floor) = (self.commit, self.floor);
+        let target = &mut self.peers[peer];
+        let first = target.next_index;
+        let plan = AppendPlan {
+            to: target.id,
+            term: self.hard.term,
+            prev_index,
+            prev_term,
+            first,
+            last,
+            commit,
+            floor,
+        };
+        step.out.appends.push(plan);
+        target.sent_commit = commit;
+        target.sent_floor = floor;
+        target.sent(last, bytes, step.now, self.tuning.retransmit_timeout);
+        if !target.is_alive() {
+            target.suspend();
+        }
+        true
+    }
+
+    /// The last entry of the next append and its bytes; the entry before the first if there is none to send. None if
+    /// the window is closed.
+    fn next_range(&self, step: &Step, peer: &Peer) -> Option<(LogIndex, u64)> {
+        let first = peer.next_index;
+        if first > self.last.index {
+            return Some((first.prev(), 0));
+        }
+        let room = peer
+            .inflight
+            .room(self.tuning.max_inflight_messages, self.tuning.max_inflight_bytes)?;
+        let limit = room.min(self.tuning.max_append_bytes);
+        let (last, bytes) = self.fit(step, first, limit);
+        (bytes <= room || peer.inflight.is_empty()).then_some((last, bytes))
+    }
+
+    /// [`crate::LogView::fit`] over the log as it will be when this step's write is applied to it.
+    fn fit(&self, step: &Step, first: LogIndex, max_bytes: u64) -> (LogIndex, u64) {
+        let in_log = step.log.last_index();
+        let (mut last, mut bytes) = (first.prev(), 0);
+        if first <= in_log {
+            (last, bytes) = step.log.fit(first, in_log, max_bytes);
+            assert!(first <= last && last <= in_log, "the log found no entry that fits");
+            if last < in_log {
+                return (last, bytes);
+            }
+        }
+        let next = last.next();
+        for entry in self.write.entries.iter().filter(|entry| entry.index >= next) {
+            let more = bytes + entry.payload.len() as u64;
+            if entry.index > first && more > max_bytes {
+                break;
+            }
+            (last, bytes) = (entry.index, more);
+        }
+        (last, bytes)
+    }
+
+    /// The term at an index of a leader's log: its own from its first entry on.
+    fn leader_term_at(&self, step: &Step, index: LogIndex) -> TermAt {
+        if index >= self.leading.first && index <= self.last.index {
+            return TermAt::Known(self.hard.term);
+        }
+        step.log.term_at(index)
+    }
+}
+
+/// Answers.
+impl Group {
+    pub(super) fn on_append_accepted(&mut self, step: &mut Step, peer: usize, match_index: LogIndex, commit: LogIndex) {
+        // Nobody can agree beyond what there is: such an answer is no answer to this leader.
+        if self.role != Role::Leader || match_index > self.last.index {
+            return;
+        }
+        self.hear_from(step, peer);
+        let commit = commit.min(self.commit);
+        self.peers[peer].accepted(match_index, commit, step.now, self.tuning.retransmit_timeout);
+        if !self.peers[peer].is_alive() {
+            self.peers[peer].suspend();
+        }
+    }
+
+    pub(super) fn on_append_rejected(&mut self, step: &mut Step, peer: usize, prev_index: LogIndex, hint: Position) {
+        if self.role != Role::Leader {
+            return;
+        }
+        self.hear_from(step, peer);
+        if !self.peers[peer].is_current_refusal(prev_index) {
+            return;
+        }
+        let upto = hint.index.min(prev_index.prev());
+        let agreed = step.log.last_index_with_term_at_most(hint.term, upto);
+        if agreed > upto && self.peers[peer].match_index < agreed {
+            // Where the logs may agree is deleted here.
+            self.peers[peer].needs_snapshot();
+            step.event(Event::NeedsSnapshot(self.peers[peer].id));
+        } else {
+            self.peers[peer].refused(agreed);
+        }
+    }
+
+    /// It answers: for check-quorum, and to resume at once what its silence has slowed down.
+    fn hear_from(&mut self, step: &mut Step, peer: usize) {
+        let silence = step.now.since(self.peers[peer].heard);
+        self.peers[peer].heard = step.now;
+        if self.keeps_time() && silence > self.tuning.election_timeout {
+            self.peers[peer].make_contact();
+        }
+    }
+
+    pub(super) fn on_heartbeat_reply(&mut self, step: &mut Step, peer: usize, commit: LogIndex) {
+        if self.role != Role::Leader {
+            return;
+        }
+        self.hear_from(step, peer);
+        // It knew more before: it has restarted, and can't tell what it holds from what this term's leader has. (Or
+        // the answer is late; then an append more does no harm.)
+        let peer = &mut self.peers[peer];
+        if commit < peer.commit && peer.resend_at.is_none() {
+            peer.make_contact();
+        }
+    }
+}

@@ -1,0 +1,762 @@
+//! Groups under random faults, on virtual time, from one seed; and checkers that know only what a member says and what
+//! is on its disk.
+
+use super::replica::{Replica, append_of, tuning};
+use crate::*;
+use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::vec::Vec;
+use alloc::{format, string::String};
+use bytes::Bytes;
+use core::cmp::Reverse;
+use core::time::Duration;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Xorshift64*: small, and the same everywhere.
+pub(super) struct Chance(u64);
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Chance {
+        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        (self.next() >> 11) % end
+    }
+
+    pub(super) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_micros(from * 1000 + self.below((to - from) * 1000))
+    }
+}
+
+/// What happens at a moment.
+#[derive(Debug)]
+enum Happening {
+    Arrives { from: usize, to: usize, message: Message },
+    Synced { node: usize, life: u64 },
+    Applied { node: usize, life: u64 },
+    Timer { node: usize },
+    Evidence { at: usize, of: usize, input: Input },
+    Crash { node: usize },
+    Restart { node: usize },
+    Cut { a: usize, b: usize },
+    Mend { a: usize, b: usize },
+    Client,
+    Operator,
+}
+
+/// What has been seen so far, and must hold for ever.
+#[derive(Default)]
+struct Seen {
+    leaders: BTreeMap<Term, NodeId>,
+    /// By place and term: the content, and the term before it. Equal places and terms must have equal histories.
+    entries: BTreeMap<(LogIndex, Term), (Payload, Term)>,
+    committed: Vec<Entry>,
+    votes: BTreeMap<(Term, NodeId), NodeId>,
+}
+
+pub(super) struct World {
+    chance: Chance,
+    now: Instant,
+    agenda: BinaryHeap<Reverse<(Instant, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    scheduled: u64,
+    nodes: Vec<Replica>,
+    /// Counts the starts of each node: what belongs to an earlier life is dropped.
+    lives: Vec<u64>,
+    timers: Vec<Option<Instant>>,
+    cut: Vec<Vec<bool>>,
+    seen: Seen,
+    faults: bool,
+    loss: u64,
+    own_time: bool,
+    proposed: u64,
+    pub(super) steps: u64,
+    /// What every node was told and said, for the law of replay.
+    history: Option<BTreeMap<(usize, u64), Life>>,
+}
+
+/// One life of one node: how it began, and what it was told, when, and what it said.
+struct Life {
+    group: Group,
+    log: MemoryLog,
+    told: Vec<(Instant, Input, u64)>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, members: u64, own_time: bool) -> World {
+        let mut chance = Chance::new(seed);
+        let voters: Vec<NodeId> = (1..=members).map(NodeId).collect();
+        let heartbeats = match own_time {
+            true => Heartbeats::Own(Duration::from_millis(25)),
+            false => Heartbeats::External,
+        };
+        let replica = |id: &NodeId| {
+            let config = Config {
+                id: *id,
+                voters: voters.clone(),
+                tuning: Tuning {
+                    seed,
+                    ..tuning(heartbeats)
+                },
+            };
+            Replica::new(config, Instant::ZERO)
+        };
+        let count = voters.len();
+        let loss = [0, 0, 2, 10, 25][chance.below(5) as usize];
+        World {
+            nodes: voters.iter().map(replica).collect(),
+            chance,
+            now: Instant::ZERO,
+            agenda: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            scheduled: 0,
+            lives: alloc::vec![0; count],
+            timers: alloc::vec![None; count],
+            cut: alloc::vec![alloc::vec![false; count]; count],
+            seen: Seen::default(),
+            faults: true,
+            loss,
+            own_time,
+            proposed: 0,
+            steps: 0,
+            history: None,
+        }
+    }
+
+    fn after(&mut self, delay: Duration, happening: Happening) {
+        self.scheduled += 1;
+        self.happenings.insert(self.scheduled, happening);
+        self.agenda.push(Reverse((self.now + delay, self.scheduled)));
+    }
+
+    fn run_until(&mut self, end: Instant) {
+        while let Some(Reverse((at, key))) = self.agenda.peek().copied() {
+            if at > end {
+                break;
+            }
+            self.agenda.pop();
+            self.now = self.now.max(at);
+            let happening = self.happenings.remove(&key).expect("scheduled once");
+            self.happen(happening);
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrives { from, to, message } => {
+                if !self.cut[from][to] {
+                    let from = self.nodes[from].id();
+                    self.tell(to, Input::Message(from, message));
+                }
+            }
+            Happening::Synced { node, life } if life == self.lives[node] => self.sync(node),
+            Happening::Applied { node, life } if life == self.lives[node] => self.apply(node),
+            Happening::Synced { .. } | Happening::Applied { .. } => {}
+            Happening::Timer { node } => {
+                let due = self.nodes[node].group.as_ref().and_then(Group::deadline);
+                self.timers[node] = None;
+                if due.is_some_and(|due| due <= self.now) {
+                    self.tell(node, Input::Tick);
+                } else {
+                    self.set_timer(node);
+                }
+            }
+            Happening::Evidence { at, of, input } => self.evidence(at, of, input),
+            Happening::Crash { node } => self.crash(node),
+            Happening::Restart { node } => self.restart(node),
+            Happening::Cut { a, b } => self.cut(a, b),
+            Happening::Mend { a, b } => self.mend(a, b),
+            Happening::Client => self.client(),
+            Happening::Operator => self.operator(),
+        }
+    }
+
+    fn tell(&mut self, node: usize, input: Input) {
+        if self.nodes[node].group.is_none() {
+            return;
+        }
+        self.steps += 1;
+        let copy = self.history.is_some().then(|| input.clone());
+        let output = self.nodes[node].step(self.now, input);
+        if let (Some(history), Some(input)) = (&mut self.history, copy) {
+            let life = history
+                .get_mut(&(node, self.lives[node]))
+                .expect("its beginning was recorded");
+            life.told.push((self.now, input, fingerprint(&output)));
+        }
+        self.check(node, &output);
+        if output.persist.is_some() {
+            let life = self.lives[node];
+            let slow = self.faults && self.chance.percent(3);
+            let delay = if slow {
+                self.chance.millis(20, 150)
+            } else {
+                self.chance.millis(0, 4)
+            };
+            self.after(delay, Happening::Synced { node, life });
+        }
+        if output.committed.is_some() {
+            let life = self.lives[node];
+            let delay = self.chance.millis(0, 3);
+            self.after(delay, Happening::Applied { node, life });
+        }
+        for (to, message) in output.messages {
+            self.post(node, to, message);
+        }
+        self.set_timer(node);
+    }
+
+    fn record_beginning(&mut self, node: usize) {
+        let Some(history) = &mut self.history else { return };
+        let Replica {
+            group: Some(group),
+            log,
+            ..
+        } = &self.nodes[node]
+        else {
+            return;
+        };
+        let life = Life {
+            group: group.clone(),
+            log: log.clone(),
+            told: Vec::new(),
+        };
+        history.insert((node, self.lives[node]), life);
+    }
+
+    fn set_timer(&mut self, node: usize) {
+        let Some(due) = self.nodes[node].group.as_ref().and_then(Group::deadline) else {
+            return;
+        };
+        if self.timers[node].is_none_or(|set| due < set) {
+            self.timers[node] = Some(due);
+            self.after(due.since(self.now), Happening::Timer { node });
+        }
+    }
+
+    fn post(&mut self, from: usize, to: NodeId, message: Message) {
+        let to = self.nodes.iter().position(|node| node.id() == to).expect("a member");
+        assert_ne!(from, to, "nobody writes to itself");
+        if self.faults && self.chance.percent(self.loss) {
+            return;
+        }
+        if self.faults && self.chance.percent(5) {
+            let (delay, message) = (self.chance.millis(0, 120), message.clone());
+            self.after(delay, Happening::Arrives { from, to, message });
+        }
+        let late = self.faults && self.chance.percent(5);
+        let delay = if late {
+            self.chance.millis(5, 80)
+        } else {
+            self.chance.millis(0, 3)
+        };
+        self.after(delay, Happening::Arrives { from, to, message });
+    }
+
+    fn sync(&mut self, node: usize) {
+        let Some(token) = self.nodes[node].sync_one() else {
+            return;
+        };
+        let disk = &self.nodes[node].disk;
+        let TermAt::Known(term) = disk.log.term_at(disk.log.last_index()) else {
+            panic!("the disk knows its end")
+        };
+        assert!(disk.hard_state.term >= term, "an entry is durable before its term");
+        self.tell(node, Input::Persisted(token));
+        if self.faults && self.chance.percent(10) {
+            self.tell(node, Input::Persisted(token));
+        }
+    }
+
+    fn apply(&mut self, node: usize) {
+        let entries = self.nodes[node].to_apply();
+        let Some(last) = entries.last().map(|entry| entry.index) else {
+            return;
+        };
+        for entry in entries {
+            let known = &self.seen.committed[entry.index.0 as usize - 1];
+            assert_eq!(known, &entry, "node {node} applied something else");
+        }
+        self.nodes[node].applied = last;
+        self.tell(node, Input::Applied(last));
+    }
+
+    fn is_down(&self, node: usize) -> bool {
+        self.nodes[node].group.is_none()
+    }
+
+    /// Evidence is about the present: what was noticed too late is not passed on.
+    fn evidence(&mut self, at: usize, of: usize, input: Input) {
+        let out_of_contact = self.is_down(of) || self.cut[at][of] || self.cut[of][at];
+        let holds = match &input {
+            Input::Restored(_) | Input::Liveness(_, Liveness::Alive) => !out_of_contact,
+            Input::Liveness(_, Liveness::Dead) => self.is_down(of),
+            _ => out_of_contact || self.faults,
+        };
+        if holds {
+            self.tell(at, input);
+        }
+    }
+
+    fn notice(&mut self, at: usize, of: usize, delay: Duration, evidence: Option<Liveness>) {
+        let node = self.nodes[of].id();
+        let input = evidence.map_or(Input::Restored(node), |liveness| Input::Liveness(node, liveness));
+        self.after(delay, Happening::Evidence { at, of, input });
+    }
+
+    fn crash(&mut self, node: usize) {
+        self.nodes[node].crash();
+        self.lives[node] += 1;
+        for at in 0..self.nodes.len() {
+            if at == node {
+                continue;
+            }
+            // A closed connection is noticed at once, a lost machine by its silence.
+            if self.chance.percent(60) {
+                let delay = self.chance.millis(0, 10);
+                self.notice(at, node, delay, Some(Liveness::Dead));
+            } else {
+                let delay = self.chance.millis(30, 60);
+                self.notice(at, node, delay, Some(Liveness::Suspected));
+            }
+        }
+    }
+
+    fn restart(&mut self, node: usize) {
+        if !self.is_down(node) {
+            return;
+        }
+        self.lives[node] += 1;
+        // What was committed is partly remembered.
+        let held = self.nodes[node]
+            .disk
+            .log
+            .last_index()
+            .0
+            .min(self.seen.committed.len() as u64);
+        let mut committed = LogIndex(self.chance.below(held + 1));
+        let known = |at: u64| self.seen.committed.get(at as usize - 1).map(|entry| entry.term);
+        let on_disk = |at: u64| self.nodes[node].disk.log.term_at(LogIndex(at));
+        while committed.0 > 0 && known(committed.0).map(TermAt::Known) != Some(on_disk(committed.0)) {
+            committed = committed.prev();
+        }
+        self.nodes[node].restart(self.now, committed);
+        self.record_beginning(node);
+        self.set_timer(node);
+        for at in 0..self.nodes.len() {
+            if at != node {
+                let delay = self.chance.millis(0, 30);
+                self.notice(at, node, delay, None);
+                let delay = self.chance.millis(0, 30);
+                self.notice(node, at, delay, Some(Liveness::Alive));
+                let delay = self.chance.millis(40, 60);
+                self.notice(
+                    node,
+                    at,
+                    delay,
+                    if self.is_down(at) { Some(Liveness::Dead) } else { None },
+                );
+            }
+        }
+    }
+
+    fn cut(&mut self, a: usize, b: usize) {
+        self.cut[a][b] = true;
+        for (at, of) in [(a, b), (b, a)] {
+            let delay = self.chance.millis(30, 60);
+            self.notice(at, of, delay, Some(Liveness::Suspected));
+        }
+    }
+
+    fn mend(&mut self, a: usize, b: usize) {
+        self.cut[a][b] = false;
+        for (at, of) in [(a, b), (b, a)] {
+            let delay = self.chance.millis(1, 20);
+            let evidence = self.chance.percent(50).then_some(Liveness::Alive);
+            self.notice(at, of, delay, evidence);
+        }
+    }
+
+    fn client(&mut self) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node]
+                .group
+                .as_ref()
+                .is_some_and(|group| group.role() == Role::Leader)
+            {
+                let count = 1 + self.chance.below(4);
+                let payloads = (0..count).map(|_| self.payload()).collect();
+                self.tell(node, Input::Propose(payloads));
+            }
+        }
+        if self.faults {
+            let delay = self.chance.millis(1, 25);
+            self.after(delay, Happening::Client);
+        }
+    }
+
+    fn payload(&mut self) -> Bytes {
+        self.proposed += 1;
+        let mut payload = self.proposed.to_be_bytes().to_vec();
+        payload.resize(8 + self.chance.below(120) as usize, 0);
+        payload.into()
+    }
+
+    /// Breaks things, and asks for things.
+    fn operator(&mut self) {
+        if !self.faults {
+            return;
+        }
+        let count = self.nodes.len() as u64;
+        let (a, b) = (self.chance.below(count) as usize, self.chance.below(count) as usize);
+        match self.chance.below(12) {
+            0..=3 if !self.is_down(a) => {
+                self.happen(Happening::Crash { node: a });
+                let quick = self.chance.percent(40);
+                let delay = if quick {
+                    self.chance.millis(0, 5)
+                } else {
+                    self.chance.millis(20, 500)
+                };
+                self.after(delay, Happening::Restart { node: a });
+            }
+            4..=6 if a != b => {
+                self.happen(Happening::Cut { a, b });
+                if self.chance.percent(60) {
+                    self.happen(Happening::Cut { a: b, b: a });
+                    let delay = self.chance.millis(20, 400);
+                    self.after(delay, Happening::Mend { a: b, b: a });
+                }
+                let delay = self.chance.millis(20, 400);
+                self.after(delay, Happening::Mend { a, b });
+            }
+            7 => {
+                let target = self.chance.percent(50).then(|| self.nodes[b].id());
+                self.tell(a, Input::Transfer(target));
+            }
+            8 => self.tell(a, Input::Campaign),
+            9 => self.tell(a, Input::ForgetLeader),
+            10 if a != b => {
+                self.notice(a, b, Duration::ZERO, Some(Liveness::Suspected));
+                let delay = self.chance.millis(10, 100);
+                self.notice(a, b, delay, Some(Liveness::Alive));
+            }
+            _ => {}
+        }
+        let delay = self.chance.millis(20, 150);
+        self.after(delay, Happening::Operator);
+    }
+
+    /// Repairs everything, and says so to all.
+    fn heal(&mut self) {
+        self.faults = false;
+        for node in 0..self.nodes.len() {
+            if self.is_down(node) {
+                self.restart(node);
+            }
+        }
+        for a in 0..self.nodes.len() {
+            for b in 0..self.nodes.len() {
+                if a != b && self.cut[a][b] {
+                    self.mend(a, b);
+                }
+                if a != b {
+                    let delay = self.chance.millis(60, 80);
+                    self.notice(a, b, delay, Some(Liveness::Alive));
+                }
+            }
+        }
+    }
+}
+
+/// The checkers.
+impl World {
+    fn check(&mut self, node: usize, output: &Output) {
+        let replica = &self.nodes[node];
+        let group = replica.group.as_ref().expect("it was just told something");
+        let (id, role, term) = (replica.id(), group.role(), group.term());
+        if role == Role::Leader {
+            let known = *self.seen.leaders.entry(term).or_insert(id);
+            assert_eq!(known, id, "two leaders in term {term}");
+        }
+        let elected = output
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::LeaderChanged { role: Role::Leader, .. }));
+        if elected {
+            self.check_leader_is_complete(node);
+        }
+        if let Some(persist) = &output.persist {
+            self.check_log_matching(node, persist);
+        }
+        if let Some(committed) = output.committed {
+            self.check_committed(node, committed);
+        }
+        for (_, message) in &output.messages {
+            self.check_promise(node, message);
+        }
+        for (to, message) in &output.messages {
+            if let Body::VoteReply { granted: true } = message.body {
+                let known = *self.seen.votes.entry((message.term, id)).or_insert(*to);
+                assert_eq!(known, *to, "{id} voted twice in term {}", message.term);
+            }
+        }
+    }
+
+    /// "If a log entry is committed in a given term, then that entry will be present in the logs of the leaders for all
+    /// higher-numbered terms."
+    fn check_leader_is_complete(&self, node: usize) {
+        let log = &self.nodes[node].log;
+        for entry in &self.seen.committed {
+            let held = log.term_at(entry.index);
+            assert_eq!(
+                held,
+                TermAt::Known(entry.term),
+                "the new leader {node} lacks committed entry {}",
+                entry.index
+            );
+        }
+    }
+
+    /// "If two logs contain an entry with the same index and term, then the logs are identical in all entries up through
+    /// the given index."
+    fn check_log_matching(&mut self, node: usize, persist: &Persist) {
+        for entry in &persist.entries {
+            let TermAt::Known(before) = self.nodes[node].log.term_at(entry.index.prev()) else {
+                panic!("a gap")
+            };
+            let this = (entry.payload.clone(), before);
+            let known = self
+                .seen
+                .entries
+                .entry((entry.index, entry.term))
+                .or_insert_with(|| this.clone());
+            assert_eq!(
+                known, &this,
+                "two histories of entry {} of term {}",
+                entry.index, entry.term
+            );
+        }
+    }
+
+    /// What is committed never changes, and is on the disks of a majority.
+    fn check_committed(&mut self, node: usize, committed: LogIndex) {
+        let log = &self.nodes[node].log;
+        for entry in log.entries(LogIndex(1), committed) {
+            match self.seen.committed.get(entry.index.0 as usize - 1) {
+                Some(known) => assert_eq!(known, entry, "node {node} commits something else"),
+                None => {
+                    let holds = |other: &&Replica| other.disk.log.term_at(entry.index) == TermAt::Known(entry.term);
+                    let holders = self.nodes.iter().filter(holds).count();
+                    assert!(
+                        holders > self.nodes.len() / 2,
+                        "committed on {holders} disks: {}",
+                        entry.index
+                    );
+                    self.seen.committed.push(entry.clone());
+                }
+            }
+        }
+    }
+
+    /// No promise leaves before it is on disk.
+    fn check_promise(&self, node: usize, message: &Message) {
+        let Replica { disk, log, .. } = &self.nodes[node];
+        match message.body {
+            Body::VoteReply { granted: true } => {
+                assert_eq!(disk.hard_state.term, message.term, "a vote that can be forgotten");
+                assert!(disk.hard_state.vote.is_some(), "a vote that can be forgotten");
+            }
+            Body::Vote { .. } => {
+                let own = HardState {
+                    term: message.term,
+                    vote: Some(self.nodes[node].id()),
+                };
+                assert_eq!(disk.hard_state, own, "a candidacy that can be forgotten");
+            }
+            Body::AppendAccepted { match_index, .. } => {
+                assert!(
+                    disk.hard_state.term >= message.term,
+                    "an acknowledgement in a term that can be forgotten"
+                );
+                let on_disk = disk.log.term_at(match_index);
+                assert_eq!(
+                    on_disk,
+                    log.term_at(match_index),
+                    "an acknowledgement of what can be lost"
+                );
+                assert_ne!(on_disk, TermAt::Missing);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn plans_read(plans: &mut Vec<AppendPlan>, log: &MemoryLog) -> Vec<(NodeId, Message)> {
+    plans.drain(..).map(|plan| (plan.to, append_of(&plan, log))).collect()
+}
+
+fn fingerprint(output: &Output) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{output:?}").hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Runs one seed: faults for a while, then none; then it must converge.
+fn run(world: &mut World) {
+    world.after(Duration::from_millis(1), Happening::Client);
+    world.after(Duration::from_millis(300), Happening::Operator);
+    world.run_until(Instant::ZERO + Duration::from_millis(1500));
+    world.heal();
+    converge(world);
+}
+
+/// With all faults gone, a proposal is committed everywhere within a bound, and then (where others keep time) there is
+/// silence.
+fn converge(world: &mut World) {
+    let started = world.now;
+    let bound = started + Duration::from_millis(2000);
+    // The largest payload that was proposed before is older than this mark.
+    let mark = world.seen.committed.len() as u64;
+    loop {
+        world.run_until(world.now + Duration::from_millis(10));
+        world.client();
+        let commits = world
+            .nodes
+            .iter()
+            .map(|node| node.group.as_ref().map_or(0, |group| group.commit().0));
+        if commits.min().unwrap_or(0) > mark + 3 {
+            break;
+        }
+        assert!(
+            world.now < bound,
+            "no progress after all faults ended: {}",
+            describe(world)
+        );
+    }
+    world.run_until(world.now + Duration::from_millis(1500));
+    let leaders = world
+        .nodes
+        .iter()
+        .filter(|node| node.group.as_ref().is_some_and(Group::is_serving))
+        .count();
+    assert_eq!(leaders, 1, "one serving leader: {}", describe(world));
+    let last = world.seen.committed.len() as u64;
+    for node in &world.nodes {
+        let group = node.group.as_ref().expect("all are up");
+        assert_eq!(
+            group.commit(),
+            LogIndex(last),
+            "all know all that is committed: {}",
+            describe(world)
+        );
+        assert_eq!(node.applied, group.commit());
+        if !world.own_time {
+            assert!(group.is_quiescent(), "silence: {}", describe(world));
+        }
+    }
+    if !world.own_time {
+        let steps = world.steps;
+        world.run_until(world.now + Duration::from_millis(5000));
+        assert_eq!(world.steps, steps, "an idle group has nothing to do");
+    }
+}
+
+fn describe(world: &World) -> String {
+    let mut text = format!("at {:?}", world.now);
+    for node in &world.nodes {
+        let Some(group) = &node.group else { continue };
+        let (role, term, leader) = (group.role(), group.term(), group.leader());
+        let (commit, last, deadline) = (group.commit(), node.log.last_index(), group.deadline());
+        text += &format!(
+            "\n{}: {role:?} term {term} leader {leader:?} commit {commit} last {last} deadline {deadline:?}",
+            node.id()
+        );
+    }
+    text
+}
+
+fn check(members: u64, own_time: bool, seeds: core::ops::Range<u64>) {
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed, members, own_time);
+            run(&mut world);
+        });
+        if let Err(panic) = outcome {
+            std::eprintln!("seed {seed}, {members} members, own time: {own_time}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn three_members_survive_chance_with_external_heartbeats() {
+    check(3, false, 0..120);
+}
+
+#[test]
+fn three_members_survive_chance_with_own_heartbeats() {
+    check(3, true, 0..80);
+}
+
+#[test]
+fn five_members_survive_chance_with_external_heartbeats() {
+    check(5, false, 0..60);
+}
+
+#[test]
+fn five_members_survive_chance_with_own_heartbeats() {
+    check(5, true, 0..40);
+}
+
+#[test]
+fn one_member_survives_chance() {
+    check(1, false, 0..20);
+    check(1, true, 0..20);
+}
+
+/// A step is a function of state, input and time: what is told again is said again.
+#[test]
+fn replay_gives_identical_output() {
+    for (seed, own_time) in [(1, false), (2, true), (3, false), (4, true)] {
+        let mut world = World::new(seed, 3, own_time);
+        world.history = Some(BTreeMap::new());
+        for node in 0..3 {
+            world.record_beginning(node);
+        }
+        run(&mut world);
+        let history = world.history.take().unwrap_or_default();
+        assert!(history.values().map(|life| life.told.len()).sum::<usize>() > 500);
+        for (
+            (node, life),
+            Life {
+                mut group,
+                mut log,
+                told,
+            },
+        ) in history
+        {
+            for (now, input, said) in told {
+                let mut output = Output::default();
+                group.step(now, input, &log, &mut output);
+                if let Some(persist) = &output.persist {
+                    log.apply(persist);
+                }
+                output.messages.extend(plans_read(&mut output.appends, &log));
+                assert_eq!(fingerprint(&output), said, "node {node}, life {life}, at {now:?}");
+            }
+        }
+    }
+}

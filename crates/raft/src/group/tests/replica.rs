@@ -1,0 +1,129 @@
+//! The plainest driver of a group: a log in memory, a disk that is written behind, and what is on it after a crash.
+
+use crate::*;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+use std::mem;
+
+pub(super) fn tuning(heartbeats: Heartbeats) -> Tuning {
+    Tuning {
+        heartbeats,
+        election_timeout: Duration::from_millis(100),
+        rank_delay: Duration::from_millis(20),
+        suspicion_delay: Duration::from_millis(30),
+        retransmit_timeout: Duration::from_millis(40),
+        max_inflight_messages: 4,
+        max_inflight_bytes: 1000,
+        max_append_bytes: 300,
+        max_uncommitted_bytes: 2000,
+        seed: 1,
+    }
+}
+
+/// What is durable.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    pub(super) hard_state: HardState,
+    pub(super) log: MemoryLog,
+}
+
+/// One member with its log and its disk.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) config: Config,
+    /// None while it is down.
+    pub(super) group: Option<Group>,
+    pub(super) log: MemoryLog,
+    pub(super) disk: Disk,
+    /// Handed to the disk, but not durable yet.
+    pub(super) writes: VecDeque<Persist>,
+    /// How far it has applied since it started.
+    pub(super) applied: LogIndex,
+}
+
+impl Replica {
+    pub(super) fn new(config: Config, now: Instant) -> Replica {
+        let log = MemoryLog::new();
+        let group = Group::new(config.clone(), Recovered::default(), now, &log);
+        Replica {
+            config,
+            group: Some(group),
+            log,
+            disk: Disk::default(),
+            writes: VecDeque::new(),
+            applied: LogIndex::ZERO,
+        }
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// Tells the group one thing, and does at once what must be done at once. The write goes to `writes`, the appends
+    /// are read and put among the messages.
+    pub(super) fn step(&mut self, now: Instant, input: Input) -> Output {
+        let mut output = Output::default();
+        let Some(group) = &mut self.group else { return output };
+        group.step(now, input, &self.log, &mut output);
+        if let Some(persist) = &output.persist {
+            self.log.apply(persist);
+            self.writes.push_back(persist.clone());
+        }
+        for plan in mem::take(&mut output.appends) {
+            output.messages.push((plan.to, append_of(&plan, &self.log)));
+        }
+        output
+    }
+
+    /// The oldest write reaches the disk.
+    pub(super) fn sync_one(&mut self) -> Option<Token> {
+        let write = self.writes.pop_front()?;
+        if let Some(hard_state) = write.hard_state {
+            self.disk.hard_state = hard_state;
+        }
+        self.disk.log.apply(&write);
+        Some(write.token)
+    }
+
+    pub(super) fn crash(&mut self) {
+        self.group = None;
+        self.writes.clear();
+        self.log = self.disk.log.clone();
+        self.applied = LogIndex::ZERO;
+    }
+
+    pub(super) fn restart(&mut self, now: Instant, committed: LogIndex) {
+        let recovered = Recovered {
+            hard_state: self.disk.hard_state,
+            committed,
+        };
+        self.group = Some(Group::new(self.config.clone(), recovered, now, &self.log));
+    }
+
+    /// The committed entries that are not applied yet.
+    pub(super) fn to_apply(&self) -> Vec<Entry> {
+        let commit = self.group.as_ref().map_or(LogIndex::ZERO, Group::commit);
+        self.log.entries(self.applied.next(), commit).to_vec()
+    }
+}
+
+/// What a driver sends for a plan.
+pub(super) fn append_of(plan: &AppendPlan, log: &MemoryLog) -> Message {
+    let entries = log.entries(plan.first, plan.last).to_vec();
+    assert_eq!(
+        entries.len() as u64,
+        (plan.last.0 + 1).saturating_sub(plan.first.0),
+        "a plan names what is held"
+    );
+    Message {
+        term: plan.term,
+        body: Body::Append {
+            prev_index: plan.prev_index,
+            prev_term: plan.prev_term,
+            commit: plan.commit,
+            floor: plan.floor,
+            entries,
+        },
+    }
+}

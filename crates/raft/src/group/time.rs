@@ -1,0 +1,83 @@
+//! What the clock brings about, and when it is to be looked at.
+
+use super::{Group, Step};
+use crate::{Body, Heartbeats, Instant, Liveness, LogIndex, Role};
+
+impl Group {
+    /// When to send [`crate::Input::Tick`] next; none while it is idle. Asked after every step: any input may move it.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.role {
+            Role::Follower => self.stands_at(),
+            Role::PreCandidate | Role::Candidate => Some(self.election.until.min(self.election.ask_at)),
+            Role::Leader => self.leader_deadline(),
+        }
+    }
+
+    fn leader_deadline(&self) -> Option<Instant> {
+        let resends = self.peers.iter().filter_map(|peer| peer.resend_at);
+        let transfer = self.leading.transfer.as_ref().map(|transfer| transfer.deadline());
+        let others = [self.leading.heartbeat_at, self.leading.quorum_deadline, transfer];
+        resends.chain(others.into_iter().flatten()).min()
+    }
+
+    pub(super) fn look_at_the_clock(&mut self, step: &mut Step) {
+        if self.deadline().is_none_or(|deadline| deadline > step.now) {
+            return;
+        }
+        match self.role {
+            Role::Follower => self.stand(step),
+            Role::PreCandidate | Role::Candidate => self.candidacy_clock(step),
+            Role::Leader => self.leader_clock(step),
+        }
+    }
+
+    fn leader_clock(&mut self, step: &mut Step) {
+        let now = step.now;
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        for peer in &mut self.peers {
+            if due(peer.resend_at) {
+                peer.expired();
+            }
+        }
+        if due(self.leading.heartbeat_at) {
+            self.send_heartbeats(step);
+        }
+        self.transfer_clock(step);
+        if due(self.leading.quorum_deadline) {
+            self.check_quorum(step);
+        }
+    }
+
+    /// "I still lead", to all. The commit index goes along, but never more than the receiver is known to hold: it can't
+    /// check what lies beyond.
+    fn send_heartbeats(&mut self, step: &mut Step) {
+        let Heartbeats::Own(interval) = self.tuning.heartbeats else {
+            return;
+        };
+        for peer in &self.peers {
+            let commit: LogIndex = self.commit.min(peer.match_index);
+            step.send(peer.id, self.hard.term, Body::Heartbeat { commit });
+        }
+        self.leading.heartbeat_at = Some(step.now + interval);
+    }
+
+    /// Whether the known leader is to be taken for alive: it is no time to elect another. Evidence, never proof.
+    pub(super) fn has_live_leader(&self) -> bool {
+        let Some(leader) = self.leader else { return false };
+        let Some(peer) = self.peer_at(leader) else {
+            return true; // this member itself
+        };
+        match self.tuning.heartbeats {
+            Heartbeats::External => self.peers[peer].liveness == Liveness::Alive,
+            Heartbeats::Own(_) => {
+                let patience = self.following.heard + self.tuning.election_timeout;
+                self.peers[peer].liveness != Liveness::Dead && self.now < patience
+            }
+        }
+    }
+
+    /// A follower that waits for nothing: if it had no live leader either, nothing would ever wake the group.
+    pub(super) fn is_forlorn(&self) -> bool {
+        self.role == Role::Follower && self.stands_at().is_none() && !self.has_live_leader()
+    }
+}

@@ -1,0 +1,118 @@
+//! Handing leadership over (Raft dissertation, section 3.10).
+//!
+//! Proposals are refused until it is decided, so that the target can reach the end of the log; then it is told to
+//! stand. The leader leads on until it hears of a later term, or gives up.
+
+use super::{Group, Step};
+use crate::progress::{Pace, Peer};
+use crate::{Body, Event, Instant, NodeId, Role, Term, TransferError};
+
+/// A transfer under way.
+#[derive(Clone, Debug)]
+pub(super) struct Transferring {
+    target: NodeId,
+    /// When to give up.
+    until: Instant,
+    /// When to tell the target again; none before it was told.
+    tell_again_at: Option<Instant>,
+}
+
+impl Transferring {
+    pub(super) fn deadline(&self) -> Instant {
+        self.tell_again_at.map_or(self.until, |at| at.min(self.until))
+    }
+}
+
+impl Group {
+    /// [`crate::Input::Transfer`].
+    pub(super) fn transfer(&mut self, step: &mut Step, to: Option<NodeId>) {
+        if self.role != Role::Leader {
+            return step.event(Event::TransferFailed(TransferError::NotLeader));
+        }
+        let Some(target) = self.choose_target(to) else {
+            return step.event(Event::TransferFailed(TransferError::NoTarget));
+        };
+        if self
+            .leading
+            .transfer
+            .as_ref()
+            .is_some_and(|running| running.target == target)
+        {
+            return;
+        }
+        let until = step.now + self.tuning.election_timeout;
+        self.leading.transfer = Some(Transferring {
+            target,
+            until,
+            tell_again_at: None,
+        });
+    }
+
+    /// The named member if it can take over soon; or the one that holds most, the preferred one among equals.
+    fn choose_target(&self, to: Option<NodeId>) -> Option<NodeId> {
+        let fit = self.peers.iter().filter(|peer| self.is_caught_up(peer));
+        let fit = fit.filter(|peer| to.is_none_or(|to| peer.id == to));
+        // `max_by_key` prefers the last of equals.
+        fit.rev().max_by_key(|peer| peer.match_index).map(|peer| peer.id)
+    }
+
+    /// It lives, and lacks nothing that isn't on its way already.
+    fn is_caught_up(&self, peer: &Peer) -> bool {
+        let is_near = peer.match_index >= self.commit || peer.next_index > self.last.index;
+        peer.is_alive() && peer.pace == Pace::Replicate && is_near
+    }
+
+    /// Tells the target to stand as soon as it holds everything.
+    pub(super) fn settle_transfer(&mut self, step: &mut Step) {
+        let Some(transfer) = &mut self.leading.transfer else {
+            return;
+        };
+        if transfer.tell_again_at.is_some_and(|at| at > step.now) {
+            return;
+        }
+        let target = transfer.target;
+        let is_ready = self
+            .peers
+            .iter()
+            .any(|peer| peer.id == target && peer.match_index == self.last.index);
+        if is_ready {
+            transfer.tell_again_at = Some(step.now + self.tuning.retransmit_timeout);
+            step.send(target, self.hard.term, Body::TimeoutNow);
+        }
+    }
+
+    pub(super) fn transfer_clock(&mut self, step: &mut Step) {
+        if self
+            .leading
+            .transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.until <= step.now)
+        {
+            self.leading.transfer = None;
+            step.event(Event::TransferFailed(TransferError::TimedOut));
+        }
+    }
+
+    /// The target is out of contact: there is no point in refusing proposals any longer.
+    pub(super) fn transfer_target_lost(&mut self, step: &mut Step, peer: usize) {
+        let lost = self.peers[peer].id;
+        if self
+            .leading
+            .transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.target == lost)
+        {
+            self.leading.transfer = None;
+            step.event(Event::TransferFailed(TransferError::NoTarget));
+        }
+    }
+
+    /// The leader says: stand now. No pre-vote, since the leader is alive, and wants it so. One that doesn't come from
+    /// this term's leader is late.
+    pub(super) fn on_timeout_now(&mut self, step: &mut Step, from: NodeId, term: Term) {
+        let is_asked = self.role == Role::Follower && self.leader == Some(from) && term == self.hard.term;
+        if is_asked {
+            self.become_candidate(step, true);
+        }
+    }
+}

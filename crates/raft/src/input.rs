@@ -1,0 +1,33 @@
+//! What a group is told.
+
+use crate::{Liveness, LogIndex, Message, NodeId, Token};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// What a group is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time has passed [`crate::Group::deadline`]. Every other input looks at the clock as well.
+    Tick,
+    /// A message from another member.
+    Message(NodeId, Message),
+    /// Append these payloads, in this order, one entry each: all of them or none. Answered in [`crate::Output::proposed`].
+    Propose(Vec<Bytes>),
+    /// Everything up to this write is durable.
+    Persisted(Token),
+    /// Everything up to this committed entry has been applied.
+    Applied(LogIndex),
+    /// New evidence about a node.
+    Liveness(NodeId, Liveness),
+    /// A node is in contact again after a restart or an interruption: what it was sent may be lost, and if it led, it
+    /// may no longer know. Also resets it to [`Liveness::Alive`].
+    Restored(NodeId),
+    /// Hand leadership to this member, or to the most caught-up live one. The outcome is an [`crate::Event`].
+    Transfer(Option<NodeId>),
+    /// Stand at once, without waiting for a timeout; pre-votes are still asked for. For a new group's preferred leader,
+    /// and for a failover on request.
+    Campaign,
+    /// Believe this leader gone and stand (rank delays apply): a failover on request that names the failed leader. The
+    /// leader itself hands over, as by [`Input::Transfer`] without a name.
+    ForgetLeader,
+}

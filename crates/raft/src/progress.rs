@@ -1,0 +1,306 @@
+//! A leader's view of one other member: what it holds, what is on its way, and when to send again.
+
+use crate::{Instant, Liveness, LogIndex, NodeId, Progress};
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+/// How much a retransmission interval may grow: it doubles with each one that stays unanswered, this often. A live node
+/// whose group does not answer costs one message in this many intervals, and no more.
+const MAX_BACKOFF: u32 = 5;
+
+/// How a leader sends to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It is not known where the logs agree: one append at a time, to find out. `asked`: it is under way.
+    Probe { asked: bool },
+    /// The logs agree: appends follow each other without waiting.
+    Replicate,
+    /// What it needs is deleted here: only a snapshot helps.
+    Snapshot,
+}
+
+/// What a voter has said to a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ballot {
+    /// Nothing yet.
+    Open,
+    Granted,
+    Refused,
+}
+
+/// Appends that are under way to one follower, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inflight {
+    appends: VecDeque<(LogIndex, u64)>,
+    bytes: u64,
+}
+
+impl Inflight {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.appends.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.appends.clear();
+        self.bytes = 0;
+    }
+
+    pub(crate) fn push(&mut self, last: LogIndex, bytes: u64) {
+        self.appends.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Bytes that the next append may have; none if it must wait. An append may exceed the limit alone.
+    pub(crate) fn room(&self, max_messages: usize, max_bytes: u64) -> Option<u64> {
+        let open = self.appends.is_empty() || (self.appends.len() < max_messages && self.bytes < max_bytes);
+        open.then(|| max_bytes.saturating_sub(self.bytes))
+    }
+
+    /// Forgets what has arrived.
+    fn arrived(&mut self, upto: LogIndex) {
+        while let Some((_, bytes)) = self.appends.front().filter(|(last, _)| *last <= upto) {
+            self.bytes -= bytes;
+            self.appends.pop_front();
+        }
+    }
+}
+
+/// Another voter. Its liveness counts in every role, its ballot in a candidate, the rest in a leader.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    pub(crate) liveness: Liveness,
+    pub(crate) ballot: Ballot,
+    /// Known to be durable there. Never falls within a term.
+    pub(crate) match_index: LogIndex,
+    /// The first entry of the next append; above `match_index`.
+    pub(crate) next_index: LogIndex,
+    /// The commit index it has reported; zero when it may have forgotten.
+    pub(crate) commit: LogIndex,
+    /// The commit index of the last append sent to it.
+    pub(crate) sent_commit: LogIndex,
+    /// The floor of the last append sent to it.
+    pub(crate) sent_floor: LogIndex,
+    pub(crate) pace: Pace,
+    pub(crate) inflight: Inflight,
+    /// When to send again if nothing is heard. None while nothing is outstanding.
+    pub(crate) resend_at: Option<Instant>,
+    backoff: u32,
+    /// When it last answered (where the group keeps time itself).
+    pub(crate) heard: Instant,
+}
+
+impl Peer {
+    pub(crate) fn new(id: NodeId, now: Instant) -> Peer {
+        Peer {
+            id,
+            liveness: Liveness::Alive,
+            ballot: Ballot::Open,
+            match_index: LogIndex::ZERO,
+            next_index: LogIndex(1),
+            commit: LogIndex::ZERO,
+            sent_commit: LogIndex::ZERO,
+            sent_floor: LogIndex::ZERO,
+            pace: Pace::Probe { asked: false },
+            inflight: Inflight::default(),
+            resend_at: None,
+            backoff: 0,
+            heard: now,
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.liveness == Liveness::Alive
+    }
+
+    pub(crate) fn view(&self) -> Progress {
+        Progress {
+            match_index: self.match_index,
+            commit: self.commit,
+            liveness: self.liveness,
+        }
+    }
+
+    /// A new leader knows nothing of the others, and guesses that their logs end like its own did (Raft paper, figure
+    /// 2: nextIndex, matchIndex).
+    pub(crate) fn begin_term(&mut self, next: LogIndex, now: Instant) {
+        self.match_index = LogIndex::ZERO;
+        self.next_index = next;
+        self.heard = now;
+        self.make_contact();
+    }
+
+    /// It may have missed what was sent, and forgotten whom it follows: ask anew.
+    pub(crate) fn make_contact(&mut self) {
+        self.commit = LogIndex::ZERO;
+        self.backoff = 0;
+        self.probe();
+    }
+
+    /// Everything on the way may be lost: start again from what is known to have arrived.
+    fn probe(&mut self) {
+        if self.match_index > LogIndex::ZERO {
+            self.next_index = self.match_index.next();
+        }
+        self.pace = Pace::Probe { asked: false };
+        self.inflight.clear();
+        self.sent_commit = LogIndex::ZERO;
+        self.resend_at = None;
+    }
+
+    /// An append up to `last` left; it needs an answer.
+    pub(crate) fn sent(&mut self, last: LogIndex, bytes: u64, now: Instant, timeout: Duration) {
+        match self.pace {
+            Pace::Probe { .. } => self.pace = Pace::Probe { asked: true },
+            Pace::Replicate if last >= self.next_index => {
+                self.inflight.push(last, bytes);
+                self.next_index = last.next();
+            }
+            Pace::Replicate | Pace::Snapshot => {}
+        }
+        if self.resend_at.is_none() {
+            self.resend_at = Some(now + timeout.saturating_mul(1 << self.backoff));
+        }
+    }
+
+    /// It holds the log up to `match_index`. A late or repeated answer changes nothing for the worse: what was once
+    /// durable there in this term stays so.
+    pub(crate) fn accepted(&mut self, match_index: LogIndex, commit: LogIndex, now: Instant, timeout: Duration) {
+        let advanced = match_index > self.match_index;
+        self.match_index = self.match_index.max(match_index);
+        self.commit = self.commit.max(commit);
+        self.inflight.arrived(self.match_index);
+        match self.pace {
+            Pace::Replicate => self.next_index = self.next_index.max(self.match_index.next()),
+            Pace::Probe { .. } | Pace::Snapshot => {
+                self.pace = Pace::Replicate;
+                self.next_index = self.match_index.next();
+            }
+        }
+        if advanced || !self.is_owed_an_answer() {
+            self.backoff = 0;
+            self.resend_at = self.is_owed_an_answer().then(|| now + timeout);
+        }
+    }
+
+    /// Whether a refusal of `prev_index` is about the present. A late or repeated one is not: an append is never
+    /// refused at a place that is known to agree (otherwise a leader walks back over what it has counted).
+    pub(crate) fn is_current_refusal(&self, prev_index: LogIndex) -> bool {
+        match self.pace {
+            Pace::Probe { asked } => asked && prev_index == self.next_index.prev() && prev_index > self.match_index,
+            Pace::Replicate => prev_index > self.match_index && prev_index < self.next_index,
+            Pace::Snapshot => false,
+        }
+    }
+
+    /// The logs may agree up to `agreed`, and do not where it was asked: ask there.
+    pub(crate) fn refused(&mut self, agreed: LogIndex) {
+        self.backoff = 0;
+        self.probe();
+        self.next_index = agreed.max(self.match_index).next();
+    }
+
+    /// What it needs is gone.
+    pub(crate) fn needs_snapshot(&mut self) {
+        self.pace = Pace::Snapshot;
+        self.inflight.clear();
+        self.resend_at = None;
+    }
+
+    /// No answer in time: send again, and wait longer.
+    pub(crate) fn expired(&mut self) {
+        self.backoff = (self.backoff + 1).min(MAX_BACKOFF);
+        self.probe();
+    }
+
+    /// The node is out of contact: nothing is repeated until it returns.
+    pub(crate) fn suspend(&mut self) {
+        self.resend_at = None;
+    }
+
+    /// Whether something was sent that it has not confirmed.
+    fn is_owed_an_answer(&self) -> bool {
+        !self.inflight.is_empty() || matches!(self.pace, Pace::Probe { asked: true }) || self.commit < self.sent_commit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(10);
+
+    fn replicating() -> Peer {
+        let mut peer = Peer::new(NodeId(2), Instant::ZERO);
+        peer.begin_term(LogIndex(5), Instant::ZERO);
+        peer.sent(LogIndex(5), 10, Instant::ZERO, SOON);
+        peer.accepted(LogIndex(5), LogIndex(4), Instant::ZERO, SOON);
+        assert_eq!(peer.pace, Pace::Replicate);
+        peer
+    }
+
+    #[test]
+    fn the_window_counts_messages_and_bytes_and_admits_one_large_append() {
+        let mut inflight = Inflight::default();
+        assert_eq!(inflight.room(2, 100), Some(100));
+        inflight.push(LogIndex(1), 40);
+        assert_eq!(inflight.room(2, 100), Some(60));
+        inflight.push(LogIndex(2), 1);
+        assert_eq!(inflight.room(2, 100), None, "two messages");
+        inflight.arrived(LogIndex(1));
+        assert_eq!(inflight.room(2, 100), Some(99));
+        inflight.clear();
+        inflight.push(LogIndex(3), 1000);
+        assert_eq!(inflight.room(9, 100), None, "too many bytes");
+        inflight.arrived(LogIndex(3));
+        assert_eq!(inflight.room(9, 100), Some(100));
+    }
+
+    #[test]
+    fn a_late_answer_moves_nothing_back() {
+        let mut peer = replicating();
+        peer.sent(LogIndex(9), 10, Instant::ZERO, SOON);
+        peer.accepted(LogIndex(9), LogIndex(8), Instant::ZERO, SOON);
+        peer.accepted(LogIndex(5), LogIndex(4), Instant::ZERO, SOON);
+        assert_eq!(
+            (peer.match_index, peer.next_index, peer.commit),
+            (LogIndex(9), LogIndex(10), LogIndex(8))
+        );
+    }
+
+    #[test]
+    fn a_refusal_of_what_is_known_to_agree_is_old() {
+        let mut peer = replicating();
+        peer.sent(LogIndex(9), 10, Instant::ZERO, SOON);
+        assert!(!peer.is_current_refusal(LogIndex(5)));
+        assert!(peer.is_current_refusal(LogIndex(9)));
+        assert!(!peer.is_current_refusal(LogIndex(10)), "nothing was sent there");
+    }
+
+    #[test]
+    fn silence_doubles_the_interval_up_to_a_bound_and_an_answer_resets_it() {
+        let mut peer = replicating();
+        let mut intervals = alloc::vec::Vec::new();
+        for _ in 0..8 {
+            peer.sent(peer.next_index, 1, Instant::ZERO, SOON);
+            intervals.push(peer.resend_at.expect("armed").0 / 10_000);
+            peer.expired();
+        }
+        assert_eq!(intervals, [1, 2, 4, 8, 16, 32, 32, 32]);
+        peer.sent(LogIndex(6), 1, Instant::ZERO, SOON);
+        peer.accepted(LogIndex(6), LogIndex(6), Instant::ZERO, SOON);
+        assert_eq!(peer.resend_at, None);
+        peer.sent(LogIndex(7), 1, Instant::ZERO, SOON);
+        assert_eq!(peer.resend_at, Some(Instant(10_000)));
+    }
+
+    #[test]
+    fn a_probe_restarts_from_what_has_arrived() {
+        let mut peer = replicating();
+        peer.sent(LogIndex(9), 10, Instant::ZERO, SOON);
+        peer.make_contact();
+        assert_eq!((peer.next_index, peer.match_index), (LogIndex(6), LogIndex(5)));
+        assert_eq!(peer.pace, Pace::Probe { asked: false });
+        assert!(peer.inflight.is_empty());
+    }
+}
