@@ -79,10 +79,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 async fn answer(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
     let (status, text) = match body {
         Ok(body) => rpc::answer(&shared.engine, &body).await,
-        Err(rejection) => {
-            let (_, text) = rpc::malformed(format!("the request can't be read: {rejection}"));
-            (rejection.status(), text)
-        }
+        Err(rejection) => rpc::unreadable(rejection.status(), format!("the request can't be read: {rejection}")),
     };
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }

@@ -354,6 +354,10 @@ impl Control {
                     let _ = asker.send(answer);
                 }
             }
+            Effect::Rejected { from, error } => {
+                self.parts.metrics.bad_frames.inc();
+                tracing::warn!(broker = %from, %error, "a message of this broker can't be used: do both run the same version?");
+            }
             Effect::Unreadable { index, error } => self.parts.fatal.fail(format!(
                 "command {index} of the metadata group can't be read ({error}): it was written by a later version; update this \
                  broker"

@@ -13,12 +13,12 @@
 use crate::engine::{ClusterView, Engine};
 use crate::ids;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trimaran_registry::catalog::Partition;
 use trimaran_registry::leaders::Leadership;
 use trimaran_registry::{BrokerId, GroupId, PartitionIndex};
+use trimaran_wire::json::{self, Answer, ErrorCode, Reply, Request};
 
 /// How long a question waits for a leader: longer than any election in a cluster that has a majority.
 const LEADER_DEADLINE: Duration = Duration::from_secs(3);
@@ -26,53 +26,12 @@ const LEADER_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a failover on request may take.
 const FAILOVER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A request, as it stands in the body.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Request {
-    PartitionLeader {
-        msg_id: Option<u64>,
-        topic: String,
-        partition: i32,
-    },
-    PartitionFailover {
-        msg_id: Option<u64>,
-        topic: String,
-        partition: i32,
-        failed_leader: String,
-    },
-}
-
-/// A response; the order of fields is the document's.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Answer {
-    PartitionLeaderOk {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        in_reply_to: Option<u64>,
-        leader: String,
-        followers: Vec<String>,
-        term: u64,
-    },
-    PartitionFailoverOk {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        in_reply_to: Option<u64>,
-        new_leader: String,
-        new_term: u64,
-        failover_ms: u64,
-    },
-    Error {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        in_reply_to: Option<u64>,
-        code: u32,
-        text: String,
-    },
-}
-
 /// Why a request fails, in Maelstrom's words (<https://github.com/jepsen-io/maelstrom/blob/main/doc/protocol.md#errors>).
 #[derive(Debug)]
 enum Failure {
     Malformed(String),
+    /// A request of somewhere else.
+    NotHere(String),
     NotThere(String),
     /// The cluster is not as the request says.
     Precondition(String),
@@ -83,75 +42,70 @@ enum Failure {
 }
 
 impl Failure {
-    fn answer(self, in_reply_to: Option<u64>) -> (StatusCode, Answer) {
+    fn reply(self) -> (StatusCode, Reply) {
         let (status, code, text) = match self {
-            Failure::Malformed(text) => (StatusCode::BAD_REQUEST, 12, text),
-            Failure::NotThere(text) => (StatusCode::NOT_FOUND, 20, text),
-            Failure::Precondition(text) => (StatusCode::CONFLICT, 22, text),
-            Failure::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, 11, text),
-            Failure::TimedOut(text) => (StatusCode::GATEWAY_TIMEOUT, 0, text),
+            Failure::Malformed(text) => (StatusCode::BAD_REQUEST, ErrorCode::MalformedRequest, text),
+            Failure::NotHere(text) => (StatusCode::BAD_REQUEST, ErrorCode::NotSupported, text),
+            Failure::NotThere(text) => (StatusCode::NOT_FOUND, ErrorCode::KeyDoesNotExist, text),
+            Failure::Precondition(text) => (StatusCode::CONFLICT, ErrorCode::PreconditionFailed, text),
+            Failure::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TemporarilyUnavailable, text),
+            Failure::TimedOut(text) => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Timeout, text),
         };
-        let error = Answer::Error {
-            in_reply_to,
-            code,
-            text,
-        };
-        (status, error)
+        (status, Reply::Error { code, text })
     }
 }
 
 /// The answer to a body.
 pub(super) async fn answer(engine: &Engine, body: &[u8]) -> (StatusCode, String) {
-    let request: Request = match serde_json::from_slice(body) {
+    let (in_reply_to, request) = match json::parse_body(body) {
         Ok(request) => request,
-        Err(error) => return malformed(format!("not a request that is known here: {error}")),
+        Err(error) => return text(StatusCode::BAD_REQUEST, error.msg_id, error.reply()),
     };
-    let (in_reply_to, result) = match request {
-        Request::PartitionLeader {
-            msg_id,
-            topic,
-            partition,
-        } => (msg_id, partition_leader(engine, msg_id, &topic, partition).await),
+    let result = match request {
+        Request::PartitionLeader { topic, partition } => partition_leader(engine, &topic, partition).await,
         Request::PartitionFailover {
-            msg_id,
             topic,
             partition,
             failed_leader,
-        } => {
-            let result = partition_failover(engine, msg_id, &topic, partition, &failed_leader).await;
-            (msg_id, result)
-        }
+        } => partition_failover(engine, &topic, partition, &failed_leader).await,
+        Request::Init { .. }
+        | Request::Send { .. }
+        | Request::Poll { .. }
+        | Request::CommitOffsets { .. }
+        | Request::ListCommittedOffsets { .. }
+        | Request::Peer { .. } => Err(Failure::NotHere(
+            "this is a request of `trimaran node`; here there are partition_leader and partition_failover".to_owned(),
+        )),
     };
-    let (status, answer) = match result {
-        Ok(answer) => (StatusCode::OK, answer),
-        Err(failure) => failure.answer(in_reply_to),
+    let (status, reply) = match result {
+        Ok(reply) => (StatusCode::OK, reply),
+        Err(failure) => failure.reply(),
     };
-    (status, text(&answer))
+    text(status, in_reply_to, reply)
 }
 
-/// The answer to a body that is no request.
-pub(super) fn malformed(what: String) -> (StatusCode, String) {
-    let (status, answer) = Failure::Malformed(what).answer(None);
-    (status, text(&answer))
+/// The answer to a body that can't be read at all.
+pub(super) fn unreadable(status: StatusCode, what: String) -> (StatusCode, String) {
+    let (_, reply) = Failure::Malformed(what).reply();
+    text(status, None, reply)
 }
 
-fn text(answer: &Answer) -> String {
+fn text(status: StatusCode, in_reply_to: Option<u64>, reply: Reply) -> (StatusCode, String) {
+    let answer = Answer {
+        in_reply_to,
+        msg_id: None,
+        reply,
+    };
     // Strings and numbers always have a JSON form; were it otherwise, an empty object says so.
-    let mut text = serde_json::to_string(answer).unwrap_or_else(|_| "{}".to_owned());
+    let mut text = serde_json::to_string(&answer).unwrap_or_else(|_| "{}".to_owned());
     text.push('\n');
-    text
+    (status, text)
 }
 
-async fn partition_leader(
-    engine: &Engine,
-    in_reply_to: Option<u64>,
-    topic: &str,
-    partition: i32,
-) -> Result<Answer, Failure> {
+async fn partition_leader(engine: &Engine, topic: &str, partition: u32) -> Result<Reply, Failure> {
     let found = find(engine, topic, partition)?;
     let (leader, term) = leader_of(engine, found.group).await?;
-    Ok(Answer::PartitionLeaderOk {
-        in_reply_to,
+    Ok(Reply::PartitionLeaderOk {
         leader: ids::broker_name(leader),
         followers: found
             .replicas
@@ -165,11 +119,10 @@ async fn partition_leader(
 
 async fn partition_failover(
     engine: &Engine,
-    in_reply_to: Option<u64>,
     topic: &str,
-    partition: i32,
+    partition: u32,
     failed_leader: &str,
-) -> Result<Answer, Failure> {
+) -> Result<Reply, Failure> {
     let began = Instant::now();
     let failed = ids::broker_of_name(failed_leader).ok_or_else(|| {
         Failure::Malformed(format!(
@@ -210,20 +163,20 @@ async fn partition_failover(
             FAILOVER_DEADLINE.as_secs()
         )));
     };
-    Ok(Answer::PartitionFailoverOk {
-        in_reply_to,
+    Ok(Reply::PartitionFailoverOk {
         new_leader: ids::broker_name(leader),
         new_term: term,
         failover_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
 }
 
-fn find(engine: &Engine, topic: &str, partition: i32) -> Result<Partition, Failure> {
+fn find(engine: &Engine, topic: &str, partition: u32) -> Result<Partition, Failure> {
     let catalog = engine.catalog();
     let Some(known) = catalog.topic(topic) else {
         return Err(Failure::NotThere(format!("there is no topic `{topic}`")));
     };
-    match catalog.partition(topic, PartitionIndex(partition)) {
+    let index = i32::try_from(partition).ok().map(PartitionIndex);
+    match index.and_then(|index| catalog.partition(topic, index)) {
         Some(found) => Ok(found.clone()),
         None => Err(Failure::NotThere(format!(
             "topic `{topic}` has {} partition(s), counted from 0: there is no partition {partition}",

@@ -62,7 +62,12 @@ fn tables_dotted_keys_and_lists_are_the_same() {
 }
 
 /// A file's text, variables, flags, and what the error must contain (nothing: there is none).
-type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)], &'a [&'a str]);
+type Case<'a> = (
+    &'a str,
+    &'a [(&'a str, &'a str)],
+    &'a [(&'a str, &'a str)],
+    &'a [&'a str],
+);
 
 #[test]
 fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
