@@ -1,4 +1,48 @@
 //! Knows: the cluster's brokers, topics, partitions and configuration, and who leads what.
+//!
+//! [`Catalog`] is the replicated state machine of the metadata group: every broker applies the same commands and has the
+//! same catalog. [`LeaderView`] is what a broker has heard of who leads which group; it is never replicated, only
+//! spread, and ordered by term. [`Agent`] keeps both on one broker, without I/O: it is told what was applied, who
+//! leads, what other agents said and what clients ask, and answers with effects.
+//!
+//! It deliberately does not know Raft (it is told what is committed), Kafka's protocol (the broker maps requests and
+//! errors), sockets, threads or clocks (time comes with every input). What it sends and stores is versioned postcard.
+//!
+//! To drive an agent:
+//!
+//! ```
+//! use std::time::Duration;
+//! use trimaran_registry::agent::{Agent, AgentConfig, Effect, Input};
+//! use trimaran_registry::catalog::Broker;
+//! use trimaran_registry::{BrokerId, CommandIndex, Instant, METADATA_GROUP, Term};
+//!
+//! let config = AgentConfig {
+//!     broker: Broker { id: BrokerId(1), ..Broker::default() },
+//!     cluster_id: "demo".into(),
+//!     metadata_replicas: vec![BrokerId(1)],
+//!     seed: 1,
+//!     default_partitions: 1,
+//!     default_replication_factor: 1,
+//!     retry_after: Duration::from_millis(200),
+//!     digest_every: Duration::from_secs(1),
+//! };
+//! let (mut now, mut effects) = (Instant(0), Vec::new());
+//! let mut agent = Agent::new(config, now);
+//! let led = Input::Led { group: METADATA_GROUP, term: Term(1), leader: Some(BrokerId(1)), serving: true };
+//! agent.step(now, led, &mut effects);
+//! let mut log = Vec::new(); // stands in for the metadata group
+//! while let Some(effect) = effects.pop() {
+//!     if let Effect::Propose(command) = effect {
+//!         log.push(command);
+//!         let index = CommandIndex(log.len() as u64);
+//!         agent.step(now, Input::Applied { index, command: &log[log.len() - 1] }, &mut effects);
+//!     }
+//! }
+//! assert_eq!(agent.catalog().cluster_id(), Some("demo"));
+//! assert!(agent.catalog().broker(BrokerId(1)).is_some());
+//! now = agent.deadline();
+//! agent.step(now, Input::Tick, &mut effects);
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod agent;
@@ -17,3 +61,7 @@ pub use error::{AssignmentFault, CatalogError, Fault, NameFault};
 pub use ids::{BrokerId, CommandIndex, GroupId, Incarnation, Instant, METADATA_GROUP, PartitionIndex, Term, TopicId};
 pub use leaders::LeaderView;
 pub use topic_config::TopicConfig;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

@@ -288,7 +288,7 @@ impl Agent {
     fn whom_to_ask(&self, attempts: usize) -> Option<BrokerId> {
         let me = self.id();
         let known = self.leaders.leader(METADATA_GROUP).filter(|leader| *leader != me);
-        if let (Some(leader), true) = (known, attempts % 2 == 0) {
+        if let (Some(leader), true) = (known, attempts.is_multiple_of(2)) {
             return Some(leader);
         }
         let others: Vec<BrokerId> = self
