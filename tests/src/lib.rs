@@ -6,4 +6,5 @@
 #![forbid(unsafe_code)]
 
 pub mod checker;
+pub mod process;
 pub mod sim;

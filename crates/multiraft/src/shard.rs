@@ -14,11 +14,11 @@ use bytes::{Bytes, BytesMut};
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use trimaran_raft::{
-    AppendPlan, Body, Entry, GroupId, Input as CoreInput, Instant, Liveness, LogIndex, Message, NodeId, Output, Role,
-    Term, Token, TransferError, Tuning,
+    AppendPlan, Body, Entry, Group, GroupId, Input as CoreInput, Instant, Liveness, LogIndex, Message, NodeId, Output,
+    Role, Term, Token, TransferError, Tuning,
 };
 use trimaran_storage::journal::JournalBatch;
-use trimaran_storage::log::{FlushJob, Flushed, LoadJob, LogError, LogOptions};
+use trimaran_storage::log::{FlushJob, Flushed, LoadJob, LogError, LogOptions, ReplicaLog};
 use trimaran_storage::scale::HighWatermark;
 use trimaran_wire::batch::{LeaderEpoch, Offset};
 
@@ -402,6 +402,13 @@ impl Shard {
     /// Groups visited by all steps so far, for the metrics: idle ones are not.
     pub fn visited(&self) -> u64 {
         self.visited
+    }
+
+    /// A group's member and its log, to look at; none if the group is not on this shard. The simulation's checkers see
+    /// by it what no message shows.
+    pub fn replica(&self, group: GroupId) -> Option<(&Group, &ReplicaLog)> {
+        let replica = self.replicas.get(&group)?;
+        Some((&replica.group, &replica.log))
     }
 
     /// Groups on this shard.

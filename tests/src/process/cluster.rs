@@ -1,0 +1,305 @@
+//! A cluster of processes.
+
+use super::{binary, free_port, get, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use tempfile::TempDir;
+
+/// What a cluster is.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// How many brokers.
+    pub brokers: u32,
+    /// Lines for every broker's configuration file, as `table.key = value` in TOML's dotted form.
+    pub settings: Vec<String>,
+    /// A rack for each broker, by its place; brokers beyond have none.
+    pub racks: Vec<String>,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> ClusterOptions {
+        ClusterOptions {
+            brokers: 3,
+            settings: Vec::new(),
+            racks: Vec::new(),
+        }
+    }
+}
+
+/// One broker: its folder and ports stay, its process comes and goes.
+#[derive(Debug)]
+pub struct BrokerProcess {
+    /// Its id.
+    pub id: u32,
+    /// Where Kafka clients connect.
+    pub client: SocketAddr,
+    /// Where other brokers connect.
+    pub peer: SocketAddr,
+    /// Where the administration port is.
+    pub admin: SocketAddr,
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+impl BrokerProcess {
+    /// Starts the process; see [`Cluster::wait_ready`].
+    ///
+    /// # Panics
+    /// If it runs already, or does not start.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "broker {} runs already", self.id);
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("a log file opens");
+        self.child = Some(
+            command(&self.config_path())
+                .stdout(Stdio::from(log.try_clone().expect("a file can be shared")))
+                .stderr(Stdio::from(log))
+                .spawn()
+                .expect("the trimaran binary starts"),
+        );
+    }
+
+    /// Where its configuration is.
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.join("broker.toml")
+    }
+
+    /// Where its data is.
+    pub fn data_path(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Where what it says is.
+    pub fn log_path(&self) -> PathBuf {
+        self.folder.join("broker.log")
+    }
+
+    /// Everything it said so far.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Whether its process runs.
+    pub fn is_running(&mut self) -> bool {
+        match &mut self.child {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => false,
+        }
+    }
+
+    /// kill -9, and reaps it.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // An error says that it is gone already.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+
+    /// Sends SIGKILL and does not wait: for killing several at once.
+    pub fn kill_now(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let id = self.id;
+        let child = self.child.as_mut().expect("a process to wait for");
+        let status = wait_until(&format!("broker {id} ends"), || child.try_wait().ok().flatten());
+        self.child = None;
+        status
+    }
+
+    /// Whether the administration port says that it is ready.
+    pub fn is_ready(&self) -> bool {
+        get(self.admin, "/health/ready").is_ok_and(|reply| reply.status == 200)
+    }
+
+    /// Resident memory in KiB, as the system counts it; none if it does not run.
+    pub fn resident_kib(&self) -> Option<u64> {
+        let pid = self.child.as_ref()?.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            kill_process(Pid::from_child(child), signal).expect("a child of ours can be signalled");
+        }
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let from = lines.len().saturating_sub(40);
+            eprintln!("--- the end of broker {}'s log:", self.id);
+            lines[from..].iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// `trimaran broker` with this configuration file, and nothing else from the test's surroundings.
+fn command(config: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["broker", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .env_remove("TRIMARAN_CONFIG");
+    command
+}
+
+/// Brokers with everything they need, in a folder of their own that goes with them.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The brokers, by their ids from one on.
+    pub brokers: Vec<BrokerProcess>,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts three brokers, and waits until they are ready.
+    pub fn start() -> Cluster {
+        Cluster::with(&ClusterOptions::default())
+    }
+
+    /// Starts brokers as asked for, and waits until they are ready.
+    pub fn with(options: &ClusterOptions) -> Cluster {
+        let mut cluster = Cluster::prepare(options);
+        cluster.brokers.iter_mut().for_each(BrokerProcess::start);
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// Makes folders and configuration files, and starts nothing.
+    ///
+    /// # Panics
+    /// If there is no place for them.
+    pub fn prepare(options: &ClusterOptions) -> Cluster {
+        let folder = TempDir::with_prefix("trimaran-test-").expect("a temporary folder");
+        let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let brokers: Vec<BrokerProcess> = (1..=options.brokers)
+            .map(|id| BrokerProcess {
+                id,
+                client: address(),
+                peer: address(),
+                admin: address(),
+                folder: folder.path().join(format!("broker-{id}")),
+                child: None,
+            })
+            .collect();
+        let voters: Vec<String> = brokers
+            .iter()
+            .map(|broker| format!("{}@{}", broker.id, broker.peer))
+            .collect();
+        for (at, broker) in brokers.iter().enumerate() {
+            fs::create_dir_all(&broker.folder).expect("a broker's folder can be made");
+            let rack = options.racks.get(at).map(String::as_str);
+            let config = config(broker, rack, &voters, &options.settings);
+            fs::write(broker.config_path(), config).expect("a configuration file can be written");
+        }
+        Cluster { brokers, folder }
+    }
+
+    /// Waits until every broker whose process was started is ready.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        for broker in &mut self.brokers {
+            if broker.child.is_none() {
+                continue;
+            }
+            let id = broker.id;
+            wait_until(&format!("broker {id} is ready"), || {
+                assert!(broker.is_running(), "broker {id} ended by itself");
+                broker.is_ready().then_some(())
+            });
+        }
+    }
+
+    /// The broker of this id.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn broker(&mut self, id: u32) -> &mut BrokerProcess {
+        self.brokers
+            .iter_mut()
+            .find(|broker| broker.id == id)
+            .expect("a broker of this cluster")
+    }
+
+    /// All client addresses.
+    pub fn clients(&self) -> Vec<SocketAddr> {
+        self.brokers.iter().map(|broker| broker.client).collect()
+    }
+
+    /// All client addresses, as Kafka clients are given them.
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<String> = self.brokers.iter().map(|broker| broker.client.to_string()).collect();
+        addresses.join(",")
+    }
+
+    /// The cluster's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A new file in the cluster's folder, for what a tool says.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub fn scratch(&self, name: &str) -> (PathBuf, File) {
+        let path = self.folder.path().join(name);
+        let file = File::create(&path).expect("a file can be made");
+        (path, file)
+    }
+}
+
+/// A broker's configuration file.
+fn config(broker: &BrokerProcess, rack: Option<&str>, voters: &[String], settings: &[String]) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: &str| writeln!(text, "{key} = {value}").expect("a string takes everything");
+    line("broker.id", &broker.id.to_string());
+    if let Some(rack) = rack {
+        line("broker.rack", &format!("{rack:?}"));
+    }
+    line("broker.data", &format!("{:?}", broker.data_path()));
+    line("listeners.client", &format!("{:?}", broker.client.to_string()));
+    line("listeners.peer", &format!("{:?}", broker.peer.to_string()));
+    line("listeners.admin", &format!("{:?}", broker.admin.to_string()));
+    line("cluster.id", "\"trimaran-test\"");
+    line("cluster.voters", &format!("{:?}", voters.join(",")));
+    for setting in settings {
+        text.push_str(setting);
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,63 @@
+//! Real `trimaran` processes on this machine, for tests: started, watched, hurt, and always ended and reaped.
+//!
+//! Nothing here sleeps for a guess: [`wait_until`] asks a condition, with a generous deadline and a word for what it
+//! waits for. Processes are only ever signalled by the pid that their start recorded.
+
+mod binary;
+mod cluster;
+mod http;
+mod kafka;
+mod load;
+
+pub use binary::{binary, run_with_input, workspace};
+pub use cluster::{BrokerProcess, Cluster, ClusterOptions};
+pub use http::{Reply, get, post};
+pub use kafka::{ClientError, Connection, KafkaClient, Leader};
+pub use load::{Load, LoadOptions, Outage};
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up. Generous: a loaded machine with two cores is slow, not wrong.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// When there is none before [`DEADLINE`].
+#[track_caller]
+pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Below the range that systems take outgoing connections' ports from, so that a broker that is down does not lose its
+/// port to somebody's connection.
+const FIRST_PORT: u16 = 11_000;
+const LAST_PORT: u16 = 31_000;
+
+/// A loopback port that nobody listens on. No port is given out twice by one process, and processes begin at different
+/// ones.
+///
+/// # Panics
+/// When there is none left.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let span = LAST_PORT - FIRST_PORT;
+    let start = u16::try_from(std::process::id() * 61 % u32::from(span)).unwrap_or(0);
+    for _ in 0..span {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST_PORT + (start + step % span) % span;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no loopback port is free");
+}

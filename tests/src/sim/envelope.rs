@@ -1,0 +1,224 @@
+//! The core's messages as the peer envelope carries them, and back.
+
+use bytes::{Bytes, BytesMut};
+use trimaran_multiraft::Heartbeat;
+use trimaran_raft::{Body, Entry, GroupId, LogIndex, Message, Payload, Term};
+use trimaran_wire::peer::{self, Frame, PeerError};
+
+/// A frame as it goes over the network.
+pub fn encode(frame: &Frame) -> Bytes {
+    let mut out = BytesMut::new();
+    for chunk in peer::encode(frame) {
+        out.extend_from_slice(&chunk);
+    }
+    out.freeze()
+}
+
+/// What a frame is, in a word.
+pub fn name(frame: &Frame) -> &'static str {
+    match frame {
+        Frame::Hello(_) => "hello",
+        Frame::Welcome(_) => "welcome",
+        Frame::Refused(_) => "refused",
+        Frame::Heartbeat(_) => "heartbeat",
+        Frame::Control(_) => "control",
+        Frame::FailOver(_) => "fail over",
+        Frame::Groups(messages) => match messages.as_slice() {
+            [(_, message)] => body_name(&message.body),
+            _ => "groups",
+        },
+    }
+}
+
+fn body_name(body: &peer::Body) -> &'static str {
+    match body {
+        peer::Body::PreVote { .. } => "pre-vote",
+        peer::Body::PreVoteReply { .. } => "pre-vote reply",
+        peer::Body::Vote { .. } => "vote",
+        peer::Body::VoteReply { .. } => "vote reply",
+        peer::Body::Append { .. } => "append",
+        peer::Body::AppendAccepted { .. } => "accepted",
+        peer::Body::AppendRejected { .. } => "rejected",
+        peer::Body::Heartbeat { .. } => "group heartbeat",
+        peer::Body::HeartbeatReply { .. } => "group heartbeat reply",
+        peer::Body::TimeoutNow => "timeout now",
+    }
+}
+
+/// Reads a frame.
+pub fn decode(bytes: Bytes) -> Result<Frame, PeerError> {
+    peer::decode(bytes)
+}
+
+/// A monitor's heartbeat as the envelope carries it.
+pub fn heartbeat_out(heartbeat: Heartbeat) -> Frame {
+    Frame::Heartbeat(peer::Heartbeat {
+        incarnation: heartbeat.incarnation,
+        sequence: heartbeat.sequence,
+        echo_sequence: heartbeat.echo_sequence,
+        echo_incarnation: heartbeat.echo_incarnation,
+    })
+}
+
+/// The inverse of [`heartbeat_out`].
+pub fn heartbeat_in(heartbeat: peer::Heartbeat) -> Heartbeat {
+    Heartbeat {
+        incarnation: heartbeat.incarnation,
+        sequence: heartbeat.sequence,
+        echo_sequence: heartbeat.echo_sequence,
+        echo_incarnation: heartbeat.echo_incarnation,
+    }
+}
+
+/// A shard's envelope for one peer.
+pub fn groups_out(messages: Vec<(GroupId, Message)>) -> Frame {
+    Frame::Groups(
+        messages
+            .into_iter()
+            .map(|(group, message)| (peer::GroupId(group.0), message_out(message)))
+            .collect(),
+    )
+}
+
+/// The inverse of [`groups_out`].
+pub fn groups_in(messages: Vec<(peer::GroupId, peer::Message)>) -> Vec<(GroupId, Message)> {
+    messages
+        .into_iter()
+        .map(|(group, message)| (GroupId(group.0), message_in(message)))
+        .collect()
+}
+
+fn message_out(message: Message) -> peer::Message {
+    let (index, term) = (
+        |index: LogIndex| peer::LogIndex(index.0),
+        |term: Term| peer::Term(term.0),
+    );
+    let body = match message.body {
+        Body::PreVote { last_index, last_term } => peer::Body::PreVote {
+            last_index: index(last_index),
+            last_term: term(last_term),
+        },
+        Body::PreVoteReply { granted, longer_log } => peer::Body::PreVoteReply { granted, longer_log },
+        Body::Vote {
+            last_index,
+            last_term,
+            transfer,
+        } => peer::Body::Vote {
+            last_index: index(last_index),
+            last_term: term(last_term),
+            transfer,
+        },
+        Body::VoteReply { granted } => peer::Body::VoteReply { granted },
+        Body::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            entries,
+        } => peer::Body::Append {
+            prev_index: index(prev_index),
+            prev_term: term(prev_term),
+            commit: index(commit),
+            floor: index(floor),
+            entries: entries.into_iter().map(entry_out).collect(),
+        },
+        Body::AppendAccepted { match_index, commit } => peer::Body::AppendAccepted {
+            match_index: index(match_index),
+            commit: index(commit),
+        },
+        Body::AppendRejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        } => peer::Body::AppendRejected {
+            prev_index: index(prev_index),
+            hint_index: index(hint_index),
+            hint_term: term(hint_term),
+        },
+        Body::Heartbeat { commit } => peer::Body::Heartbeat { commit: index(commit) },
+        Body::HeartbeatReply { commit } => peer::Body::HeartbeatReply { commit: index(commit) },
+        Body::TimeoutNow => peer::Body::TimeoutNow,
+    };
+    peer::Message {
+        term: term(message.term),
+        body,
+    }
+}
+
+fn entry_out(entry: Entry) -> peer::Entry {
+    peer::Entry {
+        term: peer::Term(entry.term.0),
+        payload: match entry.payload {
+            Payload::Blank => None,
+            Payload::Data(bytes) => Some(bytes),
+        },
+    }
+}
+
+fn message_in(message: peer::Message) -> Message {
+    let (index, term) = (
+        |index: peer::LogIndex| LogIndex(index.0),
+        |term: peer::Term| Term(term.0),
+    );
+    let body = match message.body {
+        peer::Body::PreVote { last_index, last_term } => Body::PreVote {
+            last_index: index(last_index),
+            last_term: term(last_term),
+        },
+        peer::Body::PreVoteReply { granted, longer_log } => Body::PreVoteReply { granted, longer_log },
+        peer::Body::Vote {
+            last_index,
+            last_term,
+            transfer,
+        } => Body::Vote {
+            last_index: index(last_index),
+            last_term: term(last_term),
+            transfer,
+        },
+        peer::Body::VoteReply { granted } => Body::VoteReply { granted },
+        peer::Body::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            entries,
+        } => Body::Append {
+            prev_index: index(prev_index),
+            prev_term: term(prev_term),
+            commit: index(commit),
+            floor: index(floor),
+            entries: (prev_index.0 + 1..)
+                .zip(entries)
+                .map(|(at, entry)| entry_in(at, entry))
+                .collect(),
+        },
+        peer::Body::AppendAccepted { match_index, commit } => Body::AppendAccepted {
+            match_index: index(match_index),
+            commit: index(commit),
+        },
+        peer::Body::AppendRejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        } => Body::AppendRejected {
+            prev_index: index(prev_index),
+            hint_index: index(hint_index),
+            hint_term: term(hint_term),
+        },
+        peer::Body::Heartbeat { commit } => Body::Heartbeat { commit: index(commit) },
+        peer::Body::HeartbeatReply { commit } => Body::HeartbeatReply { commit: index(commit) },
+        peer::Body::TimeoutNow => Body::TimeoutNow,
+    };
+    Message {
+        term: term(message.term),
+        body,
+    }
+}
+
+fn entry_in(index: u64, entry: peer::Entry) -> Entry {
+    Entry {
+        index: LogIndex(index),
+        term: Term(entry.term.0),
+        payload: entry.payload.map_or(Payload::Blank, Payload::Data),
+    }
+}

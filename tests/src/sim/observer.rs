@@ -1,0 +1,174 @@
+//! Looks into the replicas and at their messages, and tells the checkers what it saw.
+
+use super::broker::Running;
+use super::trace::fingerprint;
+use crate::checker::raft::{RaftChecker, Seen};
+use crate::checker::{Law, Violation};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use trimaran_multiraft::LeaderChange;
+use trimaran_raft::{GroupId, LogIndex, LogView, Payload, TermAt};
+use trimaran_storage::log::{Chunk, Entries, ReplicaLog};
+use trimaran_wire::batch::Offset;
+use trimaran_wire::peer;
+
+/// Feeds the Raft checker.
+#[derive(Debug, Default)]
+pub struct Observer {
+    checker: RaftChecker,
+    /// The commit index of each running replica when it was last looked at.
+    commits: BTreeMap<(u32, GroupId), u64>,
+}
+
+impl Observer {
+    /// A broker's process begins anew: what it knew to be committed it may have to learn again.
+    pub fn forget(&mut self, broker: u32) {
+        self.commits.retain(|(of, _), _| *of != broker);
+    }
+
+    /// A frame between brokers.
+    pub fn sent(&mut self, from: u32, messages: &[(peer::GroupId, peer::Message)]) -> Result<(), Violation> {
+        for (group, message) in messages {
+            let peer::Body::Append {
+                prev_index,
+                prev_term,
+                entries,
+                ..
+            } = &message.body
+            else {
+                continue;
+            };
+            self.checker
+                .leads(group.0, message.term.0, i32::try_from(from).unwrap_or(-1))?;
+            let mut previous_term = prev_term.0;
+            for (index, entry) in (prev_index.0 + 1..).zip(entries) {
+                let seen = Seen {
+                    index,
+                    term: entry.term.0,
+                    previous_term,
+                    payload: entry.payload.as_ref().map_or(0, |bytes| fingerprint(bytes)),
+                };
+                self.checker.entry(group.0, seen)?;
+                previous_term = entry.term.0;
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica reports a leader.
+    pub fn leader(&mut self, broker: u32, running: &Running, change: LeaderChange) -> Result<(), Violation> {
+        if let Some(leader) = change.leader {
+            let leader = i32::try_from(leader.0).unwrap_or(-1);
+            self.checker.leads(change.group.0, change.term.0, leader)?;
+        }
+        if !change.serving {
+            return Ok(());
+        }
+        let Some((_, log)) = running.shard_of(change.group).replica(change.group) else {
+            return Ok(());
+        };
+        let first = log.first_index().0;
+        let terms = (first..=log.last_index().0).map(|index| match log.term_at(LogIndex(index)) {
+            TermAt::Known(term) => term.0,
+            TermAt::Compacted | TermAt::Missing => 0,
+        });
+        let broker = i32::try_from(broker).unwrap_or(-1);
+        self.checker
+            .leader_log(change.group.0, broker, first, &mut terms.into_iter())
+    }
+
+    /// A shard took a step: what its replicas hold as committed now.
+    pub fn stepped(&mut self, broker: u32, running: &Running, shard: usize) -> Result<(), Violation> {
+        let groups: Vec<GroupId> = running.hosted_by(shard).collect();
+        for group in groups {
+            let Some((member, log)) = running.shard_of(group).replica(group) else {
+                continue;
+            };
+            let commit = member.commit().0;
+            let seen = self.commits.entry((broker, group)).or_insert(0);
+            let before = *seen;
+            *seen = commit;
+            RaftChecker::commit_index(group.0, i32::try_from(broker).unwrap_or(-1), before, commit)?;
+            if commit > before {
+                self.committed(broker, group, log, (before + 1).max(log.first_index().0), commit)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(
+        &mut self,
+        broker: u32,
+        group: GroupId,
+        log: &ReplicaLog,
+        first: u64,
+        last: u64,
+    ) -> Result<(), Violation> {
+        for (index, term, payload) in entries(log, first, last)? {
+            let previous_term = match log.term_at(LogIndex(index - 1)) {
+                TermAt::Known(term) => term.0,
+                TermAt::Compacted | TermAt::Missing => continue,
+            };
+            let seen = Seen {
+                index,
+                term,
+                previous_term,
+                payload,
+            };
+            self.checker
+                .committed(group.0, i32::try_from(broker).unwrap_or(-1), seen)?;
+        }
+        Ok(())
+    }
+}
+
+/// Index, term and payload's fingerprint of these entries, from memory or disk.
+fn entries(log: &ReplicaLog, first: u64, last: u64) -> Result<Vec<(u64, u64, u64)>, Violation> {
+    let unreadable = |error| {
+        let detail = format!("committed entries {first} to {last} of a log can't be read: {error:?}");
+        Violation::new(Law::CommittedStays, detail)
+    };
+    let entries = match log.entries(LogIndex(first), LogIndex(last)).map_err(unreadable)? {
+        Entries::Ready(entries) => entries,
+        Entries::Load(job) => job.run().map_err(unreadable)?,
+    };
+    Ok(entries
+        .into_iter()
+        .map(|entry| {
+            let payload = match &entry.payload {
+                Payload::Blank => 0,
+                Payload::Data(bytes) => fingerprint(bytes),
+            };
+            (entry.index.0, entry.term.0, payload)
+        })
+        .collect())
+}
+
+/// A replica's whole committed content as its readers would get it: record batches back to back.
+pub fn content(running: &Running, group: GroupId) -> Result<Bytes, String> {
+    let (member, log) = running
+        .shard_of(group)
+        .replica(group)
+        .ok_or_else(|| format!("group {group} is not there"))?;
+    let upto = log.high_watermark(member.commit());
+    let mut from = Offset(0);
+    let mut content = BytesMut::new();
+    while from < upto.0 {
+        let chunks = log
+            .read(from, upto, usize::MAX)
+            .map_err(|error| format!("group {group} from {from:?}: {error:?}"))?;
+        let before = content.len();
+        for chunk in chunks {
+            match chunk {
+                Chunk::Memory(bytes) => content.extend_from_slice(&bytes),
+                Chunk::File(slice) => {
+                    content.extend_from_slice(&slice.read().map_err(|error| format!("{error:?}"))?);
+                }
+            }
+        }
+        let read = Bytes::copy_from_slice(&content[before..]);
+        let last = super::records::decode(&read)?.last().map(|record| record.offset);
+        from = Offset(last.ok_or_else(|| format!("group {group} has nothing at {from:?}, below {upto:?}"))? + 1);
+    }
+    Ok(content.freeze())
+}

@@ -1,0 +1,372 @@
+//! Real Kafka clients against three brokers: librdkafka as the rdkafka crate brings it, and kcat as Debian ships it.
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+use trimaran_tests::process::{Cluster, ClusterOptions, DEADLINE, KafkaClient, wait_until};
+
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+const RECORDS: i64 = 500;
+
+/// The timestamp of the record at an offset: ten milliseconds apart, so that each can be searched for.
+fn timestamp(offset: i64) -> i64 {
+    1_700_000_000_000 + 10 * offset
+}
+
+fn payload(offset: i64) -> String {
+    // Something to compress.
+    format!("record {offset} {}", "a trimaran has three hulls ".repeat(4))
+}
+
+/// Collects the offsets that deliveries report.
+#[derive(Default)]
+struct Deliveries {
+    offsets: Mutex<Vec<i64>>,
+    errors: Mutex<Vec<String>>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(message) => self
+                .offsets
+                .lock()
+                .expect("no test panics in here")
+                .push(message.offset()),
+            Err((error, _)) => self
+                .errors
+                .lock()
+                .expect("no test panics in here")
+                .push(error.to_string()),
+        }
+    }
+}
+
+fn topic(cluster: &Cluster, name: &str, partitions: i32) {
+    KafkaClient::new(cluster.clients())
+        .create_topic(name, partitions, 3, &[])
+        .expect("a topic can be created");
+}
+
+fn producer(cluster: &Cluster, codec: &str) -> ThreadedProducer<Deliveries> {
+    ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap())
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.codec", codec)
+        .set("linger.ms", "5")
+        .set("batch.num.messages", "50")
+        .create_with_context(Deliveries::default())
+        .expect("librdkafka takes this configuration")
+}
+
+fn consumer(cluster: &Cluster) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap())
+        .set("group.id", "nobody")
+        .set("enable.auto.commit", "false")
+        .set("check.crcs", "true")
+        .create()
+        .expect("librdkafka takes this configuration")
+}
+
+fn produce(cluster: &Cluster, topic: &str, codec: &str) {
+    let producer = producer(cluster, codec);
+    for offset in 0..RECORDS {
+        let key = format!("key {offset}");
+        let payload = payload(offset);
+        // Two headers of one name: both must survive.
+        let headers = OwnedHeaders::new()
+            .insert(Header {
+                key: "hull",
+                value: Some("port"),
+            })
+            .insert(Header {
+                key: "hull",
+                value: Some("starboard"),
+            });
+        let record = BaseRecord::to(topic)
+            .partition(0)
+            .key(&key)
+            .payload(&payload)
+            .timestamp(timestamp(offset))
+            .headers(headers);
+        producer.send(record).expect("the queue takes a record");
+    }
+    producer.flush(DEADLINE).expect("everything is delivered");
+    let errors = producer.context().errors.lock().expect("no test panics in here");
+    assert_eq!(*errors, Vec::<String>::new());
+    let offsets = producer.context().offsets.lock().expect("no test panics in here");
+    assert_eq!(
+        *offsets,
+        (0..RECORDS).collect::<Vec<_>>(),
+        "{codec}: offsets are 0, 1, 2, ..."
+    );
+}
+
+fn consume(cluster: &Cluster, topic: &str, from: Offset, until: i64) -> Vec<i64> {
+    let consumer = consumer(cluster);
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, 0, from).expect("a good offset");
+    consumer.assign(&assignment).expect("a good assignment");
+    let mut offsets = Vec::new();
+    wait_until(&format!("{topic} is read up to {until}"), || {
+        while let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            let message = message.expect("a record, not an error");
+            let offset = message.offset();
+            assert_eq!(message.payload(), Some(payload(offset).as_bytes()));
+            assert_eq!(message.key(), Some(format!("key {offset}").as_bytes()));
+            assert_eq!(message.timestamp().to_millis(), Some(timestamp(offset)));
+            assert_eq!(message.headers().map(Headers::count), Some(2));
+            offsets.push(offset);
+            if offset + 1 >= until {
+                return Some(());
+            }
+        }
+        None
+    });
+    offsets
+}
+
+#[test]
+fn librdkafka_with_every_compression() {
+    let cluster = Cluster::start();
+    for codec in CODECS {
+        let name = format!("rdkafka-{codec}");
+        topic(&cluster, &name, 1);
+        produce(&cluster, &name, codec);
+        let read = consume(&cluster, &name, Offset::Beginning, RECORDS);
+        assert_eq!(read, (0..RECORDS).collect::<Vec<_>>(), "{codec}");
+        let read = consume(&cluster, &name, Offset::Offset(RECORDS - 7), RECORDS);
+        assert_eq!(
+            read,
+            (RECORDS - 7..RECORDS).collect::<Vec<_>>(),
+            "{codec}: from inside a batch"
+        );
+        list_and_seek(&cluster, &name);
+    }
+}
+
+fn list_and_seek(cluster: &Cluster, topic: &str) {
+    let consumer = consumer(cluster);
+    let metadata = consumer
+        .fetch_metadata(Some(topic), DEADLINE)
+        .expect("metadata is answered");
+    assert_eq!(metadata.brokers().len(), 3);
+    let partition = &metadata.topics()[0].partitions()[0];
+    assert_eq!(partition.replicas().len(), 3);
+    assert_eq!(
+        consumer
+            .fetch_watermarks(topic, 0, DEADLINE)
+            .expect("watermarks are answered"),
+        (0, RECORDS)
+    );
+    let by_time = |timestamp: i64| {
+        let mut query = TopicPartitionList::new();
+        query
+            .add_partition_offset(topic, 0, Offset::Offset(timestamp))
+            .expect("a good timestamp");
+        let answer = consumer
+            .offsets_for_times(query, DEADLINE)
+            .expect("timestamps are looked up");
+        answer.elements()[0].offset()
+    };
+    assert_eq!(by_time(0), Offset::Offset(0));
+    assert_eq!(by_time(timestamp(123)), Offset::Offset(123));
+    assert_eq!(
+        by_time(timestamp(123) - 3),
+        Offset::Offset(123),
+        "the first record at or after it"
+    );
+    assert_eq!(by_time(timestamp(RECORDS)), Offset::End, "nothing is that late");
+}
+
+#[test]
+fn librdkafka_with_each_acks() {
+    let cluster = Cluster::start();
+    topic(&cluster, "acks", 1);
+    for acks in ["0", "1", "all"] {
+        let producer: ThreadedProducer<Deliveries> = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap())
+            .set("acks", acks)
+            .create_with_context(Deliveries::default())
+            .expect("librdkafka takes this configuration");
+        for _ in 0..20 {
+            let record: BaseRecord<'_, str, str> = BaseRecord::to("acks").partition(0).payload(acks);
+            producer.send(record).expect("the queue takes a record");
+        }
+        producer.flush(DEADLINE).expect("everything is delivered");
+        assert_eq!(
+            producer.context().errors.lock().expect("no test panics in here").len(),
+            0,
+            "acks={acks}"
+        );
+    }
+    let consumer = consumer(&cluster);
+    wait_until("all sixty are there", || {
+        let watermarks = consumer.fetch_watermarks("acks", 0, DEADLINE).ok()?;
+        (watermarks == (0, 60)).then_some(())
+    });
+}
+
+#[test]
+fn a_topic_is_created_by_asking_for_it() {
+    let cluster = Cluster::start();
+    let producer = producer(&cluster, "none");
+    let record: BaseRecord<'_, str, str> = BaseRecord::to("asked-for").payload("first");
+    producer.send(record).expect("the queue takes a record");
+    producer.flush(DEADLINE).expect("it is delivered");
+    assert_eq!(*producer.context().offsets.lock().expect("no test panics in here"), [0]);
+}
+
+#[test]
+fn a_consumer_reads_from_a_replica_in_its_rack() {
+    let cluster = Cluster::with(&ClusterOptions {
+        settings: vec!["cluster.replica_selector = \"rack-aware\"".to_owned()],
+        racks: vec!["north".to_owned(), "south".to_owned(), "west".to_owned()],
+        ..ClusterOptions::default()
+    });
+    topic(&cluster, "racks", 1);
+    produce(&cluster, "racks", "none");
+    for rack in ["north", "south", "west"] {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap())
+            .set("group.id", "nobody")
+            .set("client.rack", rack)
+            .set("statistics.interval.ms", "0")
+            .create()
+            .expect("librdkafka takes this configuration");
+        let mut assignment = TopicPartitionList::new();
+        assignment
+            .add_partition_offset("racks", 0, Offset::Beginning)
+            .expect("a good offset");
+        consumer.assign(&assignment).expect("a good assignment");
+        let mut next = 0;
+        wait_until(&format!("a consumer in {rack} has read everything"), || {
+            while let Some(message) = consumer.poll(Duration::from_millis(100)) {
+                assert_eq!(message.expect("a record, not an error").offset(), next);
+                next += 1;
+            }
+            (next == RECORDS).then_some(())
+        });
+    }
+}
+
+/// Runs kcat to its end.
+fn kcat(cluster: &Cluster, arguments: &[&str], input: &str) -> Output {
+    use std::io::Write;
+    let child = Command::new("kcat")
+        .args(["-b", &cluster.bootstrap()])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.expect("kcat is not installed: `cargo xtask test` does that, or `apt-get install kcat`");
+    child
+        .stdin
+        .take()
+        .expect("standard input is piped")
+        .write_all(input.as_bytes())
+        .expect("kcat reads its input");
+    let output = child.wait_with_output().expect("kcat ends");
+    assert!(
+        output.status.success(),
+        "kcat {arguments:?} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn kcat_with_every_compression() {
+    let cluster = Cluster::start();
+    for codec in CODECS {
+        let name = format!("kcat-{codec}");
+        topic(&cluster, &name, 1);
+        let lines: String = (0..200)
+            .map(|at| format!("k{at}:{} value {at}\n", "again and ".repeat(9)))
+            .collect();
+        kcat(
+            &cluster,
+            &["-P", "-t", &name, "-p", "0", "-K", ":", "-z", codec],
+            &lines,
+        );
+        let format = [
+            "-C",
+            "-t",
+            &name,
+            "-p",
+            "0",
+            "-o",
+            "beginning",
+            "-e",
+            "-q",
+            "-f",
+            "%k:%s\n",
+        ];
+        assert_eq!(text(&kcat(&cluster, &format, "")), lines, "{codec}");
+        let offsets = [
+            "-C",
+            "-t",
+            &name,
+            "-p",
+            "0",
+            "-o",
+            "beginning",
+            "-e",
+            "-q",
+            "-f",
+            "%o\n",
+        ];
+        let expected: String = (0..200).map(|at| format!("{at}\n")).collect();
+        assert_eq!(text(&kcat(&cluster, &offsets, "")), expected, "{codec}");
+    }
+}
+
+#[test]
+fn kcat_lists_and_seeks_by_timestamp() {
+    let cluster = Cluster::start();
+    topic(&cluster, "listed", 3);
+    let listing = text(&kcat(&cluster, &["-L", "-t", "listed"], ""));
+    assert!(listing.contains("3 brokers"), "{listing}");
+    assert!(listing.contains("topic \"listed\" with 3 partitions"), "{listing}");
+    kcat(&cluster, &["-P", "-t", "listed", "-p", "1"], "one\ntwo\nthree\n");
+    let with_time = [
+        "-C",
+        "-t",
+        "listed",
+        "-p",
+        "1",
+        "-o",
+        "beginning",
+        "-e",
+        "-q",
+        "-f",
+        "%T\n",
+    ];
+    let times = text(&kcat(&cluster, &with_time, ""));
+    let first: i64 = times
+        .lines()
+        .next()
+        .and_then(|line| line.parse().ok())
+        .expect("records have timestamps");
+    let answer = text(&kcat(&cluster, &["-Q", "-t", &format!("listed:1:{first}")], ""));
+    assert_eq!(answer.trim(), "listed [1] offset 0");
+    let from_time = ["-C", "-t", "listed", "-p", "1", "-o", &format!("s@{first}"), "-e", "-q"];
+    assert_eq!(text(&kcat(&cluster, &from_time, "")), "one\ntwo\nthree\n");
+}
