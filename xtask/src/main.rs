@@ -5,13 +5,16 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 mod bench;
 mod check;
 mod cluster;
+mod http;
 mod maelstrom;
 mod sim;
 mod test;
+mod workspace;
 
 /// Orchestrates local clusters, checks, tests and benchmarks.
 #[derive(Parser)]
@@ -37,8 +40,19 @@ enum Command {
     Maelstrom(maelstrom::Arguments),
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What to do stands in the message; where in this program it was found helps nobody.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Cluster(arguments) => cluster::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Test(arguments) => test::run(arguments),

@@ -1,12 +1,67 @@
-//! Every test.
+//! Every test: the workspace's, the simulation's standard seeds, real processes and real clients.
 
-use anyhow::{Result, bail};
+use crate::workspace::{self, Workspace, is_installed};
+use anyhow::{Context, Result, bail};
+use std::process::Command;
 
-/// Not here yet.
+/// Seeds of the simulation beyond those that are tests of the `tests` crate: in an optimized build, they take seconds.
+const SIMULATED_SEEDS: &str = "100";
+
+/// Runs every test, and fails with the first kind that fails.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {}
 
 /// Runs the command.
 pub(crate) fn run(_arguments: Arguments) -> Result<()> {
-    bail!("`cargo xtask test` has not landed yet")
+    require_kcat()?;
+    require_make()?;
+    let workspace = Workspace::find()?;
+    // Real processes are started by the tests of the `tests` crate, which build the binary that they start.
+    workspace::run(&mut workspace.cargo(["test", "--workspace", "--no-fail-fast"]))
+        .context("tests failed; their output is above")?;
+    workspace::run(&mut workspace.cargo(["xtask", "sim", "--runs", SIMULATED_SEEDS]))
+        .context("the simulation failed")?;
+    println!("Every test has passed.");
+    Ok(())
+}
+
+/// One of the real clients is kcat as Debian ships it. It is installed if that is possible here.
+fn require_kcat() -> Result<()> {
+    if is_installed("kcat") {
+        return Ok(());
+    }
+    let by_hand = "install it with `apt-get install kcat` (Debian, Ubuntu), `dnf install kcat` (Fedora) or `brew install \
+                   kcat` (macOS), and run the tests again";
+    if !is_installed("apt-get") || !is_root() {
+        bail!("kcat is needed, one of the real clients that the cluster is tested with: {by_hand}");
+    }
+    println!("kcat is missing, and is installed with apt-get.");
+    let install = || -> Result<()> {
+        workspace::run(Command::new("apt-get").args(["update", "--quiet"]))?;
+        workspace::run(
+            Command::new("apt-get")
+                .args(["install", "--yes", "--quiet", "--no-install-recommends", "kcat"])
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )
+    };
+    install().with_context(|| format!("kcat can't be installed; {by_hand}"))?;
+    if !is_installed("kcat") {
+        bail!("apt-get installed kcat, but it is not on the PATH");
+    }
+    Ok(())
+}
+
+/// librdkafka, another of the clients, is built from source.
+fn require_make() -> Result<()> {
+    if is_installed("make") {
+        return Ok(());
+    }
+    bail!(
+        "make is needed to build librdkafka, one of the real clients that the cluster is tested with: install it with \
+         `apt-get install build-essential` (Debian, Ubuntu), `dnf install make` (Fedora) or `xcode-select --install` (macOS)"
+    )
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
