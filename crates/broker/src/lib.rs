@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod cli;
+pub mod client;
 mod clock;
 pub mod config;
 mod control;
@@ -13,6 +15,7 @@ pub mod ids;
 mod journal;
 pub mod kafka;
 pub mod metrics;
+pub mod node;
 mod peers;
 mod queue;
 pub mod server;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `trimaran` program.
+
+fn main() -> std::process::ExitCode {
+    trimaran_broker::cli::run(std::env::args_os())
+}

@@ -1,0 +1,204 @@
+//! `trimaran topic`.
+
+use super::{Exit, Failure, Reach};
+use crate::client::{ClientError, PartitionInfo};
+use clap::{Args, Subcommand};
+use kafka_protocol::ResponseError;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Creates a topic.
+    #[command(after_help = "\
+Try it:
+  trimaran topic create orders --partitions 6 --replication 3
+  trimaran topic create audit --config retention.ms=-1 --config min.insync.replicas=2")]
+    Create(Create),
+    /// Lists the topics' names, one a line.
+    List(List),
+    /// Shows a topic's partitions and what is configured for it.
+    #[command(after_help = "Try it:\n  trimaran topic describe orders")]
+    Describe(Describe),
+    /// Deletes a topic and its records.
+    #[command(after_help = "Try it:\n  trimaran topic delete orders")]
+    Delete(Delete),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// Letters, digits, `.`, `_` and `-`
+    name: String,
+    /// How many partitions; the cluster's default if not given
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// How many replicas of each; the cluster's default if not given
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    replication: Option<i16>,
+    /// A setting of the topic, such as retention.ms=3600000; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    config: Vec<(String, String)>,
+    /// A topic of that name is no error
+    #[arg(long)]
+    if_not_exists: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Describe {
+    /// The topic
+    name: String,
+    /// Every setting, not only those of the topic itself
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    /// The topic
+    name: String,
+    /// No topic of that name is no error
+    #[arg(long)]
+    if_exists: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a setting is KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Create(create) => run_create(create).await,
+        Command::List(list) => run_list(list).await,
+        Command::Describe(describe) => run_describe(describe).await,
+        Command::Delete(delete) => run_delete(delete).await,
+    }
+}
+
+async fn run_create(create: Create) -> Result<Exit, Failure> {
+    let mut client = create.reach.client();
+    let partitions = create.partitions.unwrap_or(-1);
+    let replication = create.replication.unwrap_or(-1);
+    let created = client
+        .create_topic(&create.name, partitions, replication, &create.config)
+        .await;
+    match created {
+        Ok(()) => {}
+        Err(error) if create.if_not_exists && is(&error, ResponseError::TopicAlreadyExists) => return Ok(Exit::Done),
+        Err(error) => return Err(error.into()),
+    }
+    // Created is more useful once it can be used.
+    let made = client.topic(&create.name, false).await?;
+    let replicas = made.first().map_or(0, |partition| partition.replicas.len());
+    super::print(&format!(
+        "created {} ({} partition(s), {replicas} replica(s) each)\n",
+        create.name,
+        made.len()
+    ))?;
+    Ok(Exit::Done)
+}
+
+async fn run_list(list: List) -> Result<Exit, Failure> {
+    let mut client = list.reach.client();
+    let cluster = client.metadata(None, false).await?;
+    let names: Vec<&str> = cluster.topics.keys().map(String::as_str).collect();
+    super::print(&lines(&names))?;
+    Ok(Exit::Done)
+}
+
+async fn run_describe(describe: Describe) -> Result<Exit, Failure> {
+    let mut client = describe.reach.client();
+    let name = describe.name.as_str();
+    let cluster = client.metadata(Some(&[name]), false).await?;
+    let Some(partitions) = cluster.topics.get(name).cloned() else {
+        return Err(Failure::failed(format!(
+            "there is no topic `{name}`; `trimaran topic list` shows those there are"
+        )));
+    };
+    let settings = client.topic_config(name).await?;
+    let mut text = table(name, &partitions);
+    for (key, value, own) in settings {
+        if own || describe.all {
+            let origin = if own { "" } else { " (default)" };
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{key}={value}{origin}");
+        }
+    }
+    super::print(&text)?;
+    Ok(Exit::Done)
+}
+
+fn table(name: &str, partitions: &[PartitionInfo]) -> String {
+    let mut text = format!("{name}: {} partition(s)\n", partitions.len());
+    for partition in partitions {
+        let leader = partition
+            .leader
+            .map_or_else(|| "none".to_owned(), |leader| format!("broker-{leader}"));
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "  {name}/{}  leader {leader}  term {}  replicas {}  in sync {}",
+            partition.index,
+            partition.epoch,
+            ids(&partition.replicas),
+            ids(&partition.in_sync),
+        );
+    }
+    text
+}
+
+fn ids(ids: &[i32]) -> String {
+    if ids.is_empty() {
+        return "-".to_owned();
+    }
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn lines(names: &[&str]) -> String {
+    names.iter().map(|name| format!("{name}\n")).collect()
+}
+
+async fn run_delete(delete: Delete) -> Result<Exit, Failure> {
+    let mut client = delete.reach.client();
+    match client.delete_topic(&delete.name).await {
+        Ok(()) => {}
+        Err(error) if is(&error, ResponseError::UnknownTopicOrPartition) => {
+            if !delete.if_exists {
+                return Err(Failure::failed(format!("there is no topic `{}`", delete.name)));
+            }
+            return Ok(Exit::Done);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // Deleted is more useful once any broker says so.
+    let deadline = client.deadline();
+    while client
+        .metadata(Some(&[&delete.name]), false)
+        .await?
+        .topics
+        .contains_key(&delete.name)
+    {
+        if tokio::time::Instant::now() >= deadline {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    super::print(&format!("deleted {}\n", delete.name))?;
+    Ok(Exit::Done)
+}
+
+fn is(error: &ClientError, expected: ResponseError) -> bool {
+    matches!(error, ClientError::Refused { code, .. } if *code == expected.code())
+}
