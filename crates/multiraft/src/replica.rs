@@ -52,6 +52,14 @@ pub struct Open {
 }
 
 impl Open {
+    /// Whether `node` is one of its voters, and none is named twice.
+    pub(crate) fn is_for(&self, node: NodeId) -> bool {
+        let mut sorted = self.voters.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted.len() == self.voters.len() && sorted.contains(&node)
+    }
+
     /// A replica as it was found on disk: the voters (the preferred leader first), its log, and its hard state from
     /// the journal. Reads the log's batches to learn what its idempotent producers sent last: may block.
     ///
@@ -395,7 +403,7 @@ impl Replica {
     }
 
     /// Applies what is committed. For a partition that means: it may be read.
-    fn apply(&mut self, desk: &mut Desk, out: &mut Outbox) {
+    pub(crate) fn apply(&mut self, desk: &mut Desk, out: &mut Outbox) {
         while self.applied < self.group.commit() {
             let commit = self.group.commit();
             if self.options.deliver && self.deliver(commit, out).is_err() {

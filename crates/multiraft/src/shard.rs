@@ -1,8 +1,5 @@
 //! A shard: the groups that one thread drives, from mailbox to outbox.
 
-#[cfg(test)]
-mod tests;
-
 use crate::PeerSink;
 use crate::appends::{Acks, AppendError, Appended, PendingAppend, Proposal};
 use crate::in_sync::InSync;
@@ -33,7 +30,7 @@ pub struct Ticket(pub u64);
 /// What a shard is told. Inputs for groups that are not here are answered with an error where there is somebody to
 /// answer, and dropped otherwise.
 pub enum Input {
-    /// Adds a group. Ignored if it is here already, or if this node is none of its voters.
+    /// Adds a group. Ignored if it is here already, if this node is none of its voters, or if one is named twice.
     Open(Box<Open>),
     /// The group is gone for good: its waiters get `UnknownGroup`, the journal forgets it, its log is dropped (see
     /// [`Outbox::closed`]).
@@ -492,7 +489,7 @@ impl Shard {
     fn open(&mut self, open: Open, out: &mut Outbox) {
         let group = open.group();
         let own = self.desk.config.node;
-        if self.replicas.contains_key(&group) || !open.voters.contains(&own) {
+        if self.replicas.contains_key(&group) || !open.is_for(own) {
             return;
         }
         for &node in &open.voters {
@@ -633,7 +630,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let answer = match self.replicas.get_mut(&group) {
-            Some(replica) => replica.look_up(query, current_epoch),
+            Some(replica) => replica.look_up(query, current_epoch, &mut self.desk, out),
             None => Err(ReadError::UnknownGroup),
         };
         out.completions.push((ticket, Completion::Offsets(answer)));
