@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use trimaran_raft::{
-    AppendPlan, Body, Entry, Group, GroupId, Input as CoreInput, Instant, Liveness, LogIndex, Message, NodeId, Output,
-    Role, Term, Token, TransferError, Tuning,
+    AppendPlan, Entry, Group, GroupId, Input as CoreInput, Instant, Liveness, LogIndex, Message, NodeId, Output, Role,
+    Term, Token, TransferError, Tuning,
 };
 use trimaran_storage::journal::JournalBatch;
 use trimaran_storage::log::{FlushJob, Flushed, LoadJob, LogError, LogOptions, ReplicaLog};
@@ -297,6 +297,8 @@ pub(crate) enum Timer {
 pub(crate) struct Desk {
     pub(crate) config: ShardConfig,
     pub(crate) now: Instant,
+    /// This broker gives its leaderships away, and takes none.
+    pub(crate) is_leaving: bool,
     /// The last journal batch handed out.
     sequence: u64,
     /// Writes under way, in the order in which they were handed out.
@@ -352,6 +354,7 @@ impl Shard {
         let desk = Desk {
             config,
             now,
+            is_leaving: false,
             sequence: 0,
             issued: VecDeque::new(),
             timers: TimerWheel::new(now),
@@ -496,7 +499,7 @@ impl Shard {
             self.by_node.entry(node).or_default().push(group);
         }
         // A new group's preferred leader need not wait for anybody else to stand. One that is leaving won't.
-        let preferred = open.voters.first() == Some(&own) && self.leaving.is_none();
+        let preferred = open.voters.first() == Some(&own) && !self.desk.is_leaving;
         self.openings += 1;
         let replica = Replica::open(open, self.openings, &self.desk);
         self.replicas.insert(group, Box::new(replica));
@@ -541,14 +544,10 @@ impl Shard {
     }
 
     fn receive(&mut self, from: NodeId, messages: Vec<(GroupId, Message)>, out: &mut Outbox) {
-        let leaving = self.leaving.is_some();
+        let in_doubt = self.liveness.contains_key(&from);
         for (group, message) in messages {
             self.visit(group, out, |replica, desk, out| {
-                // Whoever leaves, or can't read its log, is no one to hand over to: the old leader leads on.
-                let unwilling = leaving || replica.is_failed();
-                if !(unwilling && matches!(message.body, Body::TimeoutNow)) {
-                    replica.receive(from, message, desk, out);
-                }
+                replica.receive(from, in_doubt, message, desk, out);
             });
         }
     }
@@ -701,6 +700,7 @@ impl Shard {
             Some(leaving) => leaving.join(ticket),
             None => self.leaving = Some(Leaving::new(ticket)),
         }
+        self.desk.is_leaving = true;
     }
 
     /// The next pass over the leaderships that are left, once the last one has ended.
