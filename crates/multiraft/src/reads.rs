@@ -234,7 +234,7 @@ impl Replica {
 
     fn may_read(&self, request: &ReadRequest) -> Result<(), ReadError> {
         self.check_epoch(request.current_epoch)?;
-        if !(request.follower_ok && !self.leads()) {
+        if self.leads() || !request.follower_ok {
             self.check_serving()?;
         } else if self.is_failed() {
             return Err(ReadError::Storage);
