@@ -9,7 +9,6 @@ mod election;
 mod following;
 mod leadership;
 mod replication;
-mod sabotage;
 mod time;
 mod transfer;
 
@@ -27,7 +26,6 @@ use core::mem;
 use election::Election;
 use following::{Append, Following};
 use leadership::Leading;
-use sabotage::Sabotage;
 
 /// Terms and indices beyond this are no honest counters: a message that names one is ignored, so that no arithmetic
 /// overflows and no group is driven to the last term there is.
@@ -97,8 +95,6 @@ pub struct Group {
     election: Election,
     following: Following,
     leading: Leading,
-    #[cfg(test)]
-    sabotage: Option<Sabotage>,
 }
 
 impl Group {
@@ -150,8 +146,6 @@ impl Group {
             election: Election::standing_at(now + patience),
             following: Following::default(),
             leading: Leading::default(),
-            #[cfg(test)]
-            sabotage: None,
             voters,
             tuning,
         }
@@ -348,10 +342,6 @@ impl Group {
     /// Hands out this step's write, and says what changed.
     fn report(&mut self, step: &mut Step, before: Summary, commit_before: LogIndex) {
         if !self.write.is_empty() {
-            let keeps_marks = self.is_broken(Sabotage::KeepMarks);
-            if let Some(from) = self.write.truncate_from.filter(|_| !keeps_marks) {
-                self.durability.truncated(from);
-            }
             let token = self.durability.issue(&self.write, self.last.index);
             let write = mem::take(&mut self.write);
             assert!(
@@ -447,12 +437,7 @@ impl Group {
         if self.role != Role::Leader {
             return LogIndex::ZERO;
         }
-        let counts_all = self.is_broken(Sabotage::CountSelfAtOnce);
-        let own = core::iter::once(if counts_all {
-            self.last.index
-        } else {
-            self.durability.index()
-        });
+        let own = core::iter::once(self.durability.index());
         quorum::held_by(count, own.chain(self.peers.iter().map(|peer| peer.match_index)))
     }
 

@@ -1,28 +1,149 @@
 //! Kafka's protocol: a frame in, perhaps a frame out.
 //!
 //! The seam to the rest of the broker is one type, [`Handlers`]: the server makes one for the client listener, and the
-//! transport calls it once a frame. Everything that a handler needs is behind the [`Engine`].
+//! transport calls it once a frame. Everything that a handler needs is behind the [`Engine`]. One file a concern; what
+//! can be decided without asking anyone is decided by functions of a [`crate::engine::ClusterView`] and the request.
+//!
+//! What must begin in the order of a connection's requests (appends) begins before [`Service::call`] returns; everything
+//! else happens in the future that it returns.
+
+mod cluster;
+mod configs;
+mod errors;
+mod fetch;
+mod metadata;
+mod offsets;
+mod partitions;
+mod produce;
+mod producer_ids;
+mod topics;
+
+#[cfg(test)]
+mod tests;
 
 use crate::engine::Engine;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::Encodable;
 use std::future::Future;
+use std::pin::Pin;
 use trimaran_transport::{Connection, Reply, Service};
+use trimaran_wire::WireError;
+use trimaran_wire::api::{self, Api, RequestHeader};
+use trimaran_wire::request::{self, Request};
 
 /// Answers Kafka clients.
 pub struct Handlers {
     engine: Engine,
+    creations: metadata::Creations,
 }
+
+/// What a request becomes: an answer, or work that leads to one.
+pub(super) type Work = Pin<Box<dyn Future<Output = Reply> + Send + 'static>>;
 
 impl Handlers {
     /// Handlers of this broker.
     pub fn new(engine: Engine) -> Handlers {
-        Handlers { engine }
+        Handlers {
+            engine,
+            creations: metadata::Creations::default(),
+        }
+    }
+
+    /// Begins a request: reads it, hands over what must stay in order, and returns the rest of the work.
+    fn begin(&self, connection: &Connection, mut frame: BytesMut) -> Work {
+        let header = match api::decode_header(&mut frame) {
+            Ok(header) => header,
+            Err(error) => return done(refuse_header(connection, &error)),
+        };
+        match request::decode_request(&header, frame) {
+            Ok(request) => self.dispatch(header, request),
+            Err(error) => {
+                let (api, version) = (header.api.spec().name, header.version);
+                tracing::info!(client = %connection.remote, api, version, %error, "a request can't be read");
+                done(Reply::Close)
+            }
+        }
+    }
+
+    fn dispatch(&self, header: RequestHeader, request: Request) -> Work {
+        let (engine, version) = (self.engine.clone(), header.version);
+        match request {
+            Request::Produce(request) => produce::begin(engine, header, request),
+            Request::Fetch(request) => Box::pin(fetch::answer(engine, header, request)),
+            Request::ListOffsets(request) => reply(header, offsets::list(engine, version, request)),
+            Request::OffsetForLeaderEpoch(request) => reply(header, offsets::epoch_ends(engine, request)),
+            Request::Metadata(request) => done(metadata::answer(&engine, &self.creations, &header, &request)),
+            Request::CreateTopics(request) => reply(header, topics::create(engine, request)),
+            Request::DeleteTopics(request) => reply(header, topics::delete(engine, request)),
+            Request::CreatePartitions(request) => reply(header, topics::grow(engine, request)),
+            Request::DescribeConfigs(request) => {
+                let view = engine.view();
+                done(respond(&header, &configs::describe(engine.settings(), &view, &request)))
+            }
+            Request::DescribeCluster(request) => {
+                let id = &engine.settings().cluster.id;
+                done(respond(&header, &cluster::describe(&engine.view(), id, &request)))
+            }
+            Request::FindCoordinator(request) => done(respond(&header, &cluster::find_coordinator(&request))),
+            Request::InitProducerId(request) => reply(header, producer_ids::answer(engine, request)),
+            Request::ApiVersions(_) => done(respond(&header, &api::versions_response(0))),
+        }
     }
 }
 
 impl Service for Handlers {
     fn call(&self, connection: &Connection, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
-        let _ = (&self.engine, connection, frame);
-        std::future::ready(Reply::Close)
+        self.begin(connection, frame)
+    }
+}
+
+/// ApiVersions of an unknown version is answered in version 0, with the range that is known (KIP-511). Nothing else that
+/// is unknown has an error that the client could read, so the connection is closed, as Kafka does.
+fn refuse_header(connection: &Connection, error: &WireError) -> Reply {
+    let WireError::UnsupportedVersion {
+        api: Api::ApiVersions,
+        correlation_id,
+        ..
+    } = error
+    else {
+        tracing::info!(client = %connection.remote, %error, "closes a connection");
+        return Reply::Close;
+    };
+    let response = api::versions_response(ResponseError::UnsupportedVersion.code());
+    frame(request::encode_response(
+        Api::ApiVersions,
+        0,
+        *correlation_id,
+        &response,
+    ))
+}
+
+fn done(reply: Reply) -> Work {
+    Box::pin(std::future::ready(reply))
+}
+
+/// A response that has to be waited for.
+fn reply<R: Encodable>(header: RequestHeader, response: impl Future<Output = R> + Send + 'static) -> Work {
+    Box::pin(async move { respond(&header, &response.await) })
+}
+
+fn respond(header: &RequestHeader, response: &impl Encodable) -> Reply {
+    frame(request::encode_response(
+        header.api,
+        header.version,
+        header.correlation_id,
+        response,
+    ))
+}
+
+/// A response that can't be encoded is a bug of this broker; the client can only be disconnected.
+fn frame(encoded: Result<Bytes, WireError>) -> Reply {
+    match encoded {
+        Ok(bytes) => Reply::Frame(vec![bytes]),
+        Err(error) => {
+            tracing::error!(%error, "a response can't be encoded");
+            Reply::Close
+        }
     }
 }

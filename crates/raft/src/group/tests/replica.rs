@@ -1,6 +1,5 @@
 //! The plainest driver of a group: a log in memory, a disk that is written behind, and what is on it after a crash.
 
-use crate::group::Sabotage;
 use crate::*;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -41,8 +40,6 @@ pub(super) struct Replica {
     pub(super) writes: VecDeque<Persist>,
     /// How far it has applied since it started.
     pub(super) applied: LogIndex,
-    /// How its group is broken.
-    pub(super) sabotage: Option<Sabotage>,
 }
 
 impl Replica {
@@ -56,7 +53,6 @@ impl Replica {
             disk: Disk::default(),
             writes: VecDeque::new(),
             applied: LogIndex::ZERO,
-            sabotage: None,
         }
     }
 
@@ -102,9 +98,7 @@ impl Replica {
             hard_state: self.disk.hard_state,
             committed,
         };
-        let mut group = Group::new(self.config.clone(), recovered, now, &self.log);
-        group.sabotage = self.sabotage;
-        self.group = Some(group);
+        self.group = Some(Group::new(self.config.clone(), recovered, now, &self.log));
     }
 
     /// The committed entries that are not applied yet.

@@ -1,0 +1,312 @@
+//! Fetch: whole batches below the high watermark, as soon as there are enough of them.
+//!
+//! A request is answered in passes. A pass reads every partition at once. If it found enough, or an error, or the time is
+//! over, it is the answer; otherwise the request waits until a partition has something new, and begins another pass.
+
+mod limits;
+mod replica;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use super::errors::{self, Failure};
+use super::partitions;
+use crate::engine::{ClusterView, Engine, ReadError, ReadResult};
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use std::time::Duration;
+use tokio::time::Instant;
+use trimaran_multiraft::{OffsetAnswer, OffsetQuery};
+use trimaran_raft::GroupId;
+use trimaran_storage::log::Chunk;
+use trimaran_transport::Reply;
+use trimaran_wire::LeaderHint;
+use trimaran_wire::api::RequestHeader;
+use trimaran_wire::batch::{LeaderEpoch, Offset};
+use trimaran_wire::fetch::{
+    FIRST_TOPIC_ID_VERSION, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic,
+    FetchTopicResponse, encode_response,
+};
+
+/// The first version with hints to the new leader (KIP-951).
+const FIRST_HINT_VERSION: i16 = 16;
+
+/// Bytes of records in one response, whatever the client asks for: Kafka's `fetch.max.bytes` for brokers, and its default.
+const MAX_RESPONSE_BYTES: usize = 55 << 20;
+
+/// A partition of a request, in the order of the request.
+#[derive(Clone, Debug)]
+struct Wanted {
+    index: i32,
+    group: Result<GroupId, Failure>,
+    from: Offset,
+    current_epoch: Option<LeaderEpoch>,
+    last_fetched_epoch: Option<LeaderEpoch>,
+    max_bytes: usize,
+}
+
+/// What a request asks for, once names have become groups.
+struct Plan {
+    version: i16,
+    /// Partitions of each topic, by position among `wanted`.
+    topics: Vec<(FetchTopic, std::ops::Range<usize>)>,
+    wanted: Vec<Wanted>,
+    min_bytes: usize,
+    max_bytes: usize,
+    read_committed: bool,
+    reader: replica::Reader,
+}
+
+/// What a pass found in a partition.
+enum Found {
+    Failed(Failure, Option<LeaderHint>),
+    /// The consumer's log departs from this one.
+    Diverging(LeaderEpoch, Offset, ReadResult),
+    /// The consumer should read elsewhere.
+    Elsewhere(i32, ReadResult),
+    Read(ReadResult),
+}
+
+impl Found {
+    /// Bytes of records.
+    fn bytes(&self) -> usize {
+        match self {
+            Found::Read(result) => result.chunks.iter().map(chunk_len).sum(),
+            Found::Failed(..) | Found::Diverging(..) | Found::Elsewhere(..) => 0,
+        }
+    }
+
+    /// The client should know at once.
+    fn is_urgent(&self) -> bool {
+        !matches!(self, Found::Read(_))
+    }
+}
+
+fn chunk_len(chunk: &Chunk) -> usize {
+    match chunk {
+        Chunk::Memory(bytes) => bytes.len(),
+        Chunk::File(slice) => slice.len(),
+    }
+}
+
+pub(super) async fn answer(engine: Engine, header: RequestHeader, request: FetchRequest) -> Reply {
+    let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let response = match refuse_session(&request) {
+        Some(error) => FetchResponse {
+            error_code: error.code(),
+            ..FetchResponse::default()
+        },
+        None => {
+            let plan = Plan::new(&engine, header.version, request);
+            let found = long_poll(&engine, &plan, deadline).await;
+            assemble(&engine, plan, found).await
+        }
+    };
+    Reply::Frame(encode_response(header.version, header.correlation_id, &response))
+}
+
+/// Sessions are declined by answering with session 0, which is always allowed. So whoever names a session that goes on
+/// names one that this broker never gave (KIP-227).
+fn refuse_session(request: &FetchRequest) -> Option<ResponseError> {
+    let full = matches!(request.session_epoch, 0 | -1);
+    (!full).then_some(ResponseError::FetchSessionIdNotFound)
+}
+
+impl Plan {
+    fn new(engine: &Engine, version: i16, request: FetchRequest) -> Plan {
+        let view = engine.view();
+        let mut topics = Vec::with_capacity(request.topics.len());
+        let mut wanted = Vec::new();
+        for mut topic in request.topics {
+            let first = wanted.len();
+            let partitions = std::mem::take(&mut topic.partitions);
+            wanted.extend(
+                partitions
+                    .iter()
+                    .map(|partition| want(&view, version, &topic, partition)),
+            );
+            topics.push((topic, first..wanted.len()));
+        }
+        Plan {
+            version,
+            topics,
+            wanted,
+            min_bytes: size(request.min_bytes),
+            max_bytes: size(request.max_bytes).min(MAX_RESPONSE_BYTES),
+            read_committed: request.isolation_level == 1,
+            reader: replica::Reader::new(engine, version, &request.rack_id),
+        }
+    }
+}
+
+/// What a client says is a size; nothing, if it is negative.
+fn size(bytes: i32) -> usize {
+    usize::try_from(bytes).unwrap_or(0)
+}
+
+fn want(view: &ClusterView, version: i16, topic: &FetchTopic, partition: &FetchPartition) -> Wanted {
+    let group = if version >= FIRST_TOPIC_ID_VERSION {
+        partitions::topic_by_id(view, topic.topic_id)
+            .and_then(|found| partitions::group(view, &found.name, partition.index))
+    } else {
+        partitions::group(view, &topic.name, partition.index)
+    };
+    Wanted {
+        index: partition.index,
+        group,
+        from: partition.fetch_offset,
+        current_epoch: partition.current_leader_epoch,
+        last_fetched_epoch: partition.last_fetched_epoch,
+        max_bytes: size(partition.max_bytes),
+    }
+}
+
+/// Passes, until one is the answer.
+async fn long_poll(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<Found> {
+    loop {
+        let found = pass(engine, plan).await;
+        let bytes: usize = found.iter().map(Found::bytes).sum();
+        let enough = bytes >= plan.min_bytes || found.iter().any(Found::is_urgent);
+        if enough || plan.wanted.is_empty() || Instant::now() >= deadline {
+            return found;
+        }
+        let waiting = wait::for_news(engine, plan, &found);
+        if tokio::time::timeout_at(deadline, waiting).await.is_err() {
+            return found;
+        }
+    }
+}
+
+/// Reads every partition once.
+async fn pass(engine: &Engine, plan: &Plan) -> Vec<Found> {
+    // All are asked before the first answer is waited for.
+    let readings: Vec<_> = plan
+        .wanted
+        .iter()
+        .map(|wanted| {
+            let reading = wanted.group.as_ref().map(|group| {
+                let max_bytes = wanted.max_bytes.min(plan.max_bytes);
+                engine.read(plan.reader.request(*group, wanted, max_bytes, false))
+            });
+            (wanted, reading)
+        })
+        .collect();
+    let mut budget = limits::Budget::new(plan.max_bytes);
+    let mut all = Vec::with_capacity(readings.len());
+    for (wanted, reading) in readings {
+        let found = match reading {
+            Err(failure) => Found::Failed(failure.clone(), None),
+            Ok(reading) => found(engine, plan, wanted, reading.await).await,
+        };
+        all.push(limits::within(engine, plan, wanted, &mut budget, found).await);
+    }
+    all
+}
+
+async fn found(engine: &Engine, plan: &Plan, wanted: &Wanted, read: Result<ReadResult, ReadError>) -> Found {
+    let Ok(group) = wanted.group else {
+        return Found::Failed(errors::unknown_partition(), None);
+    };
+    let result = match read {
+        Ok(result) => result,
+        Err(error) => return failed(engine, group, &error),
+    };
+    if let Some((epoch, end)) = diverging(engine, group, wanted).await {
+        return Found::Diverging(epoch, end, result);
+    }
+    match plan.reader.elsewhere(engine, &result) {
+        Some(broker) => Found::Elsewhere(broker, result),
+        None => Found::Read(result),
+    }
+}
+
+fn failed(engine: &Engine, group: GroupId, error: &ReadError) -> Found {
+    let hint = match error {
+        ReadError::NotLeader { .. } | ReadError::UnknownGroup | ReadError::FencedEpoch => {
+            partitions::hint(&engine.view(), engine.broker_id(), group)
+        }
+        ReadError::NotServing
+        | ReadError::UnknownEpoch
+        | ReadError::OutOfRange { .. }
+        | ReadError::Cancelled
+        | ReadError::Storage => None,
+    };
+    Found::Failed(errors::read(error), hint)
+}
+
+/// Where the reader's log departs from this one, if it says which epoch its last record has (KIP-595): that epoch ended
+/// before the offset that it has reached.
+async fn diverging(engine: &Engine, group: GroupId, wanted: &Wanted) -> Option<(LeaderEpoch, Offset)> {
+    let epoch = wanted.last_fetched_epoch?;
+    let lookup = engine
+        .offsets(group, OffsetQuery::EpochEnd { epoch }, wanted.current_epoch)
+        .await;
+    match lookup.ok()?.answer {
+        OffsetAnswer::EpochEnd(found, end) if found < epoch || end < wanted.from => Some((found, end)),
+        OffsetAnswer::EpochEnd(..) | OffsetAnswer::At(_) | OffsetAnswer::InBatch(..) | OffsetAnswer::None => None,
+    }
+}
+
+/// Reads what lies in files, and writes the response in the order of the request.
+async fn assemble(engine: &Engine, plan: Plan, found: Vec<Found>) -> FetchResponse {
+    let mut partitions = Vec::with_capacity(found.len());
+    for (wanted, found) in plan.wanted.iter().zip(found) {
+        partitions.push(partition(engine, &plan, wanted, found).await);
+    }
+    let hints = partitions.iter().filter_map(|partition| partition.current_leader);
+    let node_endpoints = partitions::endpoints(&engine.view(), hints);
+    let mut partitions = partitions.into_iter();
+    let topics = plan.topics.into_iter().map(|(topic, range)| FetchTopicResponse {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partitions: partitions.by_ref().take(range.len()).collect(),
+    });
+    FetchResponse {
+        topics: topics.collect(),
+        node_endpoints,
+        ..FetchResponse::default()
+    }
+}
+
+async fn partition(engine: &Engine, plan: &Plan, wanted: &Wanted, found: Found) -> FetchPartitionResponse {
+    match found {
+        Found::Failed(failure, hint) => FetchPartitionResponse {
+            current_leader: hint.filter(|_| plan.version >= FIRST_HINT_VERSION),
+            ..FetchPartitionResponse::failed(wanted.index, failure.code())
+        },
+        Found::Diverging(epoch, end, result) => FetchPartitionResponse {
+            diverging_epoch: Some((epoch, end)),
+            ..read(plan, wanted, &result, Vec::new())
+        },
+        Found::Elsewhere(broker, result) => FetchPartitionResponse {
+            preferred_read_replica: Some(broker),
+            ..read(plan, wanted, &result, Vec::new())
+        },
+        Found::Read(mut result) => {
+            let chunks = std::mem::take(&mut result.chunks);
+            let loaded = match &wanted.group {
+                Ok(group) => engine
+                    .load(*group, chunks)
+                    .await
+                    .map_err(|error| errors::storage(&error)),
+                Err(failure) => Err(failure.clone()),
+            };
+            match loaded {
+                Ok(records) => read(plan, wanted, &result, records),
+                Err(failure) => FetchPartitionResponse::failed(wanted.index, failure.code()),
+            }
+        }
+    }
+}
+
+/// Without transactions everything below the high watermark is decided, so it is the last stable offset as well.
+fn read(plan: &Plan, wanted: &Wanted, result: &ReadResult, records: Vec<Bytes>) -> FetchPartitionResponse {
+    FetchPartitionResponse {
+        high_watermark: result.high_watermark.0,
+        last_stable_offset: result.high_watermark.0,
+        log_start_offset: result.start_offset,
+        aborted_transactions: plan.read_committed.then(Vec::new),
+        records,
+        ..FetchPartitionResponse::failed(wanted.index, 0)
+    }
+}

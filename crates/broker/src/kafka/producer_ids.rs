@@ -1,0 +1,38 @@
+//! InitProducerId for idempotent producers.
+
+use super::errors;
+use crate::engine::Engine;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
+use std::time::Duration;
+use trimaran_registry::agent::AdminError;
+
+/// How long the controller may take: Kafka's clients wait 30 seconds for an answer, and should have time to ask again.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A producer without a transactional id always gets a new id, with epoch 0, as from Kafka.
+pub(super) async fn answer(engine: Engine, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    if let Some(transactional_id) = &request.transactional_id {
+        // An empty id is the client's mistake; any other asks for what is not there yet.
+        return refused(if transactional_id.is_empty() {
+            ResponseError::InvalidRequest
+        } else {
+            ResponseError::UnsupportedVersion
+        });
+    }
+    match engine.producer_id(DEADLINE).await {
+        Ok(id) => InitProducerIdResponse::default()
+            .with_producer_id(ProducerId(id))
+            .with_producer_epoch(0),
+        // The one error that every client's idempotent producer retries here.
+        Err(AdminError::TimedOut | AdminError::Overloaded) => refused(ResponseError::CoordinatorLoadInProgress),
+        Err(error @ AdminError::Refused(_)) => refused(errors::admin(&error).error),
+    }
+}
+
+fn refused(error: ResponseError) -> InitProducerIdResponse {
+    InitProducerIdResponse::default()
+        .with_error_code(error.code())
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1)
+}
