@@ -220,10 +220,20 @@ fn the_command_line_manages_topics_and_records() {
         &["produce", "orders", "--key-separator", ":"],
         "a:one\nb:two\nc:three\n",
     );
-    let mut read: Vec<String> = run(&["consume", "orders", "--key-separator", ":", "--exit-at-end"], "")
-        .lines()
-        .map(str::to_owned)
-        .collect();
+    let mut read: Vec<String> = run(
+        &[
+            "consume",
+            "orders",
+            "--key-separator",
+            ":",
+            "--from-beginning",
+            "--until-end",
+        ],
+        "",
+    )
+    .lines()
+    .map(str::to_owned)
+    .collect();
     read.sort();
     assert_eq!(read, ["a:one", "b:two", "c:three"]);
     assert!(run(&["cluster", "status"], "").contains("orders"));

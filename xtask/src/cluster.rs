@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 pub(crate) use cli::Cli;
-pub(crate) use local::{Local, Started};
+pub(crate) use local::{Local, Started, delete};
 pub(crate) use plan::{Plan, Purpose};
 use process::State;
 use std::collections::VecDeque;
@@ -125,7 +125,7 @@ fn start(workspace: &Workspace, folder: &Path, up: &Up) -> Result<()> {
         if let Ok(Some(plan)) = found {
             Local::new(folder, plan, workspace.release("trimaran")).down()?;
         }
-        local::delete(folder)?;
+        delete(folder)?;
         return create(workspace, folder, up);
     }
     match found? {
@@ -236,10 +236,13 @@ fn describe(local: &Local) -> Result<()> {
         "Logs:                {}",
         local.folder.join("broker-*/broker.log").display()
     );
-    println!("\n{}", local.cli().status()?.trim_end());
+    println!("\nWho leads what:");
+    let cli = local.cli();
+    cli.show_status()?;
+    cli.show_topic(TRIAL_TOPIC)?;
     println!("\nTry next:");
-    println!("  echo 'a record' | {}", local.cli().shown(&["produce", TRIAL_TOPIC]));
-    println!("  {}", local.cli().shown(&["consume", TRIAL_TOPIC, "--from-beginning"]));
+    println!("  echo 'a record' | {}", cli.shown(&["produce", TRIAL_TOPIC]));
+    println!("  {}", cli.shown(&["consume", TRIAL_TOPIC, "--from-beginning"]));
     println!("  cargo xtask cluster failover {TRIAL_TOPIC} 0");
     Ok(())
 }
@@ -261,7 +264,10 @@ fn status(local: &Local) -> Result<()> {
         println!("broker {broker}  {words:<18}  process {pid:<8}  clients {client}  administration http://{admin}");
     }
     if answering {
-        println!("\n{}", local.cli().status()?.trim_end());
+        println!();
+        if !local.cli().show_status()? {
+            println!("`cargo xtask cluster restart N` starts a broker again.");
+        }
     } else {
         println!("\nNo broker is ready, so that none can say who leads what; `cargo xtask cluster up` starts them.");
     }

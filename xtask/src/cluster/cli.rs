@@ -1,7 +1,7 @@
 //! The `trimaran` command line tools, pointed at one cluster.
 
 use crate::workspace::{output_of, show};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,13 +54,27 @@ impl Cli {
     /// All records of a topic, one a line.
     pub(crate) fn consume(&self, topic: &str) -> Result<String> {
         output_of(
-            &mut self.command(&["consume", topic, "--from-beginning", "--exit-at-end"]),
+            &mut self.command(&["consume", topic, "--from-beginning", "--until-end"]),
             b"",
         )
     }
 
-    /// Brokers, topics, and who leads what.
-    pub(crate) fn status(&self) -> Result<String> {
-        output_of(&mut self.command(&["cluster", "status"]), b"")
+    /// Shows brokers, controller, and who leads how much. Says whether every partition has a leader.
+    pub(crate) fn show_status(&self) -> Result<bool> {
+        self.succeeds(&["cluster", "status"])
+    }
+
+    /// Shows who leads each partition of a topic. Says whether there is such a topic.
+    pub(crate) fn show_topic(&self, topic: &str) -> Result<bool> {
+        self.succeeds(&["topic", "describe", topic])
+    }
+
+    /// Runs a command whose output the user sees.
+    fn succeeds(&self, arguments: &[&str]) -> Result<bool> {
+        let mut command = self.command(arguments);
+        let status = command
+            .status()
+            .with_context(|| format!("can't run `{}`", show(&command)))?;
+        Ok(status.success())
     }
 }

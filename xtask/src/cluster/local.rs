@@ -239,6 +239,18 @@ impl Local {
         Ok(())
     }
 
+    /// Ends all brokers at once, without a word: their data is of no use any more.
+    pub(crate) fn end(&self) -> Result<()> {
+        for broker in self.plan.ids() {
+            if let Some(recorded) = self.recorded(broker)?
+                && recorded.signal(Signal::KILL)?
+            {
+                recorded.wait_gone(SIGNAL_TIMEOUT)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Pauses a broker.
     pub(crate) fn pause(&self, broker: u16) -> Result<()> {
         let recorded = self.running(broker)?;

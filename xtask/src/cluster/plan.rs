@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub(crate) struct Plan {
     pub(crate) cluster_id: String,
     pub(crate) base_port: u16,
     pub(crate) brokers: u16,
+    /// Keys of the configuration's table `limits` that differ from their defaults.
+    #[serde(default)]
+    pub(crate) limits: BTreeMap<String, u64>,
 }
 
 /// What a port is for.
@@ -68,6 +72,7 @@ impl Plan {
             cluster_id,
             base_port,
             brokers,
+            limits: BTreeMap::new(),
         })
     }
 
@@ -92,9 +97,9 @@ impl Plan {
                 plan.format
             );
         }
-        Plan::new(plan.cluster_id, plan.brokers, plan.base_port)
-            .with_context(|| format!("{} is damaged; `up --fresh` begins anew", file.display()))
-            .map(Some)
+        Plan::new(plan.cluster_id.clone(), plan.brokers, plan.base_port)
+            .with_context(|| format!("{} is damaged; `up --fresh` begins anew", file.display()))?;
+        Ok(Some(plan))
     }
 
     /// Writes the plan and every broker's configuration.
@@ -163,6 +168,11 @@ impl Plan {
             .ids()
             .map(|id| format!("\"{id}@{}\"", self.address(id, Purpose::Peer)))
             .collect();
+        let limits: Vec<String> = self
+            .limits
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}\n"))
+            .collect();
         let home = Home::of(folder, broker);
         format!(
             "# Written by `cargo xtask cluster up`; rewritten by it, too.\n\
@@ -178,13 +188,17 @@ impl Plan {
              \n\
              [cluster]\n\
              id = \"{cluster}\"\n\
-             voters = [{voters}]\n",
+             voters = [{voters}]\n\
+             \n\
+             [limits]\n\
+             {limits}",
             data = toml_string(&home.data.to_string_lossy()),
             client = self.address(broker, Purpose::Client),
             peer = self.address(broker, Purpose::Peer),
             admin = self.address(broker, Purpose::Admin),
             cluster = self.cluster_id,
             voters = voters.join(", "),
+            limits = limits.concat(),
         )
     }
 }
