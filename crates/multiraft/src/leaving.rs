@@ -5,7 +5,7 @@
 
 use crate::shard::{Completion, Outbox, Ticket, TransferOutcome};
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use trimaran_raft::{GroupId, Instant, TransferError};
 
 /// Passes without a single success after which what is left is kept.
@@ -20,7 +20,7 @@ pub(crate) struct Leaving {
     tickets: Vec<Ticket>,
     handed_over: usize,
     /// Handovers of this pass that have not ended.
-    asked: BTreeMap<GroupId, ()>,
+    asked: BTreeSet<GroupId>,
     /// Of this pass.
     kept: BTreeMap<GroupId, TransferError>,
     succeeded: bool,
@@ -77,7 +77,7 @@ impl Leaving {
         }
         self.succeeded = false;
         self.kept.clear();
-        self.asked = led.iter().map(|&group| (group, ())).collect();
+        self.asked = led.iter().copied().collect();
         self.next_pass = now + timeout * PASS_TIMEOUTS;
         self.armed = false;
     }
@@ -97,7 +97,7 @@ impl Leaving {
 
     /// Who is to hand over in the pass that has begun.
     pub(crate) fn asked(&self) -> impl Iterator<Item = GroupId> {
-        self.asked.keys().copied()
+        self.asked.iter().copied()
     }
 
     /// When to look again, once a pass.

@@ -1,4 +1,43 @@
-//! Drives all the Raft groups that live on a broker.
+//! Drives all the Raft groups that live on a broker, in shards, over one journal.
+//!
+//! # What it is
+//!
+//! - [`Shard`]: some of a broker's groups, driven by one thread. It drains a mailbox of [`Input`]s, steps each group
+//!   that has something to do, and fills an [`Outbox`]: one journal batch for all groups, one envelope a peer, the
+//!   answers that are due, jobs for threads that may block. It never waits for a disk: what depends on a write stays in the
+//!   cores until the batch's sequence comes back by [`Input::Persisted`].
+//! - What a partition needs beside Raft: offsets stamped into batches, idempotent producers, acknowledgements,
+//!   long polls, follower reads, the in-sync view, flushes and retention, handing over leaderships.
+//! - [`LivenessMonitor`]: one heartbeat a pair of brokers, and graded evidence from it.
+//! - [`IntervalPlan`] and [`Headroom`]: all intervals from one budget, and whether this machine keeps it.
+//!
+//! # What it deliberately does not know
+//!
+//! Sockets, threads, clocks, Kafka's requests and topics' names. Time is what it is told; groups and nodes are
+//! numbers; a batch comes in checked, and goes out as it came but for its base offset and leader epoch. It runs no file
+//! job itself (reads of old producers and metadata at opening excepted).
+//!
+//! # How to drive it
+//!
+//! ```text
+//! loop {
+//!     wait for inputs, or until shard.deadline()
+//!     shard.step(now, &mut inputs, &mut out)
+//!     out.journal      -> write and sync (elsewhere), then Input::Persisted(out.sequence)
+//!     out.messages     -> peers; theirs come back as Input::Messages
+//!     out.completions  -> whoever holds the ticket
+//!     out.committed    -> state machines, before out.leaders is looked at
+//!     out.flushes      -> run (elsewhere), then Input::Flushed, and release the journal
+//!     out.loads        -> run (elsewhere), then Input::Loaded
+//! }
+//! ```
+//!
+//! The README has the same as a program.
+//!
+//! # Files, along the way of a batch
+//!
+//! `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`, `producers` → `replication` →
+//! `in_sync` → `reads`; beside them `timers`, `leaving`, `liveness`, `intervals`.
 #![forbid(unsafe_code)]
 
 mod appends;
@@ -22,6 +61,10 @@ pub use replica::{GroupOptions, Open};
 pub use shard::{
     Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Outbox, Shard, ShardConfig, Ticket, TransferOutcome,
 };
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
 
 /// Where a shard's messages go. May lose them.
 pub trait PeerSink {

@@ -50,7 +50,7 @@ pub struct LivenessConfig {
 pub enum LivenessEvent {
     /// Send this to the peer, now.
     Send(NodeId, Heartbeat),
-    /// Tell all shards: [`crate::Input::Liveness`].
+    /// Tell all shards: [`crate::Input::Liveness`]. Also says so when a peer is first heard.
     Changed(NodeId, Liveness),
     /// Tell all shards: [`crate::Input::Restored`].
     Restored(NodeId),
@@ -188,6 +188,9 @@ impl LivenessMonitor {
         if returned || restarted {
             restore(from, peer, events);
             self.beat(from, events);
+        } else if first {
+            // No news for those who took it for granted; but now it has been heard.
+            events.push(LivenessEvent::Changed(from, Liveness::Alive));
         }
     }
 

@@ -170,6 +170,8 @@ impl ReadWaiters {
 impl Replica {
     /// Answers a read, or makes it wait.
     pub(crate) fn read(&mut self, ticket: Ticket, request: ReadRequest, desk: &mut Desk, out: &mut Outbox) {
+        // Within a step more may be committed already: a leader that serves shows all of it.
+        self.apply(desk, out);
         let waits = request.wait && self.may_read(&request).is_ok() && self.high_watermark.0 <= request.from;
         // Over the limit, a long poll is answered like a short one.
         if waits && desk.may_wait() {
@@ -232,7 +234,7 @@ impl Replica {
 
     fn may_read(&self, request: &ReadRequest) -> Result<(), ReadError> {
         self.check_epoch(request.current_epoch)?;
-        if !(request.follower_ok && !self.leads()) {
+        if self.leads() || !request.follower_ok {
             self.check_serving()?;
         } else if self.is_failed() {
             return Err(ReadError::Storage);
@@ -297,7 +299,10 @@ impl Replica {
         &mut self,
         query: OffsetQuery,
         current_epoch: Option<LeaderEpoch>,
+        desk: &mut Desk,
+        out: &mut Outbox,
     ) -> Result<OffsetLookup, ReadError> {
+        self.apply(desk, out);
         self.check_epoch(current_epoch)?;
         self.check_serving()?;
         let upto = self.high_watermark;

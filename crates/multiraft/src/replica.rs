@@ -52,6 +52,14 @@ pub struct Open {
 }
 
 impl Open {
+    /// Whether `node` is one of its voters, and none is named twice.
+    pub(crate) fn is_for(&self, node: NodeId) -> bool {
+        let mut sorted = self.voters.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted.len() == self.voters.len() && sorted.contains(&node)
+    }
+
     /// A replica as it was found on disk: the voters (the preferred leader first), its log, and its hard state from
     /// the journal. Reads the log's batches to learn what its idempotent producers sent last: may block.
     ///
@@ -132,6 +140,8 @@ pub(crate) struct Replica {
     failure: Option<Failure>,
     /// The log and the core disagree: this replica takes no part any more.
     broken: bool,
+    /// It was told to go: until then it doesn't answer those who ask for votes.
+    concedes_until: Option<Instant>,
     /// When the shard's wheel will call.
     pub(crate) armed: Option<Instant>,
     /// Whether it is in the list of those to be visited in this step.
@@ -181,6 +191,7 @@ impl Replica {
             failing: false,
             failure: None,
             broken: false,
+            concedes_until: None,
             armed: None,
             ready: false,
         }
@@ -237,14 +248,39 @@ impl Replica {
         answer
     }
 
-    /// A message from another member. Entries that are no record batches never get to the core.
-    pub(crate) fn receive(&mut self, from: NodeId, message: Message, desk: &mut Desk, out: &mut Outbox) {
+    /// A message from another member, about whose node there is doubt or not. Any message may be lost, so this is also
+    /// the place to lose those that would do harm.
+    pub(crate) fn receive(
+        &mut self,
+        from: NodeId,
+        in_doubt: bool,
+        message: Message,
+        desk: &mut Desk,
+        out: &mut Outbox,
+    ) {
+        if self.is_untimely(in_doubt, &message.body, desk) {
+            return;
+        }
+        // Entries that are no record batches never get to the core.
         if let Body::Append { entries, .. } = &message.body
             && !are_well_formed(entries)
         {
             return;
         }
         self.step(CoreInput::Message(from, message), desk, out);
+    }
+
+    fn is_untimely(&self, in_doubt: bool, body: &Body, desk: &Desk) -> bool {
+        match body {
+            // Who can't read its log, or leaves, is no one to hand over to: the old leader leads on.
+            Body::TimeoutNow => desk.is_leaving || self.is_failed(),
+            // A leader that was told to go doesn't assert itself against its successor.
+            Body::PreVote { .. } => self.leads() && self.concedes_until.is_some_and(|until| desk.now < until),
+            // A leader whose disk hangs still answers: if that ended the candidacies of those who doubt it before the
+            // others' votes are in, it would lead for ever without committing anything. What it sends comes again.
+            Body::Append { .. } => in_doubt && self.group.role() == Role::PreCandidate,
+            _ => false,
+        }
     }
 
     fn carry_out(&mut self, output: &mut Output, desk: &mut Desk, out: &mut Outbox) {
@@ -370,12 +406,12 @@ impl Replica {
         if failed.is_some() && leader.is_some() && leader != failed {
             return;
         }
-        let input = if self.leads() {
-            CoreInput::Transfer(None)
+        if self.leads() {
+            self.concedes_until = Some(desk.now + desk.config.tuning.election_timeout);
+            self.step(CoreInput::Transfer(None), desk, out);
         } else {
-            CoreInput::ForgetLeader
-        };
-        self.step(input, desk, out);
+            self.step(CoreInput::ForgetLeader, desk, out);
+        }
     }
 
     /// Everything that follows from what this step brought.
@@ -395,7 +431,7 @@ impl Replica {
     }
 
     /// Applies what is committed. For a partition that means: it may be read.
-    fn apply(&mut self, desk: &mut Desk, out: &mut Outbox) {
+    pub(crate) fn apply(&mut self, desk: &mut Desk, out: &mut Outbox) {
         while self.applied < self.group.commit() {
             let commit = self.group.commit();
             if self.options.deliver && self.deliver(commit, out).is_err() {

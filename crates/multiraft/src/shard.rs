@@ -1,8 +1,5 @@
 //! A shard: the groups that one thread drives, from mailbox to outbox.
 
-#[cfg(test)]
-mod tests;
-
 use crate::PeerSink;
 use crate::appends::{Acks, AppendError, Appended, PendingAppend, Proposal};
 use crate::in_sync::InSync;
@@ -14,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use trimaran_raft::{
-    AppendPlan, Body, Entry, Group, GroupId, Input as CoreInput, Instant, Liveness, LogIndex, Message, NodeId, Output,
-    Role, Term, Token, TransferError, Tuning,
+    AppendPlan, Entry, Group, GroupId, Input as CoreInput, Instant, Liveness, LogIndex, Message, NodeId, Output, Role,
+    Term, Token, TransferError, Tuning,
 };
 use trimaran_storage::journal::JournalBatch;
 use trimaran_storage::log::{FlushJob, Flushed, LoadJob, LogError, LogOptions, ReplicaLog};
@@ -33,7 +30,7 @@ pub struct Ticket(pub u64);
 /// What a shard is told. Inputs for groups that are not here are answered with an error where there is somebody to
 /// answer, and dropped otherwise.
 pub enum Input {
-    /// Adds a group. Ignored if it is here already, or if this node is none of its voters.
+    /// Adds a group. Ignored if it is here already, if this node is none of its voters, or if one is named twice.
     Open(Box<Open>),
     /// The group is gone for good: its waiters get `UnknownGroup`, the journal forgets it, its log is dropped (see
     /// [`Outbox::closed`]).
@@ -300,6 +297,8 @@ pub(crate) enum Timer {
 pub(crate) struct Desk {
     pub(crate) config: ShardConfig,
     pub(crate) now: Instant,
+    /// This broker gives its leaderships away, and takes none.
+    pub(crate) is_leaving: bool,
     /// The last journal batch handed out.
     sequence: u64,
     /// Writes under way, in the order in which they were handed out.
@@ -355,6 +354,7 @@ impl Shard {
         let desk = Desk {
             config,
             now,
+            is_leaving: false,
             sequence: 0,
             issued: VecDeque::new(),
             timers: TimerWheel::new(now),
@@ -492,14 +492,14 @@ impl Shard {
     fn open(&mut self, open: Open, out: &mut Outbox) {
         let group = open.group();
         let own = self.desk.config.node;
-        if self.replicas.contains_key(&group) || !open.voters.contains(&own) {
+        if self.replicas.contains_key(&group) || !open.is_for(own) {
             return;
         }
         for &node in &open.voters {
             self.by_node.entry(node).or_default().push(group);
         }
         // A new group's preferred leader need not wait for anybody else to stand. One that is leaving won't.
-        let preferred = open.voters.first() == Some(&own) && self.leaving.is_none();
+        let preferred = open.voters.first() == Some(&own) && !self.desk.is_leaving;
         self.openings += 1;
         let replica = Replica::open(open, self.openings, &self.desk);
         self.replicas.insert(group, Box::new(replica));
@@ -544,14 +544,10 @@ impl Shard {
     }
 
     fn receive(&mut self, from: NodeId, messages: Vec<(GroupId, Message)>, out: &mut Outbox) {
-        let leaving = self.leaving.is_some();
+        let in_doubt = self.liveness.contains_key(&from);
         for (group, message) in messages {
             self.visit(group, out, |replica, desk, out| {
-                // Whoever leaves, or can't read its log, is no one to hand over to: the old leader leads on.
-                let unwilling = leaving || replica.is_failed();
-                if !(unwilling && matches!(message.body, Body::TimeoutNow)) {
-                    replica.receive(from, message, desk, out);
-                }
+                replica.receive(from, in_doubt, message, desk, out);
             });
         }
     }
@@ -633,7 +629,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let answer = match self.replicas.get_mut(&group) {
-            Some(replica) => replica.look_up(query, current_epoch),
+            Some(replica) => replica.look_up(query, current_epoch, &mut self.desk, out),
             None => Err(ReadError::UnknownGroup),
         };
         out.completions.push((ticket, Completion::Offsets(answer)));
@@ -704,6 +700,7 @@ impl Shard {
             Some(leaving) => leaving.join(ticket),
             None => self.leaving = Some(Leaving::new(ticket)),
         }
+        self.desk.is_leaving = true;
     }
 
     /// The next pass over the leaderships that are left, once the last one has ended.

@@ -9,8 +9,8 @@ use core::time::Duration;
 pub enum Heartbeats {
     /// The group does: its leader sends heartbeats at this interval, and silence starts elections.
     Own(Duration),
-    /// The caller does, for all groups of a node at once, and says so by [`crate::Input::Liveness`]. A group that has nothing
-    /// to say then sends nothing and needs no timer.
+    /// The caller does, for all groups of a node at once, and says so by [`crate::Input::Liveness`]. A group that has
+    /// nothing to say then sends nothing and needs no timer. Until told otherwise, every node is taken for alive.
     External,
 }
 
@@ -19,14 +19,17 @@ pub enum Heartbeats {
 pub struct Tuning {
     /// Who keeps time.
     pub heartbeats: Heartbeats,
-    /// How long a member without a leader (or, with own heartbeats, without word from it) waits before it stands.
+    /// How long a member without a leader (or, with own heartbeats, without word from it) waits before it stands; how
+    /// long a candidacy or a transfer may take; and how long a leader leads on without contact to a majority.
     pub election_timeout: Duration,
     /// How much longer each rank waits: normally one candidate stands. Rank is the number of live members that precede
-    /// this one in [`Config::voters`].
+    /// this one in [`Config::voters`], not counting the leader that is gone. It should exceed what an election takes: a
+    /// few message delays and two durable writes.
     pub rank_delay: Duration,
     /// How much longer a merely suspected leader is waited for than a dead one.
     pub suspicion_delay: Duration,
-    /// How long a leader waits for an answer before it sends again.
+    /// How long a leader waits for an answer before it sends again; the wait doubles each time, up to 32-fold. And
+    /// how long a candidate waits before it asks again.
     pub retransmit_timeout: Duration,
     /// Appends in flight to one follower, at most.
     pub max_inflight_messages: usize,
@@ -34,10 +37,30 @@ pub struct Tuning {
     pub max_inflight_bytes: u64,
     /// Payload bytes in one append, at most (one entry may exceed it alone).
     pub max_append_bytes: u64,
-    /// Proposed but uncommitted payload bytes, at most; beyond it proposals are refused as [`crate::ProposeError::Busy`].
+    /// Proposed but uncommitted payload bytes, at most (one proposal may exceed it alone); beyond it proposals are
+    /// refused as [`crate::ProposeError::Busy`].
     pub max_uncommitted_bytes: u64,
     /// Source of jitter, so that a test can script elections exactly.
     pub seed: u64,
+}
+
+impl Default for Tuning {
+    /// For nodes a few hundred microseconds apart, with disks that sync within some milliseconds, whose failure is
+    /// noticed within about 100 ms.
+    fn default() -> Tuning {
+        Tuning {
+            heartbeats: Heartbeats::External,
+            election_timeout: Duration::from_millis(150),
+            rank_delay: Duration::from_millis(40),
+            suspicion_delay: Duration::from_millis(50),
+            retransmit_timeout: Duration::from_millis(100),
+            max_inflight_messages: 64,
+            max_inflight_bytes: 8 << 20,
+            max_append_bytes: 1 << 20,
+            max_uncommitted_bytes: 64 << 20,
+            seed: 0,
+        }
+    }
 }
 
 /// Who a member is, and of what.

@@ -55,14 +55,12 @@ impl Durability {
         self.completed == self.issued
     }
 
-    /// Names the next write. `last` is where the log ends after it.
+    /// Names the next write. `last` is where the log ends after it. If it truncates, [`Durability::truncated`] comes
+    /// first.
     pub(crate) fn issue(&mut self, write: &Write, last: LogIndex) -> Token {
         self.issued = Token(self.issued.0 + 1);
         if write.hard_state {
             self.hard_state = self.issued;
-        }
-        if let Some(from) = write.truncate_from {
-            self.truncated(from);
         }
         if write.truncate_from.is_some() || !write.entries.is_empty() {
             self.marks.push_back(Mark {
@@ -75,7 +73,7 @@ impl Durability {
 
     /// Entries from here on are replaced: an older write that completes later says nothing about the new ones
     /// (otherwise a leader counts what its disk doesn't hold).
-    fn truncated(&mut self, from: LogIndex) {
+    pub(crate) fn truncated(&mut self, from: LogIndex) {
         let kept = from.prev();
         self.index = self.index.min(kept);
         for mark in &mut self.marks {
@@ -162,6 +160,7 @@ mod tests {
     fn a_write_that_completes_after_a_truncation_does_not_vouch_for_what_replaced_it() {
         let mut durability = Durability::recovered(LogIndex(0));
         let old = durability.issue(&append(None, 1, 9), LogIndex(9));
+        durability.truncated(LogIndex(5));
         let new = durability.issue(&append(Some(5), 5, 7), LogIndex(7));
         assert!(durability.complete(old));
         assert_eq!(durability.index(), LogIndex(4));

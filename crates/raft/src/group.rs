@@ -9,6 +9,7 @@ mod election;
 mod following;
 mod leadership;
 mod replication;
+mod sabotage;
 mod time;
 mod transfer;
 
@@ -26,6 +27,7 @@ use core::mem;
 use election::Election;
 use following::{Append, Following};
 use leadership::Leading;
+use sabotage::Sabotage;
 
 /// Terms and indices beyond this are no honest counters: a message that names one is ignored, so that no arithmetic
 /// overflows and no group is driven to the last term there is.
@@ -95,6 +97,8 @@ pub struct Group {
     election: Election,
     following: Following,
     leading: Leading,
+    #[cfg(test)]
+    sabotage: Option<Sabotage>,
 }
 
 impl Group {
@@ -146,6 +150,8 @@ impl Group {
             election: Election::standing_at(now + patience),
             following: Following::default(),
             leading: Leading::default(),
+            #[cfg(test)]
+            sabotage: None,
             voters,
             tuning,
         }
@@ -342,6 +348,10 @@ impl Group {
     /// Hands out this step's write, and says what changed.
     fn report(&mut self, step: &mut Step, before: Summary, commit_before: LogIndex) {
         if !self.write.is_empty() {
+            let keeps_marks = self.is_broken(Sabotage::KeepMarks);
+            if let Some(from) = self.write.truncate_from.filter(|_| !keeps_marks) {
+                self.durability.truncated(from);
+            }
             let token = self.durability.issue(&self.write, self.last.index);
             let write = mem::take(&mut self.write);
             assert!(
@@ -437,7 +447,12 @@ impl Group {
         if self.role != Role::Leader {
             return LogIndex::ZERO;
         }
-        let own = core::iter::once(self.durability.index());
+        let counts_all = self.is_broken(Sabotage::CountSelfAtOnce);
+        let own = core::iter::once(if counts_all {
+            self.last.index
+        } else {
+            self.durability.index()
+        });
         quorum::held_by(count, own.chain(self.peers.iter().map(|peer| peer.match_index)))
     }
 

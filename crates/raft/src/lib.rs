@@ -1,4 +1,29 @@
 //! A sans-I/O Raft consensus core.
+//!
+//! A [`Group`] is one member of one consensus group. It is told things ([`Input`]) by [`Group::step`], together with
+//! the time and a view of its log ([`LogView`]), and answers with what is to be done ([`Output`]): at most one durable
+//! write, messages, a new commit index, events. It is a pure function of its state, its inputs and the time.
+//!
+//! What it deliberately does not know: clocks, sockets, disks, threads, what payloads mean, which group it is, and how
+//! thousands of groups share one heartbeat, one journal and one connection a peer. All that is its driver's.
+//!
+//! To drive it (the README shows this as code):
+//!
+//! 1. [`Group::new`], with what was found on disk.
+//! 2. For each thing that happens, [`Group::step`].
+//! 3. Apply [`Output::persist`] to the log at once, and write it, in the order of tokens. When it is durable:
+//!    [`Input::Persisted`].
+//! 4. Send [`Output::messages`]; read what [`Output::appends`] name from the log, and send that too. No need to wait
+//!    for the disk: what must wait for it waits inside.
+//! 5. Apply what [`Output::committed`] allows, then say so: [`Input::Applied`].
+//! 6. At [`Group::deadline`], [`Input::Tick`].
+//!
+//! The rooms: `group` dispatches; its parts are `election` (who stands and who votes), `leadership` (a term's
+//! beginning and end, commit, serving), `replication` (the leader's side), `following` (the other side), `transfer` and
+//! `time`. `progress`, `quorum` and `durability` are arithmetic without knowledge of messages.
+//!
+//! Sources: "the Raft paper" is Ongaro and Ousterhout, *In Search of an Understandable Consensus Algorithm* (extended
+//! version, 2014); "the dissertation" is Ongaro, *Consensus: Bridging Theory and Practice* (2014).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -24,3 +49,7 @@ pub use log::{LogView, MemoryLog, TermAt};
 pub use message::{AppendPlan, Body, Message};
 pub use output::{Event, Output, Persist, Progress, ProposeError, Proposed, Role, TransferError};
 pub use types::{Entry, GroupId, HardState, Instant, Liveness, LogIndex, NodeId, Payload, Term, Token};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

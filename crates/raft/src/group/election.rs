@@ -9,10 +9,14 @@
 //! for pre-votes; who still believed in it learns from that. So along any chain of stale beliefs, terms rise, and
 //! at its end someone has a timer.
 
-use super::{Group, Position, Step};
+use super::{Group, Position, Sabotage, Step};
 use crate::progress::Ballot;
 use crate::{Body, Event, Heartbeats, Instant, Liveness, NodeId, Role, Term, quorum};
 use core::time::Duration;
+
+/// So often in a row a candidate makes way for a longer log. If nobody leads even then, whoever has it can't win,
+/// and a majority without it may be right.
+const MAX_YIELDS: u32 = 3;
 
 /// A pre-vote that was refused because of a leader that seemed alive. If that turns out wrong a moment later, the
 /// candidate is told at once, instead of having to ask again.
@@ -117,6 +121,9 @@ impl Group {
         self.resign();
         self.role = Role::Follower;
         self.leader = None;
+        if self.is_broken(Sabotage::ForgetVote) {
+            self.hard.vote = None;
+        }
         let base = step.now + self.tuning.election_timeout;
         self.election.base.get_or_insert(base);
     }
@@ -178,7 +185,7 @@ impl Group {
             Role::Follower => {
                 self.election.attempts = 0;
                 self.election.wait_until(step.now);
-                self.election.former_leader = self.leader.take();
+                self.election.former_leader = self.leader.take().or(self.election.former_leader);
             }
             Role::PreCandidate | Role::Candidate => {}
         }
@@ -264,6 +271,9 @@ impl Group {
     /// Nobody won, or someone else did and it isn't known yet. The next attempts are spread more and more widely.
     fn fail_candidacy(&mut self, now: Instant) {
         self.role = Role::Follower;
+        if self.is_broken(Sabotage::ForgetVote) {
+            self.hard.vote = None;
+        }
         self.election.attempts = self.election.attempts.saturating_add(1);
         self.election.base = Some(now);
         let widest = self
@@ -290,7 +300,8 @@ impl Group {
     /// The vote requests of a candidate leave, and its own vote counts, once both are durable. (Otherwise it could
     /// crash, forget, and vote for another in the same term.)
     pub(super) fn settle_candidacy(&mut self, step: &mut Step) {
-        if self.role == Role::Candidate && self.election.requests_wait && self.hard_state_is_durable() {
+        let may_leave = self.hard_state_is_durable() || self.is_broken(Sabotage::StandAtOnce);
+        if self.role == Role::Candidate && self.election.requests_wait && may_leave {
             self.election.requests_wait = false;
             self.ask(step);
             self.count_votes(step);
@@ -331,7 +342,8 @@ impl Group {
         if !was_asking {
             return;
         }
-        if longer_log {
+        if longer_log && self.election.attempts < MAX_YIELDS {
+            self.election.attempts += 1;
             self.yield_candidacy(step.now);
         } else if self.role != Role::PreCandidate {
             self.stand(step);
@@ -358,7 +370,8 @@ impl Group {
     /// A request for votes in a later term from the believed leader itself proves that it leads no more (it restarted,
     /// or stepped down). One for this term or before is merely late.
     fn hear_of_candidacy(&mut self, step: &mut Step, from: NodeId, term: Term) {
-        if term > self.hard.term && self.role == Role::Follower && self.leader == Some(from) {
+        let is_late = term <= self.hard.term || self.is_broken(Sabotage::BelieveForEver);
+        if !is_late && self.role == Role::Follower && self.leader == Some(from) {
             self.election.base = None;
             self.become_leaderless(step);
         }
@@ -380,7 +393,7 @@ impl Group {
             });
             return self.refuse_pre_vote(step, from, false);
         }
-        if self.last > theirs {
+        if self.last > theirs && !self.is_broken(Sabotage::VoteForShorterLog) {
             self.refuse_pre_vote(step, from, true);
             self.stand_instead(step, term);
         } else if term <= self.hard.term || self.stands_before(from, term, theirs) {
@@ -439,7 +452,8 @@ impl Group {
             self.become_leaderless(step);
         }
         let is_free = self.hard.vote.is_none_or(|vote| vote == from) && self.leader.is_none();
-        if term == self.hard.term && term > Term::ZERO && is_free && theirs >= self.last {
+        let is_up_to_date = theirs >= self.last || self.is_broken(Sabotage::VoteForShorterLog);
+        if term == self.hard.term && term > Term::ZERO && is_free && is_up_to_date {
             self.grant_vote(step, from);
         } else {
             let refused = Body::VoteReply { granted: false };
@@ -459,7 +473,7 @@ impl Group {
 
     /// A vote leaves once it is durable.
     pub(super) fn settle_vote(&mut self, step: &mut Step) {
-        if !self.hard_state_is_durable() {
+        if !self.hard_state_is_durable() && !self.is_broken(Sabotage::VoteAtOnce) {
             return;
         }
         if let Some(candidate) = self.election.vote_owed.take() {

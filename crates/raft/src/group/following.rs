@@ -1,6 +1,6 @@
 //! The receiver's side of replication: taking entries over, and saying what is held.
 
-use super::{ABSURD, Group, Position, Step};
+use super::{ABSURD, Group, Position, Sabotage, Step};
 use crate::{Body, Entry, LogIndex, NodeId, Role, Term, TermAt};
 use alloc::vec::Vec;
 use core::mem;
@@ -114,6 +114,14 @@ impl Group {
         let end = append.end().max(self.commit);
         let new_from = match self.meeting(step, &append.entries) {
             Meeting::Impossible => return,
+            Meeting::Contained if end < self.last.index && self.is_broken(Sabotage::TruncateWithoutConflict) => {
+                self.last = Position {
+                    index: end,
+                    ..self.last
+                };
+                self.write.truncate_from = Some(end.next());
+                None
+            }
             Meeting::Contained => None,
             Meeting::Extends(from) => Some(from),
             Meeting::Conflicts(from) => {
@@ -217,10 +225,17 @@ impl Group {
         }
         let Some(leader) = self.leader else { return };
         self.raise_follower_commit();
-        if !self.following.report_owed || !self.write.is_empty() || !self.hard_state_is_durable() {
+        let at_once = self.is_broken(Sabotage::AcknowledgeAtOnce);
+        let is_durable = at_once || self.write.is_empty() && self.hard_state_is_durable();
+        if !self.following.report_owed || !is_durable {
             return;
         }
-        let match_index = self.following.verified.min(self.durability.index());
+        let durable = if at_once {
+            self.last.index
+        } else {
+            self.durability.index()
+        };
+        let match_index = self.following.verified.min(durable);
         let is_all = match_index == self.following.verified;
         if is_all || match_index > self.following.reported {
             self.following.reported = match_index;

@@ -1,6 +1,6 @@
 //! Leading a term: its beginning, its end, what is committed in it, and when it may serve.
 
-use super::{Group, Step, transfer::Transferring};
+use super::{Group, Sabotage, Step, transfer::Transferring};
 use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, progress::Peer, quorum};
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -77,7 +77,13 @@ impl Group {
             return;
         }
         let mut uncommitted = core::mem::take(&mut self.leading.uncommitted);
+        let bytes = if self.is_broken(Sabotage::KeepUncommittedBytes) {
+            uncommitted.bytes
+        } else {
+            0
+        };
         uncommitted.clear();
+        uncommitted.bytes = bytes;
         self.leading = Leading {
             uncommitted,
             ..Leading::default()
@@ -110,7 +116,8 @@ impl Group {
     /// applied.
     pub(super) fn begin_serving(&mut self, step: &mut Step) {
         let first = self.leading.first;
-        let may = self.role == Role::Leader && self.commit >= first && self.applied >= first.prev();
+        let is_ready = self.commit >= first && self.applied >= first.prev();
+        let may = self.role == Role::Leader && (is_ready || self.is_broken(Sabotage::ServeAtOnce));
         if may && !self.leading.serving {
             self.leading.serving = true;
             step.event(Event::Serving { term: self.hard.term });

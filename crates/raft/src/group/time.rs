@@ -1,6 +1,6 @@
 //! What the clock brings about, and when it is to be looked at.
 
-use super::{Group, Step};
+use super::{Group, Sabotage, Step};
 use crate::{Body, Heartbeats, Instant, Liveness, LogIndex, Role};
 
 impl Group {
@@ -34,9 +34,11 @@ impl Group {
     fn leader_clock(&mut self, step: &mut Step) {
         let now = step.now;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        for peer in &mut self.peers {
-            if due(peer.resend_at) {
-                peer.expired();
+        let sends_once = self.is_broken(Sabotage::SendOnce);
+        for peer in self.peers.iter_mut().filter(|peer| due(peer.resend_at)) {
+            match sends_once {
+                true => peer.suspend(),
+                false => peer.expired(),
             }
         }
         if due(self.leading.heartbeat_at) {

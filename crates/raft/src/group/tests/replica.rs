@@ -1,5 +1,6 @@
 //! The plainest driver of a group: a log in memory, a disk that is written behind, and what is on it after a crash.
 
+use crate::group::Sabotage;
 use crate::*;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -40,6 +41,8 @@ pub(super) struct Replica {
     pub(super) writes: VecDeque<Persist>,
     /// How far it has applied since it started.
     pub(super) applied: LogIndex,
+    /// How its group is broken.
+    pub(super) sabotage: Option<Sabotage>,
 }
 
 impl Replica {
@@ -53,6 +56,7 @@ impl Replica {
             disk: Disk::default(),
             writes: VecDeque::new(),
             applied: LogIndex::ZERO,
+            sabotage: None,
         }
     }
 
@@ -98,7 +102,9 @@ impl Replica {
             hard_state: self.disk.hard_state,
             committed,
         };
-        self.group = Some(Group::new(self.config.clone(), recovered, now, &self.log));
+        let mut group = Group::new(self.config.clone(), recovered, now, &self.log);
+        group.sabotage = self.sabotage;
+        self.group = Some(group);
     }
 
     /// The committed entries that are not applied yet.

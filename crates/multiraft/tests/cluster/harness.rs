@@ -1,0 +1,618 @@
+//! A cluster in one thread: a shard, a journal on a faulty file system and a liveness monitor a node, a network that
+//! takes a millisecond, a disk that takes one too, and virtual time.
+
+use bytes::BytesMut;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use trimaran_multiraft::{
+    Acks, AppendError, Appended, Completion, GroupOptions, GroupStatus, Heartbeat, InSync, Input, IntervalPlan,
+    LeaderChange, LivenessEvent, LivenessMonitor, Load, OffsetLookup, OffsetQuery, Open, Outbox, ReadError,
+    ReadRequest, ReadResult, Shard, ShardConfig, Ticket, TransferOutcome,
+};
+use trimaran_raft::{GroupId, Instant, LogIndex, Message, NodeId};
+use trimaran_storage::fs::faulty::FaultyFs;
+use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, RecoveredGroup};
+use trimaran_storage::log::{Chunk, FlushJob, LogOptions, ReplicaLog, Retention};
+use trimaran_wire::batch::{self, Offset, ProducerStamp};
+
+/// The group of most tests.
+pub(crate) const G: GroupId = GroupId(1);
+/// How long a message flies, and a write takes.
+const DELAY: Duration = Duration::from_millis(1);
+/// Nothing in these tests takes longer.
+const PATIENCE_MS: u64 = 5_000;
+
+/// What flies between nodes.
+enum Flight {
+    Messages(Vec<(GroupId, Message)>),
+    Heartbeat(Heartbeat),
+}
+
+/// A node that is up.
+pub(crate) struct Running {
+    pub(crate) shard: Shard,
+    pub(crate) monitor: LivenessMonitor,
+    pub(crate) inputs: Vec<Input>,
+    journal: Journal,
+    /// Batches on their way to the disk, each with its sequence and when it is there.
+    writing: VecDeque<(Instant, u64, JournalBatch)>,
+    flushing: VecDeque<(Instant, FlushJob)>,
+    loading: VecDeque<(Instant, Load)>,
+    out: Outbox,
+}
+
+/// A node, up or down.
+pub(crate) struct Node {
+    pub(crate) fs: FaultyFs,
+    pub(crate) running: Option<Running>,
+    pub(crate) paused: bool,
+    /// The disk takes no writes to its end.
+    pub(crate) stuck: bool,
+    starts: u64,
+}
+
+/// How groups are opened, and shards configured.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) voters: Vec<u64>,
+    pub(crate) min_insync: usize,
+    pub(crate) deliver: bool,
+    pub(crate) flush_bytes: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) tail_bytes: u64,
+    pub(crate) replica_lag: Duration,
+    pub(crate) retention: Retention,
+    pub(crate) max_uncommitted_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            voters: vec![1, 2, 3],
+            min_insync: 1,
+            deliver: false,
+            flush_bytes: 1 << 20,
+            segment_bytes: 1 << 20,
+            tail_bytes: 1 << 20,
+            replica_lag: Duration::from_millis(500),
+            retention: Retention::default(),
+            max_uncommitted_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn options(&self) -> GroupOptions {
+        GroupOptions {
+            min_insync_replicas: self.min_insync,
+            retention: self.retention.clone(),
+            deliver: self.deliver,
+        }
+    }
+
+    pub(crate) fn log_options(&self) -> LogOptions {
+        LogOptions {
+            segment_bytes: self.segment_bytes,
+            segment_ms: u64::MAX,
+            tail_bytes: self.tail_bytes,
+        }
+    }
+}
+
+/// Nodes 1 to n.
+pub(crate) struct Cluster {
+    pub(crate) now: Instant,
+    pub(crate) nodes: BTreeMap<u64, Node>,
+    settings: Settings,
+    /// Groups, and which nodes have them.
+    groups: BTreeMap<GroupId, Settings>,
+    flying: Vec<(Instant, u64, u64, Flight)>,
+    cut: BTreeSet<(u64, u64)>,
+    next_ticket: u64,
+    /// In the order in which they came.
+    pub(crate) answers: Vec<(Ticket, Completion)>,
+    pub(crate) leaders: Vec<(u64, LeaderChange)>,
+    pub(crate) in_sync: Vec<InSync>,
+    pub(crate) committed: Vec<(u64, GroupId, LogIndex, Vec<u8>)>,
+    pub(crate) elections: u64,
+    pub(crate) flushes: u64,
+    pub(crate) loads: u64,
+}
+
+impl Cluster {
+    /// Nodes up to the largest voter, with group [`G`] on them, and a leader.
+    pub(crate) fn new(settings: Settings) -> Cluster {
+        let mut cluster = Cluster::empty(settings.clone());
+        cluster.open(G, settings);
+        cluster.until("a leader serves", |cluster| cluster.leader(G).is_some());
+        cluster
+    }
+
+    /// Nodes without groups.
+    pub(crate) fn empty(settings: Settings) -> Cluster {
+        let mut cluster = Cluster {
+            now: Instant(1_000_000),
+            nodes: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            flying: Vec::new(),
+            cut: BTreeSet::new(),
+            next_ticket: 0,
+            answers: Vec::new(),
+            leaders: Vec::new(),
+            in_sync: Vec::new(),
+            committed: Vec::new(),
+            elections: 0,
+            flushes: 0,
+            loads: 0,
+            settings,
+        };
+        for id in cluster.settings.voters.clone() {
+            let node = Node {
+                fs: FaultyFs::new(id),
+                running: None,
+                paused: false,
+                stuck: false,
+                starts: 0,
+            };
+            cluster.nodes.insert(id, node);
+            cluster.start(id);
+        }
+        cluster
+    }
+
+    /// Starts a node on what its disk holds.
+    pub(crate) fn start(&mut self, id: u64) {
+        let plan = IntervalPlan::new(Duration::from_millis(250)).expect("in range");
+        let peers: Vec<_> = self.settings.voters.iter().map(|&peer| NodeId(peer)).collect();
+        let node = self.nodes.get_mut(&id).expect("a node");
+        node.starts += 1;
+        let fs = Arc::new(node.fs.clone());
+        let options = JournalOptions {
+            file_bytes: 1 << 20,
+            max_files: 4,
+        };
+        let (journal, mut recovered) = Journal::open(fs.clone(), Path::new("/journal"), options).expect("a journal");
+        let mut tuning = plan.tuning(id);
+        tuning.max_uncommitted_bytes = self.settings.max_uncommitted_bytes;
+        let mut config = ShardConfig::new(NodeId(id), tuning);
+        config.flush_bytes = self.settings.flush_bytes;
+        config.replica_lag = self.settings.replica_lag;
+        let mut inputs = Vec::new();
+        for (&group, settings) in &self.groups {
+            let recovered = recovered.remove(&group).unwrap_or_default();
+            inputs.extend(open(&node.fs, id, group, settings, recovered));
+        }
+        node.running = Some(Running {
+            shard: Shard::new(config, self.now),
+            monitor: LivenessMonitor::new(plan.liveness(NodeId(id), node.starts), &peers, self.now),
+            journal,
+            inputs,
+            writing: VecDeque::new(),
+            flushing: VecDeque::new(),
+            loading: VecDeque::new(),
+            out: Outbox::default(),
+        });
+        node.paused = false;
+    }
+
+    /// Opens a new group on all its voters.
+    pub(crate) fn open(&mut self, group: GroupId, settings: Settings) {
+        for &id in &settings.voters {
+            let fs = self.nodes[&id].fs.clone();
+            let input = open(&fs, id, group, &settings, RecoveredGroup::default());
+            if let Some(running) = &mut self.nodes.get_mut(&id).expect("a node").running {
+                running.inputs.extend(input);
+            }
+        }
+        self.groups.insert(group, settings);
+    }
+
+    /// Power loss: what was not synced is lost. Its peers' reconnects are refused.
+    pub(crate) fn crash(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        node.running = None;
+        node.fs.crash();
+        self.flying.retain(|(_, _, to, _)| *to != id);
+        for peer in self.peers_of(id) {
+            self.watch(peer, |monitor, now, events| monitor.refused(now, NodeId(id), events));
+        }
+    }
+
+    /// Cuts both ways between two nodes.
+    pub(crate) fn cut(&mut self, a: u64, b: u64) {
+        self.cut.extend([(a, b), (b, a)]);
+    }
+
+    /// Cuts a node off from all others.
+    pub(crate) fn isolate(&mut self, id: u64) {
+        self.peers_of(id).into_iter().for_each(|peer| self.cut(id, peer));
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    fn peers_of(&self, id: u64) -> Vec<u64> {
+        self.nodes.keys().copied().filter(|&peer| peer != id).collect()
+    }
+
+    /// Something a node is told with its next step.
+    pub(crate) fn tell(&mut self, id: u64, input: Input) {
+        if let Some(running) = &mut self.nodes.get_mut(&id).expect("a node").running {
+            running.inputs.push(input);
+        }
+    }
+
+    pub(crate) fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now = self.now + Duration::from_millis(1);
+            self.deliver();
+            for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+                self.turn(id);
+            }
+        }
+    }
+
+    /// Lets time pass until a condition holds.
+    #[track_caller]
+    pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&mut Cluster) -> bool) {
+        for _ in 0..PATIENCE_MS {
+            if holds(self) {
+                return;
+            }
+            self.run(1);
+        }
+        let statuses: Vec<_> = self
+            .nodes
+            .keys()
+            .copied()
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|id| self.status(id, G))
+            .collect();
+        panic!("waited in vain until {what}: {statuses:#?}");
+    }
+
+    fn deliver(&mut self) {
+        let now = self.now;
+        for (at, from, to, flight) in std::mem::take(&mut self.flying) {
+            let Some(node) = self.nodes.get_mut(&to) else { continue };
+            if at > now || node.paused {
+                self.flying.push((at, from, to, flight));
+                continue;
+            }
+            let Some(running) = &mut node.running else { continue };
+            match flight {
+                Flight::Messages(messages) => running.inputs.push(Input::Messages(NodeId(from), messages)),
+                Flight::Heartbeat(heartbeat) => {
+                    self.watch(to, |monitor, now, events| {
+                        monitor.received(now, NodeId(from), heartbeat, events)
+                    });
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, id: u64, act: impl FnOnce(&mut LivenessMonitor, Instant, &mut Vec<LivenessEvent>)) {
+        let Some(running) = &mut self.nodes.get_mut(&id).expect("a node").running else {
+            return;
+        };
+        let mut events = Vec::new();
+        act(&mut running.monitor, self.now, &mut events);
+        for event in events {
+            match event {
+                LivenessEvent::Send(to, heartbeat) => self.fly(id, to.0, Flight::Heartbeat(heartbeat)),
+                LivenessEvent::Changed(node, liveness) => self.tell(id, Input::Liveness(node, liveness)),
+                LivenessEvent::Restored(node) => self.tell(id, Input::Restored(node)),
+            }
+        }
+    }
+
+    fn fly(&mut self, from: u64, to: u64, flight: Flight) {
+        if !self.cut.contains(&(from, to)) {
+            self.flying.push((self.now + DELAY, from, to, flight));
+        }
+    }
+
+    /// What one node does in a millisecond.
+    fn turn(&mut self, id: u64) {
+        let now = self.now;
+        let node = self.nodes.get_mut(&id).expect("a node");
+        if node.paused {
+            return;
+        }
+        let Some(running) = &mut node.running else { return };
+        if !node.stuck {
+            running.use_disk(now);
+        }
+        let stuck = node.stuck;
+        if running.monitor.deadline() <= now {
+            running.monitor.set_stalled(stuck);
+            self.watch(id, |monitor, now, events| monitor.tick(now, events));
+        }
+        let running = self
+            .nodes
+            .get_mut(&id)
+            .and_then(|node| node.running.as_mut())
+            .expect("it runs");
+        let is_due = running.shard.deadline().is_some_and(|deadline| deadline <= now);
+        if !running.inputs.is_empty() || is_due {
+            running.shard.step(now, &mut running.inputs, &mut running.out);
+            self.hand_on(id);
+        }
+    }
+
+    fn hand_on(&mut self, id: u64) {
+        let now = self.now;
+        let running = self
+            .nodes
+            .get_mut(&id)
+            .and_then(|node| node.running.as_mut())
+            .expect("it runs");
+        let mut out = std::mem::take(&mut running.out);
+        if !out.journal.is_empty() {
+            let batch = std::mem::take(&mut out.journal);
+            running.writing.push_back((now + DELAY, out.sequence, batch));
+        }
+        self.flushes += out.flushes.len() as u64;
+        self.loads += out.loads.len() as u64;
+        running
+            .flushing
+            .extend(out.flushes.drain(..).map(|job| (now + DELAY, job)));
+        running
+            .loading
+            .extend(out.loads.drain(..).map(|load| (now + DELAY, load)));
+        self.answers.append(&mut out.completions);
+        let committed = out.committed.drain(..);
+        self.committed
+            .extend(committed.map(|(group, index, payload)| (id, group, index, payload.to_vec())));
+        self.leaders.extend(out.leaders.drain(..).map(|change| (id, change)));
+        self.in_sync.append(&mut out.in_sync);
+        self.elections += std::mem::take(&mut out.elections);
+        for (to, messages) in out.messages.drain(..) {
+            self.fly(id, to.0, Flight::Messages(messages));
+        }
+        let running = self
+            .nodes
+            .get_mut(&id)
+            .and_then(|node| node.running.as_mut())
+            .expect("it runs");
+        running.out = out;
+    }
+}
+
+impl Running {
+    /// Whatever the disk has done by now comes back.
+    fn use_disk(&mut self, now: Instant) {
+        while let Some((_, sequence, batch)) = pop_if(&mut self.writing, |(at, ..)| *at <= now) {
+            self.journal.write(&batch).expect("journals don't fail here");
+            self.inputs.push(Input::Persisted(sequence));
+        }
+        while let Some((_, job)) = pop_if(&mut self.flushing, |(at, _)| *at <= now) {
+            let group = job.group();
+            let result = job.run();
+            if let Ok(flushed) = &result {
+                self.journal
+                    .release(group, flushed.upto)
+                    .expect("journals don't fail here");
+            }
+            self.inputs.push(Input::Flushed(group, result));
+        }
+        while let Some((_, load)) = pop_if(&mut self.loading, |(at, _)| *at <= now) {
+            self.inputs.push(Input::Loaded(load.run()));
+        }
+    }
+}
+
+fn pop_if<T>(queue: &mut VecDeque<T>, is_due: impl Fn(&T) -> bool) -> Option<T> {
+    if queue.front().is_some_and(is_due) {
+        queue.pop_front()
+    } else {
+        None
+    }
+}
+
+fn open(fs: &FaultyFs, id: u64, group: GroupId, settings: &Settings, recovered: RecoveredGroup) -> Option<Input> {
+    settings.voters.contains(&id).then(|| {
+        let hard_state = recovered.hard_state;
+        let dir = PathBuf::from(format!("/group-{group}"));
+        let log = ReplicaLog::open(Arc::new(fs.clone()), &dir, group, settings.log_options(), recovered);
+        let voters = settings.voters.iter().map(|&voter| NodeId(voter)).collect();
+        let open = Open::new(voters, log.expect("a log"), hard_state, settings.options()).expect("a log");
+        Input::Open(Box::new(open))
+    })
+}
+
+/// Questions and answers.
+impl Cluster {
+    /// The answer to a ticket, if it has come.
+    pub(crate) fn answer(&self, ticket: Ticket) -> Option<&Completion> {
+        self.answers
+            .iter()
+            .find(|(other, _)| *other == ticket)
+            .map(|(_, answer)| answer)
+    }
+
+    #[track_caller]
+    fn wait(&mut self, what: &str, ticket: Ticket) -> &Completion {
+        self.until(what, |cluster| cluster.answer(ticket).is_some());
+        self.answer(ticket).expect("waited for")
+    }
+
+    /// Who leads and serves, as far as the nodes that are up know.
+    pub(crate) fn leader(&mut self, group: GroupId) -> Option<u64> {
+        let up: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| !node.paused)
+            .map(|(&id, _)| id)
+            .collect();
+        let statuses = up
+            .into_iter()
+            .filter_map(|id| self.status(id, group).map(|status| (id, status)));
+        statuses
+            .filter(|(_, status)| status.serving)
+            .max_by_key(|(_, status)| status.term)
+            .map(|(id, _)| id)
+    }
+
+    /// What a node says of a group, without time passing.
+    pub(crate) fn status(&mut self, id: u64, group: GroupId) -> Option<GroupStatus> {
+        let ticket = self.ticket();
+        let now = self.now;
+        let running = self.nodes.get_mut(&id)?.running.as_mut()?;
+        running.inputs.push(Input::Status(ticket, group));
+        running.shard.step(now, &mut running.inputs, &mut running.out);
+        self.hand_on(id);
+        let at = self.answers.iter().rposition(|(other, _)| *other == ticket)?;
+        match self.answers.remove(at).1 {
+            Completion::Status(status) => status,
+            _ => None,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn leader_of(&mut self, group: GroupId) -> u64 {
+        self.until("there is a leader", |cluster| cluster.leader(group).is_some());
+        self.leader(group).expect("waited for")
+    }
+
+    pub(crate) fn append(&mut self, id: u64, group: GroupId, acks: Acks, batch: BytesMut) -> Ticket {
+        let ticket = self.ticket();
+        self.tell(
+            id,
+            Input::Append {
+                group,
+                batch,
+                acks,
+                ticket,
+            },
+        );
+        ticket
+    }
+
+    #[track_caller]
+    pub(crate) fn appended(&mut self, ticket: Ticket) -> Result<Appended, AppendError> {
+        match self.wait("a producer is answered", ticket) {
+            Completion::Appended(outcome) => outcome.clone(),
+            _ => panic!("another kind of answer"),
+        }
+    }
+
+    /// Appends to the leader and waits for the answer.
+    #[track_caller]
+    pub(crate) fn produce(&mut self, batch: BytesMut) -> Result<Appended, AppendError> {
+        let leader = self.leader_of(G);
+        let ticket = self.append(leader, G, Acks::All, batch);
+        self.appended(ticket)
+    }
+
+    pub(crate) fn read_from(&mut self, id: u64, request: ReadRequest) -> Ticket {
+        let ticket = self.ticket();
+        self.tell(id, Input::Read(ticket, request));
+        ticket
+    }
+
+    #[track_caller]
+    pub(crate) fn read_outcome(&mut self, ticket: Ticket) -> Result<ReadResult, ReadError> {
+        match self.wait("a reader is answered", ticket) {
+            Completion::Read(outcome) => outcome.clone(),
+            _ => panic!("another kind of answer"),
+        }
+    }
+
+    /// The values from an offset on, as one read shows them.
+    #[track_caller]
+    pub(crate) fn values(&mut self, id: u64, request: ReadRequest) -> Vec<(i64, String)> {
+        let ticket = self.read_from(id, request);
+        values(&self.read_outcome(ticket).expect("readable"))
+    }
+
+    #[track_caller]
+    pub(crate) fn offsets(&mut self, id: u64, query: OffsetQuery) -> Result<&OffsetLookup, ReadError> {
+        let ticket = self.ticket();
+        self.tell(
+            id,
+            Input::Offsets {
+                ticket,
+                group: G,
+                query,
+                current_epoch: None,
+            },
+        );
+        match self.wait("a question about offsets is answered", ticket) {
+            Completion::Offsets(Ok(found)) => Ok(found),
+            Completion::Offsets(Err(error)) => Err(error.clone()),
+            _ => panic!("another kind of answer"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn transferred(&mut self, ticket: Ticket) -> TransferOutcome {
+        match self.wait("leaderships are handed over", ticket) {
+            Completion::Transferred(outcome) => outcome.clone(),
+            _ => panic!("another kind of answer"),
+        }
+    }
+}
+
+/// One batch of these values.
+pub(crate) fn batch_of(values: &[&str]) -> BytesMut {
+    let records: Vec<_> = values.iter().map(|value| (None, Some(value.as_bytes()))).collect();
+    batch::build(1_000, &records)
+}
+
+/// One batch of an idempotent producer.
+pub(crate) fn produced(id: i64, epoch: i16, first_sequence: i32, values: &[&str]) -> BytesMut {
+    let mut batch = batch_of(values);
+    batch::set_producer(
+        &mut batch,
+        ProducerStamp {
+            id,
+            epoch,
+            first_sequence,
+        },
+    );
+    batch
+}
+
+/// A read of everything from an offset on, by the leader.
+pub(crate) fn from(offset: i64) -> ReadRequest {
+    ReadRequest {
+        group: G,
+        from: Offset(offset),
+        max_bytes: 1 << 20,
+        current_epoch: None,
+        follower_ok: false,
+        wait: false,
+    }
+}
+
+/// The values with their offsets.
+pub(crate) fn values(result: &ReadResult) -> Vec<(i64, String)> {
+    let mut found = Vec::new();
+    for chunk in &result.chunks {
+        let bytes = match chunk {
+            Chunk::Memory(bytes) => bytes.clone(),
+            Chunk::File(slice) => slice.read().expect("readable"),
+        };
+        for batch in batch::split(bytes) {
+            let (header, batch) = batch.expect("a whole batch");
+            batch::verify_crc(&batch).expect("stamping spares what is under the CRC");
+            let values = batch::values(&batch).expect("records");
+            let texts = values
+                .into_iter()
+                .map(|value| String::from_utf8(value.expect("a value").to_vec()).expect("text"));
+            found.extend((header.base_offset.0..).zip(texts));
+        }
+    }
+    found
+}

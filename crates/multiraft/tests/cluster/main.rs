@@ -1,0 +1,8 @@
+//! Shards on faulty disks, with a toy network between them: stories of producers, consumers and failing brokers.
+
+mod appends;
+mod failover;
+mod harness;
+mod reads;
+mod storage;
+mod work;

@@ -1,0 +1,77 @@
+//! What a step costs: idle groups are not visited, and a broker's death is one envelope a peer.
+
+use crate::harness::{Cluster, G, Settings, batch_of};
+use trimaran_raft::GroupId;
+
+fn visited(cluster: &Cluster) -> u64 {
+    cluster
+        .nodes
+        .values()
+        .filter_map(|node| node.running.as_ref())
+        .map(|running| running.shard.visited())
+        .sum()
+}
+
+#[test]
+fn idle_groups_are_not_visited() {
+    let mut cluster = Cluster::new(Settings::default());
+    for group in 2..=500 {
+        cluster.open(GroupId(group), Settings::default());
+    }
+    cluster.run(1_000);
+    let before = visited(&cluster);
+    cluster.run(20_000);
+    assert_eq!(visited(&cluster), before, "twenty seconds of nothing");
+    for node in cluster.nodes.values() {
+        let running = node.running.as_ref().expect("it runs");
+        assert_eq!(running.shard.deadline(), None, "nothing to wait for");
+        assert_eq!(running.shard.groups(), 500);
+    }
+    // One batch for one group visits that group alone, a handful of times.
+    cluster.produce(batch_of(&["a"])).expect("accepted");
+    cluster.run(1_000);
+    let visits = visited(&cluster) - before;
+    assert!(visits < 30, "{visits}");
+}
+
+#[test]
+fn a_dead_broker_s_groups_are_elected_together() {
+    let mut cluster = Cluster::new(Settings::default());
+    for group in 2..=300 {
+        cluster.open(GroupId(group), Settings::default());
+    }
+    cluster.run(1_000);
+    cluster.elections = 0;
+    cluster.crash(1);
+    cluster.run(40);
+    assert!((1..=300).all(|group| cluster.leader(GroupId(group)).is_some()));
+    assert_eq!(cluster.elections, 300, "one candidate each");
+    assert_eq!(cluster.leader(G), Some(2));
+}
+
+#[test]
+fn only_groups_of_a_node_hear_of_its_fate() {
+    let mut cluster = Cluster::new(Settings {
+        voters: vec![1, 2, 3, 4],
+        ..Settings::default()
+    });
+    for group in 2..=100 {
+        cluster.open(
+            GroupId(group),
+            Settings {
+                voters: vec![1, 2, 3],
+                ..Settings::default()
+            },
+        );
+    }
+    cluster.run(1_000);
+    let gone = cluster.nodes[&4]
+        .running
+        .as_ref()
+        .map_or(0, |running| running.shard.visited());
+    let before = visited(&cluster) - gone;
+    cluster.crash(4);
+    cluster.run(3);
+    let visits = visited(&cluster) - before;
+    assert!(visits <= 10, "{visits}");
+}
