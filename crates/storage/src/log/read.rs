@@ -1,0 +1,149 @@
+//! Reading what is no longer in memory, on threads that may block.
+
+use super::segment::{SegmentReader, check_batch, read_bounded};
+use super::sidecar::Record;
+use super::{LogError, corrupt};
+use crate::fs::File;
+use crate::scale::{Epochs, term};
+use bytes::Bytes;
+use std::path::PathBuf;
+use std::sync::Arc;
+use trimaran_raft::{Entry, LogIndex, Payload, Term};
+use trimaran_wire::batch::{BatchHeader, Offset};
+
+/// A run of bytes of a stored log: whole record batches, back to back.
+#[derive(Clone)]
+pub enum Chunk {
+    /// From the tail.
+    Memory(Bytes),
+    /// From a segment; read it where blocking is allowed.
+    File(FileSlice),
+}
+
+/// A range of a segment file, readable from any thread even if the segment is deleted meanwhile. It keeps the file open.
+#[derive(Clone)]
+pub struct FileSlice {
+    pub(super) file: Arc<dyn File>,
+    pub(super) path: PathBuf,
+    pub(super) position: u64,
+    pub(super) length: usize,
+    /// The first record's offset.
+    pub(super) base: Offset,
+    /// The offset after the last record.
+    pub(super) next: Offset,
+    pub(super) epochs: Epochs,
+}
+
+impl FileSlice {
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there is nothing in it. The log gives out none that are empty.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// One pread. Every batch is checked: that its checksum is right, and that offsets and leader epochs, which the
+    /// checksum does not cover, are those that belong here.
+    ///
+    /// # Errors
+    /// [`LogError::Io`], or [`LogError::Corrupt`] with the position of the damaged batch.
+    pub fn read(&self) -> Result<Bytes, LogError> {
+        let bytes = Bytes::from(read_bounded(&*self.file, &self.path, self.position, self.length)?);
+        let mut position = 0;
+        let mut offset = self.base;
+        while position < bytes.len() {
+            let damaged = |what| corrupt(&self.path, self.position + position as u64, what);
+            let rest = &bytes[position..];
+            let header = BatchHeader::parse(rest).map_err(|_| damaged("there is no record batch"))?;
+            let epoch = self.epochs.at(offset).and_then(term).unwrap_or_default();
+            let length = header.length as usize;
+            offset = check_batch(&rest[..length], offset, epoch).map_err(damaged)?;
+            position += length;
+        }
+        if offset != self.next {
+            return Err(corrupt(&self.path, self.position, "batches are missing"));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Entries for replication: at hand, or to be loaded.
+pub enum Entries {
+    /// They were in memory.
+    Ready(Vec<Entry>),
+    /// Some are in segments only.
+    Load(LoadJob),
+}
+
+/// Reads entries that are no longer in memory, for replication; runs on any thread that may block. It keeps the
+/// segments' files open: they may be deleted meanwhile.
+pub struct LoadJob {
+    /// Segments, and of each the entries wanted.
+    pub(super) parts: Vec<(SegmentReader, LogIndex, LogIndex)>,
+    /// What follows them in memory.
+    pub(super) memory: Vec<Entry>,
+}
+
+impl LoadJob {
+    /// All the entries asked for, in order. Every batch is checked.
+    ///
+    /// # Errors
+    /// [`LogError::Io`], or [`LogError::Corrupt`] with file and position.
+    pub fn run(&self) -> Result<Vec<Entry>, LogError> {
+        let mut entries = Vec::new();
+        for (reader, first, last) in &self.parts {
+            let records = reader.records(*first, *last)?;
+            load(reader, &records, &mut entries)?;
+        }
+        entries.extend(self.memory.iter().cloned());
+        Ok(entries)
+    }
+}
+
+/// One pread for all the batches that the records describe.
+fn load(reader: &SegmentReader, records: &[Record], entries: &mut Vec<Entry>) -> Result<(), LogError> {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else {
+        return Ok(());
+    };
+    let start = u64::from(first.position);
+    let length = last.position_end().checked_sub(start);
+    let length = length.ok_or_else(|| reader.corrupt_index(last.index, "positions go back"))?;
+    let bytes = Bytes::from(reader.read_log(start, length as usize)?);
+    for record in records {
+        entries.push(entry(reader, record, start, &bytes)?);
+    }
+    Ok(())
+}
+
+fn entry(reader: &SegmentReader, record: &Record, start: u64, bytes: &Bytes) -> Result<Entry, LogError> {
+    let payload = if record.is_batch {
+        let range = u64::from(record.position).checked_sub(start).map(|from| from as usize);
+        let range = range
+            .map(|from| from..from + record.length as usize)
+            .filter(|range| range.end <= bytes.len());
+        let range = range.ok_or_else(|| reader.corrupt_index(record.index, "positions go back"))?;
+        let batch = bytes.slice(range);
+        check(reader, record, &batch)?;
+        Payload::Data(batch)
+    } else {
+        Payload::Blank
+    };
+    Ok(Entry {
+        index: record.index,
+        term: Term(record.term.0),
+        payload,
+    })
+}
+
+fn check(reader: &SegmentReader, record: &Record, batch: &[u8]) -> Result<(), LogError> {
+    let damaged = |what| corrupt(&reader.log().1, u64::from(record.position), what);
+    let next = check_batch(batch, record.base_offset, record.term).map_err(damaged)?;
+    if next == record.next_offset {
+        Ok(())
+    } else {
+        Err(damaged("a batch is not the one expected"))
+    }
+}

@@ -1,0 +1,279 @@
+//! What a log's folder holds after a restart, whatever happened to it.
+
+use super::flush::cut;
+use super::segment::{self, Kind, Name, Segment, SegmentReader};
+use super::sidecar::{NO_TIMESTAMP, Record, Start};
+use super::{LogError, corrupt, io_error};
+use crate::fs::Fs;
+use crate::scale::{LogEnd, TermStarts};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use trimaran_raft::{GroupId, LogIndex, Term};
+
+/// The segments, and where each term begins in them.
+pub(super) struct Found {
+    pub(super) segments: Vec<Segment>,
+    pub(super) terms: TermStarts,
+}
+
+/// What is known besides the folder.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) group: GroupId,
+    /// Everything up to here was once durable in segments.
+    pub(super) flushed: LogIndex,
+    /// Everything after `flushed` is in the journal, if there is anything. What segments hold of it need not be trusted:
+    /// it may be torn, or in the page cache only.
+    pub(super) rest_in_journal: bool,
+}
+
+impl Known {
+    /// The last entry that is taken from segments.
+    fn limit(&self) -> LogIndex {
+        if self.rest_in_journal {
+            self.flushed
+        } else {
+            LogIndex(u64::MAX - 1)
+        }
+    }
+}
+
+pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known) -> Result<Found, LogError> {
+    let mut names = names(fs, dir)?;
+    finish_deletion(fs, dir, known, &mut names)?;
+    remove_unfinished(fs, dir, known, &mut names)?;
+    let mut segments: Vec<Segment> = Vec::with_capacity(names.len());
+    let mut terms = TermStarts::default();
+    for (number, (name, files)) in names.iter().enumerate() {
+        let segment = Segment::empty(expected_start(known, name));
+        if !files.is_whole() {
+            return Err(corrupt(
+                &segment.log_path(dir),
+                0,
+                "the segment or its index is missing",
+            ));
+        }
+        let next = names.get(number + 1).map(|(next, _)| next);
+        let reader = open(fs, dir, segment)?;
+        check_follows(&reader, segments.last())?;
+        let reader = match next {
+            Some(next) => sealed(reader, next)?,
+            None => active(fs, dir, reader, known)?,
+        };
+        collect_terms(&reader, &mut terms)?;
+        segments.push(reader.segment);
+    }
+    Ok(Found { segments, terms })
+}
+
+/// Which of a segment's two files are there.
+#[derive(Clone, Copy, Default)]
+struct Files {
+    log: bool,
+    index: bool,
+}
+
+impl Files {
+    fn is_whole(self) -> bool {
+        self.log && self.index
+    }
+}
+
+type Names = Vec<(Name, Files)>;
+
+fn names(fs: &dyn Fs, dir: &Path) -> Result<Names, LogError> {
+    let paths = match fs.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        paths => paths.map_err(io_error(dir))?,
+    };
+    let mut names = BTreeMap::<Name, Files>::new();
+    for (name, kind) in paths.iter().filter_map(|path| Name::parse(path)) {
+        let files = names.entry(name).or_default();
+        match kind {
+            Kind::Log => files.log = true,
+            Kind::Index => files.index = true,
+        }
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// An index without a log, before a whole segment, is one whose deletion a crash interrupted.
+fn finish_deletion(fs: &dyn Fs, dir: &Path, known: &Known, names: &mut Names) -> Result<(), LogError> {
+    while names.len() > 1 && !names[0].1.log && names[1..].iter().any(|(_, files)| files.is_whole()) {
+        segment::remove(fs, dir, &names[0].0, known.group)?;
+        names.remove(0);
+    }
+    Ok(())
+}
+
+/// Removes segments that hold nothing but what the journal holds as well, and one that a crash left half made.
+fn remove_unfinished(fs: &dyn Fs, dir: &Path, known: &Known, names: &mut Names) -> Result<(), LogError> {
+    let mut half_made = 0;
+    while let Some((name, files)) = names.last().copied() {
+        let beyond = name.index > known.limit().next();
+        if !beyond {
+            if half_made > 0 || name.index <= known.flushed || is_begun(fs, dir, known, &name, files)? {
+                break;
+            }
+            half_made += 1;
+        }
+        segment::remove(fs, dir, &name, known.group)?;
+        names.pop();
+    }
+    Ok(())
+}
+
+/// Whether the segment's files are there and it begins with its own record.
+fn is_begun(fs: &dyn Fs, dir: &Path, known: &Known, name: &Name, files: Files) -> Result<bool, LogError> {
+    if !files.is_whole() {
+        return Ok(false);
+    }
+    SegmentReader::open(fs, dir, &Segment::empty(expected_start(known, name)))?.is_begun()
+}
+
+/// What the segment's own record must say, but for the term.
+fn expected_start(known: &Known, name: &Name) -> Start {
+    Start {
+        group: known.group,
+        index: name.index,
+        offset: name.offset,
+        previous_term: Term::ZERO,
+    }
+}
+
+/// Opens a segment and reads its own record.
+fn open(fs: &dyn Fs, dir: &Path, segment: Segment) -> Result<SegmentReader, LogError> {
+    let mut reader = SegmentReader::open(fs, dir, &segment)?;
+    reader.segment = Segment::empty(reader.check_start()?);
+    Ok(reader)
+}
+
+fn check_follows(reader: &SegmentReader, previous: Option<&Segment>) -> Result<(), LogError> {
+    match previous {
+        Some(previous) if previous.end != reader.segment.start.end() => Err(reader.corrupt_index(
+            reader.segment.start.index.prev(),
+            "it does not continue the segment before it",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A segment that another one follows: it was durable, whole, before that one was made.
+fn sealed(mut reader: SegmentReader, next: &Name) -> Result<SegmentReader, LogError> {
+    let last = next.index.prev();
+    if last < reader.segment.start.index {
+        return Err(reader.corrupt_index(last, "it is empty, and another one follows"));
+    }
+    reader.segment = upto(&reader, last)?;
+    if reader.lengths()? != (reader.segment.index_bytes(), reader.segment.bytes) {
+        return Err(reader.corrupt_index(last, "it or its batches are longer or shorter than they were"));
+    }
+    Ok(reader)
+}
+
+/// The segment as it is with `last` as its last entry, of which only that entry's record is read.
+fn upto(reader: &SegmentReader, last: LogIndex) -> Result<Segment, LogError> {
+    let mut segment = reader.segment;
+    segment.push(&reader.record(last)?);
+    Ok(segment)
+}
+
+/// From when on the segment's age is counted.
+fn first_timestamp(reader: &SegmentReader, segment: &Segment) -> Result<i64, LogError> {
+    let (first, last) = (segment.start.index, segment.end.index);
+    let index = reader.partition_point(first, last, |record| record.latest_timestamp == NO_TIMESTAMP)?;
+    if index > last {
+        Ok(NO_TIMESTAMP)
+    } else {
+        Ok(reader.record(index)?.max_timestamp)
+    }
+}
+
+/// The last segment: what is known to have been durable is taken; what follows only if it is whole and the journal does
+/// not hold it; the rest is cut off.
+fn active(fs: &dyn Fs, dir: &Path, mut reader: SegmentReader, known: &Known) -> Result<SegmentReader, LogError> {
+    reader.segment = match durable(&reader, known) {
+        Ok(segment) => segment,
+        // Perhaps the journal still holds what is damaged; whether it does is checked when both are put together.
+        Err(LogError::Corrupt { .. }) => reader.segment,
+        Err(error) => return Err(error),
+    };
+    let was_durable = reader.segment.end.index;
+    if was_durable < known.flushed {
+        reader.segment = scan(&reader, known.flushed)?;
+        return Ok(reader); // left as it is, in case that it is all there is
+    }
+    reader.segment = scan(&reader, known.limit())?;
+    cut(fs, dir, &reader.segment)?;
+    if reader.segment.end.index > was_durable || reader.segment.start.index > known.flushed {
+        sync(fs, dir, &reader.segment)?;
+    }
+    Ok(reader)
+}
+
+/// The segment up to the last entry that was durable.
+fn durable(reader: &SegmentReader, known: &Known) -> Result<Segment, LogError> {
+    if known.flushed < reader.segment.start.index {
+        return Ok(reader.segment);
+    }
+    let mut segment = upto(reader, known.flushed)?;
+    segment.first_timestamp = first_timestamp(reader, &segment)?;
+    if reader.lengths()?.1 < segment.bytes {
+        return Err(reader.corrupt_index(known.flushed, "its batches are cut short"));
+    }
+    Ok(segment)
+}
+
+/// Goes on from where the segment is known to end, as far as records and batches are whole and follow each other.
+fn scan(reader: &SegmentReader, upto: LogIndex) -> Result<Segment, LogError> {
+    let mut segment = reader.segment;
+    while segment.end.index < upto {
+        match next(reader, &segment) {
+            Ok(record) => segment.push(&record),
+            Err(LogError::Corrupt { .. }) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(segment)
+}
+
+fn next(reader: &SegmentReader, segment: &Segment) -> Result<Record, LogError> {
+    let index = segment.end.index.next();
+    let record = reader.record(index)?;
+    if !follows(&record, &segment.end) || u64::from(record.position) != segment.bytes {
+        return Err(reader.corrupt_index(index, "it does not continue the entry before it"));
+    }
+    reader.check_batch(&record)?;
+    Ok(record)
+}
+
+fn follows(record: &Record, end: &LogEnd) -> bool {
+    record.base_offset == end.offset && record.next_offset >= end.offset && record.term >= end.term
+}
+
+/// What was found beyond the known end, the segment itself perhaps, may be in the page cache only.
+fn sync(fs: &dyn Fs, dir: &Path, segment: &Segment) -> Result<(), LogError> {
+    for path in [segment.log_path(dir), segment.index_path(dir)] {
+        let file = fs.open(&path, crate::fs::Mode::Write).map_err(io_error(&path))?;
+        file.sync_data().map_err(io_error(&path))?;
+    }
+    fs.sync_dir(dir).map_err(io_error(dir))
+}
+
+/// Finds where terms begin by bisection: there are few of them.
+fn collect_terms(reader: &SegmentReader, terms: &mut TermStarts) -> Result<(), LogError> {
+    let segment = &reader.segment;
+    let before = segment.start.end();
+    if before.index > LogIndex::ZERO {
+        terms.push(before.term, before.index, before.offset);
+    }
+    let last = segment.end.index;
+    let mut index = segment.start.index;
+    while index <= last {
+        let record = reader.record(index)?;
+        terms.push(record.term, record.index, record.base_offset);
+        index = reader.partition_point(index.next(), last, |later| later.term <= record.term)?;
+    }
+    Ok(())
+}
