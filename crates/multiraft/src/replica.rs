@@ -25,6 +25,9 @@ const PRODUCER_WINDOW: u64 = 1 << 20;
 /// room on; a broken one fails again).
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
+/// Below this, what is unflushed is written to the journal again rather than to a segment when the journal wants to get
+/// rid of it: a little more in a write that happens anyway is cheaper than files and syncs of its own.
+const SMALL_TAIL_BYTES: u64 = 4 << 10;
 /// How often a replica that should not lead tries to get rid of its leadership.
 const FAILURE_HANDOVER_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -312,8 +315,13 @@ impl Replica {
             self.log.truncate_from(from);
             self.producers.truncate(from);
         }
-        if self.log.append(&entries).is_err() {
-            // Not journaled, so its token never returns: nothing that depends on it can leave.
+        if let Err(error) = self.log.append(&entries) {
+            // A leader stamped its entries itself. What a follower gets may be wrong; it is not journaled, so its token
+            // never returns, and nothing that depends on it can leave: this replica is out of the game.
+            assert!(
+                !self.leads(),
+                "a leader's own entries don't continue its log: {error:?}"
+            );
             self.broken = true;
             return;
         }
@@ -569,7 +577,7 @@ impl Replica {
         if self.is_flushing {
             return;
         }
-        let worth_a_segment = self.log.unflushed_bytes() > 0 && self.failure.is_none();
+        let worth_a_segment = self.log.unflushed_bytes() >= SMALL_TAIL_BYTES && self.failure.is_none();
         if !(worth_a_segment && self.flush(out)) {
             out.journal.rewrite(self.id, &self.log.unflushed());
         }

@@ -23,6 +23,12 @@ use trimaran_wire::batch::{LeaderEpoch, Offset};
 /// slower, but costs nobody else anything.
 const MAX_WAITING_READS: usize = 100_000;
 
+/// Emptied buffers that are kept, and how large one may be: enough for every group that is busy at a time, without a
+/// burst's memory being held for ever.
+const MAX_SPARES: usize = 256;
+/// See [`MAX_SPARES`].
+const MAX_SPARE_CAPACITY: usize = 256;
+
 /// Names who waits for an answer. Chosen by the caller, and used once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
@@ -263,14 +269,15 @@ pub struct ShardConfig {
 }
 
 impl ShardConfig {
-    /// With everything else at its default: ten seconds of replica lag, flushes at 1 MiB or after ten seconds.
+    /// With everything else at its default: ten seconds of replica lag, flushes at 1 MiB or after a minute (earlier if
+    /// the journal asks for it: [`Input::FlushNow`]).
     pub fn new(node: NodeId, tuning: Tuning) -> ShardConfig {
         ShardConfig {
             node,
             tuning,
             replica_lag: Duration::from_secs(10),
             flush_bytes: 1 << 20,
-            flush_age: Duration::from_secs(10),
+            flush_age: Duration::from_secs(60),
         }
     }
 }
@@ -326,7 +333,10 @@ impl Desk {
 
     /// Gives a group's emptied buffer to the next one that needs one.
     pub(crate) fn keep_pending(&mut self, pending: Vec<PendingAppend>) {
-        self.spare_pending.push(pending);
+        let is_handy = pending.capacity() <= MAX_SPARE_CAPACITY && self.spare_pending.len() < MAX_SPARES;
+        if is_handy {
+            self.spare_pending.push(pending);
+        }
     }
 }
 

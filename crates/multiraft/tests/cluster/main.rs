@@ -1,6 +1,7 @@
 //! Shards on faulty disks, with a toy network between them: stories of producers, consumers and failing brokers.
 
 mod appends;
+mod chance;
 mod failover;
 mod harness;
 mod reads;

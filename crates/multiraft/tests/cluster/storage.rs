@@ -67,7 +67,7 @@ fn a_follower_far_behind_is_served_from_segments() {
 fn what_is_old_is_flushed_however_little_it_is() {
     let mut cluster = Cluster::new(Settings::default());
     fill(&mut cluster, 1);
-    cluster.run(9_000);
+    cluster.run(59_000);
     assert_eq!(cluster.flushes, 0);
     cluster.run(1_500);
     assert_eq!(cluster.flushes, 3, "once on each replica");
@@ -83,6 +83,10 @@ fn groups_that_hold_the_journal_are_flushed_or_written_again() {
     cluster.run(10);
     assert_eq!(cluster.flushes, 0);
     fill(&mut cluster, 1);
+    cluster.tell(leader, Input::FlushNow(G));
+    cluster.run(10);
+    assert_eq!(cluster.flushes, 0, "nor is one small batch");
+    fill(&mut cluster, 40);
     cluster.tell(leader, Input::FlushNow(G));
     cluster.run(10);
     assert_eq!(cluster.flushes, 1);
