@@ -1,8 +1,9 @@
 //! A producer's way in: what is refused, what is proposed together, and who is answered when.
 
+use crate::desk::Desk;
+use crate::mailbox::{Completion, Outbox, Ticket};
 use crate::producers::{ProducedBatch, Verdict};
 use crate::replica::Replica;
-use crate::shard::{Completion, Desk, Outbox, Ticket};
 use bytes::{Bytes, BytesMut};
 use core::fmt;
 use std::collections::VecDeque;

@@ -3,7 +3,7 @@
 //! In passes: a follower that is not caught up now may be in a moment, and while one leadership is given away another
 //! may arrive. A pass ends when all its handovers have, or when its time is up.
 
-use crate::shard::{Completion, Outbox, Ticket, TransferOutcome};
+use crate::mailbox::{Completion, Outbox, Ticket, TransferOutcome};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use trimaran_raft::{GroupId, Instant, TransferError};

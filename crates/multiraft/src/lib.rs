@@ -36,31 +36,36 @@
 //!
 //! # Files, along the way of a batch
 //!
-//! `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`, `producers` → `replication` →
-//! `in_sync` → `reads`; beside them `timers`, `leaving`, `liveness`, `intervals`.
+//! `mailbox` (what goes in and out) → `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`,
+//! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `upkeep`, `handover`, `leaving`, `timers`,
+//! `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
 #![forbid(unsafe_code)]
 
 mod appends;
+mod desk;
+mod handover;
 mod in_sync;
 mod intervals;
 mod leaving;
 mod liveness;
+mod mailbox;
+mod opening;
 mod producers;
 mod reads;
 mod replica;
 mod replication;
 mod shard;
 mod timers;
+mod upkeep;
 
 pub use appends::{Acks, AppendError, Appended};
 pub use in_sync::InSync;
 pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
+pub use mailbox::{Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Outbox, Ticket, TransferOutcome};
+pub use opening::{GroupOptions, Open};
 pub use reads::{OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
-pub use replica::{GroupOptions, Open};
-pub use shard::{
-    Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Outbox, Shard, ShardConfig, Ticket, TransferOutcome,
-};
+pub use shard::{Shard, ShardConfig};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -1,7 +1,8 @@
 //! A consumer's way in: reads up to the high watermark, long polls, and the questions about offsets.
 
+use crate::desk::Desk;
+use crate::mailbox::{Completion, Outbox, Ticket};
 use crate::replica::Replica;
-use crate::shard::{Completion, Desk, Outbox, Ticket};
 use core::fmt;
 use trimaran_raft::{GroupId, NodeId};
 use trimaran_storage::log::{BatchMeta, Chunk, LogError};

@@ -1,112 +1,26 @@
 //! One replica of one group: its core, its log, and who waits for it.
 
 use crate::appends::{AppendError, AppendWaiters, PendingAppend};
+use crate::desk::{Desk, Issued};
+use crate::handover::Handover;
 use crate::in_sync::{Ends, InSync, InSyncView};
+use crate::mailbox::{Completion, GroupStatus, LeaderChange, Outbox};
+use crate::opening::{GroupOptions, Open};
 use crate::producers::{ProducedBatch, ProducerTable};
 use crate::reads::{ReadError, ReadWaiters};
 use crate::replication::Loads;
-use crate::shard::{Completion, Desk, GroupStatus, Issued, LeaderChange, Outbox, Ticket, TransferOutcome};
+use crate::upkeep::Failure;
 use bytes::Bytes;
-use core::time::Duration;
 use trimaran_raft::{
-    Body, Config, Entry, Event, Group, GroupId, HardState, Input as CoreInput, Instant, LogIndex, LogView, Message,
-    NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token, TransferError,
+    Body, Config, Entry, Event, Group, GroupId, Input as CoreInput, Instant, LogIndex, LogView, Message, NodeId,
+    Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token, TransferError,
 };
-use trimaran_storage::log::{Entries, Flushed, LogError, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog};
 use trimaran_storage::scale::{HighWatermark, leader_epoch};
 use trimaran_wire::batch::{BatchHeader, Offset};
 
 /// Committed payloads are delivered in pieces of about so many bytes, so that a long log is not in memory at once.
 const DELIVERY_BYTES: u64 = 1 << 20;
-/// Entries whose producers are read at open: as much as a broker may read before it is ready. Producers that were silent
-/// for longer may begin anew, as those that expired.
-const PRODUCER_WINDOW: u64 = 1 << 20;
-/// How long a replica whose log failed neither leads nor serves before it tries again (a full disk may have been made
-/// room on; a broken one fails again).
-const FAILURE_PAUSE: Duration = Duration::from_secs(5);
-
-/// Below this, what is unflushed is written to the journal again rather than to a segment when the journal wants to get
-/// rid of it: a little more in a write that happens anyway is cheaper than files and syncs of its own.
-const SMALL_TAIL_BYTES: u64 = 4 << 10;
-/// How often a replica that should not lead tries to get rid of its leadership.
-const FAILURE_HANDOVER_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What may differ from group to group.
-#[derive(Clone, Debug)]
-pub struct GroupOptions {
-    /// How many replicas must hold a batch before it is acknowledged to a producer that asked for all
-    /// ([`crate::Acks::All`]); no more than there are are asked for (as Kafka does).
-    pub min_insync_replicas: usize,
-    /// What may be deleted.
-    pub retention: Retention,
-    /// Hand committed payloads to the caller by [`Outbox::committed`] (the metadata group, coordinators), from the
-    /// first held entry on.
-    pub deliver: bool,
-}
-
-/// Adds a group to a shard. Made outside of the shard's thread, since opening a log and reading its producers' state
-/// may block.
-pub struct Open {
-    pub(crate) voters: Vec<NodeId>,
-    pub(crate) log: ReplicaLog,
-    pub(crate) hard_state: HardState,
-    pub(crate) options: GroupOptions,
-    pub(crate) producers: ProducerTable,
-}
-
-impl Open {
-    /// Whether `node` is one of its voters, and none is named twice.
-    pub(crate) fn is_for(&self, node: NodeId) -> bool {
-        let mut sorted = self.voters.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        sorted.len() == self.voters.len() && sorted.contains(&node)
-    }
-
-    /// A replica as it was found on disk: the voters (the preferred leader first), its log, and its hard state from
-    /// the journal. Reads the log's batches to learn what its idempotent producers sent last: may block.
-    ///
-    /// # Errors
-    /// The log can't be read.
-    pub fn new(
-        voters: Vec<NodeId>,
-        log: ReplicaLog,
-        hard_state: HardState,
-        options: GroupOptions,
-    ) -> Result<Open, LogError> {
-        let window = log.last_index().0.saturating_sub(PRODUCER_WINDOW);
-        let batches = log.batches(log.first_index().max(LogIndex(window)))?;
-        let producers = ProducerTable::rebuild(&batches, log.flushed_index());
-        Ok(Open {
-            voters,
-            log,
-            hard_state,
-            options,
-            producers,
-        })
-    }
-
-    /// The group.
-    pub fn group(&self) -> GroupId {
-        self.log.group()
-    }
-}
-
-/// Who asked for the leadership to be handed over.
-#[derive(Debug, Default)]
-pub(crate) struct Handover {
-    tickets: Vec<Ticket>,
-    /// [`crate::Input::TransferAll`] did.
-    pub(crate) leaving: bool,
-}
-
-/// The log failed lately: the replica neither leads nor serves.
-#[derive(Clone, Copy, Debug)]
-struct Failure {
-    until: Instant,
-    /// When to try (again) to hand over a leadership.
-    hand_over_at: Instant,
-}
 
 /// One replica.
 pub(crate) struct Replica {
@@ -118,7 +32,7 @@ pub(crate) struct Replica {
     pub(crate) options: GroupOptions,
     pub(crate) producers: ProducerTable,
     /// Everything up to here is applied: at most the commit index.
-    applied: LogIndex,
+    pub(crate) applied: LogIndex,
     /// Of `applied`.
     pub(crate) high_watermark: HighWatermark,
     /// Batches to be proposed at the end of the step.
@@ -134,17 +48,17 @@ pub(crate) struct Replica {
     announced: Option<LeaderChange>,
     in_sync_announced: bool,
     /// When to write what is committed to a segment at the latest.
-    flush_at: Option<Instant>,
+    pub(crate) flush_at: Option<Instant>,
     /// A flush job is out.
-    is_flushing: bool,
+    pub(crate) is_flushing: bool,
     /// The log failed during this step.
-    failing: bool,
+    pub(crate) failing: bool,
     /// The log failed lately.
-    failure: Option<Failure>,
+    pub(crate) failure: Option<Failure>,
     /// The log and the core disagree: this replica takes no part any more.
-    broken: bool,
+    pub(crate) broken: bool,
     /// It was told to go: until then it doesn't answer those who ask for votes.
-    concedes_until: Option<Instant>,
+    pub(crate) concedes_until: Option<Instant>,
     /// When the shard's wheel will call.
     pub(crate) armed: Option<Instant>,
     /// Whether it is in the list of those to be visited in this step.
@@ -380,48 +294,6 @@ impl Replica {
         self.in_sync_announced = false;
     }
 
-    /// Hands the leadership over for `ticket`.
-    pub(crate) fn transfer(&mut self, ticket: Ticket, to: Option<NodeId>, desk: &mut Desk, out: &mut Outbox) {
-        self.handover.tickets.push(ticket);
-        self.begin_transfer(to, desk, out);
-    }
-
-    pub(crate) fn begin_transfer(&mut self, to: Option<NodeId>, desk: &mut Desk, out: &mut Outbox) {
-        if self.leads() && !self.broken {
-            self.step(CoreInput::Transfer(to), desk, out);
-        } else {
-            self.end_handover(Err(TransferError::NotLeader), desk, out);
-        }
-    }
-
-    pub(crate) fn end_handover(&mut self, outcome: Result<(), TransferError>, desk: &mut Desk, out: &mut Outbox) {
-        for ticket in self.handover.tickets.drain(..) {
-            let kept = outcome.err().map(|error| (self.id, error)).into_iter().collect();
-            let outcome = TransferOutcome {
-                handed_over: usize::from(outcome.is_ok()),
-                kept,
-            };
-            out.completions.push((ticket, Completion::Transferred(outcome)));
-        }
-        if core::mem::take(&mut self.handover.leaving) {
-            desk.handed_over.push((self.id, outcome));
-        }
-    }
-
-    /// Believe the leader gone, and stand; a leader hands over.
-    pub(crate) fn fail_over(&mut self, failed: Option<NodeId>, desk: &mut Desk, out: &mut Outbox) {
-        let leader = self.group.leader();
-        if failed.is_some() && leader.is_some() && leader != failed {
-            return;
-        }
-        if self.leads() {
-            self.concedes_until = Some(desk.now + desk.config.tuning.election_timeout);
-            self.step(CoreInput::Transfer(None), desk, out);
-        } else {
-            self.step(CoreInput::ForgetLeader, desk, out);
-        }
-    }
-
     /// Everything that follows from what this step brought.
     pub(crate) fn settle(&mut self, desk: &mut Desk, out: &mut Outbox) {
         if self.group.deadline().is_some_and(|deadline| deadline <= desk.now) {
@@ -514,83 +386,6 @@ impl Replica {
         }
     }
 
-    /// A replica whose log failed gives up its leadership, and asks again for as long as nobody takes it.
-    fn mind_failure(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        if core::mem::take(&mut self.failing) {
-            let hand_over_at = self.failure.map_or(desk.now, |failure| failure.hand_over_at);
-            self.failure = Some(Failure {
-                until: desk.now + FAILURE_PAUSE,
-                hand_over_at,
-            });
-        }
-        let Some(failure) = &mut self.failure else { return };
-        if failure.until <= desk.now {
-            self.failure = None;
-        } else if failure.hand_over_at <= desk.now {
-            failure.hand_over_at = desk.now + FAILURE_HANDOVER_INTERVAL;
-            if self.leads() {
-                self.step(CoreInput::Transfer(None), desk, out);
-            }
-        }
-    }
-
-    /// A flush came back.
-    pub(crate) fn flushed(&mut self, result: Result<Flushed, LogError>) {
-        self.is_flushing = false;
-        match result {
-            Ok(flushed) => self.log.flushed(flushed),
-            Err(_) => {
-                self.log.flush_failed();
-                self.note_failure();
-            }
-        }
-    }
-
-    fn flush_if_due(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        // Blank entries alone are not worth a segment.
-        let unflushed = self.log.unflushed_bytes() > 0 && self.log.flushed_index() < self.applied;
-        if !unflushed || self.failure.is_some() {
-            self.flush_at = None;
-            return;
-        }
-        let age = desk.config.flush_age;
-        let flush_at = *self.flush_at.get_or_insert(desk.now + age);
-        if self.log.unflushed_bytes() >= desk.config.flush_bytes || flush_at <= desk.now {
-            self.flush_at = Some(desk.now + age);
-            self.flush(out);
-        }
-    }
-
-    /// True if a job went out.
-    fn flush(&mut self, out: &mut Outbox) -> bool {
-        let job = self.log.flush(self.applied);
-        let any = job.is_some();
-        self.is_flushing |= any;
-        out.flushes.extend(job);
-        any
-    }
-
-    /// The journal can't recycle its oldest file because of this group. What is committed goes to a segment if that is
-    /// worth one; the rest of the tail is written to the journal again.
-    pub(crate) fn flush_now(&mut self, out: &mut Outbox) {
-        // What a job that is out leaves behind will be asked for again.
-        if self.is_flushing {
-            return;
-        }
-        let worth_a_segment = self.log.unflushed_bytes() >= SMALL_TAIL_BYTES && self.failure.is_none();
-        if !(worth_a_segment && self.flush(out)) {
-            out.journal.rewrite(self.id, &self.log.unflushed());
-        }
-    }
-
-    /// Deletes what retention allows. What any voter lacks is spared.
-    pub(crate) fn retain(&mut self, now_ms: i64) {
-        let floor = self.group.floor().min(self.applied);
-        if self.log.retain(now_ms, &self.options.retention, floor).is_err() {
-            self.note_failure();
-        }
-    }
-
     pub(crate) fn configure(&mut self, options: GroupOptions, log: LogOptions) {
         // Whether payloads are delivered is for life: what was applied before can't be delivered later.
         let deliver = self.options.deliver;
@@ -644,7 +439,7 @@ impl Replica {
             && self.armed.is_none_or(|armed| next < armed)
         {
             self.armed = Some(next);
-            desk.timers.insert(next, crate::shard::Timer::Group(self.id));
+            desk.timers.insert(next, crate::desk::Timer::Group(self.id));
         }
     }
 }

@@ -4,8 +4,9 @@
 //! follower queue up behind, since out of order they would be refused. One load a group and follower is out at a time,
 //! so a follower far behind costs one read at a time and delays nobody else.
 
+use crate::desk::Desk;
+use crate::mailbox::{Load, Loaded, Outbox};
 use crate::replica::Replica;
-use crate::shard::{Desk, Load, Loaded, Outbox};
 use std::collections::VecDeque;
 use trimaran_raft::{AppendPlan, Body, Entry, LogIndex, Message, NodeId};
 use trimaran_storage::log::{Entries, LogError};

@@ -1,0 +1,237 @@
+//! What a shard is told, and what it answers.
+
+use crate::PeerSink;
+use crate::appends::{Acks, AppendError, Appended};
+use crate::in_sync::InSync;
+use crate::opening::{GroupOptions, Open};
+use crate::reads::{OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
+use bytes::{Bytes, BytesMut};
+use trimaran_raft::{AppendPlan, Entry, GroupId, Liveness, LogIndex, Message, NodeId, Role, Term, TransferError};
+use trimaran_storage::journal::JournalBatch;
+use trimaran_storage::log::{FlushJob, Flushed, LoadJob, LogError, LogOptions};
+use trimaran_storage::scale::HighWatermark;
+use trimaran_wire::batch::{LeaderEpoch, Offset};
+
+/// Names who waits for an answer. Chosen by the caller, and used once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What a shard is told. Inputs for groups that are not here are answered with an error where there is somebody to
+/// answer, and dropped otherwise.
+pub enum Input {
+    /// Adds a group. Ignored if it is here already, if this node is none of its voters, or if one is named twice.
+    Open(Box<Open>),
+    /// The group is gone for good: its waiters get `UnknownGroup`, the journal forgets it, its log is dropped (see
+    /// [`Outbox::closed`]).
+    Close(GroupId),
+    /// New options for a group and its log. [`GroupOptions::deliver`] stays as it was.
+    Configure(GroupId, GroupOptions, LogOptions),
+    /// One record batch, already checked (structure, CRC); stamped here. `ticket` gets [`Completion::Appended`].
+    Append {
+        /// Where to.
+        group: GroupId,
+        /// Exactly one record batch.
+        batch: BytesMut,
+        /// When to answer.
+        acks: Acks,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// One envelope of another broker.
+    Messages(NodeId, Vec<(GroupId, Message)>),
+    /// All batches handed out up to [`Outbox::sequence`] are durable.
+    Persisted(u64),
+    /// A [`FlushJob`] of this group is done, or failed.
+    Flushed(GroupId, Result<Flushed, LogError>),
+    /// A [`Chunk`](trimaran_storage::log::Chunk) of this group could not be read: its replica gives up leadership.
+    Unreadable(GroupId),
+    /// A [`LoadJob`] is done: what to send is in it.
+    Loaded(Loaded),
+    /// Evidence about a broker, from [`crate::LivenessMonitor`].
+    Liveness(NodeId, Liveness),
+    /// A broker is back, says [`crate::LivenessMonitor`].
+    Restored(NodeId),
+    /// `ticket` gets [`Completion::Read`].
+    Read(Ticket, ReadRequest),
+    /// A read that waits is answered with [`ReadError::Cancelled`]; without effect if it has been answered.
+    CancelRead(Ticket),
+    /// Answered with [`Completion::Offsets`], by leaders only.
+    Offsets {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// Of which partition.
+        group: GroupId,
+        /// The question.
+        query: OffsetQuery,
+        /// As in [`ReadRequest::current_epoch`].
+        current_epoch: Option<LeaderEpoch>,
+    },
+    /// Answered with [`Completion::Status`].
+    Status(Ticket, GroupId),
+    /// Hand over to the named replica, or to the most caught-up one. [`Completion::Transferred`] when it is done.
+    Transfer(Ticket, GroupId, Option<NodeId>),
+    /// Leaving: hand over every leadership, and take no new one. [`Completion::Transferred`] when none is left or none
+    /// can be handed over.
+    TransferAll(Ticket),
+    /// Believe the leader gone, and stand (ranks apply: tell it to all replicas). A leader hands over instead. Ignored
+    /// if `failed` is given and another leader is known already, so that a repeated request does no harm.
+    Failover {
+        /// The group.
+        group: GroupId,
+        /// The leader that is to be replaced.
+        failed: Option<NodeId>,
+    },
+    /// The journal is held by this group's old entries: flush them, or write them again.
+    FlushNow(GroupId),
+    /// Delete what retention allows.
+    Retain {
+        /// Wall-clock time, in milliseconds since 1970.
+        now_ms: i64,
+    },
+}
+
+/// Entries to be read for a follower, on a thread that may block; goes back by [`Input::Loaded`], in any order.
+pub struct Load {
+    /// For which group.
+    pub group: GroupId,
+    /// The reading.
+    pub job: LoadJob,
+    /// What it is for.
+    pub plan: AppendPlan,
+}
+
+impl Load {
+    /// Reads: blocks.
+    pub fn run(self) -> Loaded {
+        Loaded {
+            group: self.group,
+            plan: self.plan,
+            entries: self.job.run(),
+        }
+    }
+}
+
+/// The outcome of a [`Load`].
+pub struct Loaded {
+    /// For which group.
+    pub group: GroupId,
+    /// What it is for.
+    pub plan: AppendPlan,
+    /// What was read.
+    pub entries: Result<Vec<Entry>, LogError>,
+}
+
+/// How a handover ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransferOutcome {
+    /// How many leaderships were given away.
+    pub handed_over: usize,
+    /// Groups still led here, with the reason.
+    pub kept: Vec<(GroupId, TransferError)>,
+}
+
+/// One replica, as it sees itself.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// The preferred leader first.
+    pub voters: Vec<NodeId>,
+    /// The log could not be read or written lately: the replica neither leads nor serves.
+    pub failed: bool,
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader, if known.
+    pub leader: Option<NodeId>,
+    /// It leads, and may serve clients.
+    pub serving: bool,
+    /// The last entry known to be committed.
+    pub commit: LogIndex,
+    /// The last entry of its log.
+    pub last_index: LogIndex,
+    /// The offset after the last committed record.
+    pub high_watermark: HighWatermark,
+    /// The first offset that is still held.
+    pub start_offset: Offset,
+    /// The offset after the last record of the log, committed or not.
+    pub next_offset: Offset,
+    /// The leader's view; empty on a follower.
+    pub in_sync: Vec<NodeId>,
+    /// Bytes on disk and in memory.
+    pub size_bytes: u64,
+}
+
+/// An answer to whoever holds the ticket. Every ticket gets one.
+pub enum Completion {
+    /// To [`Input::Append`]. Tickets of one group and one kind of [`Acks`] are completed in offset order.
+    Appended(Result<Appended, AppendError>),
+    /// To [`Input::Read`].
+    Read(Result<ReadResult, ReadError>),
+    /// To [`Input::Offsets`].
+    Offsets(Result<OffsetLookup, ReadError>),
+    /// To [`Input::Status`]; none if the group is not here.
+    Status(Option<GroupStatus>),
+    /// To [`Input::Transfer`] and [`Input::TransferAll`].
+    Transferred(TransferOutcome),
+}
+
+/// Who leads a group, as its own replica sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderChange {
+    /// The group.
+    pub group: GroupId,
+    /// The term it is known for.
+    pub term: Term,
+    /// The leader, if known.
+    pub leader: Option<NodeId>,
+    /// This node leads, and may serve clients.
+    pub serving: bool,
+}
+
+/// What a step of a shard decided; reused. The caller takes everything out before the next step.
+#[derive(Default)]
+pub struct Outbox {
+    /// One write for all groups that were ready; nothing to write if it is empty.
+    pub journal: JournalBatch,
+    /// The number of the last batch handed out, this one if it is not empty: return it by [`Input::Persisted`] once it
+    /// is durable.
+    pub sequence: u64,
+    /// One envelope a peer. They need not wait for the journal: what must is not here yet.
+    pub messages: Vec<(NodeId, Vec<(GroupId, Message)>)>,
+    /// Answers.
+    pub completions: Vec<(Ticket, Completion)>,
+    /// Committed payloads of groups opened with `deliver`, in order. To be applied before `leaders` is looked at: a
+    /// leader that serves has applied everything before.
+    pub committed: Vec<(GroupId, LogIndex, Bytes)>,
+    /// Who leads what, where that changed.
+    pub leaders: Vec<LeaderChange>,
+    /// Who is in sync, where that changed, from leaders that serve.
+    pub in_sync: Vec<InSync>,
+    /// To be run where blocking is allowed, and returned by [`Input::Flushed`].
+    pub flushes: Vec<FlushJob>,
+    /// To be run where blocking is allowed, and returned by [`Input::Loaded`].
+    pub loads: Vec<Load>,
+    /// Groups closed by [`Input::Close`]: their folders may be deleted once `sequence` is durable.
+    pub closed: Vec<GroupId>,
+    /// Elections begun, for the metrics: added up until the caller resets it.
+    pub elections: u64,
+}
+
+impl Outbox {
+    /// Hands all envelopes to whoever sends them.
+    pub fn send_to(&mut self, sink: &mut impl PeerSink) {
+        for (to, messages) in self.messages.drain(..) {
+            sink.send(to, messages);
+        }
+    }
+
+    /// Puts a message into its peer's envelope. A broker has a handful of peers: looking through them is fastest.
+    pub(crate) fn send(&mut self, to: NodeId, group: GroupId, message: Message) {
+        match self.messages.iter_mut().find(|(peer, _)| *peer == to) {
+            Some((_, envelope)) => envelope.push((group, message)),
+            None => self.messages.push((to, vec![(group, message)])),
+        }
+    }
+}
