@@ -434,5 +434,6 @@ fn agent_config(parts: &ControlParts) -> AgentConfig {
         ),
         retry_after: parts.plan.budget,
         digest_every: Duration::from_secs(1),
+        known_groups: parts.recovered.keys().copied().map(ids::catalog_group).collect(),
     }
 }

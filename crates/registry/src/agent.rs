@@ -47,6 +47,11 @@ pub struct AgentConfig {
     pub retry_after: Duration,
     /// Between two messages that tell a peer which version of the leadership news it should have.
     pub digest_every: Duration,
+    /// Groups that this broker's disk holds something of, as found at its start. Replicas of other groups are opened
+    /// only once this start of the broker is registered: the catalog is replayed from where it is known to be
+    /// committed, and a topic that it says was created may have been deleted since, and forgotten here. A member that
+    /// has forgotten its votes must not vote again.
+    pub known_groups: BTreeSet<GroupId>,
 }
 
 /// What a client or the administration port may ask for. Answered by [`Effect::Reply`] under the same ticket, once the
@@ -252,6 +257,8 @@ pub struct Agent {
     controlling: Option<Controller>,
     /// Brokers that are believed to be down.
     down: BTreeSet<BrokerId>,
+    /// Groups with a replica here that wait to be opened; see [`AgentConfig::known_groups`].
+    withheld: BTreeSet<GroupId>,
     /// When open requests were last looked at.
     looked_at: Instant,
     /// How many topic ids were made.
@@ -274,6 +281,7 @@ impl Agent {
             producer_ids: ProducerIds::default(),
             controlling: None,
             down: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             looked_at: now,
             topic_ids: 0,
         }
@@ -409,14 +417,20 @@ impl Agent {
                     group,
                     config: topic.config.clone(),
                 };
-                effects.extend(held(topic, self.id()).map(configure));
+                let open = held(topic, self.id()).filter(|(_, group)| !self.withheld.contains(group));
+                effects.extend(open.map(configure));
             }
             Outcome::TopicDeleted(topic) => {
-                effects.extend(held(topic, self.id()).map(|(_, group)| Effect::Close(group)));
+                let withheld = &mut self.withheld;
+                let open = held(topic, self.config.broker.id).filter(|(_, group)| !withheld.remove(group));
+                effects.extend(open.map(|(_, group)| Effect::Close(group)));
                 for partition in &topic.partitions {
                     self.leaders.forget(partition.group);
                     self.news.forget(partition.group);
                 }
+            }
+            Outcome::BrokerRegistered(_) if self.registration() == Registration::Registered => {
+                self.open_withheld(effects);
             }
             Outcome::ClusterFounded
             | Outcome::BrokerRegistered(_)
@@ -427,19 +441,23 @@ impl Agent {
         }
     }
 
-    fn open_from(&self, topic: &Arc<Topic>, first: PartitionIndex, effects: &mut Vec<Effect>) {
+    fn open_from(&mut self, topic: &Arc<Topic>, first: PartitionIndex, effects: &mut Vec<Effect>) {
+        let registered = self.registration() == Registration::Registered;
         for (partition, group) in held(topic, self.id()).filter(|(partition, _)| *partition >= first) {
-            let Some(placed) = topic.partition(partition) else {
-                continue;
-            };
-            effects.push(Effect::Open(OpenReplica {
-                group,
-                replicas: placed.replicas.clone(),
-                topic: topic.name.clone(),
-                topic_id: topic.id,
-                partition,
-                config: topic.config.clone(),
-            }));
+            if registered || self.config.known_groups.contains(&group) {
+                effects.extend(open(topic, partition));
+            } else {
+                self.withheld.insert(group);
+            }
+        }
+    }
+
+    /// Everything that was committed before this start is applied: what is still in the catalog exists.
+    fn open_withheld(&mut self, effects: &mut Vec<Effect>) {
+        for group in std::mem::take(&mut self.withheld) {
+            if let Some((topic, partition)) = self.catalog.partition_of(group) {
+                effects.extend(open(topic, partition));
+            }
         }
     }
 
@@ -506,6 +524,19 @@ fn held(topic: &Topic, broker: BrokerId) -> impl Iterator<Item = (PartitionIndex
     numbered
         .filter(move |(_, p)| p.replicas.contains(&broker))
         .map(|(number, p)| (number, p.group))
+}
+
+/// The order to open a partition's replica here.
+fn open(topic: &Topic, partition: PartitionIndex) -> Option<Effect> {
+    let placed = topic.partition(partition)?;
+    Some(Effect::Open(OpenReplica {
+        group: placed.group,
+        replicas: placed.replicas.clone(),
+        topic: topic.name.clone(),
+        topic_id: topic.id,
+        partition,
+        config: topic.config.clone(),
+    }))
 }
 
 /// A broker registers itself, and nobody else.

@@ -25,6 +25,7 @@
 //!     default_replication_factor: 1,
 //!     retry_after: Duration::from_millis(200),
 //!     digest_every: Duration::from_secs(1),
+//!     known_groups: Default::default(),
 //! };
 //! let (mut now, mut effects) = (Instant(0), Vec::new());
 //! let mut agent = Agent::new(config, now);

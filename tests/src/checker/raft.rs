@@ -105,12 +105,14 @@ impl RaftChecker {
         self.groups.get(&group).map_or(0, |truth| truth.committed.len() as u64)
     }
 
-    /// `broker` serves as leader of `term` and its log has this term at each index, from the first entry it holds on:
-    /// it must have everything that is committed.
+    /// `broker` serves as leader of `term` and its log has these terms, from the first entry it holds on: it must have
+    /// everything that earlier terms' leaders committed. (Later ones may have committed more: it just does not know yet
+    /// that it leads no longer.)
     pub fn leader_log(
         &self,
         group: u64,
         broker: i32,
+        leads: u64,
         first_index: u64,
         terms: &mut dyn Iterator<Item = u64>,
     ) -> Result<(), Violation> {
@@ -118,7 +120,8 @@ impl RaftChecker {
             return Ok(());
         };
         let skip = usize::try_from(first_index.saturating_sub(1)).unwrap_or(usize::MAX);
-        for (at, (term, _)) in truth.committed.iter().enumerate().skip(skip) {
+        let before = |entry: &&(u64, Fingerprint)| entry.0 < leads;
+        for (at, (term, _)) in truth.committed.iter().take_while(before).enumerate().skip(skip) {
             let index = at + 1;
             let held = terms.next();
             if held != Some(*term) {
@@ -175,8 +178,10 @@ mod tests {
         checker.committed(1, 2, seen(1, 1, 0, 7)).unwrap();
         checker.entry(1, seen(2, 1, 1, 8)).unwrap();
         checker.committed(1, 3, seen(2, 2, 1, 9)).unwrap();
-        checker.leader_log(1, 3, 1, &mut [1, 2, 2].into_iter()).unwrap();
-        checker.leader_log(1, 3, 2, &mut [2].into_iter()).unwrap();
+        checker.leader_log(1, 3, 3, 1, &mut [1, 2, 2].into_iter()).unwrap();
+        checker.leader_log(1, 3, 3, 2, &mut [2].into_iter()).unwrap();
+        // Deposed without knowing it: what term 2 committed is none of its business.
+        checker.leader_log(1, 1, 1, 1, &mut [1].into_iter()).unwrap();
         RaftChecker::commit_index(1, 3, 2, 2).unwrap();
     }
 
@@ -222,11 +227,11 @@ mod tests {
         checker.committed(1, 1, seen(1, 1, 0, 7)).unwrap();
         checker.committed(1, 1, seen(2, 1, 1, 8)).unwrap();
         caught(
-            checker.leader_log(1, 2, 1, &mut [1].into_iter()),
+            checker.leader_log(1, 2, 2, 1, &mut [1].into_iter()),
             Law::LeaderHasCommitted,
         );
         caught(
-            checker.leader_log(1, 2, 1, &mut [1, 3].into_iter()),
+            checker.leader_log(1, 2, 2, 1, &mut [1, 3].into_iter()),
             Law::LeaderHasCommitted,
         );
     }

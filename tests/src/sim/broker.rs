@@ -46,6 +46,21 @@ pub struct Settings {
     pub budget: Duration,
     /// How far its clock is ahead of the virtual one.
     pub clock_ahead: Micros,
+    /// How much faster than the virtual one its clock runs, in millionths.
+    pub clock_drift_ppm: u64,
+}
+
+impl Settings {
+    /// What its clock shows.
+    fn clock(&self, now: Micros) -> Instant {
+        Instant(self.clock_ahead + now + now * self.clock_drift_ppm / 1_000_000)
+    }
+
+    /// The virtual time of a moment of its clock.
+    fn virtual_time(&self, at: Instant) -> Micros {
+        let shown = at.0.saturating_sub(self.clock_ahead);
+        shown.saturating_mul(1_000_000) / (1_000_000 + self.clock_drift_ppm)
+    }
 }
 
 /// What happens to a running broker.
@@ -191,7 +206,7 @@ impl Running {
         now: Micros,
         effects: &mut Vec<Effect>,
     ) -> Result<Running, String> {
-        let clock = Instant(now + settings.clock_ahead);
+        let clock = settings.clock(now);
         let options = JournalOptions {
             file_bytes: 64 << 10,
             max_files: 3,
@@ -204,22 +219,24 @@ impl Running {
             .filter(|peer| *peer != settings.id)
             .map(|peer| NodeId(u64::from(peer)))
             .collect();
-        let mut config = ShardConfig::new(node, plan.tuning(rng.next()));
-        config.flush_bytes = 8 << 10;
-        config.flush_age = Duration::from_secs(2);
+        let mut shard_config = ShardConfig::new(node, plan.tuning(rng.next()));
+        shard_config.flush_bytes = 8 << 10;
+        shard_config.flush_age = Duration::from_secs(2);
         let seats = (0..settings.shards)
             .map(|_| Seat {
-                shard: Shard::new(config.clone(), clock),
+                shard: Shard::new(shard_config.clone(), clock),
                 mailbox: Vec::new(),
                 outbox: Outbox::default(),
                 awake: false,
                 timer_at: None,
             })
             .collect();
-        let agent = Agent::new(
-            agent_config(&settings, incarnation, rng.next()),
-            registry_instant(clock),
-        );
+        let known_groups = recovered
+            .keys()
+            .map(|group| trimaran_registry::GroupId(group.0))
+            .collect();
+        let config = agent_config(&settings, incarnation, rng.next(), known_groups);
+        let agent = Agent::new(config, registry_instant(clock));
         let mut running = Running {
             monitor: LivenessMonitor::new(plan.liveness(node, incarnation), &peers, clock),
             settings,
@@ -371,12 +388,12 @@ impl Running {
     }
 
     fn clock(&self, now: Micros) -> Instant {
-        Instant(now + self.settings.clock_ahead)
+        self.settings.clock(now)
     }
 
     /// The virtual time of a moment of this broker's clock.
     fn virtual_time(&self, at: Instant) -> Micros {
-        at.0.saturating_sub(self.settings.clock_ahead)
+        self.settings.virtual_time(at)
     }
 
     fn number(&mut self) -> u64 {
@@ -519,6 +536,7 @@ impl Running {
             self.remove_folders(shard, sequence);
         }
         for group in self.journal.laggards() {
+            effects.push(self.note(format!("asks group {group} to let go of the oldest journal file")));
             self.tell(now, group, Input::FlushNow(group), effects);
         }
         self.begin_write(now, effects);
@@ -987,7 +1005,12 @@ impl Running {
     }
 }
 
-fn agent_config(settings: &Settings, incarnation: u64, seed: u64) -> AgentConfig {
+fn agent_config(
+    settings: &Settings,
+    incarnation: u64,
+    seed: u64,
+    known_groups: BTreeSet<trimaran_registry::GroupId>,
+) -> AgentConfig {
     let endpoint = |base: u16| Endpoint {
         host: "sim".to_owned(),
         port: base + u16::try_from(settings.id).unwrap_or(0),
@@ -1008,6 +1031,7 @@ fn agent_config(settings: &Settings, incarnation: u64, seed: u64) -> AgentConfig
         default_replication_factor: 3,
         retry_after: Duration::from_millis(300),
         digest_every: Duration::from_secs(1),
+        known_groups,
     }
 }
 

@@ -74,7 +74,7 @@ impl Observer {
         });
         let broker = i32::try_from(broker).unwrap_or(-1);
         self.checker
-            .leader_log(change.group.0, broker, first, &mut terms.into_iter())
+            .leader_log(change.group.0, broker, change.term.0, first, &mut terms.into_iter())
     }
 
     /// A shard took a step: what its replicas hold as committed now.

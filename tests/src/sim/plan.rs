@@ -42,6 +42,8 @@ pub fn draw(rng: &mut Rng) -> Plan {
             rack: Some(format!("rack-{}", id % 2)),
             budget,
             clock_ahead: rng.below(1_000 * SECOND),
+            // Real clocks are off by tens of millionths; virtual machines' sometimes by more.
+            clock_drift_ppm: rng.below(5_000),
         })
         .collect();
     let suffers_until = rng.between(8 * SECOND, 16 * SECOND);

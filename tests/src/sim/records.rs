@@ -61,7 +61,10 @@ fn record(at: i32, id: RecordId, producer: Option<Producer>, timestamp: i64, pad
         producer_epoch: producer.map_or(NO_PRODUCER_EPOCH, |producer| producer.epoch),
         timestamp_type: TimestampType::Creation,
         offset: i64::from(at),
-        sequence: producer.map_or(NO_SEQUENCE, |producer| producer.first_sequence.wrapping_add(at)),
+        // The encoder begins a new batch where sequences do not go up, also where there are none.
+        sequence: producer
+            .map_or(NO_SEQUENCE, |producer| producer.first_sequence)
+            .wrapping_add(at),
         timestamp,
         key: None,
         value: Some(Bytes::from(value)),
@@ -102,6 +105,14 @@ mod tests {
         let read = decode(&batch).unwrap();
         assert_eq!(read.iter().map(|read| read.record).collect::<Vec<_>>(), records);
         assert_eq!(read.iter().map(|read| read.offset).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn records_without_a_producer_are_one_batch() {
+        let records = [RecordId { producer: 1, number: 5 }, RecordId { producer: 1, number: 6 }];
+        let batch = encode(&records, None, 1_000, 0);
+        let length = i32::from_be_bytes([batch[8], batch[9], batch[10], batch[11]]);
+        assert_eq!(usize::try_from(length).unwrap() + 12, batch.len());
     }
 
     #[test]

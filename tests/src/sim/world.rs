@@ -118,7 +118,8 @@ pub struct World {
     sabotage: Option<Sabotage>,
     faults: u64,
     terms: BTreeMap<GroupId, u64>,
-    group_frames_while_idle: u64,
+    idle_envelopes: u64,
+    idle_writes: u64,
     finished: bool,
 }
 
@@ -165,7 +166,8 @@ impl World {
             sabotage: options.sabotage,
             faults: 0,
             terms: BTreeMap::new(),
-            group_frames_while_idle: 0,
+            idle_envelopes: 0,
+            idle_writes: 0,
             finished: false,
         }
     }
@@ -202,6 +204,10 @@ impl World {
 
     fn machine(&mut self, broker: u32) -> &mut Machine {
         &mut self.machines[usize::try_from(broker).unwrap_or(1) - 1]
+    }
+
+    fn is_watched(&self) -> bool {
+        matches!(self.phase, Phase::Idle { watched: true, .. })
     }
 
     fn now(&self) -> Micros {
@@ -293,6 +299,14 @@ impl World {
                 }
                 machine.running = Some(running);
             }
+            Err(error) if is_disk_fault(&error) => {
+                machine.fs.heal();
+                machine.fs.crash();
+                let life = machine.life;
+                self.note(format!("b{broker} does not start: {error}"));
+                self.queue.after(SECOND / 10, Event::Start(broker, life));
+                return Ok(());
+            }
             Err(error) => {
                 return Err(Violation::new(
                     Law::Converges,
@@ -335,7 +349,7 @@ impl World {
 
     /// A process can't go on. Only a broken disk is an excuse.
     fn stopped(&mut self, broker: u32, error: &str) -> Result<(), Violation> {
-        if !error.contains("planned fault") && !error.contains("Poisoned") && !error.contains("Io {") {
+        if !is_disk_fault(error) {
             return Err(Violation::new(Law::Converges, format!("b{broker} stops: {error}")));
         }
         self.note(format!("b{broker} stops: {error}"));
@@ -359,7 +373,12 @@ impl World {
                         event,
                     },
                 ),
-                Effect::Trace(happening) => self.trace.push(now, happening),
+                Effect::Trace(happening) => {
+                    if matches!(happening, Happening::Journalled { .. }) && self.is_watched() {
+                        self.idle_writes += 1;
+                    }
+                    self.trace.push(now, happening);
+                }
                 Effect::Leader(change) => self.leader(broker, change)?,
                 Effect::Stepped(shard) => {
                     let at = usize::try_from(broker).unwrap_or(1) - 1;
@@ -386,8 +405,8 @@ impl World {
 
     fn send(&mut self, from: u32, to: u32, mut frame: Frame) -> Result<(), Violation> {
         if let Frame::Groups(messages) = &mut frame {
-            if matches!(self.phase, Phase::Idle { watched: true, .. }) {
-                self.group_frames_while_idle += 1;
+            if self.is_watched() {
+                self.idle_envelopes += 1;
             }
             self.observer.sent(from, messages)?;
             if self.sabotage == Some(Sabotage::BoughtVotes) {
@@ -787,11 +806,10 @@ impl World {
                 if let Some(missing) = missing {
                     return Err(Violation::new(Law::Converges, format!("it did not last: {missing}")));
                 }
-                if self.group_frames_while_idle > 0 {
-                    return Err(Violation::new(
-                        Law::IdleIsSilent,
-                        format!("{} envelopes in {IDLE_FOR} us", self.group_frames_while_idle),
-                    ));
+                if self.idle_envelopes + self.idle_writes > 0 {
+                    let (envelopes, writes) = (self.idle_envelopes, self.idle_writes);
+                    let detail = format!("{envelopes} envelopes, {writes} journal writes in {IDLE_FOR} us");
+                    return Err(Violation::new(Law::IdleIsSilent, detail));
                 }
             }
             Phase::Idle { .. } => {}
@@ -871,6 +889,11 @@ impl World {
         let records = super::records::decode(&content).map_err(broken)?;
         Ok(records.into_iter().map(|read| (read.offset, read.record)).collect())
     }
+}
+
+/// Whether a process stopped because its disk failed as planned.
+fn is_disk_fault(error: &str) -> bool {
+    error.contains("planned fault") || error.contains("Poisoned")
 }
 
 fn leads(running: &Running, group: GroupId) -> bool {

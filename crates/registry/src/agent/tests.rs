@@ -421,6 +421,37 @@ fn news_of_a_deleted_topic_leaves_nothing() {
     }
 }
 
+/// A topic was deleted, its group forgotten on all disks, and then everybody restarts: as long as only the topic's
+/// creation is known to be committed, an empty member would vote in terms in which it has voted before.
+#[test]
+fn a_forgotten_group_is_not_opened_again_before_the_catalog_is_up_to_date() {
+    let mut cluster = Cluster::started(3);
+    cluster.request(1, create("gone", 1, 3));
+    cluster.run_until_answered();
+    cluster.request(1, create("stays", 1, 3));
+    cluster.run_until_answered();
+    let created = cluster.log_length();
+    cluster.request(1, AdminRequest::DeleteTopic(TopicRef::Name("gone".into())));
+    cluster.run_until_answered();
+    let deleted = cluster.log_length();
+
+    let mut agent = cluster.starting(2, &[]);
+    assert_eq!(cluster.replay(&mut agent, 0..created), []);
+    assert_eq!(cluster.replay(&mut agent, created..deleted), []);
+    // A replica that the disk knows can't have forgotten anything.
+    let mut agent = cluster.starting(2, &[GroupId(1), GroupId(2)]);
+    let opened = cluster.replay(&mut agent, 0..created);
+    assert_eq!(opened, [(GroupId(1), true), (GroupId(2), true)]);
+    assert_eq!(cluster.replay(&mut agent, created..deleted), [(GroupId(1), false)]);
+
+    cluster.restart(2);
+    cluster.run(SECOND * 3);
+    let registered = cluster.log_length();
+    let mut agent = cluster.starting(2, &[]);
+    agent.config.broker.incarnation = cluster.agent(2).config.broker.incarnation;
+    assert_eq!(cluster.replay(&mut agent, 0..registered), [(GroupId(2), true)]);
+}
+
 #[test]
 fn two_processes_with_one_id_notice() {
     let mut cluster = Cluster::started(3);

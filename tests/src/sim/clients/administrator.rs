@@ -130,7 +130,7 @@ impl Client for Administrator {
 
     fn answer(&mut self, now: Micros, number: u64, answer: Answer, moves: &mut Moves) {
         if self.waiting.take_if(|(waiting, _)| *waiting == number).is_none() {
-            return;
+            return self.go_on(now, moves);
         }
         match answer {
             Answer::Admin(result) if self.settles(&result, moves) => {

@@ -187,7 +187,7 @@ impl Client for Consumer {
 
     fn answer(&mut self, now: Micros, number: u64, answer: Answer, moves: &mut Moves) {
         let Some(waiting) = self.waiting.take_if(|waiting| waiting.number == number) else {
-            return;
+            return self.go_on(now, moves);
         };
         match (waiting.purpose, answer) {
             (Purpose::Metadata, Answer::Metadata(news)) => self.learn(now, news),

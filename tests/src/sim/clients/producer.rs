@@ -328,7 +328,7 @@ impl Client for Producer {
 
     fn answer(&mut self, now: Micros, number: u64, answer: Answer, moves: &mut Moves) {
         let Some(waiting) = self.waiting.remove(&number) else {
-            return;
+            return self.go_on(now, moves);
         };
         match (waiting.purpose, answer) {
             (Purpose::Produce(first), Answer::Produced(result)) => self.produced(now, first, result, moves),

@@ -68,6 +68,7 @@ fn config(id: i32, incarnation: u64, brokers: i32) -> AgentConfig {
         default_replication_factor: 3,
         retry_after: Duration::from_millis(200),
         digest_every: Duration::from_secs(1),
+        known_groups: BTreeSet::new(),
     }
 }
 
@@ -320,10 +321,32 @@ impl Cluster {
     }
 
     pub(super) fn replay_into(&self, agent: &mut Agent) {
-        for (position, command) in self.log.iter().enumerate() {
-            let index = CommandIndex(position as u64 + 1);
-            agent.step(self.now, Input::Applied { index, command }, &mut Vec::new());
+        self.replay(agent, 0..self.log.len());
+    }
+
+    /// Applies this part of the log, and returns which groups are to be opened and closed.
+    pub(super) fn replay(&self, agent: &mut Agent, part: std::ops::Range<usize>) -> Vec<(GroupId, bool)> {
+        let mut effects = Vec::new();
+        for position in part {
+            let (index, command) = (CommandIndex(position as u64 + 1), &self.log[position]);
+            agent.step(self.now, Input::Applied { index, command }, &mut effects);
         }
+        let replica = |effect| match effect {
+            Effect::Open(open) => Some((open.group, true)),
+            Effect::Close(group) => Some((group, false)),
+            _ => None,
+        };
+        effects.into_iter().filter_map(replica).collect()
+    }
+
+    /// A new start of a broker that has replayed nothing yet, and knows these groups from its disk.
+    pub(super) fn starting(&self, id: usize, known: &[GroupId]) -> Agent {
+        let incarnation = self.nodes[id].agent.config.broker.incarnation.0 + 1;
+        let config = AgentConfig {
+            known_groups: known.iter().copied().collect(),
+            ..config(id as i32, incarnation, self.nodes.len() as i32)
+        };
+        Agent::new(config, self.now)
     }
 
     /// The broker's process starts anew, and has its log still. Returns what it was.
