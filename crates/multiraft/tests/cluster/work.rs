@@ -75,3 +75,23 @@ fn only_groups_of_a_node_hear_of_its_fate() {
     let visits = visited(&cluster) - before;
     assert!(visits <= 10, "{visits}");
 }
+
+#[test]
+fn ten_thousand_idle_groups_cost_nothing() {
+    let alone = Settings {
+        voters: vec![1],
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::empty(alone.clone());
+    for group in 1..=10_000 {
+        cluster.open(GroupId(group), alone.clone());
+    }
+    // Timers that an election left behind fire once for nothing.
+    cluster.run(200);
+    assert_eq!(cluster.leader(GroupId(10_000)), Some(1));
+    let before = visited(&cluster);
+    cluster.run(1_000);
+    cluster.produce(batch_of(&["a"])).expect("accepted");
+    let visits = visited(&cluster) - before;
+    assert!(visits < 10, "{visits}");
+}
