@@ -328,7 +328,7 @@ impl Group {
                 self.peers[peer].make_contact();
                 self.watch_quorum(step.now);
             }
-            Role::Follower if self.leader == Some(node) => self.become_leaderless(step),
+            Role::Follower if self.leader == Some(node) => self.leader_restored(step),
             Role::Follower => {}
             // What it was asked may be lost.
             Role::PreCandidate | Role::Candidate => self.election.ask_again(step.now),

@@ -39,6 +39,8 @@ pub(super) struct Election {
     attempts: u32,
     /// Whom this member believes gone as a leader: it doesn't count for its rank, whatever its node's liveness.
     former_leader: Option<NodeId>,
+    /// The leader that this member was told to believe gone, and until when it tries to.
+    forgotten: Option<(NodeId, Instant)>,
     petition: Option<Petition>,
     /// Who has this member's vote in the current term, but not its answer yet.
     vote_owed: Option<NodeId>,
@@ -59,6 +61,7 @@ impl Election {
             jitter: Duration::ZERO,
             attempts: 0,
             former_leader: None,
+            forgotten: None,
             petition: None,
             vote_owed: None,
             requests_wait: false,
@@ -66,6 +69,11 @@ impl Election {
             until: base,
             ask_at: base,
         }
+    }
+
+    pub(super) fn is_forgotten(&self, node: NodeId, now: Instant) -> bool {
+        self.forgotten
+            .is_some_and(|(forgotten, until)| forgotten == node && now < until)
     }
 
     /// Someone may have missed the requests, if they have left yet.
@@ -79,6 +87,7 @@ impl Election {
     pub(super) fn settle(&mut self, base: Option<Instant>) {
         *self = Election {
             base,
+            forgotten: self.forgotten,
             until: self.until,
             ask_at: self.ask_at,
             ..Election::standing_at(Instant::ZERO)
@@ -86,6 +95,7 @@ impl Election {
     }
 
     pub(super) fn begin_term(&mut self) {
+        self.forgotten = None;
         self.vote_owed = None;
         self.requests_wait = false;
     }
@@ -159,6 +169,13 @@ impl Group {
         }
     }
 
+    /// The leader's node is back. If it restarted, nobody leads; if it was only out of reach, it leads on and will say so
+    /// soon.
+    pub(super) fn leader_restored(&mut self, step: &mut Step) {
+        self.become_leaderless(step);
+        self.stand_by(step.now + self.tuning.suspicion_delay);
+    }
+
     /// Answers a candidate once more that was refused because of a leader that no longer seems alive.
     pub(super) fn reconsider(&mut self, step: &mut Step) {
         if self.election.petition.is_none() || self.has_live_leader() {
@@ -180,6 +197,9 @@ impl Group {
 
     /// [`crate::Input::ForgetLeader`].
     pub(super) fn forget_leader(&mut self, step: &mut Step) {
+        if let Some(leader) = self.leader {
+            self.election.forgotten = Some((leader, step.now + self.tuning.election_timeout));
+        }
         match self.role {
             Role::Leader => self.transfer(step, None),
             Role::Follower => {
@@ -442,11 +462,8 @@ impl Group {
         self.hear_of_candidacy(step, from, term);
         if term > self.hard.term {
             // A live leader is not to be disturbed, and the term not to be raised (section 6; dissertation, 4.2.3).
-            if !transfer && self.role == Role::Leader {
-                return self.show_leadership(from);
-            }
             if !transfer && self.has_live_leader() {
-                return;
+                return self.show_leadership(from);
             }
             self.enter_term(term);
             self.become_leaderless(step);

@@ -100,6 +100,11 @@ impl Group {
         if term > self.hard.term {
             self.enter_term(term);
         }
+        // Being heard is no refutation: what a hanging leader sends may not end the candidacy against it before the
+        // others have voted. What is lost comes again.
+        if self.role == Role::PreCandidate && self.distrusts(from) {
+            return false;
+        }
         // At most one leader a term, none in the first: this is a broken or forged message.
         if term == Term::ZERO || self.leader.is_some_and(|leader| leader != from) || self.role == Role::Leader {
             return false;

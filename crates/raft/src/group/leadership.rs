@@ -168,9 +168,10 @@ impl Group {
     }
 
     /// Someone asks for votes: it has forgotten, or never learnt, who leads. An append tells it; and if its term is the
-    /// later one, its refusal tells this leader.
+    /// later one, its refusal tells this leader. One that hands over doesn't assert itself against its successor.
     pub(super) fn show_leadership(&mut self, to: NodeId) {
-        if let Some(peer) = self.peer_at(to) {
+        let leads_on = self.role == Role::Leader && self.leading.transfer.is_none() && self.has_live_leader();
+        if let Some(peer) = self.peer_at(to).filter(|_| leads_on) {
             self.peers[peer].make_contact();
         }
     }

@@ -82,8 +82,7 @@ impl Group {
         let prev_term = match self.leader_term_at(step, prev_index) {
             TermAt::Known(term) => term,
             TermAt::Compacted => {
-                self.peers[peer].needs_snapshot();
-                step.event(Event::NeedsSnapshot(self.peers[peer].id));
+                self.lack_entries(step, peer);
                 return false;
             }
             TermAt::Missing => panic!("a leader sends what follows entry {prev_index}, which it does not have"),
@@ -112,6 +111,29 @@ impl Group {
             target.suspend();
         }
         true
+    }
+
+    /// What a follower needs is deleted here. It is told who leads all the same (by an append that it will refuse), so
+    /// that it doesn't ask for votes for ever.
+    fn lack_entries(&mut self, step: &mut Step, peer: usize) {
+        let to = self.peers[peer].id;
+        self.peers[peer].needs_snapshot();
+        step.event(Event::NeedsSnapshot(to));
+        let Position {
+            term: prev_term,
+            index: prev_index,
+        } = self.last;
+        let (term, commit, floor, first) = (self.hard.term, self.commit, self.floor, prev_index.next());
+        step.out.appends.push(AppendPlan {
+            to,
+            term,
+            prev_index,
+            prev_term,
+            first,
+            last: prev_index,
+            commit,
+            floor,
+        });
     }
 
     /// The last entry of the next append and its bytes; the entry before the first if there is none to send. None if
@@ -187,8 +209,7 @@ impl Group {
         let agreed = step.log.last_index_with_term_at_most(hint.term, upto);
         if agreed > upto && self.peers[peer].match_index < agreed {
             // Where the logs may agree is deleted here.
-            self.peers[peer].needs_snapshot();
-            step.event(Event::NeedsSnapshot(self.peers[peer].id));
+            self.lack_entries(step, peer);
         } else {
             self.peers[peer].refused(agreed);
         }

@@ -1,7 +1,7 @@
 //! What the clock brings about, and when it is to be looked at.
 
 use super::{Group, Sabotage, Step};
-use crate::{Body, Heartbeats, Instant, Liveness, LogIndex, Role};
+use crate::{Body, Heartbeats, Instant, Liveness, LogIndex, NodeId, Role};
 
 impl Group {
     /// When to send [`crate::Input::Tick`] next; none while it is idle. Asked after every step: any input may move it.
@@ -66,15 +66,22 @@ impl Group {
     /// Whether the known leader is to be taken for alive: it is no time to elect another. Evidence, never proof.
     pub(super) fn has_live_leader(&self) -> bool {
         let Some(leader) = self.leader else { return false };
-        let Some(peer) = self.peer_at(leader) else {
-            return true; // this member itself
+        let is_silent = match self.tuning.heartbeats {
+            Heartbeats::External => false,
+            Heartbeats::Own(_) => self.now >= self.following.heard + self.tuning.election_timeout,
         };
-        match self.tuning.heartbeats {
-            Heartbeats::External => self.peers[peer].liveness == Liveness::Alive,
-            Heartbeats::Own(_) => {
-                let patience = self.following.heard + self.tuning.election_timeout;
-                self.peers[peer].liveness != Liveness::Dead && self.now < patience
-            }
+        !is_silent && !self.distrusts(leader)
+    }
+
+    /// Whether there is evidence against this member as a leader, or this one was told not to believe in it.
+    pub(super) fn distrusts(&self, node: NodeId) -> bool {
+        if self.election.is_forgotten(node, self.now) {
+            return true;
+        }
+        match self.peer_at(node).map(|peer| self.peers[peer].liveness) {
+            None | Some(Liveness::Alive) => false,
+            Some(Liveness::Suspected) => !self.keeps_time(),
+            Some(Liveness::Dead) => true,
         }
     }
 

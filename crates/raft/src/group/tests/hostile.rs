@@ -1,1 +1,186 @@
+//! Messages that no honest member sends: nothing panics, nothing is believed that can't be.
 
+use super::chance::Chance;
+use super::replica::{Replica, entries, member};
+use crate::*;
+use alloc::format;
+use alloc::vec::Vec;
+
+fn number(chance: &mut Chance) -> u64 {
+    match chance.below(8) {
+        0 => 0,
+        1 => u64::MAX,
+        2 => u64::MAX - 1,
+        3 => 1 << 62,
+        4 => chance.next(),
+        _ => chance.below(9),
+    }
+}
+
+fn some_entries(chance: &mut Chance) -> Vec<Entry> {
+    let terms: Vec<u64> = (0..chance.below(4)).map(|_| number(chance)).collect();
+    let first = number(chance).min(u64::MAX - 4);
+    let mut entries = entries(first, &terms);
+    if chance.percent(20) && !entries.is_empty() {
+        let at = chance.below(entries.len() as u64) as usize;
+        entries[at].index = LogIndex(number(chance));
+    }
+    entries
+}
+
+fn body(chance: &mut Chance) -> Body {
+    let (index, other) = (LogIndex(number(chance)), LogIndex(number(chance)));
+    let (term, flag) = (Term(number(chance)), chance.percent(50));
+    match chance.below(11) {
+        0 => Body::PreVote {
+            last_index: index,
+            last_term: term,
+        },
+        1 => Body::PreVoteReply {
+            granted: flag,
+            longer_log: chance.percent(50),
+        },
+        2 => Body::Vote {
+            last_index: index,
+            last_term: term,
+            transfer: flag,
+        },
+        3 => Body::VoteReply { granted: flag },
+        4 | 5 => {
+            let floor = LogIndex(number(chance));
+            let entries = some_entries(chance);
+            Body::Append {
+                prev_index: index,
+                prev_term: term,
+                commit: other,
+                floor,
+                entries,
+            }
+        }
+        6 => Body::AppendAccepted {
+            match_index: index,
+            commit: other,
+        },
+        7 => Body::AppendRejected {
+            prev_index: index,
+            hint_index: other,
+            hint_term: term,
+        },
+        8 => Body::Heartbeat { commit: index },
+        9 => Body::HeartbeatReply { commit: index },
+        _ => Body::TimeoutNow,
+    }
+}
+
+fn input(chance: &mut Chance, now: Instant) -> (Instant, Input) {
+    let now = Instant(now.0 + chance.below(60_000));
+    let node = NodeId(chance.below(5));
+    let input = match chance.below(20) {
+        0 => Input::Tick,
+        1 => Input::Propose((0..chance.below(3)).map(|_| "payload".into()).collect()),
+        2 => Input::Persisted(Token(number(chance))),
+        3 => Input::Applied(LogIndex(number(chance))),
+        4 => Input::Liveness(
+            node,
+            [Liveness::Alive, Liveness::Suspected, Liveness::Dead][chance.below(3) as usize],
+        ),
+        5 => Input::Restored(node),
+        6 => Input::Transfer(Some(node).filter(|_| chance.percent(50))),
+        7 => Input::Campaign,
+        8 => Input::ForgetLeader,
+        _ => {
+            let term = Term(number(chance));
+            let body = body(chance);
+            Input::Message(node, Message { term, body })
+        }
+    };
+    (now, input)
+}
+
+/// Anything at all, in any order, to a member in any role: it goes on, and its commit index never passes its log.
+#[test]
+fn nothing_that_arrives_makes_it_panic() {
+    let mut led = 0;
+    for seed in 0..300 {
+        let mut chance = Chance::new(seed);
+        let mut replica = member(2, &[1, 1, 2]);
+        if chance.percent(50) {
+            replica.elect();
+        }
+        let mut now = Instant::ZERO;
+        for _ in 0..150 {
+            let (then, input) = input(&mut chance, now);
+            now = then;
+            let before = (replica.up().term(), replica.up().commit());
+            let output = replica.step(now, input);
+            if chance.percent(70) {
+                while let Some(token) = replica.sync_one() {
+                    replica.step(now, Input::Persisted(token));
+                }
+            }
+            let group = replica.up();
+            assert!(group.term() >= before.0 && group.commit() >= before.1, "nothing falls");
+            assert!(group.commit() <= replica.log.last_index());
+            assert!(group.floor() <= group.commit());
+            assert!(output.messages.len() < 50, "one input causes few messages");
+            led += u64::from(group.role() == Role::Leader);
+        }
+    }
+    assert!(led > 1000, "leaders were among them");
+}
+
+/// A stranger's messages are as if they had not come.
+#[test]
+fn strangers_are_ignored() {
+    let mut chance = Chance::new(7);
+    let mut replica = member(2, &[1, 1, 2]);
+    let before = format!("{:?}", replica.up());
+    for _ in 0..500 {
+        let term = Term(number(&mut chance));
+        let body = body(&mut chance);
+        let from = [NodeId(0), NodeId(1), NodeId(4)][chance.below(3) as usize];
+        let output = tell(&mut replica, from, Message { term, body });
+        assert!(output.messages.is_empty() && output.persist.is_none());
+    }
+    assert_eq!(format!("{:?}", replica.up()), before);
+}
+
+/// A term that leaves no room for another is not entered.
+#[test]
+fn the_last_term_there_is_is_not_entered() {
+    let mut replica = member(2, &[]);
+    for term in [u64::MAX, u64::MAX - 1, 1 << 62] {
+        tell(
+            &mut replica,
+            NodeId(2),
+            Message {
+                term: Term(term),
+                body: Body::VoteReply { granted: false },
+            },
+        );
+        assert_eq!(replica.up().term(), Term(2));
+    }
+}
+
+/// A leader that contradicts what is committed is not obeyed: nothing is deleted.
+#[test]
+fn what_is_committed_is_never_replaced() {
+    let mut replica = member(2, &[]);
+    let append = |prev_term, prev_index, terms: &[u64], commit| Body::Append {
+        prev_index: LogIndex(prev_index),
+        prev_term: Term(prev_term),
+        commit: LogIndex(commit),
+        floor: LogIndex(0),
+        entries: entries(prev_index + 1, terms),
+    };
+    replica.answer(2, 2, append(0, 0, &[1, 2, 2], 2));
+    assert_eq!(replica.up().commit(), LogIndex(2));
+    replica.answer(3, 3, append(0, 0, &[3, 3, 3], 3));
+    assert_eq!(replica.log_terms(), [1, 2, 2]);
+    replica.answer(3, 3, append(1, 1, &[2, 3], 3));
+    assert_eq!(replica.log_terms(), [1, 2, 3]);
+}
+
+fn tell(replica: &mut Replica, from: NodeId, message: Message) -> Output {
+    replica.step(Instant::ZERO, Input::Message(from, message))
+}

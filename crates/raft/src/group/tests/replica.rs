@@ -4,6 +4,7 @@ use crate::group::Sabotage;
 use crate::*;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use bytes::Bytes;
 use core::time::Duration;
 use std::mem;
 
@@ -131,5 +132,84 @@ pub(super) fn append_of(plan: &AppendPlan, log: &MemoryLog) -> Message {
             floor: plan.floor,
             entries,
         },
+    }
+}
+
+/// A member of three (this is member 1) that restarts with such a log, and whose disk is immediate.
+pub(super) fn member(term: u64, terms: &[u64]) -> Replica {
+    let config = Config {
+        id: NodeId(1),
+        voters: [1, 2, 3].map(NodeId).to_vec(),
+        tuning: tuning(Heartbeats::External),
+    };
+    let mut replica = Replica::new(config, Instant::ZERO);
+    replica.disk.hard_state.term = Term(term);
+    let entries = entries(1, terms);
+    replica.disk.log.apply(&Persist {
+        token: Token(0),
+        hard_state: None,
+        truncate_from: None,
+        entries,
+    });
+    replica.crash();
+    replica.restart(Instant::ZERO, LogIndex::ZERO);
+    replica
+}
+
+/// Entries of these terms, from this index on.
+pub(super) fn entries(first: u64, terms: &[u64]) -> Vec<Entry> {
+    let entry = |(index, term): (u64, &u64)| Entry {
+        index: LogIndex(index),
+        term: Term(*term),
+        payload: Payload::Data(Bytes::from(alloc::format!("{term}/{index}"))),
+    };
+    (first..).zip(terms).map(entry).collect()
+}
+
+impl Replica {
+    /// Tells it one thing, lets its disk answer at once, and returns all that it says.
+    pub(super) fn tell(&mut self, input: Input) -> Output {
+        let mut output = self.step(Instant::ZERO, input);
+        while let Some(token) = self.sync_one() {
+            let more = self.step(Instant::ZERO, Input::Persisted(token));
+            output.messages.extend(more.messages);
+            output.events.extend(more.events);
+            output.committed = more.committed.or(output.committed);
+        }
+        output
+    }
+
+    /// What it answers to a message from member `from`.
+    pub(super) fn answer(&mut self, from: u64, term: u64, body: Body) -> Vec<(NodeId, Message)> {
+        let message = Message { term: Term(term), body };
+        self.tell(Input::Message(NodeId(from), message)).messages
+    }
+
+    /// Makes it a leader, by the vote of member 2.
+    pub(super) fn elect(&mut self) -> Output {
+        self.tell(Input::Campaign);
+        let term = self.up().term().next();
+        let granted = Body::PreVoteReply {
+            granted: true,
+            longer_log: false,
+        };
+        self.answer(2, term.0, granted);
+        let message = Message {
+            term,
+            body: Body::VoteReply { granted: true },
+        };
+        self.tell(Input::Message(NodeId(2), message))
+    }
+
+    pub(super) fn up(&self) -> &Group {
+        self.group.as_ref().expect("it is up")
+    }
+
+    pub(super) fn log_terms(&self) -> Vec<u64> {
+        self.log
+            .entries(LogIndex(1), self.log.last_index())
+            .iter()
+            .map(|entry| entry.term.0)
+            .collect()
     }
 }
