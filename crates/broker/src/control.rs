@@ -25,8 +25,9 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch as channel};
 use trimaran_multiraft::{Acks, Heartbeat, InSync, Input, IntervalPlan, LeaderChange, Ticket};
 use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
-use trimaran_registry::agent::{self, AdminRequest, AgentConfig, Effect, Registration};
-use trimaran_registry::{Agent, BrokerId, CommandIndex};
+use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, AgentConfig, Effect, Registration};
+use trimaran_registry::catalog::{Layout, NewTopic};
+use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::LogError;
 use trimaran_transport::PeerLinks;
@@ -121,12 +122,20 @@ struct Control {
     agent: Agent,
     watch: Watch,
     replicas: Replicas,
-    waiting: HashMap<agent::Ticket, oneshot::Sender<AdminAnswer>>,
+    waiting: HashMap<agent::Ticket, Asker>,
     next_ticket: u64,
     effects: Vec<Effect>,
+    replies: Vec<(agent::Ticket, AdminAnswer)>,
     retain_at: Instant,
     leaving: bool,
     published: Published,
+}
+
+/// Who waits for the agent's answer.
+struct Asker {
+    answer: oneshot::Sender<AdminAnswer>,
+    /// The topic of that name is wanted, whoever creates it.
+    ensures: Option<String>,
 }
 
 /// The versions of what was last published.
@@ -150,6 +159,7 @@ impl Control {
             waiting: HashMap::new(),
             next_ticket: 0,
             effects: Vec::new(),
+            replies: Vec::new(),
             retain_at: now + RETAIN_EVERY,
             leaving: false,
             published: Published::default(),
@@ -174,8 +184,9 @@ impl Control {
                 self.handle(now, input);
             }
             self.tick(now);
-            self.run_effects(now);
+            self.run_effects();
             self.publish();
+            self.send_replies();
         }
     }
 
@@ -264,10 +275,17 @@ impl Control {
         self.tell_agent(now, input);
     }
 
-    fn request(&mut self, now: Instant, asker: oneshot::Sender<AdminAnswer>, timeout: Duration, request: AdminRequest) {
+    fn request(
+        &mut self,
+        now: Instant,
+        answer: oneshot::Sender<AdminAnswer>,
+        timeout: Duration,
+        request: AdminRequest,
+    ) {
         let ticket = agent::Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.waiting.insert(ticket, asker);
+        let (request, ensures) = self.with_topic_defaults(request);
+        self.waiting.insert(ticket, Asker { answer, ensures });
         self.tell_agent(
             now,
             agent::Input::Request {
@@ -276,6 +294,62 @@ impl Control {
                 request,
             },
         );
+    }
+
+    /// The configured defaults become settings of every topic that is created: facts in the metadata log, on which
+    /// brokers can't differ later. Says which topic is only to be ensured, if its creation now stands for that.
+    fn with_topic_defaults(&self, request: AdminRequest) -> (AdminRequest, Option<String>) {
+        let defaults = &self.parts.settings.cluster.topic_defaults;
+        match request {
+            AdminRequest::CreateTopic {
+                mut topic,
+                validate_only,
+            } => {
+                for (key, value) in defaults {
+                    topic.config.entry(key.clone()).or_insert_with(|| value.clone());
+                }
+                (AdminRequest::CreateTopic { topic, validate_only }, None)
+            }
+            AdminRequest::EnsureTopic { name }
+                if !defaults.is_empty() && self.agent.catalog().topic(&name).is_none() =>
+            {
+                let topic = NewTopic {
+                    name: name.clone(),
+                    layout: Layout::Spread {
+                        partitions: -1,
+                        replication_factor: -1,
+                    },
+                    config: defaults.clone(),
+                };
+                let validate_only = false;
+                (AdminRequest::CreateTopic { topic, validate_only }, Some(name))
+            }
+            other => (other, None),
+        }
+    }
+
+    /// After publishing: whoever has an answer finds it in the view.
+    fn send_replies(&mut self) {
+        for (ticket, answer) in std::mem::take(&mut self.replies) {
+            self.reply(ticket, answer);
+        }
+    }
+
+    fn reply(&mut self, ticket: agent::Ticket, answer: AdminAnswer) {
+        let Some(asker) = self.waiting.remove(&ticket) else {
+            return;
+        };
+        let answer = match (answer, asker.ensures) {
+            (Err(AdminError::Refused(CatalogError::TopicExists)), Some(name)) => {
+                let topic = self.agent.catalog().topic(&name);
+                topic.map_or(Err(AdminError::TimedOut), |topic| {
+                    Ok(AdminReply::Topic(Arc::clone(topic)))
+                })
+            }
+            (answer, _) => answer,
+        };
+        // Whoever asked may have gone away; what was asked is done all the same.
+        let _ = asker.answer.send(answer);
     }
 
     fn fail_over(&mut self, group: GroupId, failed: Option<NodeId>) {
@@ -325,16 +399,16 @@ impl Control {
         self.agent.step(ids::registry_instant(now), input, &mut self.effects);
     }
 
-    fn run_effects(&mut self, now: Instant) {
+    fn run_effects(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
-            self.run_effect(now, effect);
+            self.run_effect(effect);
         }
         self.effects = effects;
         self.check_registration();
     }
 
-    fn run_effect(&mut self, _now: Instant, effect: Effect) {
+    fn run_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Propose(command) => self.propose(&command),
             Effect::Send(to, message) => {
@@ -348,12 +422,7 @@ impl Control {
                 self.parts.mailboxes.of(group).tell(Input::Configure(group, options, log));
             }
             Effect::Close(group) => self.replicas.close(&self.parts, ids::group(group)),
-            Effect::Reply(ticket, answer) => {
-                if let Some(asker) = self.waiting.remove(&ticket) {
-                    // Whoever asked may have gone away; what was asked is done all the same.
-                    let _ = asker.send(answer);
-                }
-            }
+            Effect::Reply(ticket, answer) => self.replies.push((ticket, answer)),
             Effect::Rejected { from, error } => {
                 self.parts.metrics.bad_frames.inc();
                 tracing::warn!(broker = %from, %error, "a message of this broker can't be used: do both run the same version?");

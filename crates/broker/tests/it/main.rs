@@ -1,0 +1,6 @@
+//! Whole brokers in one process: real threads, real disks, real sockets on loopback.
+
+mod admin;
+mod single;
+mod support;
+mod three;
