@@ -5,8 +5,6 @@
 
 mod limits;
 mod replica;
-#[cfg(test)]
-mod tests;
 mod wait;
 
 use super::errors::{self, Failure};

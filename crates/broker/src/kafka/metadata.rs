@@ -1,5 +1,8 @@
 //! Metadata: brokers, topics, partitions and who leads them, answered by any broker; and topics created on the way.
 
+#[cfg(test)]
+mod tests;
+
 use super::cluster;
 use super::errors::{self, Failure};
 use super::partitions::{self, text};

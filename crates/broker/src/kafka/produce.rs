@@ -1,8 +1,6 @@
 //! Produce: checks each partition's batch, appends it in the order of the connection, and answers when the acks ask.
 
 mod check;
-#[cfg(test)]
-mod tests;
 
 use super::Work;
 use super::errors::{self, Failure};

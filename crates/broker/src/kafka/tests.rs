@@ -1,1 +1,70 @@
+//! What the tests of several handlers share: a view of a cluster that nobody runs, and a broker that runs.
 
+mod administering;
+mod connection;
+mod connections;
+mod consuming;
+mod producing;
+mod words;
+
+use crate::engine::ClusterView;
+use kafka_protocol::protocol::StrBytes;
+use std::collections::{BTreeMap, BTreeSet};
+use trimaran_registry::catalog::{Broker, Catalog, Command, Endpoint, Layout, NewTopic, RequestId, Wish};
+use trimaran_registry::{BrokerId, CommandIndex, Incarnation, TopicId};
+
+use connection::{Client, TestBroker};
+
+pub(super) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// The id of the `orders` topic in [`view`].
+pub(super) const ORDERS: TopicId = TopicId([7; 16]);
+
+/// Three brokers in racks a, b and c; the topic `orders` with two partitions, three replicas and one setting of its own.
+pub(super) fn view() -> ClusterView {
+    let mut catalog = Catalog::default();
+    let mut apply = |wish: Wish| {
+        let index = CommandIndex(catalog.applied().0 + 1);
+        let change = catalog.plan(&wish, &BTreeSet::new()).unwrap();
+        let request = RequestId {
+            broker: BrokerId(1),
+            incarnation: Incarnation(1),
+            sequence: index.0,
+        };
+        let command = Command {
+            request,
+            settled: 0,
+            change,
+        };
+        catalog.apply(index, &command);
+    };
+    apply(Wish::FoundCluster("founded".into()));
+    for (id, rack) in [(1, "a"), (2, "b"), (3, "c")] {
+        apply(Wish::RegisterBroker(Broker {
+            id: BrokerId(id),
+            incarnation: Incarnation(1),
+            rack: Some(rack.into()),
+            client: Endpoint {
+                host: format!("host-{id}"),
+                port: 9092,
+            },
+            ..Broker::default()
+        }));
+    }
+    let orders = NewTopic {
+        name: "orders".into(),
+        layout: Layout::Spread {
+            partitions: 2,
+            replication_factor: 3,
+        },
+        config: BTreeMap::from([("retention.ms".to_string(), "1000".to_string())]),
+    };
+    apply(Wish::CreateTopic(ORDERS, orders));
+    ClusterView {
+        catalog,
+        controller: Some(BrokerId(2)),
+        ..ClusterView::default()
+    }
+}

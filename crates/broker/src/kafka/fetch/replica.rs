@@ -61,3 +61,18 @@ fn preferred(view: &ClusterView, rack: &str, in_sync: &[NodeId]) -> Option<Broke
     };
     in_sync.iter().map(|node| ids::broker(*node)).filter(in_rack).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::tests::view;
+
+    #[test]
+    fn an_in_sync_replica_in_the_rack_is_preferred() {
+        let in_sync = [NodeId(1), NodeId(3)];
+        assert_eq!(preferred(&view(), "c", &in_sync), Some(BrokerId(3)));
+        assert_eq!(preferred(&view(), "b", &in_sync), None, "its replica is not in sync");
+        assert_eq!(preferred(&view(), "z", &in_sync), None);
+        assert_eq!(preferred(&view(), "c", &[]), None, "a follower sends nobody anywhere");
+    }
+}

@@ -114,3 +114,6 @@ fn check_timestamp(timestamp_ms: i64, earliest: i64, latest: i64) -> Result<(), 
     let message = format!("the timestamp {timestamp_ms} is not between {earliest} and {latest}, as the topic asks");
     Err(Failure::new(ResponseError::InvalidTimestamp, message))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! A broker in a temporary folder, and a client that speaks to it in kafka-protocol's words.
+
+use crate::Server;
+use crate::config::Settings;
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use trimaran_wire::api::Api;
+
+/// Long enough for anything that happens at all on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(in crate::kafka) struct TestBroker {
+    pub(in crate::kafka) server: Server,
+    _folder: tempfile::TempDir,
+}
+
+impl TestBroker {
+    pub(in crate::kafka) async fn start() -> TestBroker {
+        TestBroker::with(|_| {}).await
+    }
+
+    pub(in crate::kafka) async fn with(change: impl FnOnce(&mut Settings)) -> TestBroker {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        settings.broker.data = folder.path().join("data");
+        settings.listeners.client = "127.0.0.1:0".parse().unwrap();
+        settings.listeners.peer = "127.0.0.1:0".parse().unwrap();
+        settings.listeners.admin = "127.0.0.1:0".parse().unwrap();
+        change(&mut settings);
+        let server = Server::start(settings).await.unwrap();
+        assert!(server.ready(PATIENCE).await, "the broker gets ready");
+        TestBroker {
+            server,
+            _folder: folder,
+        }
+    }
+
+    pub(in crate::kafka) async fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.server.addresses().client).await.unwrap();
+        Client {
+            stream,
+            correlation_id: 0,
+        }
+    }
+
+    /// A client, and a topic with these settings that has a leader.
+    pub(in crate::kafka) async fn with_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> Client {
+        let mut client = self.connect().await;
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        let configs = config.iter().map(|(key, value)| {
+            CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)))
+        });
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1)
+            .with_configs(configs.collect());
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(20_000);
+        let response: CreateTopicsResponse = client.ask(Api::CreateTopics, 7, &request).await;
+        assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+        client
+    }
+}
+
+/// One connection.
+pub(in crate::kafka) struct Client {
+    stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Client {
+    /// Sends a request; returns its correlation id.
+    pub(in crate::kafka) async fn send(&mut self, api: Api, version: i16, request: &impl Encodable) -> i32 {
+        let mut body = BytesMut::new();
+        request.encode(&mut body, version).unwrap();
+        self.send_body(api.spec().key, version, api.is_flexible(version), &body).await
+    }
+
+    /// Sends a body of any bytes.
+    pub(in crate::kafka) async fn send_body(&mut self, key: i16, version: i16, flexible: bool, body: &[u8]) -> i32 {
+        self.correlation_id += 1;
+        let header = RequestHeader::default()
+            .with_request_api_key(key)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation_id)
+            .with_client_id(Some(StrBytes::from_static_str("test")));
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, 1 + i16::from(flexible)).unwrap();
+        frame.extend_from_slice(body);
+        self.stream.write_i32(i32::try_from(frame.len()).unwrap()).await.unwrap();
+        self.stream.write_all(&frame).await.unwrap();
+        self.correlation_id
+    }
+
+    /// The next response's frame; none if the broker has closed the connection.
+    pub(in crate::kafka) async fn frame(&mut self) -> Option<Bytes> {
+        let read = async {
+            let length = self.stream.read_i32().await.ok()?;
+            let mut frame = vec![0; usize::try_from(length).unwrap()];
+            self.stream.read_exact(&mut frame).await.ok()?;
+            Some(Bytes::from(frame))
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("an answer in time")
+    }
+
+    /// The next response, which must be the answer to that request.
+    pub(in crate::kafka) async fn receive<R: Decodable>(&mut self, api: Api, version: i16, correlation_id: i32) -> R {
+        let mut frame = self.frame().await.expect("a response");
+        let header = ResponseHeader::decode(&mut frame, api.response_header_version(version)).unwrap();
+        assert_eq!(header.correlation_id, correlation_id, "responses come in the order of the requests");
+        let response = R::decode(&mut frame, version).unwrap();
+        assert!(frame.is_empty(), "{api:?} {version}: {} bytes too many", frame.len());
+        response
+    }
+
+    pub(in crate::kafka) async fn ask<R: Decodable>(&mut self, api: Api, version: i16, request: &impl Encodable) -> R {
+        let correlation_id = self.send(api, version, request).await;
+        self.receive(api, version, correlation_id).await
+    }
+
+    pub(in crate::kafka) async fn assert_closed(mut self) {
+        assert_eq!(self.frame().await, None, "the broker closes the connection");
+    }
+}

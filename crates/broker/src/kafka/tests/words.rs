@@ -1,0 +1,118 @@
+//! Requests that many tests send, in few words.
+
+use super::Client;
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{
+    BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    ProduceRequest, ProduceResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use trimaran_wire::api::Api;
+use trimaran_wire::batch::{self, BatchHeader};
+
+pub(in crate::kafka) fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+/// A batch with these values, at a timestamp.
+pub(in crate::kafka) fn records_at(timestamp_ms: i64, values: &[&str]) -> Bytes {
+    let records: Vec<_> = values.iter().map(|value| (None, Some(value.as_bytes()))).collect();
+    batch::build(timestamp_ms, &records).freeze()
+}
+
+/// A batch with these values, now.
+pub(in crate::kafka) fn records(values: &[&str]) -> Bytes {
+    records_at(crate::clock::wall_clock_ms(), values)
+}
+
+pub(in crate::kafka) fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch));
+    let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
+    ProduceRequest::default().with_acks(acks).with_timeout_ms(20_000).with_topic_data(vec![topic])
+}
+
+/// Asks for one partition, for whatever is there.
+pub(in crate::kafka) fn fetch_request(topic: &str, partition: i32, from: i64) -> FetchRequest {
+    let wanted = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(from)
+        .with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![wanted]);
+    FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(0)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 24)
+        .with_topics(vec![topic])
+}
+
+pub(in crate::kafka) fn only_partition(response: &FetchResponse) -> &PartitionData {
+    &response.responses[0].partitions[0]
+}
+
+/// Offsets and values of all records in a partition's answer.
+pub(in crate::kafka) fn read(partition: &PartitionData) -> Vec<(i64, String)> {
+    let bytes = partition.records.clone().unwrap_or_default();
+    let mut found = Vec::new();
+    for part in batch::split(bytes) {
+        let (_, batch) = part.unwrap();
+        batch::verify_crc(&batch).unwrap();
+        for record in batch::records(&batch, 1 << 20).unwrap() {
+            let record = record.unwrap();
+            let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            found.push((record.offset.0, value));
+        }
+    }
+    found
+}
+
+pub(in crate::kafka) fn headers(partition: &PartitionData) -> Vec<BatchHeader> {
+    let bytes = partition.records.clone().unwrap_or_default();
+    batch::split(bytes).map(|part| part.unwrap().0).collect()
+}
+
+impl Client {
+    /// Produces with acks=all in the newest version, and returns the partition's answer.
+    pub(in crate::kafka) async fn produce(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+    ) -> PartitionProduceResponse {
+        let request = produce_request(topic, partition, -1, batch);
+        let response: ProduceResponse = self.ask(Api::Produce, 11, &request).await;
+        response.responses[0].partition_responses[0].clone()
+    }
+
+    pub(in crate::kafka) async fn fetch(&mut self, topic: &str, partition: i32, from: i64) -> PartitionData {
+        let request = fetch_request(topic, partition, from);
+        let response: FetchResponse = self.ask(Api::Fetch, 12, &request).await;
+        only_partition(&response).clone()
+    }
+
+    pub(in crate::kafka) async fn offset(
+        &mut self,
+        version: i16,
+        topic: &str,
+        timestamp: i64,
+    ) -> ListOffsetsPartitionResponse {
+        let wanted = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(timestamp);
+        let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let response: ListOffsetsResponse = self.ask(Api::ListOffsets, version, &request).await;
+        response.topics[0].partitions[0].clone()
+    }
+
+    pub(in crate::kafka) async fn metadata(&mut self, topics: &[&str]) -> MetadataResponse {
+        let topics = topics.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
+        let request = MetadataRequest::default().with_topics(Some(topics.collect()));
+        self.ask(Api::Metadata, 12, &request).await
+    }
+}
