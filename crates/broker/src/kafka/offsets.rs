@@ -29,6 +29,9 @@ const EARLIEST_LOCAL: i64 = -4;
 /// What stands for "unknown".
 const NO_EPOCH: i32 = -1;
 
+/// The first version of ListOffsets that tells leader epochs.
+const FIRST_EPOCH_VERSION: i16 = 4;
+
 /// What the records of one batch may decompress to when one of them is searched by its timestamp.
 const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
 
@@ -60,7 +63,7 @@ pub(super) async fn list(engine: Engine, version: i16, request: ListOffsetsReque
                 Ok(asked) => asked.found(&engine, version).await,
                 Err(failure) => Err(failure),
             };
-            answers.push(listed(index, found));
+            answers.push(listed(version, index, found));
         }
         topics.push(
             ListOffsetsTopicResponse::default()
@@ -218,13 +221,17 @@ fn search_batch(bytes: &bytes::Bytes, timestamp_ms: i64) -> Result<Option<Found>
     }))
 }
 
-fn listed(index: i32, found: Result<Found, Failure>) -> ListOffsetsPartitionResponse {
+fn listed(version: i16, index: i32, found: Result<Found, Failure>) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
     match found {
         Ok(found) => response
             .with_timestamp(found.timestamp_ms)
             .with_offset(found.offset.0)
-            .with_leader_epoch(found.epoch),
+            .with_leader_epoch(if version >= FIRST_EPOCH_VERSION {
+                found.epoch
+            } else {
+                NO_EPOCH
+            }),
         Err(failure) => response
             .with_error_code(failure.code())
             .with_timestamp(-1)

@@ -26,9 +26,19 @@ fn every_key_of_a_topic_is_told() {
     assert_eq!(names, keys);
     let find = |name: &str| configs.iter().find(|config| config.name.as_str() == name).unwrap();
     let retention = find("retention.ms");
-    assert_eq!((retention.value.as_deref(), retention.config_source, retention.config_type), (Some("1000"), 1, 5));
+    assert_eq!(
+        (
+            retention.value.as_deref(),
+            retention.config_source,
+            retention.config_type
+        ),
+        (Some("1000"), 1, 5)
+    );
     let policy = find("cleanup.policy");
-    assert_eq!((policy.value.as_deref(), policy.config_source, policy.config_type), (Some("delete"), 5, 7));
+    assert_eq!(
+        (policy.value.as_deref(), policy.config_source, policy.config_type),
+        (Some("delete"), 5, 7)
+    );
     assert!(!policy.is_sensitive && !policy.read_only && policy.documentation.is_none());
 }
 
@@ -37,49 +47,103 @@ fn keys_can_be_named() {
     let keys = vec![text("cleanup.policy"), text("no.such.key")];
     let asked = resource(TOPIC, "orders").with_configuration_keys(Some(keys));
     let response = answer(&request(vec![asked]));
-    let names: Vec<_> = response.results[0].configs.iter().map(|config| config.name.as_str()).collect();
+    let names: Vec<_> = response.results[0]
+        .configs
+        .iter()
+        .map(|config| config.name.as_str())
+        .collect();
     assert_eq!(names, ["cleanup.policy"]);
 }
 
 #[test]
 fn synonyms_and_documentation_are_told_if_asked_for() {
-    let asked = request(vec![resource(TOPIC, "orders")]).with_include_synonyms(true).with_include_documentation(true);
+    let asked = request(vec![resource(TOPIC, "orders")])
+        .with_include_synonyms(true)
+        .with_include_documentation(true);
     let response = answer(&asked);
     let configs = &response.results[0].configs;
-    assert!(configs.iter().all(|config| config.documentation.as_ref().is_some_and(|doc| !doc.is_empty())));
-    let retention = configs.iter().find(|config| config.name.as_str() == "retention.ms").unwrap();
-    let synonyms: Vec<_> = retention.synonyms.iter().map(|s| (s.value.as_deref(), s.source)).collect();
+    assert!(
+        configs
+            .iter()
+            .all(|config| config.documentation.as_ref().is_some_and(|doc| !doc.is_empty()))
+    );
+    let retention = configs
+        .iter()
+        .find(|config| config.name.as_str() == "retention.ms")
+        .unwrap();
+    let synonyms: Vec<_> = retention
+        .synonyms
+        .iter()
+        .map(|s| (s.value.as_deref(), s.source))
+        .collect();
     assert_eq!(synonyms, [(Some("1000"), 1), (Some("604800000"), 5)]);
 }
 
 #[test]
 fn each_resource_fails_for_itself() {
-    let asked = vec![resource(TOPIC, "none"), resource(BROKER, "1"), resource(BROKER, "2"), resource(8, "1")];
+    let asked = vec![
+        resource(TOPIC, "none"),
+        resource(BROKER, "1"),
+        resource(BROKER, "2"),
+        resource(8, "1"),
+    ];
     let response = answer(&request(asked));
-    let outcomes: Vec<_> = response.results.iter().map(|r| (r.error_code, r.configs.is_empty())).collect();
+    let outcomes: Vec<_> = response
+        .results
+        .iter()
+        .map(|r| (r.error_code, r.configs.is_empty()))
+        .collect();
     assert_eq!(outcomes, [(3, true), (0, false), (42, true), (42, true)]);
-    assert!(response.results[2].error_message.as_ref().is_some_and(|message| message.contains("broker 1")));
+    assert!(
+        response.results[2]
+            .error_message
+            .as_ref()
+            .is_some_and(|message| message.contains("broker 1"))
+    );
 }
 
 #[test]
 fn a_brokers_settings_are_told_under_kafkas_names() {
     let mut settings = Settings::default();
     settings.cluster.default_partitions = 6;
-    let response = describe(&settings, &view(), &request(vec![resource(BROKER, "1"), resource(BROKER, "")]));
+    let response = describe(
+        &settings,
+        &view(),
+        &request(vec![resource(BROKER, "1"), resource(BROKER, "")]),
+    );
     let configs = &response.results[0].configs;
-    let partitions = configs.iter().find(|config| config.name.as_str() == "num.partitions").unwrap();
-    assert_eq!((partitions.value.as_deref(), partitions.config_source, partitions.read_only), (Some("6"), 4, true));
+    let partitions = configs
+        .iter()
+        .find(|config| config.name.as_str() == "num.partitions")
+        .unwrap();
+    assert_eq!(
+        (
+            partitions.value.as_deref(),
+            partitions.config_source,
+            partitions.read_only
+        ),
+        (Some("6"), 4, true)
+    );
     assert!(BROKER_KEYS.windows(2).all(|pair| pair[0].name < pair[1].name));
-    assert_eq!((response.results[1].error_code, response.results[1].configs.len()), (0, 0));
+    assert_eq!(
+        (response.results[1].error_code, response.results[1].configs.len()),
+        (0, 0)
+    );
 }
 
 #[test]
 fn every_version_can_be_encoded() {
     for version in 1..=4 {
-        let asked = request(vec![resource(TOPIC, "orders"), resource(BROKER, "1"), resource(TOPIC, "none")])
-            .with_include_synonyms(true)
-            .with_include_documentation(version >= 3);
+        let asked = request(vec![
+            resource(TOPIC, "orders"),
+            resource(BROKER, "1"),
+            resource(TOPIC, "none"),
+        ])
+        .with_include_synonyms(true)
+        .with_include_documentation(version >= 3);
         let mut out = bytes::BytesMut::new();
-        answer(&asked).encode(&mut out, version).unwrap_or_else(|error| panic!("{version}: {error}"));
+        answer(&asked)
+            .encode(&mut out, version)
+            .unwrap_or_else(|error| panic!("{version}: {error}"));
     }
 }

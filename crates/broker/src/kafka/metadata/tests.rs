@@ -11,7 +11,12 @@ fn request(topics: Option<Vec<MetadataRequestTopic>>) -> MetadataRequest {
 }
 
 fn names(response: &MetadataResponse) -> Vec<&str> {
-    response.topics.iter().filter_map(|topic| topic.name.as_ref()).map(|name| name.as_str()).collect()
+    response
+        .topics
+        .iter()
+        .filter_map(|topic| topic.name.as_ref())
+        .map(|name| name.as_str())
+        .collect()
 }
 
 #[test]
@@ -31,7 +36,14 @@ fn brokers_and_cluster_are_described() {
     let brokers: Vec<_> = response
         .brokers
         .iter()
-        .map(|b| (b.node_id.0, b.host.to_string(), b.port, b.rack.clone().map(|rack| rack.to_string())))
+        .map(|b| {
+            (
+                b.node_id.0,
+                b.host.to_string(),
+                b.port,
+                b.rack.clone().map(|rack| rack.to_string()),
+            )
+        })
         .collect();
     let broker = |id: i32, rack: &str| (id, format!("host-{id}"), 9092, Some(rack.to_string()));
     assert_eq!(brokers, [broker(1, "a"), broker(2, "b"), broker(3, "c")]);
@@ -41,7 +53,12 @@ fn brokers_and_cluster_are_described() {
 
 #[test]
 fn an_unknown_topic_is_wanted_and_an_invalid_name_is_refused() {
-    let asked = request(Some(vec![topic("orders"), topic("new"), topic("not good"), topic("new")]));
+    let asked = request(Some(vec![
+        topic("orders"),
+        topic("new"),
+        topic("not good"),
+        topic("new"),
+    ]));
     let (response, wanted) = describe(&view(), "configured", 9, &asked);
     let codes: Vec<_> = response.topics.iter().map(|topic| topic.error_code).collect();
     assert_eq!(codes, [0, 3, 17], "each once, in the order of the request");
@@ -50,13 +67,25 @@ fn an_unknown_topic_is_wanted_and_an_invalid_name_is_refused() {
 
 #[test]
 fn topics_are_found_by_id_from_version_12_on() {
-    let by_id = |id: [u8; 16]| MetadataRequestTopic::default().with_name(None).with_topic_id(TopicId(id).into());
+    let by_id = |id: [u8; 16]| {
+        MetadataRequestTopic::default()
+            .with_name(None)
+            .with_topic_id(TopicId(id).into())
+    };
     let asked = request(Some(vec![by_id(ORDERS.0), by_id([9; 16])]));
     let (response, wanted) = describe(&view(), "configured", 12, &asked);
     assert!(wanted.is_empty());
-    let [known, unknown] = &response.topics[..] else { panic!("two topics") };
-    assert_eq!((known.error_code, known.name.as_ref().map(|name| name.as_str())), (0, Some("orders")));
-    assert_eq!((unknown.error_code, unknown.name.as_ref(), unknown.topic_id.into_bytes()), (100, None, [9; 16]));
+    let [known, unknown] = &response.topics[..] else {
+        panic!("two topics")
+    };
+    assert_eq!(
+        (known.error_code, known.name.as_ref().map(|name| name.as_str())),
+        (0, Some("orders"))
+    );
+    assert_eq!(
+        (unknown.error_code, unknown.name.as_ref(), unknown.topic_id.into_bytes()),
+        (100, None, [9; 16])
+    );
 }
 
 #[test]
@@ -92,7 +121,9 @@ fn every_version_can_be_encoded() {
         let asked = request(Some(vec![topic("orders"), topic("new"), topic("?")]));
         let (response, _) = describe(&view(), "configured", version, &asked);
         let mut out = bytes::BytesMut::new();
-        response.encode(&mut out, version).unwrap_or_else(|error| panic!("{version}: {error}"));
+        response
+            .encode(&mut out, version)
+            .unwrap_or_else(|error| panic!("{version}: {error}"));
         let mut bytes = out.freeze();
         assert_eq!(MetadataResponse::decode(&mut bytes, version).unwrap().topics.len(), 3);
     }
@@ -103,6 +134,8 @@ fn only_so_many_creations_are_under_way() {
     let creations = Creations::default();
     assert!(creations.reserve("t"));
     assert!(!creations.reserve("t"), "under way already");
-    let accepted = (0..2 * MAX_CREATIONS).filter(|n| creations.reserve(&n.to_string())).count();
+    let accepted = (0..2 * MAX_CREATIONS)
+        .filter(|n| creations.reserve(&n.to_string()))
+        .count();
     assert_eq!(accepted, MAX_CREATIONS - 1);
 }

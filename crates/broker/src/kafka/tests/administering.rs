@@ -46,7 +46,9 @@ async fn settled(client: &mut Client, name: &str) -> MetadataResponse {
 async fn good_and_bad_topics_of_one_request_fail_separately() {
     let broker = TestBroker::start().await;
     let mut client = broker.with_topic("exists", 1, &[]).await;
-    let bad_config = CreatableTopicConfig::default().with_name(text("retention.m")).with_value(Some(text("1")));
+    let bad_config = CreatableTopicConfig::default()
+        .with_name(text("retention.m"))
+        .with_value(Some(text("1")));
     let results = create(
         &mut client,
         vec![
@@ -63,7 +65,10 @@ async fn good_and_bad_topics_of_one_request_fail_separately() {
         false,
     )
     .await;
-    let codes: Vec<_> = results.iter().map(|result| (result.name.as_str(), result.error_code)).collect();
+    let codes: Vec<_> = results
+        .iter()
+        .map(|result| (result.name.as_str(), result.error_code))
+        .collect();
     let expected = [
         ("good", 0),
         ("exists", 36),
@@ -79,7 +84,12 @@ async fn good_and_bad_topics_of_one_request_fail_separately() {
     assert_eq!((good.num_partitions, good.replication_factor), (3, 1));
     assert!(!good.topic_id.is_nil());
     assert!(good.configs.as_ref().is_some_and(|configs| configs.len() > 10));
-    assert!(results[7].error_message.as_ref().is_some_and(|message| message.contains("retention.ms")));
+    assert!(
+        results[7]
+            .error_message
+            .as_ref()
+            .is_some_and(|message| message.contains("retention.ms"))
+    );
     assert_eq!(client.metadata(&["good"]).await.topics[0].partitions.len(), 3);
 }
 
@@ -88,7 +98,10 @@ async fn validation_alone_creates_nothing() {
     let broker = TestBroker::start().await;
     let mut client = broker.with_topic("exists", 1, &[]).await;
     let results = create(&mut client, vec![topic("t", 2, 1), topic("exists", 1, 1)], true).await;
-    assert_eq!(results.iter().map(|result| result.error_code).collect::<Vec<_>>(), [0, 36]);
+    assert_eq!(
+        results.iter().map(|result| result.error_code).collect::<Vec<_>>(),
+        [0, 36]
+    );
     let request = MetadataRequest::default().with_topics(None);
     let all: MetadataResponse = client.ask(Api::Metadata, 12, &request).await;
     assert_eq!(all.topics.len(), 1);
@@ -109,9 +122,14 @@ async fn a_topic_that_is_asked_for_is_unknown_first_and_then_there() {
     let mut client = broker.connect().await;
     assert_eq!(client.metadata(&["t", "not good"]).await.topics[0].error_code, 3);
     let response = settled(&mut client, "t").await;
-    assert_eq!((response.topics[0].error_code, response.topics[0].partitions.len()), (0, 1));
+    assert_eq!(
+        (response.topics[0].error_code, response.topics[0].partitions.len()),
+        (0, 1)
+    );
     assert_eq!(client.produce("t", 0, records(&["x"])).await.error_code, 0);
-    let all: MetadataResponse = client.ask(Api::Metadata, 12, &MetadataRequest::default().with_topics(None)).await;
+    let all: MetadataResponse = client
+        .ask(Api::Metadata, 12, &MetadataRequest::default().with_topics(None))
+        .await;
     assert_eq!(all.topics.len(), 1, "the invalid name was not created");
 }
 
@@ -125,9 +143,11 @@ async fn nothing_is_created_where_the_setting_or_the_client_is_against_it() {
     assert_eq!(client.metadata(&["t"]).await.topics[0].error_code, 3);
     let willing = TestBroker::start().await;
     let mut client = willing.connect().await;
-    let asked = kafka_protocol::messages::metadata_request::MetadataRequestTopic::default()
-        .with_name(Some(topic_name("t")));
-    let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
+    let asked =
+        kafka_protocol::messages::metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name("t")));
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![asked]))
+        .with_allow_auto_topic_creation(false);
     let _: MetadataResponse = client.ask(Api::Metadata, 9, &request).await;
     create(&mut client, vec![topic("other", 1, 1)], false).await;
     let again: MetadataResponse = client.ask(Api::Metadata, 9, &request).await;
@@ -137,7 +157,10 @@ async fn nothing_is_created_where_the_setting_or_the_client_is_against_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clusters_defaults_become_a_new_topics_settings() {
     let broker = TestBroker::with(|settings| {
-        settings.cluster.topic_defaults.insert("retention.ms".into(), "5000".into());
+        settings
+            .cluster
+            .topic_defaults
+            .insert("retention.ms".into(), "5000".into());
     })
     .await;
     let mut client = broker.with_topic("t", 1, &[]).await;
@@ -157,7 +180,9 @@ async fn a_topic_that_comes_again_has_another_id_and_no_records() {
     let old = client.metadata(&["t"]).await.topics[0].topic_id;
     let by_name = DeleteTopicState::default().with_name(Some(topic_name("t")));
     let unknown = DeleteTopicState::default().with_name(Some(topic_name("none")));
-    let unknown_id = DeleteTopicState::default().with_name(None).with_topic_id(trimaran_wire::TopicId([9; 16]).into());
+    let unknown_id = DeleteTopicState::default()
+        .with_name(None)
+        .with_topic_id(trimaran_wire::TopicId([9; 16]).into());
     let request = DeleteTopicsRequest::default()
         .with_topics(vec![by_name, unknown, unknown_id])
         .with_timeout_ms(20_000);
@@ -168,7 +193,9 @@ async fn a_topic_that_comes_again_has_another_id_and_no_records() {
     let new = create(&mut client, vec![topic("t", 1, 1)], false).await;
     assert_ne!(new[0].topic_id, old);
     assert_eq!(client.fetch("t", 0, 0).await.high_watermark, 0);
-    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name("t")]).with_timeout_ms(20_000);
+    let request = DeleteTopicsRequest::default()
+        .with_topic_names(vec![topic_name("t")])
+        .with_timeout_ms(20_000);
     let response: DeleteTopicsResponse = client.ask(Api::DeleteTopics, 3, &request).await;
     assert_eq!(response.responses[0].error_code, 0);
 }
@@ -177,17 +204,29 @@ async fn a_topic_that_comes_again_has_another_id_and_no_records() {
 async fn each_topic_that_grows_gets_its_own_answer() {
     let broker = TestBroker::start().await;
     let mut client = broker.with_topic("t", 2, &[]).await;
-    let grow = |name: &str, count| CreatePartitionsTopic::default().with_name(topic_name(name)).with_count(count);
+    let grow = |name: &str, count| {
+        CreatePartitionsTopic::default()
+            .with_name(topic_name(name))
+            .with_count(count)
+    };
     let mut codes = async |version, topics: Vec<CreatePartitionsTopic>, validate_only| {
         let request = CreatePartitionsRequest::default()
             .with_topics(topics.into_iter().map(|topic| topic.with_assignments(None)).collect())
             .with_timeout_ms(20_000)
             .with_validate_only(validate_only);
         let response: CreatePartitionsResponse = client.ask(Api::CreatePartitions, version, &request).await;
-        response.results.iter().map(|result| result.error_code).collect::<Vec<_>>()
+        response
+            .results
+            .iter()
+            .map(|result| result.error_code)
+            .collect::<Vec<_>>()
     };
     assert_eq!(codes(3, vec![grow("t", 4)], true).await, [0]);
-    assert_eq!(codes(3, vec![grow("t", 2), grow("none", 2)], false).await, [37, 3], "nothing has grown yet");
+    assert_eq!(
+        codes(3, vec![grow("t", 2), grow("none", 2)], false).await,
+        [37, 3],
+        "nothing has grown yet"
+    );
     assert_eq!(codes(0, vec![grow("t", 3), grow("t", 4)], false).await, [42]);
     assert_eq!(codes(1, vec![grow("t", 4)], false).await, [0]);
     assert_eq!(client.produce("t", 3, records(&["x"])).await.error_code, 0);
@@ -198,9 +237,17 @@ async fn the_cluster_is_described() {
     let broker = TestBroker::with(|settings| settings.broker.rack = Some("north".into())).await;
     let mut client = broker.connect().await;
     for version in 0..=1 {
-        let response: DescribeClusterResponse =
-            client.ask(Api::DescribeCluster, version, &DescribeClusterRequest::default()).await;
-        assert_eq!((response.error_code, response.cluster_id.as_str(), response.controller_id.0), (0, "trimaran", 1));
+        let response: DescribeClusterResponse = client
+            .ask(Api::DescribeCluster, version, &DescribeClusterRequest::default())
+            .await;
+        assert_eq!(
+            (
+                response.error_code,
+                response.cluster_id.as_str(),
+                response.controller_id.0
+            ),
+            (0, "trimaran", 1)
+        );
         let own = &response.brokers[0];
         assert_eq!((own.broker_id.0, own.rack.as_deref()), (1, Some("north")));
         assert_eq!(own.port, i32::from(broker.server.addresses().client.port()));
@@ -222,11 +269,68 @@ async fn coordinators_are_not_there_yet_and_the_error_says_so() {
             request.with_key(text("group"))
         };
         let response: FindCoordinatorResponse = client.ask(Api::FindCoordinator, version, &request).await;
-        let codes: Vec<_> = response.coordinators.iter().map(|coordinator| coordinator.error_code).collect();
+        let codes: Vec<_> = response
+            .coordinators
+            .iter()
+            .map(|coordinator| coordinator.error_code)
+            .collect();
         if version >= 4 {
             assert_eq!((response.error_code, codes), (0, vec![35, 35]));
         } else {
             assert_eq!((response.error_code, codes), (35, vec![]));
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_version_of_every_request_is_answered() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.with_topic("t", 1, &[]).await;
+    for version in 0..=12 {
+        let asked = kafka_protocol::messages::metadata_request::MetadataRequestTopic::default();
+        let request = MetadataRequest::default().with_topics(Some(vec![asked.with_name(Some(topic_name("t")))]));
+        let response: MetadataResponse = client.ask(Api::Metadata, version, &request).await;
+        let partition = &response.topics[0].partitions[0];
+        assert_eq!(
+            (partition.error_code, partition.leader_id.0, partition.isr_nodes.len()),
+            (0, 1, 1),
+            "{version}"
+        );
+    }
+    for version in 2..=7 {
+        let topics = vec![topic(&format!("v{version}"), 1, 1), topic("t", 1, 1)];
+        let request = CreateTopicsRequest::default()
+            .with_topics(topics)
+            .with_timeout_ms(20_000);
+        let response: CreateTopicsResponse = client.ask(Api::CreateTopics, version, &request).await;
+        let codes: Vec<_> = response.topics.iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [0, 36], "{version}");
+    }
+    for version in 1..=6 {
+        let request = DeleteTopicsRequest::default().with_timeout_ms(20_000);
+        let request = if version >= 6 {
+            let named = ["v7", "none"].map(|name| DeleteTopicState::default().with_name(Some(topic_name(name))));
+            request.with_topics(named.to_vec())
+        } else {
+            request.with_topic_names(vec![topic_name(&format!("v{}", version + 1)), topic_name("none")])
+        };
+        let response: DeleteTopicsResponse = client.ask(Api::DeleteTopics, version, &request).await;
+        let codes: Vec<_> = response.responses.iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [0, 3], "{version}");
+    }
+    for version in 0..=3 {
+        let grow = CreatePartitionsTopic::default()
+            .with_name(topic_name("t"))
+            .with_count(2 + i32::from(version));
+        let other = CreatePartitionsTopic::default()
+            .with_name(topic_name("none"))
+            .with_count(2);
+        let topics = [grow, other].map(|topic| topic.with_assignments(None)).to_vec();
+        let request = CreatePartitionsRequest::default()
+            .with_topics(topics)
+            .with_timeout_ms(20_000);
+        let response: CreatePartitionsResponse = client.ask(Api::CreatePartitions, version, &request).await;
+        let codes: Vec<_> = response.results.iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [0, 3], "{version}");
     }
 }

@@ -53,14 +53,18 @@ impl TestBroker {
         let mut client = self.connect().await;
         let text = |text: &str| StrBytes::from_string(text.to_owned());
         let configs = config.iter().map(|(key, value)| {
-            CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)))
+            CreatableTopicConfig::default()
+                .with_name(text(key))
+                .with_value(Some(text(value)))
         });
         let topic = CreatableTopic::default()
             .with_name(TopicName(text(name)))
             .with_num_partitions(partitions)
             .with_replication_factor(1)
             .with_configs(configs.collect());
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(20_000);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(20_000);
         let response: CreateTopicsResponse = client.ask(Api::CreateTopics, 7, &request).await;
         assert_eq!(response.topics[0].error_code, 0, "{response:?}");
         client
@@ -78,7 +82,8 @@ impl Client {
     pub(in crate::kafka) async fn send(&mut self, api: Api, version: i16, request: &impl Encodable) -> i32 {
         let mut body = BytesMut::new();
         request.encode(&mut body, version).unwrap();
-        self.send_body(api.spec().key, version, api.is_flexible(version), &body).await
+        self.send_body(api.spec().key, version, api.is_flexible(version), &body)
+            .await
     }
 
     /// Sends a body of any bytes.
@@ -92,7 +97,10 @@ impl Client {
         let mut frame = BytesMut::new();
         header.encode(&mut frame, 1 + i16::from(flexible)).unwrap();
         frame.extend_from_slice(body);
-        self.stream.write_i32(i32::try_from(frame.len()).unwrap()).await.unwrap();
+        self.stream
+            .write_i32(i32::try_from(frame.len()).unwrap())
+            .await
+            .unwrap();
         self.stream.write_all(&frame).await.unwrap();
         self.correlation_id
     }
@@ -112,7 +120,10 @@ impl Client {
     pub(in crate::kafka) async fn receive<R: Decodable>(&mut self, api: Api, version: i16, correlation_id: i32) -> R {
         let mut frame = self.frame().await.expect("a response");
         let header = ResponseHeader::decode(&mut frame, api.response_header_version(version)).unwrap();
-        assert_eq!(header.correlation_id, correlation_id, "responses come in the order of the requests");
+        assert_eq!(
+            header.correlation_id, correlation_id,
+            "responses come in the order of the requests"
+        );
         let response = R::decode(&mut frame, version).unwrap();
         assert!(frame.is_empty(), "{api:?} {version}: {} bytes too many", frame.len());
         response

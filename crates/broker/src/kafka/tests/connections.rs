@@ -18,7 +18,9 @@ async fn api_versions_are_told_in_every_version() {
         let request = if version < 3 {
             request
         } else {
-            request.with_client_software_name(text("librdkafka")).with_client_software_version(text("2.0.2"))
+            request
+                .with_client_software_name(text("librdkafka"))
+                .with_client_software_version(text("2.0.2"))
         };
         let response: ApiVersionsResponse = client.ask(Api::ApiVersions, version, &request).await;
         assert_eq!((response.error_code, response.api_keys.len()), (0, TABLE.len()));
@@ -80,7 +82,9 @@ async fn random_bytes_hurt_nobody_else() {
     let started = Instant::now();
     let mut state = 1u64;
     let mut random = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
     for _ in 0..300 {
@@ -88,8 +92,12 @@ async fn random_bytes_hurt_nobody_else() {
         let spec = &TABLE[random() % TABLE.len()];
         let versions = (spec.max - spec.min + 1) as usize;
         let version = spec.min + i16::try_from(random() % versions).unwrap();
-        let body: Vec<u8> = (0..random() % 60).map(|_| random() as u8 & [0xff, 0x03][random() % 2]).collect();
-        client.send_body(spec.key, version, spec.api.is_flexible(version), &body).await;
+        let body: Vec<u8> = (0..random() % 60)
+            .map(|_| random() as u8 & [0xff, 0x03][random() % 2])
+            .collect();
+        client
+            .send_body(spec.key, version, spec.api.is_flexible(version), &body)
+            .await;
         // Whether it was understood by chance or not, the broker is there. Some bodies are valid long polls, so the
         // answer is not waited for.
         drop(client);

@@ -39,7 +39,11 @@ async fn every_version_is_served() {
         let response: FetchResponse = client.ask(Api::Fetch, version, &request).await;
         assert_eq!((response.error_code, response.session_id), (0, 0));
         let partition = only_partition(&response);
-        assert_eq!((partition.error_code, read(partition)), (0, vec![(0, "a".to_string())]), "{version}");
+        assert_eq!(
+            (partition.error_code, read(partition)),
+            (0, vec![(0, "a".to_string())]),
+            "{version}"
+        );
         if version >= 13 {
             assert_eq!(response.responses[0].topic_id, id);
         }
@@ -66,17 +70,28 @@ async fn counts(client: &mut super::Client, max_bytes: i32, limits: &[(i32, i32)
             .with_fetch_offset(0)
             .with_partition_max_bytes(*partition_max_bytes)
     });
-    let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(partitions.collect());
-    let request = fetch_request("t", 0, 0).with_max_bytes(max_bytes).with_topics(vec![topic]);
+    let topic = FetchTopic::default()
+        .with_topic(topic_name("t"))
+        .with_partitions(partitions.collect());
+    let request = fetch_request("t", 0, 0)
+        .with_max_bytes(max_bytes)
+        .with_topics(vec![topic]);
     let response: FetchResponse = client.ask(Api::Fetch, 12, &request).await;
-    response.responses[0].partitions.iter().map(|partition| read(partition).len()).collect()
+    response.responses[0]
+        .partitions
+        .iter()
+        .map(|partition| read(partition).len())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_hold_but_the_first_partition_gets_at_least_one_batch() {
     let broker = TestBroker::start().await;
     let mut client = two_partitions(&broker).await;
-    assert_eq!(counts(&mut client, 1 << 20, &[(0, 1 << 20), (1, 1 << 20)]).await, [10, 10]);
+    assert_eq!(
+        counts(&mut client, 1 << 20, &[(0, 1 << 20), (1, 1 << 20)]).await,
+        [10, 10]
+    );
     assert_eq!(counts(&mut client, 1, &[(0, 1 << 20), (1, 1 << 20)]).await, [1, 0]);
     assert_eq!(counts(&mut client, 1 << 20, &[(1, 1), (0, 1)]).await, [1, 0]);
     assert_eq!(counts(&mut client, 0, &[(0, 0), (1, 0)]).await, [1, 0]);
@@ -98,7 +113,10 @@ async fn a_long_poll_is_answered_when_there_is_something() {
     let started = Instant::now();
     let response: FetchResponse = client.receive(Api::Fetch, 12, poll).await;
     assert_eq!(read(only_partition(&response)), [(0, "x".to_string())]);
-    assert!(started.elapsed() < Duration::from_secs(20), "long before the time is over");
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "long before the time is over"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,10 +129,16 @@ async fn a_long_poll_waits_for_enough_bytes_or_until_its_time_is_over() {
     let poll = fetch_request("t", 0, 0).with_max_wait_ms(300).with_min_bytes(1 << 20);
     let response: FetchResponse = client.ask(Api::Fetch, 12, &poll).await;
     assert!(started.elapsed() >= Duration::from_millis(300));
-    assert_eq!(read(only_partition(&response)).len(), 1, "what is there is not kept back");
+    assert_eq!(
+        read(only_partition(&response)).len(),
+        1,
+        "what is there is not kept back"
+    );
 
     let enough = 3 * records(&["first"]).len();
-    let poll = fetch_request("t", 0, 0).with_max_wait_ms(25_000).with_min_bytes(i32::try_from(enough).unwrap());
+    let poll = fetch_request("t", 0, 0)
+        .with_max_wait_ms(25_000)
+        .with_min_bytes(i32::try_from(enough).unwrap());
     let poll = client.send(Api::Fetch, 12, &poll).await;
     producer.produce("t", 0, records(&["again"])).await;
     producer.produce("t", 0, records(&["third"])).await;
@@ -224,7 +248,9 @@ async fn the_end_of_an_epoch_is_found() {
                 .with_partition(0)
                 .with_current_leader_epoch(current)
                 .with_leader_epoch(epoch);
-            let topic = OffsetForLeaderTopic::default().with_topic(topic_name("t")).with_partitions(vec![partition]);
+            let topic = OffsetForLeaderTopic::default()
+                .with_topic(topic_name("t"))
+                .with_partitions(vec![partition]);
             let request = OffsetForLeaderEpochRequest::default()
                 .with_replica_id(BrokerId(if version >= 3 { -1 } else { -2 }))
                 .with_topics(vec![topic]);

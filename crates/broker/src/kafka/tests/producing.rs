@@ -4,9 +4,7 @@ use super::TestBroker;
 use super::words::{headers, produce_request, read, records, records_at};
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
-use kafka_protocol::messages::{
-    InitProducerIdRequest, InitProducerIdResponse, ProduceResponse, TransactionalId,
-};
+use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceResponse, TransactionalId};
 use trimaran_wire::api::Api;
 use trimaran_wire::batch::{ProducerStamp, build, set_producer};
 
@@ -14,7 +12,14 @@ use trimaran_wire::batch::{ProducerStamp, build, set_producer};
 fn idempotent(id: i64, epoch: i16, first_sequence: i32, count: usize) -> Bytes {
     let records = vec![(None, Some(&b"x"[..])); count];
     let mut batch = build(crate::clock::wall_clock_ms(), &records);
-    set_producer(&mut batch, ProducerStamp { id, epoch, first_sequence });
+    set_producer(
+        &mut batch,
+        ProducerStamp {
+            id,
+            epoch,
+            first_sequence,
+        },
+    );
     batch.freeze()
 }
 
@@ -28,7 +33,14 @@ async fn offsets_are_contiguous_from_zero_and_records_come_back_unchanged() {
     let partition = client.fetch("t", 0, 0).await;
     let expected = [(0, "a"), (1, "b"), (2, "c")].map(|(offset, value)| (offset, value.to_string()));
     assert_eq!(read(&partition), expected);
-    assert_eq!((partition.high_watermark, partition.last_stable_offset, partition.log_start_offset), (3, 3, 0));
+    assert_eq!(
+        (
+            partition.high_watermark,
+            partition.last_stable_offset,
+            partition.log_start_offset
+        ),
+        (3, 3, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +53,11 @@ async fn every_version_and_every_acks_is_served() {
             let request = produce_request("t", 0, acks, records(&["x"]));
             let response: ProduceResponse = client.ask(Api::Produce, version, &request).await;
             let partition = &response.responses[0].partition_responses[0];
-            assert_eq!((partition.error_code, partition.base_offset), (0, expected), "{version} {acks}");
+            assert_eq!(
+                (partition.error_code, partition.base_offset),
+                (0, expected),
+                "{version} {acks}"
+            );
             assert_eq!(partition.log_append_time_ms, -1);
             expected += 1;
         }
@@ -54,7 +70,9 @@ async fn the_oldest_versions_are_refused_clearly() {
     let broker = TestBroker::start().await;
     let mut client = broker.with_topic("t", 1, &[]).await;
     let batch = records(&["x"]);
-    let mut body = vec![0xff, 0xff, 0, 0, 0x27, 0x10, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0];
+    let mut body = vec![
+        0xff, 0xff, 0, 0, 0x27, 0x10, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0,
+    ];
     body.extend(i32::try_from(batch.len()).unwrap().to_be_bytes());
     body.extend(&batch);
     for version in 0..3 {
@@ -69,10 +87,14 @@ async fn the_oldest_versions_are_refused_clearly() {
 async fn acks_zero_is_not_answered_and_an_error_closes_the_connection() {
     let broker = TestBroker::start().await;
     let mut client = broker.with_topic("t", 1, &[]).await;
-    client.send(Api::Produce, 9, &produce_request("t", 0, 0, records(&["x"]))).await;
+    client
+        .send(Api::Produce, 9, &produce_request("t", 0, 0, records(&["x"])))
+        .await;
     // The next response is the next request's.
     assert_eq!(client.produce("t", 0, records(&["y"])).await.base_offset, 1);
-    client.send(Api::Produce, 9, &produce_request("none", 0, 0, records(&["x"]))).await;
+    client
+        .send(Api::Produce, 9, &produce_request("none", 0, 0, records(&["x"])))
+        .await;
     client.assert_closed().await;
 }
 
@@ -84,7 +106,11 @@ async fn each_partition_fails_for_itself() {
     let mut damaged = records(&["x"]).to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     let long = "x".repeat(300);
-    let also = |index, bytes: Bytes| PartitionProduceData::default().with_index(index).with_records(Some(bytes));
+    let also = |index, bytes: Bytes| {
+        PartitionProduceData::default()
+            .with_index(index)
+            .with_records(Some(bytes))
+    };
     request.topic_data[0].partition_data.extend([
         also(1, Bytes::from(damaged)),
         also(7, records(&["x"])),
@@ -93,17 +119,28 @@ async fn each_partition_fails_for_itself() {
         also(1, records(&["good"])),
     ]);
     let response: ProduceResponse = client.ask(Api::Produce, 9, &request).await;
-    let codes: Vec<_> = response.responses[0].partition_responses.iter().map(|p| p.error_code).collect();
+    let codes: Vec<_> = response.responses[0]
+        .partition_responses
+        .iter()
+        .map(|p| p.error_code)
+        .collect();
     assert_eq!(codes, [0, 2, 3, 10, 87, 0]);
     let message = &response.responses[0].partition_responses[3].error_message;
-    assert!(message.as_ref().is_some_and(|message| message.contains("max.message.bytes is 200")), "{message:?}");
+    assert!(
+        message
+            .as_ref()
+            .is_some_and(|message| message.contains("max.message.bytes is 200")),
+        "{message:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_acks_are_refused() {
     let broker = TestBroker::start().await;
     let mut client = broker.with_topic("t", 1, &[]).await;
-    let response: ProduceResponse = client.ask(Api::Produce, 9, &produce_request("t", 0, 2, records(&["x"]))).await;
+    let response: ProduceResponse = client
+        .ask(Api::Produce, 9, &produce_request("t", 0, 2, records(&["x"])))
+        .await;
     assert_eq!(response.responses[0].partition_responses[0].error_code, 21);
 }
 
@@ -117,7 +154,11 @@ async fn a_duplicate_of_the_last_five_batches_gets_its_original_offset() {
     }
     for batch in 1..6i32 {
         let again = client.produce("t", 0, idempotent(9, 0, 2 * batch, 2)).await;
-        assert_eq!((again.error_code, again.base_offset), (0, i64::from(2 * batch)), "batch {batch}");
+        assert_eq!(
+            (again.error_code, again.base_offset),
+            (0, i64::from(2 * batch)),
+            "batch {batch}"
+        );
     }
     assert_eq!(client.offset(5, "t", -1).await.offset, 12, "nothing was stored twice");
     let gap = client.produce("t", 0, idempotent(9, 0, 14, 1)).await;
@@ -158,7 +199,9 @@ async fn pipelined_batches_stay_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_may_stamp_the_time_of_appending() {
     let broker = TestBroker::start().await;
-    let mut client = broker.with_topic("t", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
+    let mut client = broker
+        .with_topic("t", 1, &[("message.timestamp.type", "LogAppendTime")])
+        .await;
     let before = crate::clock::wall_clock_ms();
     let produced = client.produce("t", 0, records_at(5, &["x"])).await;
     assert!(produced.log_append_time_ms >= before, "{produced:?}");

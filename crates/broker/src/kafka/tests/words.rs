@@ -33,9 +33,16 @@ pub(in crate::kafka) fn records(values: &[&str]) -> Bytes {
 }
 
 pub(in crate::kafka) fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
-    let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch));
-    let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
-    ProduceRequest::default().with_acks(acks).with_timeout_ms(20_000).with_topic_data(vec![topic])
+    let data = PartitionProduceData::default()
+        .with_index(partition)
+        .with_records(Some(batch));
+    let topic = TopicProduceData::default()
+        .with_name(topic_name(topic))
+        .with_partition_data(vec![data]);
+    ProduceRequest::default()
+        .with_acks(acks)
+        .with_timeout_ms(20_000)
+        .with_topic_data(vec![topic])
 }
 
 /// Asks for one partition, for whatever is there.
@@ -44,7 +51,9 @@ pub(in crate::kafka) fn fetch_request(topic: &str, partition: i32, from: i64) ->
         .with_partition(partition)
         .with_fetch_offset(from)
         .with_partition_max_bytes(1 << 20);
-    let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![wanted]);
+    let topic = FetchTopic::default()
+        .with_topic(topic_name(topic))
+        .with_partitions(vec![wanted]);
     FetchRequest::default()
         .with_replica_id(BrokerId(-1))
         .with_max_wait_ms(0)
@@ -103,15 +112,23 @@ impl Client {
         topic: &str,
         timestamp: i64,
     ) -> ListOffsetsPartitionResponse {
-        let wanted = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(timestamp);
-        let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![wanted]);
-        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let wanted = ListOffsetsPartition::default()
+            .with_partition_index(0)
+            .with_timestamp(timestamp);
+        let topic = ListOffsetsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_topics(vec![topic]);
         let response: ListOffsetsResponse = self.ask(Api::ListOffsets, version, &request).await;
         response.topics[0].partitions[0].clone()
     }
 
     pub(in crate::kafka) async fn metadata(&mut self, topics: &[&str]) -> MetadataResponse {
-        let topics = topics.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
+        let topics = topics
+            .iter()
+            .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
         let request = MetadataRequest::default().with_topics(Some(topics.collect()));
         self.ask(Api::Metadata, 12, &request).await
     }

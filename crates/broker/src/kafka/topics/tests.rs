@@ -23,7 +23,13 @@ fn code<T>(result: Result<T, Failure>) -> i16 {
 #[test]
 fn replicas_are_counted_or_named_but_not_both() {
     let spread = layout(&topic().with_num_partitions(3).with_replication_factor(2)).unwrap();
-    assert_eq!(spread, Layout::Spread { partitions: 3, replication_factor: 2 });
+    assert_eq!(
+        spread,
+        Layout::Spread {
+            partitions: 3,
+            replication_factor: 2
+        }
+    );
     let named = topic().with_assignments(vec![assignment(1, &[2]), assignment(0, &[1])]);
     let expected = Layout::Manual(vec![vec![BrokerId(1)], vec![BrokerId(2)]]);
     assert_eq!(layout(&named).unwrap(), expected, "in the order of the partitions");
@@ -41,20 +47,27 @@ fn assigned_partitions_have_no_gaps() {
 #[test]
 fn settings_need_values_and_come_before_the_clusters_defaults() {
     let entry = |key: &str, value: Option<&str>| {
-        CreatableTopicConfig::default().with_name(text(key)).with_value(value.map(text))
+        CreatableTopicConfig::default()
+            .with_name(text(key))
+            .with_value(value.map(text))
     };
     let defaults = BTreeMap::from([("a".to_string(), "1".to_string()), ("b".to_string(), "1".to_string())]);
     let own = topic().with_configs(vec![entry("b", Some("2"))]);
     let wish = new_topic(&own, &defaults).unwrap();
     let expected = BTreeMap::from([("a".to_string(), "1".to_string()), ("b".to_string(), "2".to_string())]);
     assert_eq!(wish.config, expected);
-    assert_eq!(code(new_topic(&topic().with_configs(vec![entry("b", None)]), &defaults)), 40);
+    assert_eq!(
+        code(new_topic(&topic().with_configs(vec![entry("b", None)]), &defaults)),
+        40
+    );
 }
 
 #[test]
 fn a_topic_to_delete_is_named_in_one_way() {
     let by_name = DeleteTopicState::default().with_name(Some(TopicName(text("t"))));
-    let by_id = DeleteTopicState::default().with_name(None).with_topic_id(TopicId([1; 16]).into());
+    let by_id = DeleteTopicState::default()
+        .with_name(None)
+        .with_topic_id(TopicId([1; 16]).into());
     let both = by_name.clone().with_topic_id(TopicId([1; 16]).into());
     let neither = DeleteTopicState::default().with_name(None);
     let named = doomed(DeleteTopicsRequest::default().with_topics(vec![by_name, by_id, both, neither]));

@@ -41,7 +41,14 @@ const INVALID_RECORD: i16 = 87;
 fn a_good_batch_passes() {
     assert_eq!(code(&good()), 0);
     let mut idempotent = good();
-    set_producer(&mut idempotent, ProducerStamp { id: 5, epoch: 0, first_sequence: 0 });
+    set_producer(
+        &mut idempotent,
+        ProducerStamp {
+            id: 5,
+            epoch: 0,
+            first_sequence: 0,
+        },
+    );
     assert_eq!(code(&idempotent), 0);
 }
 
@@ -73,7 +80,11 @@ fn damage_is_found() {
 
 #[test]
 fn counts_must_agree() {
-    assert_eq!(code(&with(23, &5i32.to_be_bytes())), INVALID_RECORD, "last offset delta");
+    assert_eq!(
+        code(&with(23, &5i32.to_be_bytes())),
+        INVALID_RECORD,
+        "last offset delta"
+    );
     assert_eq!(code(&with(57, &1i32.to_be_bytes())), INVALID_RECORD, "record count");
     assert_eq!(code(&with(57, &0i32.to_be_bytes())), INVALID_RECORD, "no records");
 }
@@ -87,16 +98,33 @@ fn clients_write_neither_control_batches_nor_transactions() {
 #[test]
 fn a_producer_with_an_id_needs_a_sequence() {
     let mut batch = good();
-    set_producer(&mut batch, ProducerStamp { id: 5, epoch: 0, first_sequence: -1 });
+    set_producer(
+        &mut batch,
+        ProducerStamp {
+            id: 5,
+            epoch: 0,
+            first_sequence: -1,
+        },
+    );
     assert_eq!(code(&batch), INVALID_RECORD);
-    set_producer(&mut batch, ProducerStamp { id: 5, epoch: -1, first_sequence: 0 });
+    set_producer(
+        &mut batch,
+        ProducerStamp {
+            id: 5,
+            epoch: -1,
+            first_sequence: 0,
+        },
+    );
     assert_eq!(code(&batch), INVALID_RECORD);
 }
 
 #[test]
 fn a_topic_limits_its_batches() {
     let length = u32::try_from(good().len()).unwrap();
-    let config = |max_message_bytes| TopicConfig { max_message_bytes, ..TopicConfig::default() };
+    let config = |max_message_bytes| TopicConfig {
+        max_message_bytes,
+        ..TopicConfig::default()
+    };
     assert_eq!(code_for(&good(), 9, &config(length)), 0);
     assert_eq!(code_for(&good(), 9, &config(length - 1)), MESSAGE_TOO_LARGE);
 }
@@ -104,8 +132,15 @@ fn a_topic_limits_its_batches() {
 #[test]
 fn zstd_needs_version_seven() {
     let zstd = with(21, &[0, 4]);
-    assert_eq!(code_for(&zstd, 6, &TopicConfig::default()), UNSUPPORTED_COMPRESSION_TYPE);
-    assert_eq!(code_for(&zstd, 7, &TopicConfig::default()), 0, "the records themselves are not looked at");
+    assert_eq!(
+        code_for(&zstd, 6, &TopicConfig::default()),
+        UNSUPPORTED_COMPRESSION_TYPE
+    );
+    assert_eq!(
+        code_for(&zstd, 7, &TopicConfig::default()),
+        0,
+        "the records themselves are not looked at"
+    );
     assert_eq!(code(&with(21, &[0, 5])), INVALID_RECORD, "no such compression");
 }
 
@@ -127,7 +162,10 @@ fn timestamps_have_bounds() {
     assert_eq!(code_for(&at(NOW + 501), 9, &config), INVALID_TIMESTAMP);
     assert_eq!(code_for(&at(-1), 9, &config), 0, "no timestamp at all");
     assert_eq!(code_for(&at(0), 9, &bounds(u64::MAX, u64::MAX)), 0, "no bounds at all");
-    let stamped = TopicConfig { timestamp_type: TimestampType::LogAppendTime, ..config };
+    let stamped = TopicConfig {
+        timestamp_type: TimestampType::LogAppendTime,
+        ..config
+    };
     assert_eq!(code_for(&at(0), 9, &stamped), 0, "the broker's clock replaces it");
 }
 
