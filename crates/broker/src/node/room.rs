@@ -512,6 +512,8 @@ fn agent_config(own: NodeId, members: &[NodeId], incarnation: u64, seed: u64) ->
         default_replication_factor: i32::try_from(members.len().min(3)).unwrap_or(3),
         retry_after: RETRANSMIT,
         digest_every: Duration::from_secs(1),
+        // A node begins with nothing on its disk: it is simulated, and Maelstrom never restarts one.
+        known_groups: Default::default(),
     }
 }
 
