@@ -405,6 +405,11 @@ impl Group {
 
 /// Queries. None changes anything.
 impl Group {
+    /// Who this member is.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
     /// What this member is at the moment.
     pub fn role(&self) -> Role {
         self.role

@@ -108,3 +108,25 @@ pub struct AppendPlan {
     /// See [`Body::Append`].
     pub floor: LogIndex,
 }
+
+impl AppendPlan {
+    /// The message to send, with the entries `first..=last` from the log.
+    pub fn with(&self, entries: Vec<Entry>) -> Message {
+        let &AppendPlan {
+            term,
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            ..
+        } = self;
+        let body = Body::Append {
+            prev_index,
+            prev_term,
+            commit,
+            floor,
+            entries,
+        };
+        Message { term, body }
+    }
+}

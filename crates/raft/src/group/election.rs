@@ -161,7 +161,8 @@ impl Group {
                 self.election.base = None;
                 self.become_leaderless(step);
             }
-            Liveness::Alive if self.keeps_time() => {}
+            // Unless this member was told to believe it gone all the same.
+            Liveness::Alive if self.keeps_time() || !self.has_live_leader() => {}
             Liveness::Alive => self.election.base = None,
             Liveness::Suspected if self.keeps_time() => {}
             Liveness::Suspected => self.stand_by(step.now + self.tuning.suspicion_delay),

@@ -123,16 +123,7 @@ pub(super) fn append_of(plan: &AppendPlan, log: &MemoryLog) -> Message {
         (plan.last.0 + 1).saturating_sub(plan.first.0),
         "a plan names what is held"
     );
-    Message {
-        term: plan.term,
-        body: Body::Append {
-            prev_index: plan.prev_index,
-            prev_term: plan.prev_term,
-            commit: plan.commit,
-            floor: plan.floor,
-            entries,
-        },
-    }
+    plan.with(entries)
 }
 
 /// A member of three (this is member 1) that restarts with such a log, and whose disk is immediate.
