@@ -237,13 +237,30 @@ impl Engine {
         total
     }
 
-    /// Asks every replica of a group, wherever it is, to believe `failed` gone and to stand for election (a leader that
-    /// is asked hands over instead). Returns at once: the outcome is seen in [`Engine::leader_of`].
-    pub fn fail_over(&self, group: GroupId, failed: Option<BrokerId>) {
-        self.inner.parts.control.push(ControlInput::FailOver {
-            group,
-            failed: failed.map(ids::node),
-        });
+    /// Makes another broker than `failed` lead a group: asks every replica, wherever it is, to believe `failed` gone and to
+    /// stand for election (`failed` itself, if it can hear it, hands over), again and again until another one serves.
+    /// Returns the new leadership, or none at the deadline. If another one serves already, nothing is done.
+    pub async fn fail_over(&self, group: GroupId, failed: BrokerId, deadline: Duration) -> Option<Leadership> {
+        let retry_every = Duration::from_millis(self.settings().cluster.failover_budget_ms);
+        let taken_over = |view: &ClusterView| {
+            let now = view.leaders.leadership(ids::catalog_group(group))?;
+            let other = now.serving && now.leader.is_some_and(|leader| leader != failed);
+            other.then(|| now.clone())
+        };
+        let retried = async {
+            loop {
+                let now = taken_over(&self.view());
+                if now.is_some() {
+                    return now;
+                }
+                self.inner.parts.control.push(ControlInput::FailOver {
+                    group,
+                    failed: Some(ids::node(failed)),
+                });
+                self.wait_until(retry_every, |view| taken_over(view).is_some()).await;
+            }
+        };
+        tokio::time::timeout(deadline, retried).await.ok().flatten()
     }
 
     /// Reads chunks that lie in files, on a thread that may block; what is in memory is passed through. In order.

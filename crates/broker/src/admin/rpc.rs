@@ -140,23 +140,10 @@ async fn partition_failover(
             "{topic}/{partition} has no other replica than {failed_leader}"
         )));
     }
-    let before = leadership(&engine.view(), found.group);
-    let known_term = before.as_ref().map_or(0, |before| before.term.0);
-    // Another one leads already: a repeated request does no harm, and gets the same answer.
-    let done = before.is_some_and(|before| before.serving && before.leader != Some(failed));
-    if !done {
-        engine.fail_over(ids::group(found.group), Some(failed));
-    }
-    let group = found.group;
-    let view = engine
-        .wait_until(FAILOVER_DEADLINE, |view| {
-            leadership(view, group).is_some_and(|now| {
-                let newer = done || now.term.0 > known_term;
-                newer && now.serving && now.leader.is_some_and(|leader| leader != failed)
-            })
-        })
+    // If another one leads already, a repeated request does no harm, and gets the same answer.
+    let now = engine
+        .fail_over(ids::group(found.group), failed, FAILOVER_DEADLINE)
         .await;
-    let now = view.and_then(|view| leadership(&view, group));
     let Some((leader, term)) = now.and_then(|now| Some((now.leader?, now.term.0))) else {
         return Err(Failure::TimedOut(format!(
             "no other replica of {topic}/{partition} has taken over within {} s: a majority of its replicas must be alive",

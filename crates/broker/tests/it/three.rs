@@ -189,8 +189,9 @@ async fn a_failover_on_request_needs_no_failure() {
     append(trio.engine(first), group, "x").await;
     // Asked of a broker that does not lead it.
     let asked = (1..=3).find(|id| *id != first).unwrap();
-    trio.engine(asked).fail_over(group, Some(broker(first)));
-    let second = leader(trio.engine(asked), group, Some(first)).await;
+    let now = trio.engine(asked).fail_over(group, broker(first), LONG).await;
+    let second = now.and_then(|now| now.leader).expect("another one serves").0;
+    assert_ne!(second, first);
     assert_eq!(append(trio.engine(second), group, "y").await.base_offset, Offset(1));
     stop(trio).await;
 }
