@@ -135,6 +135,9 @@ impl FileThreads {
         let dir = self.partitions.join(group_folder(job.group));
         let hard_state = job.recovered.hard_state;
         let log = ReplicaLog::open(Arc::clone(&self.fs), &dir, job.group, job.log_options, job.recovered)?;
+        // A flush that was done before a crash, and not heard of: without this the journal keeps its files for ever.
+        self.journal
+            .submit(JournalInput::Release(job.group, log.flushed_index()));
         Open::new(job.voters, log, hard_state, job.options)
     }
 

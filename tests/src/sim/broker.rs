@@ -755,6 +755,10 @@ impl Running {
         let fs = Arc::new(self.fs.clone());
         let log = ReplicaLog::open(fs, &folder(group), group, log_options(), recovered)
             .map_err(|error| format!("the log of group {group} does not open: {error:?}"))?;
+        // A flush that was done before a crash, and not heard of.
+        self.journal
+            .release(group, log.flushed_index())
+            .map_err(|error| format!("the journal does not release: {error:?}"))?;
         let open = Open::new(voters, log, hard_state, options)
             .map_err(|error| format!("the log of group {group} can't be read: {error:?}"))?;
         self.hosted.insert(group);
