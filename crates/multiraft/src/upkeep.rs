@@ -73,9 +73,10 @@ impl Replica {
         }
     }
 
-    /// True if a job went out.
+    /// True if a job went out. What others have made durable and thereby committed, and this journal does not hold yet,
+    /// stays where it is: after a crash the journal would go on behind a gap.
     fn flush(&mut self, out: &mut Outbox) -> bool {
-        let job = self.log.flush(self.applied);
+        let job = self.log.flush(self.applied.min(self.group.durable()));
         let any = job.is_some();
         self.is_flushing |= any;
         out.flushes.extend(job);

@@ -50,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) paused: bool,
     /// The disk takes no writes to its end.
     pub(crate) stuck: bool,
+    /// Unless they are for segments.
+    pub(crate) segments_work: bool,
     starts: u64,
 }
 
@@ -154,6 +156,7 @@ impl Cluster {
                 running: None,
                 paused: false,
                 stuck: false,
+                segments_work: false,
                 starts: 0,
             };
             cluster.nodes.insert(id, node);
@@ -218,6 +221,14 @@ impl Cluster {
         for peer in self.peers_of(id) {
             self.watch(peer, |monitor, now, events| monitor.refused(now, NodeId(id), events));
         }
+    }
+
+    /// The journal of a node that is stuck takes one batch.
+    pub(crate) fn write_one(&mut self, id: u64) {
+        let running = self.nodes.get_mut(&id).and_then(|node| node.running.as_mut());
+        let running = running.expect("it runs");
+        let (_, _, batch) = running.writing.pop_front().expect("something to write");
+        running.journal.write(&batch).expect("journals don't fail here");
     }
 
     /// Cuts both ways between two nodes.
@@ -332,6 +343,8 @@ impl Cluster {
         let Some(running) = &mut node.running else { return };
         if !node.stuck {
             running.use_disk(now);
+        } else if node.segments_work {
+            running.use_segments(now);
         }
         let stuck = node.stuck;
         if running.monitor.deadline() <= now {
@@ -396,6 +409,10 @@ impl Running {
             self.journal.write(&batch).expect("journals don't fail here");
             self.inputs.push(Input::Persisted(sequence));
         }
+        self.use_segments(now);
+    }
+
+    fn use_segments(&mut self, now: Instant) {
         while let Some((_, job)) = pop_if(&mut self.flushing, |(at, _)| *at <= now) {
             let group = job.group();
             let result = job.run();

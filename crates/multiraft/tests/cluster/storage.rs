@@ -242,3 +242,36 @@ fn committed_payloads_are_delivered_in_order_on_every_replica_and_again_after_a_
         assert_eq!(delivered(&cluster, id), first, "{id}");
     }
 }
+
+/// Two followers commit without the leader's own slow journal. What it writes to its segments ahead of its journal would
+/// be a gap in the journal after a crash.
+#[test]
+fn what_the_own_journal_does_not_hold_is_not_flushed() {
+    let settings = Settings {
+        flush_bytes: 500,
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::new(settings);
+    fill(&mut cluster, 5);
+    cluster.run(50);
+    let slow = cluster.leader_of(G);
+    let node = cluster.nodes.get_mut(&slow).expect("a node");
+    (node.stuck, node.segments_work) = (true, true);
+    fill(&mut cluster, 20);
+    cluster.run(5);
+    let status = cluster.status(slow, G).expect("here");
+    assert_eq!(status.high_watermark.0, Offset(25), "committed by the others");
+    // This batch says as well what was flushed.
+    cluster.write_one(slow);
+    cluster.crash(slow);
+    cluster.nodes.get_mut(&slow).expect("a node").stuck = false;
+    for records in [35, 45] {
+        cluster.start(slow);
+        fill(&mut cluster, 10);
+        cluster.until("it has caught up", |cluster| {
+            let status = cluster.status(slow, G);
+            status.is_some_and(|status| status.high_watermark.0 == Offset(records))
+        });
+        cluster.crash(slow);
+    }
+}
