@@ -71,15 +71,18 @@ fn described(broker: &Broker) -> DescribeClusterBroker {
         .with_rack(broker.rack.as_deref().map(text))
 }
 
-/// Consumer groups and transactions are not offered yet. The error is one that clients pass on at once, rather than
-/// retry until a time-out hides the reason.
+/// Consumer groups and transactions are not offered yet. The errors are those that clients pass on at once with the
+/// message: any other, librdkafka's transactional producer would retry until a time-out hides the reason.
 pub(super) fn find_coordinator(request: &FindCoordinatorRequest) -> FindCoordinatorResponse {
     let (error, message) = match request.key_type {
         0 => (
             ResponseError::UnsupportedVersion,
             "consumer groups are not supported yet",
         ),
-        1 => (ResponseError::UnsupportedVersion, "transactions are not supported yet"),
+        1 => (
+            ResponseError::TransactionalIdAuthorizationFailed,
+            "transactions are not supported yet",
+        ),
         _ => (ResponseError::InvalidRequest, "there is no such type of coordinator"),
     };
     let message = StrBytes::from_static_str(message);

@@ -17,7 +17,7 @@ pub(super) async fn answer(engine: Engine, request: InitProducerIdRequest) -> In
         return refused(if transactional_id.is_empty() {
             ResponseError::InvalidRequest
         } else {
-            ResponseError::UnsupportedVersion
+            ResponseError::TransactionalIdAuthorizationFailed
         });
     }
     match engine.producer_id(DEADLINE).await {

@@ -5,6 +5,7 @@ mod connection;
 mod connections;
 mod consuming;
 mod producing;
+mod replicas;
 mod words;
 
 use crate::engine::ClusterView;

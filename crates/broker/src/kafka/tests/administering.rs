@@ -280,6 +280,13 @@ async fn coordinators_are_not_there_yet_and_the_error_says_so() {
             assert_eq!((response.error_code, codes), (35, vec![]));
         }
     }
+    let transactions = FindCoordinatorRequest::default().with_key(text("tx")).with_key_type(1);
+    let response: FindCoordinatorResponse = client.ask(Api::FindCoordinator, 3, &transactions).await;
+    assert_eq!(response.error_code, 53);
+    assert_eq!(
+        response.error_message.as_deref(),
+        Some("transactions are not supported yet")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
 //! A broker in a temporary folder, and a client that speaks to it in kafka-protocol's words.
 
 use crate::Server;
-use crate::config::Settings;
+use crate::config::{Settings, Voter};
+use crate::server::Sockets;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, RequestHeader, ResponseHeader, TopicName};
@@ -25,19 +26,47 @@ impl TestBroker {
     }
 
     pub(in crate::kafka) async fn with(change: impl FnOnce(&mut Settings)) -> TestBroker {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        settings.broker.data = folder.path().join("data");
-        settings.listeners.client = "127.0.0.1:0".parse().unwrap();
-        settings.listeners.peer = "127.0.0.1:0".parse().unwrap();
-        settings.listeners.admin = "127.0.0.1:0".parse().unwrap();
+        let (mut settings, folder) = settings();
         change(&mut settings);
         let server = Server::start(settings).await.unwrap();
-        assert!(server.ready(PATIENCE).await, "the broker gets ready");
-        TestBroker {
+        let broker = TestBroker {
             server,
             _folder: folder,
+        };
+        broker.get_ready().await;
+        broker
+    }
+
+    /// A cluster of brokers, from 1 on, one in each of these racks.
+    pub(in crate::kafka) async fn cluster(racks: &[&str], change: impl Fn(&mut Settings)) -> Vec<TestBroker> {
+        let any_port = settings().0.listeners;
+        let sockets: Vec<Sockets> = racks.iter().map(|_| Sockets::bind(&any_port).unwrap()).collect();
+        let voters = (1..).zip(&sockets).map(|(id, sockets)| Voter {
+            id,
+            address: sockets.peer.local_addr().unwrap().to_string(),
+        });
+        let voters: Vec<Voter> = voters.collect();
+        let mut brokers = Vec::new();
+        for ((id, rack), sockets) in (1..).zip(racks).zip(sockets) {
+            let (mut settings, folder) = settings();
+            settings.broker.id = id;
+            settings.broker.rack = Some((*rack).to_owned());
+            settings.cluster.voters = voters.clone();
+            change(&mut settings);
+            let server = Server::start_on(settings, sockets).await.unwrap();
+            brokers.push(TestBroker {
+                server,
+                _folder: folder,
+            });
         }
+        for broker in &brokers {
+            broker.get_ready().await;
+        }
+        brokers
+    }
+
+    async fn get_ready(&self) {
+        assert!(self.server.ready(PATIENCE).await, "the broker gets ready");
     }
 
     pub(in crate::kafka) async fn connect(&self) -> Client {
@@ -48,8 +77,19 @@ impl TestBroker {
         }
     }
 
-    /// A client, and a topic with these settings that has a leader.
+    /// A client, and a topic with these settings and one replica, that has a leader.
     pub(in crate::kafka) async fn with_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> Client {
+        self.with_replicated_topic(name, partitions, 1, config).await
+    }
+
+    /// A client, and a topic with these settings that has a leader.
+    pub(in crate::kafka) async fn with_replicated_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        replicas: i16,
+        config: &[(&str, &str)],
+    ) -> Client {
         let mut client = self.connect().await;
         let text = |text: &str| StrBytes::from_string(text.to_owned());
         let configs = config.iter().map(|(key, value)| {
@@ -60,7 +100,7 @@ impl TestBroker {
         let topic = CreatableTopic::default()
             .with_name(TopicName(text(name)))
             .with_num_partitions(partitions)
-            .with_replication_factor(1)
+            .with_replication_factor(replicas)
             .with_configs(configs.collect());
         let request = CreateTopicsRequest::default()
             .with_topics(vec![topic])
@@ -69,6 +109,18 @@ impl TestBroker {
         assert_eq!(response.topics[0].error_code, 0, "{response:?}");
         client
     }
+}
+
+/// Any free ports, and a folder of its own.
+fn settings() -> (Settings, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    settings.broker.data = folder.path().join("data");
+    let any_port = "127.0.0.1:0".parse().unwrap();
+    settings.listeners.client = any_port;
+    settings.listeners.peer = any_port;
+    settings.listeners.admin = any_port;
+    (settings, folder)
 }
 
 /// One connection.

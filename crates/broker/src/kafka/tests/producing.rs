@@ -223,7 +223,7 @@ async fn producer_ids_are_handed_out_once() {
         assert_eq!((response.error_code, response.producer_epoch), (0, 0));
         assert!(response.producer_id.0 >= 0 && seen.insert(response.producer_id.0));
     }
-    for (id, code) in [("tx", 35), ("", 42)] {
+    for (id, code) in [("tx", 53), ("", 42)] {
         let id = TransactionalId(super::text(id));
         let request = InitProducerIdRequest::default().with_transactional_id(Some(id));
         let response: InitProducerIdResponse = client.ask(Api::InitProducerId, 4, &request).await;
