@@ -9,8 +9,6 @@
 
 mod limited;
 pub mod rpc;
-#[cfg(test)]
-mod tests;
 
 use crate::engine::Engine;
 use crate::metrics::Exporter;

@@ -5,8 +5,6 @@
 
 mod connection;
 mod producer;
-#[cfg(test)]
-mod tests;
 
 pub use connection::Connection;
 pub use producer::{Producer, partition_for_key};
@@ -222,6 +220,13 @@ impl Client {
                 Some(error) => !error.is_retriable(),
                 None => false,
             };
+            if hopeless && error == Some(ResponseError::UnknownTopicOrPartition) {
+                return Err(ClientError::Refused {
+                    what: format!("using topic `{topic}`"),
+                    code,
+                    reason: "there is no such topic; `trimaran topic list` shows those there are".to_owned(),
+                });
+            }
             if hopeless {
                 return Err(refused(&format!("using topic `{topic}`"), code, None));
             }

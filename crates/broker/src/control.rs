@@ -128,6 +128,8 @@ struct Control {
     replies: Vec<(agent::Ticket, AdminAnswer)>,
     retain_at: Instant,
     leaving: bool,
+    /// All replicas that the catalog had when this broker came back have been opened.
+    opened_all: bool,
     published: Published,
 }
 
@@ -162,6 +164,7 @@ impl Control {
             replies: Vec::new(),
             retain_at: now + RETAIN_EVERY,
             leaving: false,
+            opened_all: false,
             published: Published::default(),
             parts,
         }
@@ -235,7 +238,7 @@ impl Control {
             Ok(commands) => commands,
             Err(error) => {
                 self.parts.fatal.fail(format!(
-                    "entry {index} of the metadata group is not a record batch ({error:?}): this broker's catalog would differ \
+                    "entry {index} of the metadata group is not a record batch ({error}): this broker's catalog would differ \
                      from the others'"
                 ));
                 return;
@@ -464,11 +467,13 @@ impl Control {
     fn publish(&mut self) {
         let controller = self.agent.controller();
         let registered = self.agent.registration() == Registration::Registered;
+        // Once, at start: a topic that is created later makes nobody wait but its own clients.
+        self.opened_all |= registered && self.replicas.all_open();
         let versions = Published {
             catalog: self.agent.catalog().applied(),
             leaders: self.agent.leaders().version(),
             controller,
-            ready: registered && controller.is_some() && self.replicas.all_open() && !self.leaving,
+            ready: self.opened_all && registered && controller.is_some() && !self.leaving,
         };
         if versions == self.published {
             return;

@@ -274,7 +274,7 @@ impl Engine {
         let read = tokio::task::spawn_blocking(move || chunks.into_iter().map(bytes_of).collect::<Result<Vec<_>, _>>());
         let bytes = read.await.unwrap_or_else(|_| Err(stopping()));
         if let Err(error) = &bytes {
-            tracing::error!(%group, ?error, "records can't be read for a consumer");
+            tracing::error!(%group, %error, "records can't be read for a consumer");
             self.mailbox(group).tell(Input::Unreadable(group));
         }
         bytes

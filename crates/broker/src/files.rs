@@ -107,7 +107,7 @@ impl FileThreads {
                 self.journal.submit(JournalInput::Release(group, flushed.upto));
                 self.metrics.flushed(bytes);
             }
-            Err(error) => tracing::error!(%group, ?error, "committed records can't be written to their segment"),
+            Err(error) => tracing::error!(%group, %error, "committed records can't be written to their segment"),
         }
         self.mailboxes.of(group).tell(Input::Flushed(group, result));
     }
@@ -116,7 +116,7 @@ impl FileThreads {
         let Load { group, job, plan } = load;
         let entries = job.run();
         if let Err(error) = &entries {
-            tracing::error!(%group, ?error, "records for a follower can't be read");
+            tracing::error!(%group, %error, "records for a follower can't be read");
         }
         self.mailboxes
             .of(group)

@@ -126,7 +126,7 @@ impl JournalThread {
             if let Err(error) = self.turn(&mut inputs, &mut persisted) {
                 self.queue.close();
                 self.fatal.fail(format!(
-                    "the journal can't be written, so nothing can be acknowledged any longer: {error:?}. The broker stops; \
+                    "the journal can't be written, so nothing can be acknowledged any longer: {error}. The broker stops; \
                      check the disk of its data folder, then start it again"
                 ));
                 return;

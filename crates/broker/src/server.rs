@@ -116,7 +116,7 @@ impl fmt::Display for StartError {
             StartError::Folder(error) => error.fmt(f),
             StartError::Journal(error) => write!(
                 f,
-                "the journal can't be opened: {error:?}. If its disk is damaged and this broker has replicas elsewhere, move its \
+                "the journal can't be opened: {error}. If its disk is damaged and this broker has replicas elsewhere, move its \
                  data folder away and start it again: it is refilled from the others"
             ),
             StartError::System(error) => write!(f, "the system refuses a thread or a socket: {error}"),
@@ -130,7 +130,8 @@ impl std::error::Error for StartError {
         match self {
             StartError::Bind { source, .. } | StartError::System(source) => Some(source),
             StartError::Folder(error) => Some(error),
-            StartError::Journal(_) | StartError::Settings(_) => None,
+            StartError::Journal(error) => Some(error),
+            StartError::Settings(_) => None,
         }
     }
 }
@@ -145,11 +146,25 @@ pub struct Server {
     mailboxes: Mailboxes,
     links: PeerLinks,
     fatal: Arc<Fatal>,
-    stop: watch::Sender<bool>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    stop: watch::Sender<Stage>,
+    tasks: Tasks,
     threads: Threads,
     /// Let go last: then the next process may have it.
     _folder: Folder,
+}
+
+/// How far the end has come. The peers and the administration port are served until the clients are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    ClientsLeave,
+    AllLeave,
+}
+
+struct Tasks {
+    clients: tokio::task::JoinHandle<()>,
+    peers: tokio::task::JoinHandle<()>,
+    admin: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -226,30 +241,28 @@ impl Server {
             kept = outcome.kept.len(),
             "handed over its leaderships"
         );
-        self.stop.send_replace(true);
         self.end(deadline).await;
         outcome
     }
 
     /// Stops at once, as if the process had been killed: nothing is handed over or finished.
     pub async fn kill(self) {
-        for task in &self.tasks {
+        for task in [&self.tasks.clients, &self.tasks.peers, &self.tasks.admin] {
             task.abort();
         }
         self.end(Duration::ZERO).await;
     }
 
     async fn end(mut self, deadline: Duration) {
-        let tasks = std::mem::take(&mut self.tasks);
-        let all = async {
-            for task in tasks {
-                // A task that was aborted or has panicked has ended, too.
-                let _ = task.await;
-            }
-        };
-        // The listeners have their own, shorter deadline for what is in flight.
-        let _ = tokio::time::timeout(deadline.max(Duration::from_millis(100)), all).await;
+        // A task that was aborted, or has panicked, has ended, too. The listeners have their own, shorter deadline for
+        // what is in flight.
+        let patience = deadline.max(Duration::from_millis(100));
+        self.stop.send_replace(Stage::ClientsLeave);
+        let _ = tokio::time::timeout(patience, self.tasks.clients).await;
+        self.stop.send_replace(Stage::AllLeave);
         self.links.close(LINKS_DEADLINE.min(deadline)).await;
+        let _ = tokio::time::timeout(patience, self.tasks.peers).await;
+        let _ = tokio::time::timeout(patience, self.tasks.admin).await;
         let threads = std::mem::take(&mut self.threads);
         let mailboxes = self.mailboxes.clone();
         let (journal, files, control) = (self.journal.clone(), self.files.clone(), self.control.clone());
@@ -449,7 +462,7 @@ impl Assembly {
             view: views,
             metrics: Arc::clone(&self.metrics),
         });
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stage::Serving);
         let threads = self
             .start_threads(journal, recovered, view)
             .map_err(StartError::System)?;
@@ -553,8 +566,8 @@ impl Assembly {
         &self,
         sockets: Sockets,
         engine: &Engine,
-        stopped: &watch::Receiver<bool>,
-    ) -> std::io::Result<Vec<tokio::task::JoinHandle<()>>> {
+        stopped: &watch::Receiver<Stage>,
+    ) -> std::io::Result<Tasks> {
         let client = tokio_listener(sockets.client)?;
         let peer = tokio_listener(sockets.peer)?;
         let admin = tokio_listener(sockets.admin)?;
@@ -567,7 +580,7 @@ impl Assembly {
         });
         let handlers = Arc::new(Handlers::new(engine.clone()));
         let limits = client_limits(&self.settings);
-        let stop = when(stopped.clone());
+        let stop = when(stopped.clone(), Stage::ClientsLeave);
         let serve_clients = async move {
             let drained = transport::serve(client, handlers, limits, clients, stop).await;
             tracing::debug!(?drained, "the client listener is closed");
@@ -575,19 +588,20 @@ impl Assembly {
         let peers = Arc::clone(&self.peers);
         let statistics = Arc::new(Statistics::default());
         let limits = transport::PeerLimits::default();
-        let serve_peers = transport::serve_peers(peer, peers, limits, statistics, when(stopped.clone()));
-        let serve_admin = admin::serve(admin, engine.clone(), exporter, when(stopped.clone()));
-        Ok(vec![
-            tokio::spawn(serve_clients),
-            tokio::spawn(serve_peers),
-            tokio::spawn(serve_admin),
-        ])
+        let serve_peers =
+            transport::serve_peers(peer, peers, limits, statistics, when(stopped.clone(), Stage::AllLeave));
+        let serve_admin = admin::serve(admin, engine.clone(), exporter, when(stopped.clone(), Stage::AllLeave));
+        Ok(Tasks {
+            clients: tokio::spawn(serve_clients),
+            peers: tokio::spawn(serve_peers),
+            admin: tokio::spawn(serve_admin),
+        })
     }
 }
 
-async fn when(mut stopped: watch::Receiver<bool>) {
+async fn when(mut stopped: watch::Receiver<Stage>, stage: Stage) {
     // An error means that the server is gone, which is a reason to stop as well.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+    let _ = stopped.wait_for(|now| *now >= stage).await;
 }
 
 fn tokio_listener(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {

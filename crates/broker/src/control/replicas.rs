@@ -109,7 +109,7 @@ impl Replicas {
             Ok(()) => {}
             // Going on without the replica would be a broker that forgot its votes; a damaged disk needs a human.
             Err(error) => parts.fatal.fail(format!(
-                "the log of group {group} in {} can't be opened: {error:?}. The broker stops before it can do harm. If its disk \
+                "the log of group {group} in {} can't be opened: {error}. The broker stops before it can do harm. If its disk \
                  is damaged, move the data folder away and start the broker again: it is refilled from the other replicas",
                 parts.settings.broker.data.display()
             )),

@@ -1,6 +1,7 @@
 //! Whole brokers in one process: real threads, real disks, real sockets on loopback.
 
 mod admin;
+mod client;
 mod single;
 mod support;
 mod three;
