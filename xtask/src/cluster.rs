@@ -224,7 +224,7 @@ fn try_out(local: &Local) -> Result<()> {
             "the record {record:?} was acknowledged by topic `{TRIAL_TOPIC}`, but not among what was read back:\n{records}"
         );
     }
-    println!("Topic `{TRIAL_TOPIC}` took a record on {replicas} disks and gave it back.");
+    println!("Topic `{TRIAL_TOPIC}` ({replicas} replicas) acknowledged a record and gave it back.");
     Ok(())
 }
 

@@ -295,6 +295,9 @@ pub(crate) fn holds_data(folder: &Path) -> bool {
 /// A process that is recorded in it still runs (its plan could not be read, so that it was not stopped).
 pub(crate) fn delete(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.path().is_dir() {
+            continue;
+        }
         let recorded = Recorded::read(&entry.path().join(PID_FILE))?;
         if let Some(recorded) = recorded.filter(|recorded| !matches!(recorded.state(), Ok(State::Gone))) {
             bail!(
@@ -309,5 +312,28 @@ pub(crate) fn delete(folder: &Path) -> Result<()> {
             Err(error).with_context(|| format!("can't delete {}", folder.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_deleted_unless_a_process_of_it_runs() {
+        let folder = std::env::temp_dir().join(format!("xtask-delete-{}", std::process::id()));
+        let plan = Plan::new("local-1".to_owned(), 1, 9092).unwrap();
+        plan.write(&folder).unwrap();
+        let home = Home::of(&folder, 1);
+        assert!(!holds_data(&folder));
+        fs::create_dir(&home.data).unwrap();
+        assert!(holds_data(&folder));
+        // This test itself stands for a broker that runs.
+        Recorded::of(std::process::id()).unwrap().write(&home.pid).unwrap();
+        assert!(delete(&folder).unwrap_err().to_string().contains("still runs"));
+        fs::write(&home.pid, format!("{}\nnot when it started\n", std::process::id())).unwrap();
+        delete(&folder).unwrap();
+        assert!(!folder.exists());
+        delete(&folder).unwrap();
     }
 }
