@@ -71,6 +71,7 @@ impl TestBroker {
 
     pub(in crate::kafka) async fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.server.addresses().client).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         Client {
             stream,
             correlation_id: 0,
@@ -146,13 +147,11 @@ impl Client {
             .with_request_api_version(version)
             .with_correlation_id(self.correlation_id)
             .with_client_id(Some(StrBytes::from_static_str("test")));
-        let mut frame = BytesMut::new();
+        let mut frame = BytesMut::from(&[0; 4][..]);
         header.encode(&mut frame, 1 + i16::from(flexible)).unwrap();
         frame.extend_from_slice(body);
-        self.stream
-            .write_i32(i32::try_from(frame.len()).unwrap())
-            .await
-            .unwrap();
+        let length = i32::try_from(frame.len() - 4).unwrap();
+        frame[..4].copy_from_slice(&length.to_be_bytes());
         self.stream.write_all(&frame).await.unwrap();
         self.correlation_id
     }
