@@ -1,6 +1,8 @@
 //! Groups under random faults, on virtual time, from one seed; and checkers that know only what a member says and what
 //! is on its disk.
 
+mod checkers;
+
 use super::replica::{Replica, append_of, tuning};
 use crate::group::Sabotage;
 use crate::*;
@@ -8,6 +10,7 @@ use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec::Vec;
 use alloc::{format, string::String};
 use bytes::Bytes;
+use checkers::Seen;
 use core::cmp::Reverse;
 use core::time::Duration;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -52,18 +55,6 @@ enum Happening {
     Mend { a: usize, b: usize },
     Client,
     Operator,
-}
-
-/// What has been seen so far, and must hold for ever.
-#[derive(Default)]
-struct Seen {
-    leaders: BTreeMap<Term, NodeId>,
-    /// By place and term: the content, and the term before it. Equal places and terms must have equal histories.
-    entries: BTreeMap<(LogIndex, Term), (Payload, Term)>,
-    committed: Vec<Entry>,
-    /// In which term each of them was committed first.
-    committed_in: Vec<Term>,
-    votes: BTreeMap<(Term, NodeId), NodeId>,
 }
 
 pub(super) struct World {
@@ -513,165 +504,6 @@ impl World {
                     self.notice(a, b, delay, Some(Liveness::Alive));
                 }
             }
-        }
-    }
-}
-
-/// The checkers.
-impl World {
-    fn check(&mut self, node: usize, output: &Output) {
-        let replica = &self.nodes[node];
-        let group = replica.group.as_ref().expect("it was just told something");
-        let (id, role, term) = (replica.id(), group.role(), group.term());
-        assert!(
-            group.deadline().is_none_or(|due| due > self.now),
-            "what is due was not done"
-        );
-        if role == Role::Leader {
-            let known = *self.seen.leaders.entry(term).or_insert(id);
-            assert_eq!(known, id, "two leaders in term {term}");
-        }
-        let elected = output
-            .events
-            .iter()
-            .any(|event| matches!(event, Event::LeaderChanged { role: Role::Leader, .. }));
-        if elected {
-            self.check_leader_is_complete(node);
-        }
-        if let Some(persist) = &output.persist {
-            self.check_log_matching(node, persist);
-        }
-        if let Some(committed) = output.committed {
-            self.check_committed(node, committed, term);
-        }
-        if output.events.iter().any(|event| matches!(event, Event::Serving { .. })) {
-            self.check_serving(node);
-        }
-        for (_, message) in &output.messages {
-            self.check_promise(node, message);
-        }
-        for (to, message) in &output.messages {
-            let vote = match message.body {
-                Body::VoteReply { granted: true } => *to,
-                Body::Vote { .. } => id,
-                _ => continue,
-            };
-            let known = *self.seen.votes.entry((message.term, id)).or_insert(vote);
-            assert_eq!(known, vote, "{id} voted twice in term {}", message.term);
-        }
-    }
-
-    /// "If a log entry is committed in a given term, then that entry will be present in the logs of the leaders for all
-    /// higher-numbered terms."
-    fn check_leader_is_complete(&self, node: usize) {
-        let Replica {
-            log,
-            group: Some(group),
-            ..
-        } = &self.nodes[node]
-        else {
-            return;
-        };
-        // A late winner of an earlier term may lack what a later term has committed: it can do nothing with its win.
-        let earlier = self
-            .seen
-            .committed_in
-            .iter()
-            .take_while(|term| **term < group.term())
-            .count();
-        for entry in &self.seen.committed[..earlier] {
-            let held = log.term_at(entry.index);
-            assert_eq!(
-                held,
-                TermAt::Known(entry.term),
-                "the new leader {node} lacks committed entry {}",
-                entry.index
-            );
-        }
-    }
-
-    /// A leader that serves knows all that is committed, since an entry of its own is, and has applied all before it.
-    fn check_serving(&self, node: usize) {
-        let term = self.nodes[node].group.as_ref().map_or(Term::ZERO, Group::term);
-        let first = self.seen.committed.iter().find(|entry| entry.term == term);
-        let first = first.expect("it serves before an entry of its own is committed");
-        assert!(
-            self.nodes[node].applied >= first.index.prev(),
-            "it serves before it has applied what came before"
-        );
-    }
-
-    /// "If two logs contain an entry with the same index and term, then the logs are identical in all entries up through
-    /// the given index."
-    fn check_log_matching(&mut self, node: usize, persist: &Persist) {
-        for entry in &persist.entries {
-            let TermAt::Known(before) = self.nodes[node].log.term_at(entry.index.prev()) else {
-                panic!("a gap")
-            };
-            let this = (entry.payload.clone(), before);
-            let known = self
-                .seen
-                .entries
-                .entry((entry.index, entry.term))
-                .or_insert_with(|| this.clone());
-            assert_eq!(
-                known, &this,
-                "two histories of entry {} of term {}",
-                entry.index, entry.term
-            );
-        }
-    }
-
-    /// What is committed never changes, and is on the disks of a majority.
-    fn check_committed(&mut self, node: usize, committed: LogIndex, term: Term) {
-        let log = &self.nodes[node].log;
-        for entry in log.entries(LogIndex(1), committed) {
-            match self.seen.committed.get(entry.index.0 as usize - 1) {
-                Some(known) => assert_eq!(known, entry, "node {node} commits something else"),
-                None => {
-                    let holds = |other: &&Replica| other.disk.log.term_at(entry.index) == TermAt::Known(entry.term);
-                    let holders = self.nodes.iter().filter(holds).count();
-                    assert!(
-                        holders > self.nodes.len() / 2,
-                        "committed on {holders} disks: {}",
-                        entry.index
-                    );
-                    self.seen.committed.push(entry.clone());
-                    self.seen.committed_in.push(term);
-                }
-            }
-        }
-    }
-
-    /// No promise leaves before it is on disk.
-    fn check_promise(&self, node: usize, message: &Message) {
-        let Replica { disk, log, .. } = &self.nodes[node];
-        match message.body {
-            Body::VoteReply { granted: true } => {
-                assert_eq!(disk.hard_state.term, message.term, "a vote that can be forgotten");
-                assert!(disk.hard_state.vote.is_some(), "a vote that can be forgotten");
-            }
-            Body::Vote { .. } => {
-                let own = HardState {
-                    term: message.term,
-                    vote: Some(self.nodes[node].id()),
-                };
-                assert_eq!(disk.hard_state, own, "a candidacy that can be forgotten");
-            }
-            Body::AppendAccepted { match_index, .. } => {
-                assert!(
-                    disk.hard_state.term >= message.term,
-                    "an acknowledgement in a term that can be forgotten"
-                );
-                let on_disk = disk.log.term_at(match_index);
-                assert_eq!(
-                    on_disk,
-                    log.term_at(match_index),
-                    "an acknowledgement of what can be lost"
-                );
-                assert_ne!(on_disk, TermAt::Missing);
-            }
-            _ => {}
         }
     }
 }
