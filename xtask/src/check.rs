@@ -140,6 +140,8 @@ const ROOMS: [Room; 8] = [
             "serde",
             "serde_json",
             "tokio",
+            // The trait of wire's codec for JSON lines.
+            "tokio-util",
             "toml",
             "tracing",
             "tracing-subscriber",

@@ -7,6 +7,9 @@ use std::process::Command;
 /// Seeds of the simulation beyond those that are tests of the `tests` crate: in an optimized build, they take seconds.
 const SIMULATED_SEEDS: &str = "100";
 
+/// Nodes whose network loses messages and comes apart.
+const MAELSTROM: [&str; 6] = ["--seconds", "20", "--loss", "0.02", "--partitions", "--delay-ms=10"];
+
 /// Runs every test, and fails with the first kind that fails.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {}
@@ -21,6 +24,7 @@ pub(crate) fn run(_arguments: Arguments) -> Result<()> {
         .context("tests failed; their output is above")?;
     workspace::run(&mut workspace.cargo(["xtask", "sim", "--runs", SIMULATED_SEEDS]))
         .context("the simulation failed")?;
+    workspace::run(workspace.cargo(["xtask", "maelstrom"]).args(MAELSTROM)).context("Maelstrom's nodes failed")?;
     println!("Every test has passed.");
     Ok(())
 }
