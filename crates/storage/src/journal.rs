@@ -118,13 +118,11 @@ pub struct Journal {
     /// Groups that were flushed further since the last frame; the next one says so.
     newly_flushed: BTreeSet<GroupId>,
     pins: Pins,
-    /// Files whose content is not needed.
+    /// Files whose content is not needed, as a durable frame has said.
     spares: BTreeSet<u64>,
     current: Option<Current>,
     /// The next frame's number.
     next_batch: u64,
-    /// What the last durable frame said is the oldest file still needed.
-    durable_oldest: u64,
     writer: FrameWriter,
     poisoned: bool,
 }
@@ -164,7 +162,6 @@ impl Journal {
             spares: found.spares,
             current: found.current,
             next_batch: found.next_batch,
-            durable_oldest: found.oldest,
             writer: FrameWriter::default(),
             poisoned: false,
         };
@@ -235,7 +232,6 @@ impl Journal {
         self.spares.extend(self.pins.recycle());
         let oldest = self.pins.oldest();
         self.append_frame(batch, oldest)?;
-        self.durable_oldest = oldest;
         self.newly_flushed.clear();
         self.next_batch += 1;
         for record in batch.records() {
@@ -302,12 +298,7 @@ impl Journal {
         if self.spares.remove(&sequence) {
             return Ok(()); // a crash came between its renaming and its first frame
         }
-        let Some(spare) = self
-            .spares
-            .first()
-            .copied()
-            .filter(|spare| *spare < self.durable_oldest)
-        else {
+        let Some(spare) = self.spares.first().copied() else {
             return Ok(());
         };
         let from = file_path(&self.dir, spare);
@@ -316,15 +307,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Keeps no more than `max_files`, of which a durable frame has said that they are not needed.
+    /// Keeps no more than `max_files`.
     fn remove_surplus(&mut self) -> Result<(), JournalError> {
         while self.pins.live_files() + self.spares.len() > self.options.max_files {
-            let Some(spare) = self
-                .spares
-                .first()
-                .copied()
-                .filter(|spare| *spare < self.durable_oldest)
-            else {
+            let Some(spare) = self.spares.first().copied() else {
                 break;
             };
             let path = file_path(&self.dir, spare);

@@ -222,7 +222,7 @@ impl Store {
 
     /// Whether every log holds exactly what the model says, but for what retention deleted.
     fn holds(&self, model: &Model) -> bool {
-        GROUPS.all(|group| {
+        { GROUPS }.all(|group| {
             let entries = model.get(&group).map_or(&[][..], Vec::as_slice);
             let log = &self.logs[&group];
             let (first, last) = (log.first_index(), log.last_index());

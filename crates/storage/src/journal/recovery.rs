@@ -37,7 +37,6 @@ pub(super) struct Found {
     pub(super) spares: BTreeSet<u64>,
     pub(super) current: Option<Current>,
     pub(super) next_batch: u64,
-    pub(super) oldest: u64,
 }
 
 pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
@@ -73,7 +72,6 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
             position: end.position,
         }),
         next_batch: end.last.numbers.batch + 1,
-        oldest,
     })
 }
 
@@ -85,7 +83,6 @@ fn empty(files: BTreeSet<u64>) -> Found {
         spares: files,
         current: None,
         next_batch: 1,
-        oldest: 0,
     }
 }
 

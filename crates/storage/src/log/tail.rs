@@ -72,14 +72,14 @@ impl Tail {
     }
 
     /// The entries from `first` on, as far as they are here.
-    pub(super) fn from(&self, first: LogIndex) -> impl Iterator<Item = &TailEntry> {
+    pub(super) fn since(&self, first: LogIndex) -> impl Iterator<Item = &TailEntry> {
         let skipped = self.first_index().map_or(0, |held| first.0.saturating_sub(held.0));
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(self.entries.len());
         self.entries.range(skipped..)
     }
 
     /// The entries from the one that holds `offset` on; none if that one is not here.
-    pub(super) fn from_offset(&self, offset: Offset) -> Option<impl Iterator<Item = &TailEntry>> {
+    pub(super) fn holding(&self, offset: Offset) -> Option<impl Iterator<Item = &TailEntry>> {
         if self.entries.front()?.base > offset {
             return None;
         }
@@ -98,7 +98,7 @@ impl Tail {
     /// The entries in `from..=upto` are in segments now.
     pub(super) fn flushed(&mut self, from: LogIndex, upto: LogIndex) {
         let newly: Vec<(u64, u64)> = self
-            .from(from)
+            .since(from)
             .take_while(|entry| entry.entry.index <= upto)
             .map(|entry| (entry.payload_bytes(), entry.weight()))
             .collect();
