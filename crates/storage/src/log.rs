@@ -237,7 +237,7 @@ impl ReplicaLog {
     /// All entries that are not in segments yet, for [`crate::journal::JournalBatch::rewrite`].
     pub fn unflushed(&self) -> Vec<Entry> {
         self.tail
-            .from(self.flushed.index.next())
+            .since(self.flushed.index.next())
             .map(|entry| entry.entry.clone())
             .collect()
     }
