@@ -23,6 +23,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Without a limit to the elements but the frame's length.
+    pub(crate) fn without_element_limit(frame: &'a [u8], flexible: bool) -> Reader<'a> {
+        Reader {
+            elements_left: usize::MAX,
+            ..Reader::new(frame, flexible)
+        }
+    }
+
     /// Bytes read so far.
     pub(crate) fn position(&self) -> usize {
         self.position

@@ -63,7 +63,7 @@ pub fn decode_request(header: &RequestHeader, body: BytesMut) -> Result<Request,
 
 /// kafka-protocol's decoder, behind a walk over the same bytes that checks every count.
 fn guarded<T: Decodable>(header: &RequestHeader, body: BytesMut) -> Result<T, WireError> {
-    let fields = schema::of(header.api).expect("every request that kafka-protocol decodes has a schema");
+    let fields = schema::request(header.api).expect("every request that kafka-protocol decodes has a schema");
     let mut reader = Reader::new(&body, header.api.is_flexible(header.version));
     schema::walk(fields, header.version, &mut reader)?;
     let length = reader.position();
@@ -90,6 +90,21 @@ pub fn encode_response(
         .encode(&mut out, version)
         .map_err(|error| WireError::Malformed(error.to_string()))?;
     Ok(out.freeze())
+}
+
+/// Reads a response frame: the correlation id, and the body. For clients: every count is checked before kafka-protocol
+/// allocates for it, but there is no [`MAX_ELEMENTS`]: a large cluster's Metadata has more.
+pub fn decode_response<T: Decodable>(api: Api, version: i16, frame: Bytes) -> Result<(i32, T), WireError> {
+    let mut header = Reader::new(&frame, api.response_header_version(version) == 1);
+    let correlation_id = header.i32()?;
+    header.tags()?;
+    let mut body = frame.slice(header.position()..);
+    let mut reader = Reader::without_element_limit(&body, api.is_flexible(version));
+    schema::walk(schema::response(api), version, &mut reader)?;
+    let length = reader.position();
+    body.truncate(length);
+    let decoded = T::decode(&mut body, version).map_err(|error| WireError::Malformed(error.to_string()))?;
+    Ok((correlation_id, decoded))
 }
 
 /// The correlation id, and no tagged fields where the header has them.

@@ -1,11 +1,13 @@
 //! One connection to one broker, one request at a time.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer};
+use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::protocol::{Request, StrBytes, encode_request_header_into_buffer};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use trimaran_wire::api::Api;
+use trimaran_wire::request::decode_response;
 
 /// A response that is longer is none of a broker.
 const MAX_RESPONSE_BYTES: usize = 256 << 20;
@@ -101,13 +103,14 @@ impl Connection {
         Ok(frame.freeze())
     }
 
-    fn decode<R: Request>(&self, version: i16, mut frame: Bytes) -> Result<R::Response, String> {
-        let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version));
-        let header = header.map_err(|error| self.blame(&error))?;
-        if header.correlation_id != self.correlation {
+    fn decode<R: Request>(&self, version: i16, frame: Bytes) -> Result<R::Response, String> {
+        let api = Api::from_key(R::KEY).ok_or_else(|| self.blame(&"it was asked what no broker offers"))?;
+        let decoded = decode_response(api, version, frame).map_err(|error| self.blame(&error))?;
+        let (correlation, response) = decoded;
+        if correlation != self.correlation {
             return Err(self.blame(&"it answers another request"));
         }
-        R::Response::decode(&mut frame, version).map_err(|error| self.blame(&error))
+        Ok(response)
     }
 
     fn blame(&self, what: &dyn std::fmt::Display) -> String {

@@ -1,3 +1,5 @@
+mod responses;
+
 use super::*;
 use crate::api::{ApiSpec, TABLE};
 use crate::testing::Rng;
@@ -182,7 +184,7 @@ fn create_partitions() -> CreatePartitionsRequest {
 
 /// Every API that kafka-protocol decodes, in every version, with a sample.
 fn samples() -> impl Iterator<Item = (&'static ApiSpec, i16, BytesMut)> {
-    let guarded = TABLE.iter().filter(|spec| schema::of(spec.api).is_some());
+    let guarded = TABLE.iter().filter(|spec| schema::request(spec.api).is_some());
     guarded.flat_map(|spec| (spec.min..=spec.max).map(move |v| (spec, v, sample(spec.api, v))))
 }
 
@@ -191,7 +193,7 @@ fn samples() -> impl Iterator<Item = (&'static ApiSpec, i16, BytesMut)> {
 fn schemas_agree_with_an_independent_encoder() {
     for (spec, version, body) in samples() {
         let mut reader = Reader::new(&body, spec.api.is_flexible(version));
-        schema::walk(schema::of(spec.api).unwrap(), version, &mut reader).unwrap();
+        schema::walk(schema::request(spec.api).unwrap(), version, &mut reader).unwrap();
         assert_eq!(reader.left(), 0, "{} {version}", spec.name);
     }
 }
