@@ -419,7 +419,26 @@ impl Settings {
         Ok(())
     }
 
+    /// The others would connect to this machine in vain.
+    fn check_peer_listener(&self) -> Result<(), ConfigError> {
+        let own = self.cluster.voters.iter().find(|voter| voter.id == self.broker.id);
+        let ip = own
+            .and_then(|own| own.address.parse::<SocketAddr>().ok())
+            .map(|own| own.ip());
+        match ip {
+            Some(ip) if !ip.is_loopback() && self.listeners.peer.ip().is_loopback() => {
+                Err(ConfigError::Contradiction(format!(
+                    "`cluster.voters` sends the other brokers to {ip}, but `listeners.peer` is {}, which only this machine can \
+                     reach; set `listeners.peer` to an address that they can reach",
+                    self.listeners.peer
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_listeners(&self) -> Result<(), ConfigError> {
+        self.check_peer_listener()?;
         if self.listeners.client.ip().is_unspecified() && self.listeners.advertised_host.is_none() {
             return Err(ConfigError::Contradiction(format!(
                 "`listeners.client` is {}, an address that no client can connect to; set `listeners.advertised_host` to the \

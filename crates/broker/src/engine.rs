@@ -219,15 +219,15 @@ impl Engine {
 
     /// Hands over every leadership of this broker, and says what became of it.
     pub async fn transfer_all(&self) -> TransferOutcome {
-        let asked: Vec<_> = self
-            .inner
-            .parts
-            .mailboxes
-            .all()
-            .iter()
-            .filter_map(|mailbox| ask_mailbox(mailbox, 0, Input::TransferAll))
-            .map(|(_, answer)| Pending::waiting(answer, transferred))
-            .collect();
+        let mut asked = Vec::new();
+        for mailbox in self.inner.parts.mailboxes.all() {
+            // Not a client's request: an overloaded shard has all the more reason to give its leaderships away.
+            let Some((ticket, answer)) = mailbox.tickets.issue() else {
+                continue;
+            };
+            mailbox.tell(Input::TransferAll(ticket));
+            asked.push(Pending::waiting(answer, transferred));
+        }
         let mut total = nothing_transferred();
         for answer in asked {
             let outcome = answer.await;

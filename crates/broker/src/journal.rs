@@ -38,10 +38,10 @@ pub(crate) struct JournalQueue {
     queue: Queue<JournalInput>,
     /// Bytes submitted and not yet durable.
     backlog_bytes: AtomicU64,
-    /// When the write under way began, in microseconds of the broker's clock; zero if none is.
-    writing_since: AtomicU64,
-    /// How long the last write took, in microseconds.
-    recent_write_micros: AtomicU64,
+    /// When the turn under way began, in microseconds of the broker's clock; zero if none is.
+    busy_since: AtomicU64,
+    /// The longest write since somebody asked, in microseconds.
+    worst_write_micros: AtomicU64,
     clock: Clock,
 }
 
@@ -51,8 +51,8 @@ impl JournalQueue {
         JournalQueue {
             queue: Queue::new(),
             backlog_bytes: AtomicU64::new(0),
-            writing_since: AtomicU64::new(0),
-            recent_write_micros: AtomicU64::new(0),
+            busy_since: AtomicU64::new(0),
+            worst_write_micros: AtomicU64::new(0),
             clock,
         }
     }
@@ -70,17 +70,21 @@ impl JournalQueue {
         self.backlog_bytes.load(Ordering::Relaxed)
     }
 
-    /// For how long the write under way has lasted; zero if none is.
+    /// For how long the disk has kept the thread waiting: what is to be durable, or recycled, is not yet. Zero if it is
+    /// idle.
     pub(crate) fn stalled_for(&self) -> Duration {
-        match self.writing_since.load(Ordering::Relaxed) {
+        match self.busy_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_micros(self.clock.now().0.saturating_sub(since)),
         }
     }
 
-    /// How long the last write took.
-    pub(crate) fn recent_write(&self) -> Duration {
-        Duration::from_micros(self.recent_write_micros.load(Ordering::Relaxed))
+    /// How long the longest write took since this was last asked; none if nothing was written.
+    pub(crate) fn take_worst_write(&self) -> Option<Duration> {
+        match self.worst_write_micros.swap(0, Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
     }
 
     /// What is there is still written; then the thread ends.
@@ -123,7 +127,12 @@ impl JournalThread {
         let mut persisted = vec![None; self.mailboxes.all().len()];
         let mut since_laggards = 0;
         while self.queue.queue.take(&mut inputs, None).is_ok() {
-            if let Err(error) = self.turn(&mut inputs, &mut persisted) {
+            self.queue
+                .busy_since
+                .store(self.queue.clock.now().0.max(1), Ordering::Relaxed);
+            let turn = self.turn(&mut inputs, &mut persisted);
+            self.queue.busy_since.store(0, Ordering::Relaxed);
+            if let Err(error) = turn {
                 self.queue.close();
                 self.fatal.fail(format!(
                     "the journal can't be written, so nothing can be acknowledged any longer: {error}. The broker stops; \
@@ -181,15 +190,10 @@ impl JournalThread {
     fn write(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
         let bytes = batch.bytes();
         let began = Instant::now();
-        self.queue
-            .writing_since
-            .store(self.queue.clock.now().0.max(1), Ordering::Relaxed);
         self.journal.write(batch)?;
-        self.queue.writing_since.store(0, Ordering::Relaxed);
         let took = began.elapsed();
-        self.queue
-            .recent_write_micros
-            .store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.queue.worst_write_micros.fetch_max(micros, Ordering::Relaxed);
         self.metrics.journal_written(bytes, took);
         Ok(())
     }

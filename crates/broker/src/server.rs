@@ -203,6 +203,7 @@ impl Server {
             groups = recovered.len(),
             "starts"
         );
+        warn_of_lonely_clients(&settings);
         Assembly::new(settings, folder, identity)?.finish(sockets, addresses, journal, recovered)
     }
 
@@ -596,6 +597,22 @@ impl Assembly {
             peers: tokio::spawn(serve_peers),
             admin: tokio::spawn(serve_admin),
         })
+    }
+}
+
+/// A cluster over several machines whose clients can connect from this machine only is rarely what was meant.
+fn warn_of_lonely_clients(settings: &Settings) {
+    let elsewhere = |voter: &crate::config::Voter| {
+        let ip = voter.address.parse::<SocketAddr>().map(|address| address.ip());
+        ip.is_ok_and(|ip| !ip.is_loopback())
+    };
+    let listeners = &settings.listeners;
+    if settings.cluster.voters.iter().any(elsewhere) && listeners.client.ip().is_loopback() {
+        tracing::warn!(
+            client = %listeners.client,
+            "the cluster is spread over machines, but clients can connect from this machine only: set `listeners.client` to an \
+             address that they can reach"
+        );
     }
 }
 

@@ -123,6 +123,12 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         ("cluster.voters = \"1@a:1,1@a:2\"", &[], &[], &["lists broker 1 twice"]),
         ("cluster.voters = \"1@a:1,2@a:1\"", &[], &[], &["address a:1 twice"]),
         (
+            "cluster.voters = \"1@10.0.0.1:9192,2@10.0.0.2:9192\"",
+            &[],
+            &[],
+            &["to 10.0.0.1", "`listeners.peer` is 127.0.0.1"],
+        ),
+        (
             "cluster.default_replication = 3",
             &[],
             &[],

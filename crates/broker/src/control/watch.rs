@@ -68,7 +68,9 @@ impl Watch {
         }
         self.events = events;
         self.events.clear();
-        self.headroom.fsync(now, parts.journal.recent_write().max(stalled_for));
+        if let Some(took) = parts.journal.take_worst_write() {
+            self.headroom.fsync(now, took.max(stalled_for));
+        }
         self.judge(parts, now);
     }
 
