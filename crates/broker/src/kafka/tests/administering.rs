@@ -2,6 +2,7 @@
 
 use super::words::{records, topic_name};
 use super::{Client, TestBroker, text};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
@@ -126,7 +127,13 @@ async fn a_topic_that_is_asked_for_is_unknown_first_and_then_there() {
         (response.topics[0].error_code, response.topics[0].partitions.len()),
         (0, 1)
     );
-    assert_eq!(client.produce("t", 0, records(&["x"])).await.error_code, 0);
+    // Its leader is named once it is known, which is a moment before it serves: clients try again.
+    let not_leader = ResponseError::NotLeaderOrFollower.code();
+    let mut produced = client.produce("t", 0, records(&["x"])).await.error_code;
+    while produced == not_leader {
+        produced = client.produce("t", 0, records(&["x"])).await.error_code;
+    }
+    assert_eq!(produced, 0);
     let all: MetadataResponse = client
         .ask(Api::Metadata, 12, &MetadataRequest::default().with_topics(None))
         .await;
