@@ -65,6 +65,24 @@ impl TestBroker {
         brokers
     }
 
+    /// The answer to CreateTopics does not wait for ever, but a test on a loaded machine may.
+    async fn await_leaders(&self, topic: &str) {
+        let serve = |view: &std::sync::Arc<crate::engine::ClusterView>| {
+            let leads = |group| {
+                view.leaders
+                    .leadership(group)
+                    .is_some_and(|leadership| leadership.serving)
+            };
+            let topic = view.catalog.topic(topic);
+            topic.is_some_and(|topic| topic.partitions.iter().all(|partition| leads(partition.group)))
+        };
+        let engine = self.server.engine();
+        assert!(
+            engine.wait_until(PATIENCE, serve).await.is_some(),
+            "every partition gets a leader"
+        );
+    }
+
     async fn get_ready(&self) {
         assert!(self.server.ready(PATIENCE).await, "the broker gets ready");
     }
@@ -108,6 +126,7 @@ impl TestBroker {
             .with_timeout_ms(20_000);
         let response: CreateTopicsResponse = client.ask(Api::CreateTopics, 7, &request).await;
         assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+        self.await_leaders(name).await;
         client
     }
 }

@@ -17,6 +17,8 @@ use kafka_protocol::protocol::StrBytes;
 use trimaran_wire::api::Api;
 use trimaran_wire::batch::{self, BatchHeader};
 
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+
 pub(in crate::kafka) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
@@ -88,7 +90,8 @@ pub(in crate::kafka) fn headers(partition: &PartitionData) -> Vec<BatchHeader> {
 }
 
 impl Client {
-    /// Produces with acks=all in the newest version, and returns the partition's answer.
+    /// Produces with acks=all in the newest version, and returns the partition's answer. While a leader that is known may
+    /// not serve yet, it asks again, as every client does.
     pub(in crate::kafka) async fn produce(
         &mut self,
         topic: &str,
@@ -96,14 +99,24 @@ impl Client {
         batch: Bytes,
     ) -> PartitionProduceResponse {
         let request = produce_request(topic, partition, -1, batch);
-        let response: ProduceResponse = self.ask(Api::Produce, 11, &request).await;
-        response.responses[0].partition_responses[0].clone()
+        loop {
+            let response: ProduceResponse = self.ask(Api::Produce, 11, &request).await;
+            let partition = &response.responses[0].partition_responses[0];
+            if partition.error_code != NOT_LEADER_OR_FOLLOWER {
+                return partition.clone();
+            }
+        }
     }
 
     pub(in crate::kafka) async fn fetch(&mut self, topic: &str, partition: i32, from: i64) -> PartitionData {
         let request = fetch_request(topic, partition, from);
-        let response: FetchResponse = self.ask(Api::Fetch, 12, &request).await;
-        only_partition(&response).clone()
+        loop {
+            let response: FetchResponse = self.ask(Api::Fetch, 12, &request).await;
+            let partition = only_partition(&response);
+            if partition.error_code != NOT_LEADER_OR_FOLLOWER {
+                return partition.clone();
+            }
+        }
     }
 
     pub(in crate::kafka) async fn offset(
