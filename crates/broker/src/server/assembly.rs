@@ -1,0 +1,387 @@
+//! Puts a broker together: who it is, its queues, its threads, its tasks.
+
+use super::{Addresses, Server, Sockets, Stage, StartError, Tasks, Threads};
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::{Settings, Voter};
+use crate::control::{self, ControlInput, ControlParts, ControlQueue};
+use crate::engine::{ClusterView, Engine, Parts};
+use crate::fatal::Fatal;
+use crate::files::{FileQueue, FileThreads};
+use crate::folder::Folder;
+use crate::ids;
+use crate::journal::{JournalQueue, JournalThread};
+use crate::kafka::Handlers;
+use crate::metrics::{Elsewhere, Metrics};
+use crate::peers::{Peers, Sink};
+use crate::shards::{self, MailboxLimits, Mailboxes, Outputs};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
+use trimaran_multiraft::{IntervalPlan, ShardConfig};
+use trimaran_raft::{GroupId, NodeId};
+use trimaran_registry::catalog::{Broker, Endpoint};
+use trimaran_registry::{BrokerId, Incarnation};
+use trimaran_storage::fs::{Fs, RealFs};
+use trimaran_storage::journal::{Journal, RecoveredGroup};
+use trimaran_transport::{self as transport, LinkEvent, PeerId, PeerLinks, Statistics};
+
+/// Threads that write segments, load old entries and open logs: one at a time would let a slow load delay a flush.
+const FILE_THREADS: usize = 2;
+
+/// Who this broker is, and who the others are.
+pub(super) struct Identity {
+    broker: Broker,
+    /// All of the cluster, this broker included.
+    voters: Vec<NodeId>,
+    /// The others' peer listeners.
+    others: Vec<(NodeId, String)>,
+}
+
+impl Identity {
+    pub(super) fn of(settings: &Settings, addresses: Addresses, incarnation: u64) -> Identity {
+        let id = BrokerId(i32::try_from(settings.broker.id).unwrap_or(i32::MAX));
+        let own = ids::node(id);
+        let listed: Vec<(NodeId, String)> = settings
+            .cluster
+            .voters
+            .iter()
+            .map(|voter| (NodeId(u64::from(voter.id)), voter.address.clone()))
+            .collect();
+        let voters = if listed.is_empty() {
+            vec![own]
+        } else {
+            listed.iter().map(|(node, _)| *node).collect()
+        };
+        let peer = listed.iter().find(|(node, _)| *node == own);
+        let peer = peer.and_then(|(_, address)| endpoint_of(address));
+        let listeners = &settings.listeners;
+        Identity {
+            broker: Broker {
+                id,
+                incarnation: Incarnation(incarnation),
+                rack: settings.broker.rack.clone(),
+                client: Endpoint {
+                    host: listeners
+                        .advertised_host
+                        .clone()
+                        .unwrap_or_else(|| addresses.client.ip().to_string()),
+                    port: listeners.advertised_port.unwrap_or(addresses.client.port()),
+                },
+                peer: peer.unwrap_or_else(|| endpoint(addresses.peer)),
+                admin: endpoint(addresses.admin),
+            },
+            voters,
+            others: listed.into_iter().filter(|(node, _)| *node != own).collect(),
+        }
+    }
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint {
+        host: address.ip().to_string(),
+        port: address.port(),
+    }
+}
+
+fn endpoint_of(address: &str) -> Option<Endpoint> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some(Endpoint {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
+/// Everything that exists before the threads run.
+pub(super) struct Assembly {
+    settings: Arc<Settings>,
+    folder: Folder,
+    identity: Identity,
+    plan: IntervalPlan,
+    clock: Clock,
+    seed: u64,
+    mailboxes: Mailboxes,
+    journal: Arc<JournalQueue>,
+    files: Arc<FileQueue>,
+    control: Arc<ControlQueue>,
+    metrics: Arc<Metrics>,
+    fatal: Arc<Fatal>,
+    peers: Arc<Peers>,
+    links: PeerLinks,
+}
+
+impl Assembly {
+    pub(super) fn new(settings: Settings, folder: Folder, identity: Identity) -> Result<Assembly, StartError> {
+        let budget = Duration::from_millis(settings.cluster.failover_budget_ms);
+        let plan = IntervalPlan::new(budget).map_err(|out_of_range| {
+            StartError::Settings(format!(
+                "`cluster.failover_budget_ms` is out of range: {out_of_range:?}"
+            ))
+        })?;
+        let clock = Clock::start();
+        let limits = MailboxLimits {
+            requests: settings.limits.mailbox_requests,
+            bytes: settings.limits.mailbox_bytes,
+        };
+        let mailboxes = Mailboxes::new(settings.broker.shards, limits);
+        let control = Arc::new(ControlQueue::new());
+        let metrics = Arc::new(Metrics::new());
+        let peers = Arc::new(Peers {
+            cluster_id: settings.cluster.id.clone(),
+            node: ids::node(identity.broker.id),
+            incarnation: identity.broker.incarnation.0,
+            known: identity.voters.clone(),
+            mailboxes: mailboxes.clone(),
+            control: Arc::clone(&control),
+            metrics: Arc::clone(&metrics),
+        });
+        let seed = seed(&identity.broker);
+        let links = links(&settings, &peers, &control, seed);
+        for (node, address) in &identity.others {
+            links.set_peer(PeerId(node.0), address);
+        }
+        Ok(Assembly {
+            settings: Arc::new(settings),
+            folder,
+            identity,
+            plan,
+            clock,
+            seed,
+            mailboxes,
+            journal: Arc::new(JournalQueue::new(clock)),
+            files: Arc::new(FileQueue::new()),
+            control,
+            metrics,
+            fatal: Arc::new(Fatal::new()),
+            peers,
+            links,
+        })
+    }
+
+    pub(super) fn finish(
+        self,
+        sockets: Sockets,
+        addresses: Addresses,
+        journal: Journal,
+        recovered: BTreeMap<GroupId, RecoveredGroup>,
+    ) -> Result<Server, StartError> {
+        let (view, views) = watch::channel(Arc::new(ClusterView::default()));
+        let engine = Engine::new(Parts {
+            settings: Arc::clone(&self.settings),
+            mailboxes: self.mailboxes.clone(),
+            journal: Arc::clone(&self.journal),
+            control: Arc::clone(&self.control),
+            view: views,
+            metrics: Arc::clone(&self.metrics),
+        });
+        let (stop, stopped) = watch::channel(Stage::Serving);
+        let threads = self
+            .start_threads(journal, recovered, view)
+            .map_err(StartError::System)?;
+        let tasks = self
+            .start_tasks(sockets, &engine, &stopped)
+            .map_err(StartError::System)?;
+        Ok(Server {
+            engine,
+            addresses,
+            control: self.control,
+            journal: self.journal,
+            files: self.files,
+            mailboxes: self.mailboxes,
+            links: self.links,
+            fatal: self.fatal,
+            stop,
+            tasks,
+            threads,
+            _folder: self.folder,
+        })
+    }
+
+    fn start_threads(
+        &self,
+        journal: Journal,
+        recovered: BTreeMap<GroupId, RecoveredGroup>,
+        view: watch::Sender<Arc<ClusterView>>,
+    ) -> std::io::Result<Threads> {
+        let fs: Arc<dyn Fs> = Arc::new(RealFs);
+        let files = FileThreads {
+            queue: Arc::clone(&self.files),
+            fs,
+            partitions: self.folder.partitions(),
+            mailboxes: self.mailboxes.clone(),
+            journal: Arc::clone(&self.journal),
+            control: Arc::clone(&self.control),
+            metrics: Arc::clone(&self.metrics),
+            fatal: Arc::clone(&self.fatal),
+        };
+        let journal = JournalThread {
+            journal,
+            queue: Arc::clone(&self.journal),
+            mailboxes: self.mailboxes.clone(),
+            files: Arc::clone(&self.files),
+            metrics: Arc::clone(&self.metrics),
+            fatal: Arc::clone(&self.fatal),
+        };
+        Ok(Threads {
+            journal: Some(journal.spawn()?),
+            files: files.spawn(FILE_THREADS)?,
+            shards: (0..self.mailboxes.all().len())
+                .map(|shard| self.start_shard(shard))
+                .collect::<Result<_, _>>()?,
+            control: Some(control::spawn(self.control_parts(recovered, view))?),
+        })
+    }
+
+    fn start_shard(&self, shard: usize) -> std::io::Result<JoinHandle<()>> {
+        let node = ids::node(self.identity.broker.id);
+        let config = ShardConfig {
+            flush_bytes: self.settings.limits.flush_bytes,
+            ..ShardConfig::new(node, self.plan.tuning(self.seed ^ shard as u64))
+        };
+        let outputs = Outputs {
+            mailboxes: self.mailboxes.clone(),
+            journal: Arc::clone(&self.journal),
+            files: Arc::clone(&self.files),
+            control: Arc::clone(&self.control),
+            peers: Sink(self.links.clone()),
+            metrics: Arc::clone(&self.metrics),
+            fatal: Arc::clone(&self.fatal),
+        };
+        shards::spawn(shard, config, self.clock, outputs)
+    }
+
+    fn control_parts(
+        &self,
+        recovered: BTreeMap<GroupId, RecoveredGroup>,
+        view: watch::Sender<Arc<ClusterView>>,
+    ) -> ControlParts {
+        ControlParts {
+            settings: Arc::clone(&self.settings),
+            plan: self.plan,
+            clock: self.clock,
+            broker: self.identity.broker.clone(),
+            voters: self.identity.voters.clone(),
+            seed: self.seed,
+            recovered,
+            queue: Arc::clone(&self.control),
+            mailboxes: self.mailboxes.clone(),
+            files: Arc::clone(&self.files),
+            journal: Arc::clone(&self.journal),
+            links: self.links.clone(),
+            view,
+            metrics: Arc::clone(&self.metrics),
+            fatal: Arc::clone(&self.fatal),
+        }
+    }
+
+    fn start_tasks(
+        &self,
+        sockets: Sockets,
+        engine: &Engine,
+        stopped: &watch::Receiver<Stage>,
+    ) -> std::io::Result<Tasks> {
+        let client = tokio_listener(sockets.client)?;
+        let peer = tokio_listener(sockets.peer)?;
+        let admin = tokio_listener(sockets.admin)?;
+        let clients = Arc::new(Statistics::default());
+        let exporter = self.metrics.exporter(Elsewhere {
+            clients: Arc::clone(&clients),
+            links: self.links.clone(),
+            mailboxes: self.mailboxes.clone(),
+            journal: Arc::clone(&self.journal),
+        });
+        let handlers = Arc::new(Handlers::new(engine.clone()));
+        let limits = client_limits(&self.settings);
+        let stop = when(stopped.clone(), Stage::ClientsLeave);
+        let serve_clients = async move {
+            let drained = transport::serve(client, handlers, limits, clients, stop).await;
+            tracing::debug!(?drained, "the client listener is closed");
+        };
+        let peers = Arc::clone(&self.peers);
+        let statistics = Arc::new(Statistics::default());
+        let limits = transport::PeerLimits::default();
+        let serve_peers =
+            transport::serve_peers(peer, peers, limits, statistics, when(stopped.clone(), Stage::AllLeave));
+        let serve_admin = admin::serve(admin, engine.clone(), exporter, when(stopped.clone(), Stage::AllLeave));
+        Ok(Tasks {
+            clients: tokio::spawn(serve_clients),
+            peers: tokio::spawn(serve_peers),
+            admin: tokio::spawn(serve_admin),
+        })
+    }
+}
+
+/// A cluster over several machines whose clients can connect from this machine only is rarely what was meant.
+pub(super) fn warn_of_lonely_clients(settings: &Settings) {
+    let elsewhere = |voter: &Voter| {
+        let ip = voter.address.parse::<SocketAddr>().map(|address| address.ip());
+        ip.is_ok_and(|ip| !ip.is_loopback())
+    };
+    let listeners = &settings.listeners;
+    if settings.cluster.voters.iter().any(elsewhere) && listeners.client.ip().is_loopback() {
+        tracing::warn!(
+            client = %listeners.client,
+            "the cluster is spread over machines, but clients can connect from this machine only: set `listeners.client` to an \
+             address that they can reach"
+        );
+    }
+}
+
+async fn when(mut stopped: watch::Receiver<Stage>, stage: Stage) {
+    // An error means that the server is gone, which is a reason to stop as well.
+    let _ = stopped.wait_for(|now| *now >= stage).await;
+}
+
+fn tokio_listener(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+fn client_limits(settings: &Settings) -> transport::Limits {
+    let limits = &settings.limits;
+    transport::Limits {
+        max_frame_bytes: limits.frame_bytes,
+        max_connections: limits.connections,
+        max_connections_per_ip: limits.connections_per_ip,
+        pipeline: limits.pipeline,
+        idle_timeout: limits.idle,
+        drain_timeout: settings
+            .broker
+            .stop_deadline
+            .min(transport::Limits::default().drain_timeout),
+        ..transport::Limits::default()
+    }
+}
+
+fn links(settings: &Settings, peers: &Arc<Peers>, control: &Arc<ControlQueue>, seed: u64) -> PeerLinks {
+    let limits = transport::LinkLimits {
+        queue_frames: settings.limits.peer_queue,
+        ..transport::LinkLimits::default()
+    };
+    let control = Arc::clone(control);
+    let rejections = Mutex::new(BTreeMap::new());
+    PeerLinks::new(Arc::clone(peers), limits, seed, move |event| match event {
+        LinkEvent::Refused(peer) => control.push(ControlInput::Refused(NodeId(peer.0))),
+        LinkEvent::Connected(peer) => tracing::debug!(%peer, "connected"),
+        LinkEvent::Closed(peer, reason) => tracing::debug!(%peer, reason, "the connection is lost"),
+        LinkEvent::HandshakeRejected(peer, reason) => {
+            // Said once, not at every attempt.
+            let mut rejections = rejections.lock().unwrap_or_else(PoisonError::into_inner);
+            if rejections.insert(peer, reason.clone()).as_ref() != Some(&reason) {
+                tracing::error!(broker = peer.0, reason, "this peer can't be used");
+            }
+        }
+    })
+}
+
+/// Random enough to tell brokers and their starts apart; nothing secret depends on it.
+fn seed(broker: &Broker) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.write_i32(broker.id.0);
+    hasher.write_u64(broker.incarnation.0);
+    hasher.finish()
+}
