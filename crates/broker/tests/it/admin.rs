@@ -19,7 +19,7 @@ async fn http(address: SocketAddr, request: &str) -> (u16, String) {
     (status.unwrap_or(0), body.to_owned())
 }
 
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     http(
         address,
         &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),

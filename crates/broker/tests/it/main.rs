@@ -2,6 +2,7 @@
 
 mod admin;
 mod client;
+mod documents;
 mod single;
 mod support;
 mod three;
