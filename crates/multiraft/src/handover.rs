@@ -48,11 +48,6 @@ impl Replica {
         if failed.is_some() && leader.is_some() && leader != failed {
             return;
         }
-        if self.leads() {
-            self.concedes_until = Some(desk.now + desk.config.tuning.election_timeout);
-            self.step(CoreInput::Transfer(None), desk, out);
-        } else {
-            self.step(CoreInput::ForgetLeader, desk, out);
-        }
+        self.step(CoreInput::ForgetLeader, desk, out);
     }
 }

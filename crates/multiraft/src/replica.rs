@@ -57,8 +57,6 @@ pub(crate) struct Replica {
     pub(crate) failure: Option<Failure>,
     /// The log and the core disagree: this replica takes no part any more.
     pub(crate) broken: bool,
-    /// It was told to go: until then it doesn't answer those who ask for votes.
-    pub(crate) concedes_until: Option<Instant>,
     /// When the shard's wheel will call.
     pub(crate) armed: Option<Instant>,
     /// Whether it is in the list of those to be visited in this step.
@@ -108,7 +106,6 @@ impl Replica {
             failing: false,
             failure: None,
             broken: false,
-            concedes_until: None,
             armed: None,
             ready: false,
         }
@@ -165,17 +162,11 @@ impl Replica {
         answer
     }
 
-    /// A message from another member, about whose node there is doubt or not. Any message may be lost, so this is also
-    /// the place to lose those that would do harm.
-    pub(crate) fn receive(
-        &mut self,
-        from: NodeId,
-        in_doubt: bool,
-        message: Message,
-        desk: &mut Desk,
-        out: &mut Outbox,
-    ) {
-        if self.is_untimely(in_doubt, &message.body, desk) {
+    /// A message from another member. Any message may be lost, so this is also the place to lose those that would do
+    /// harm.
+    pub(crate) fn receive(&mut self, from: NodeId, message: Message, desk: &mut Desk, out: &mut Outbox) {
+        // Who can't read its log, or leaves, is no one to hand over to: the old leader leads on.
+        if matches!(message.body, Body::TimeoutNow) && (desk.is_leaving || self.is_failed()) {
             return;
         }
         // Entries that are no record batches never get to the core.
@@ -185,19 +176,6 @@ impl Replica {
             return;
         }
         self.step(CoreInput::Message(from, message), desk, out);
-    }
-
-    fn is_untimely(&self, in_doubt: bool, body: &Body, desk: &Desk) -> bool {
-        match body {
-            // Who can't read its log, or leaves, is no one to hand over to: the old leader leads on.
-            Body::TimeoutNow => desk.is_leaving || self.is_failed(),
-            // A leader that was told to go doesn't assert itself against its successor.
-            Body::PreVote { .. } => self.leads() && self.concedes_until.is_some_and(|until| desk.now < until),
-            // A leader whose disk hangs still answers: if that ended the candidacies of those who doubt it before the
-            // others' votes are in, it would lead for ever without committing anything. What it sends comes again.
-            Body::Append { .. } => in_doubt && self.group.role() == Role::PreCandidate,
-            _ => false,
-        }
     }
 
     fn carry_out(&mut self, output: &mut Output, desk: &mut Desk, out: &mut Outbox) {

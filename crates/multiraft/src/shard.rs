@@ -244,10 +244,9 @@ impl Shard {
     }
 
     fn receive(&mut self, from: NodeId, messages: Vec<(GroupId, Message)>, out: &mut Outbox) {
-        let in_doubt = self.liveness.contains_key(&from);
         for (group, message) in messages {
             self.visit(group, out, |replica, desk, out| {
-                replica.receive(from, in_doubt, message, desk, out);
+                replica.receive(from, message, desk, out);
             });
         }
     }
