@@ -37,11 +37,12 @@
 //! # Files, along the way of a batch
 //!
 //! `mailbox` (what goes in and out) → `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`,
-//! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `upkeep`, `handover`, `leaving`, `timers`,
-//! `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
+//! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `damaged`, `upkeep`, `handover`, `leaving`,
+//! `timers`, `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
 #![forbid(unsafe_code)]
 
 mod appends;
+mod damaged;
 mod desk;
 mod handover;
 mod in_sync;
@@ -59,6 +60,7 @@ mod timers;
 mod upkeep;
 
 pub use appends::{Acks, AppendError, Appended};
+pub use damaged::Damaged;
 pub use in_sync::InSync;
 pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};

@@ -2,6 +2,7 @@
 
 use crate::PeerSink;
 use crate::appends::{Acks, AppendError, Appended};
+use crate::damaged::Damaged;
 use crate::in_sync::InSync;
 use crate::opening::{GroupOptions, Open};
 use crate::reads::{OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
@@ -21,6 +22,10 @@ pub struct Ticket(pub u64);
 pub enum Input {
     /// Adds a group. Ignored if it is here already, if this node is none of its voters, or if one is named twice.
     Open(Box<Open>),
+    /// A replica whose log can't be opened: it neither votes nor leads, but tells the others that it doesn't. Whoever asks
+    /// it for something gets the error that stands for a failed log, until [`Input::Open`] takes its place. Ignored if
+    /// the group is here already, or if this node is none of its voters.
+    Damaged(Box<Damaged>),
     /// The group is gone for good: its waiters get `UnknownGroup`, the journal forgets it, its log is dropped (see
     /// [`Outbox::closed`]).
     Close(GroupId),
@@ -137,7 +142,8 @@ pub struct GroupStatus {
     pub group: GroupId,
     /// The preferred leader first.
     pub voters: Vec<NodeId>,
-    /// The log could not be read or written lately: the replica neither leads nor serves.
+    /// The log could not be read or written lately: the replica serves nobody, and hands over what it leads. Or it could
+    /// not even be opened ([`Input::Damaged`]): then nothing else is known.
     pub failed: bool,
     /// What it is.
     pub role: Role,

@@ -1,6 +1,7 @@
 //! One replica of one group: its core, its log, and who waits for it.
 
 use crate::appends::{AppendError, AppendWaiters, PendingAppend};
+use crate::damaged::Silence;
 use crate::desk::{Desk, Issued};
 use crate::handover::Handover;
 use crate::in_sync::{Ends, InSync, InSyncView};
@@ -152,6 +153,7 @@ impl Replica {
         out: &mut Outbox,
     ) -> Option<Result<Proposed, ProposeError>> {
         if self.broken {
+            self.silence(desk).hear(&input, out);
             return None;
         }
         let mut output = core::mem::take(&mut desk.core_output);
@@ -215,7 +217,7 @@ impl Replica {
                 "a leader's own entries don't continue its log: {error:?}"
             );
             self.broken = true;
-            return;
+            return self.silence(desk).begin(out);
         }
         entries.iter().for_each(|entry| self.note_producer(entry));
         if let Some(hard_state) = hard_state {
@@ -233,6 +235,15 @@ impl Replica {
             opening: self.opening,
             token,
         });
+    }
+
+    fn silence(&self, desk: &Desk) -> Silence<'_> {
+        Silence {
+            own: desk.config.node,
+            group: self.id,
+            voters: self.group.voters(),
+            term: self.group.term(),
+        }
     }
 
     fn note_producer(&mut self, entry: &Entry) {
@@ -411,7 +422,7 @@ impl Replica {
     fn arm(&mut self, desk: &mut Desk) {
         let core = if self.broken { None } else { self.group.deadline() };
         let in_sync = self.in_sync.deadline(desk.config.replica_lag);
-        let failure = self.failure.map(|failure| failure.until.min(failure.hand_over_at));
+        let failure = self.failure.map(|failure| failure.deadline(desk.now));
         let next = [core, in_sync, self.flush_at, failure].into_iter().flatten().min();
         if let Some(next) = next
             && self.armed.is_none_or(|armed| next < armed)

@@ -1,6 +1,7 @@
 //! A shard: the groups that one thread drives, from mailbox to outbox.
 
 use crate::appends::{AppendError, PendingAppend};
+use crate::damaged::Damaged;
 use crate::desk::{Desk, Timer};
 use crate::leaving::Leaving;
 use crate::mailbox::{Completion, Input, Outbox, Ticket, TransferOutcome};
@@ -46,6 +47,8 @@ impl ShardConfig {
 pub struct Shard {
     desk: Desk,
     replicas: HashMap<GroupId, Box<Replica>>,
+    /// Replicas that take no part: usually none. Never here and in `replicas` as well.
+    damaged: BTreeMap<GroupId, Damaged>,
     /// Which groups have a node as a voter, in the order of their opening.
     by_node: BTreeMap<NodeId, Vec<GroupId>>,
     /// What is known of the brokers that are not simply alive.
@@ -67,6 +70,7 @@ impl Shard {
         Shard {
             desk,
             replicas: HashMap::new(),
+            damaged: BTreeMap::new(),
             by_node: BTreeMap::new(),
             liveness: BTreeMap::new(),
             ready: Vec::new(),
@@ -111,7 +115,7 @@ impl Shard {
         Some((&replica.group, &replica.log))
     }
 
-    /// Groups on this shard.
+    /// Groups on this shard, without those that take no part.
     pub fn groups(&self) -> usize {
         self.replicas.len()
     }
@@ -119,6 +123,7 @@ impl Shard {
     fn take(&mut self, input: Input, out: &mut Outbox) {
         match input {
             Input::Open(open) => self.open(*open, out),
+            Input::Damaged(damaged) => self.note_damage(*damaged, out),
             Input::Close(group) => self.close(group, out),
             Input::Configure(group, options, log) => {
                 self.visit(group, out, |replica, _, _| replica.configure(options, log));
@@ -158,6 +163,7 @@ impl Shard {
             }
             Input::Status(ticket, group) => {
                 let status = self.replicas.get(&group).map(|replica| replica.status());
+                let status = status.or_else(|| self.damaged.get(&group).map(Damaged::status));
                 out.completions.push((ticket, Completion::Status(status)));
             }
             Input::Transfer(ticket, group, to) => self.transfer(ticket, group, to, out),
@@ -165,9 +171,7 @@ impl Shard {
             Input::Failover { group, failed } => {
                 self.visit(group, out, |replica, desk, out| replica.fail_over(failed, desk, out));
             }
-            Input::FlushNow(group) => {
-                self.visit(group, out, |replica, _, out| replica.flush_now(out));
-            }
+            Input::FlushNow(group) => self.flush_now(group, out),
             Input::Retain { now_ms } => self.retain(now_ms, out),
         }
     }
@@ -195,6 +199,7 @@ impl Shard {
         if self.replicas.contains_key(&group) || !open.is_for(own) {
             return;
         }
+        self.damaged.remove(&group);
         for &node in &open.voters {
             self.by_node.entry(node).or_default().push(group);
         }
@@ -217,7 +222,19 @@ impl Shard {
         });
     }
 
+    fn note_damage(&mut self, damaged: Damaged, out: &mut Outbox) {
+        let (group, own) = (damaged.group, self.desk.config.node);
+        if damaged.voters.contains(&own) && !self.replicas.contains_key(&group) {
+            damaged.silence(own).begin(out);
+            self.damaged.insert(group, damaged);
+        }
+    }
+
     fn close(&mut self, group: GroupId, out: &mut Outbox) {
+        if self.damaged.remove(&group).is_some() {
+            out.journal.forget(group);
+            out.closed.push(group);
+        }
         let Some(mut replica) = self.replicas.remove(&group) else {
             return;
         };
@@ -238,13 +255,21 @@ impl Shard {
             replica.pending.push(append);
         });
         if !known {
-            out.completions
-                .push((ticket, Completion::Appended(Err(AppendError::UnknownGroup))));
+            let error = match self.damaged.contains_key(&group) {
+                true => AppendError::Storage,
+                false => AppendError::UnknownGroup,
+            };
+            out.completions.push((ticket, Completion::Appended(Err(error))));
         }
     }
 
     fn receive(&mut self, from: NodeId, messages: Vec<(GroupId, Message)>, out: &mut Outbox) {
         for (group, message) in messages {
+            if let Some(damaged) = self.damaged.get(&group) {
+                let input = CoreInput::Message(from, message);
+                damaged.silence(self.desk.config.node).hear(&input, out);
+                continue;
+            }
             self.visit(group, out, |replica, desk, out| {
                 replica.receive(from, message, desk, out);
             });
@@ -284,7 +309,11 @@ impl Shard {
 
     fn note_restored(&mut self, node: NodeId, out: &mut Outbox) {
         self.liveness.remove(&node);
-        self.tell_groups_of(node, CoreInput::Restored(node), out);
+        let input = CoreInput::Restored(node);
+        for damaged in self.damaged.values() {
+            damaged.silence(self.desk.config.node).hear(&input, out);
+        }
+        self.tell_groups_of(node, input, out);
     }
 
     /// Only groups that have the node as a voter are told.
@@ -305,9 +334,10 @@ impl Shard {
                 replica.read(ticket, request, &mut self.desk, out);
                 self.visit_if_failing(request.group, out);
             }
-            None => out
-                .completions
-                .push((ticket, Completion::Read(Err(ReadError::UnknownGroup)))),
+            None => {
+                let error = self.absence(request.group);
+                out.completions.push((ticket, Completion::Read(Err(error))));
+            }
         }
     }
 
@@ -329,10 +359,18 @@ impl Shard {
     ) {
         let answer = match self.replicas.get_mut(&group) {
             Some(replica) => replica.look_up(query, current_epoch, &mut self.desk, out),
-            None => Err(ReadError::UnknownGroup),
+            None => Err(self.absence(group)),
         };
         out.completions.push((ticket, Completion::Offsets(answer)));
         self.visit_if_failing(group, out);
+    }
+
+    /// Why a reader gets nothing from a group that is not among the replicas.
+    fn absence(&self, group: GroupId) -> ReadError {
+        match self.damaged.contains_key(&group) {
+            true => ReadError::Storage,
+            false => ReadError::UnknownGroup,
+        }
     }
 
     fn visit_if_failing(&mut self, group: GroupId, out: &mut Outbox) {
@@ -347,6 +385,13 @@ impl Shard {
             let outcome = TransferOutcome { handed_over: 0, kept };
             out.completions.push((ticket, Completion::Transferred(outcome)));
         }
+    }
+
+    fn flush_now(&mut self, group: GroupId, out: &mut Outbox) {
+        if let Some(damaged) = self.damaged.get(&group) {
+            return damaged.flush_now(out);
+        }
+        self.visit(group, out, |replica, _, out| replica.flush_now(out));
     }
 
     fn retain(&mut self, now_ms: i64, out: &mut Outbox) {

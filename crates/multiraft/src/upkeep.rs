@@ -4,51 +4,97 @@ use crate::desk::Desk;
 use crate::mailbox::Outbox;
 use crate::replica::Replica;
 use core::time::Duration;
-use trimaran_raft::{Input as CoreInput, Instant};
+use trimaran_raft::{Input as CoreInput, Instant, Liveness, NodeId};
 use trimaran_storage::log::{Flushed, LogError};
 
-/// How long a replica whose log failed neither leads nor serves before it tries again (a full disk may have been made
+/// How long a replica whose log failed serves nobody before it tries again (a full disk may have been made
 /// room on; a broken one fails again).
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Below this, what is unflushed is written to the journal again rather than to a segment when the journal wants to get
 /// rid of it: a little more in a write that happens anyway is cheaper than files and syncs of its own.
 const SMALL_TAIL_BYTES: u64 = 4 << 10;
-/// How often a replica that should not lead tries to get rid of its leadership.
-const FAILURE_HANDOVER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The log failed lately: the replica neither leads nor serves.
+/// The log failed lately: the replica serves nobody, and hands over what it leads. It goes on as a member, since what it
+/// holds in memory and in the journal is whole: it votes, and whoever has the longest log may have to lead until another
+/// one holds as much.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure {
-    pub(crate) until: Instant,
-    /// When to try (again) to hand over a leadership.
-    pub(crate) hand_over_at: Instant,
+    until: Instant,
+    /// Who was asked last to take over.
+    asked: Option<NodeId>,
+    /// When to ask another one, if it has not taken over by then.
+    ask_again_at: Instant,
+}
+
+impl Failure {
+    fn new(now: Instant) -> Failure {
+        Failure {
+            until: now,
+            asked: None,
+            ask_again_at: now,
+        }
+    }
+
+    /// When to look again, if nothing happens before.
+    pub(crate) fn deadline(&self, now: Instant) -> Instant {
+        if self.ask_again_at > now {
+            self.until.min(self.ask_again_at)
+        } else {
+            self.until
+        }
+    }
 }
 
 impl Replica {
-    /// A replica whose log failed gives up its leadership, and asks again for as long as nobody takes it.
+    /// A replica whose log failed gives up its leadership for as long as that lasts: to one voter after the other, since
+    /// the first one asked may be as badly off.
     pub(crate) fn mind_failure(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        let now = desk.now;
         if core::mem::take(&mut self.failing) {
-            let hand_over_at = self.failure.map_or(desk.now, |failure| failure.hand_over_at);
-            self.failure = Some(Failure {
-                until: desk.now + FAILURE_PAUSE,
-                hand_over_at,
-            });
+            self.failure.get_or_insert(Failure::new(now)).until = now + FAILURE_PAUSE;
         }
-        let Some(failure) = &mut self.failure else { return };
-        if failure.until <= desk.now {
+        let Some(failure) = self.failure.filter(|failure| failure.until > now) else {
             self.failure = None;
-        } else if failure.hand_over_at <= desk.now {
-            failure.hand_over_at = desk.now + FAILURE_HANDOVER_INTERVAL;
-            if self.leads() {
-                self.step(CoreInput::Transfer(None), desk, out);
-            }
+            return;
+        };
+        if !self.leads() {
+            self.failure = Some(Failure {
+                ask_again_at: now,
+                ..failure
+            });
+        } else if failure.ask_again_at <= now
+            && let Some(successor) = self.successor(failure.asked)
+        {
+            self.failure = Some(Failure {
+                asked: Some(successor),
+                ask_again_at: now + desk.config.tuning.election_timeout,
+                ..failure
+            });
+            self.step(CoreInput::Transfer(Some(successor)), desk, out);
         }
+    }
+
+    /// The next voter after this one that lives and holds everything that is committed.
+    fn successor(&self, after: Option<NodeId>) -> Option<NodeId> {
+        let voters = self.group.voters();
+        let place = after.and_then(|after| voters.iter().position(|&voter| voter == after));
+        let (before, rest) = voters.split_at(place.map_or(0, |place| place + 1));
+        let could = |node: NodeId| {
+            let progress = self.group.progress(node);
+            progress.is_some_and(|progress| {
+                progress.liveness == Liveness::Alive && progress.match_index >= self.group.commit()
+            })
+        };
+        rest.iter().chain(before).copied().find(|&node| could(node))
     }
 
     /// A flush came back.
     pub(crate) fn flushed(&mut self, result: Result<Flushed, LogError>) {
-        self.is_flushing = false;
+        // One that this opening of the group has not asked for says nothing about its log.
+        if !core::mem::take(&mut self.is_flushing) {
+            return;
+        }
         match result {
             Ok(flushed) => self.log.flushed(flushed),
             Err(_) => {

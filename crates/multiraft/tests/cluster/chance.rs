@@ -68,7 +68,7 @@ impl Producer {
 fn disturb(cluster: &mut Cluster, chance: &mut Chance) {
     let id = 1 + chance.below(3);
     let is_up = cluster.nodes[&id].running.is_some();
-    match chance.below(10) {
+    match chance.below(11) {
         0 | 1 if is_up => cluster.crash(id),
         0..=2 if !is_up => cluster.start(id),
         2 => cluster.isolate(id),
@@ -77,6 +77,7 @@ fn disturb(cluster: &mut Cluster, chance: &mut Chance) {
         6 => cluster.nodes.get_mut(&id).expect("a node").paused ^= true,
         7 => cluster.nodes.get_mut(&id).expect("a node").stuck ^= true,
         8 => cluster.tell(id, Input::Failover { group: G, failed: None }),
+        9 => cluster.tell(id, Input::Unreadable(G)),
         _ => {
             let ticket = cluster.ticket();
             cluster.tell(id, Input::Transfer(ticket, G, None));
@@ -135,6 +136,9 @@ fn live(seed: u64) -> Vec<(i64, String)> {
         );
     }
     cluster.run(1_000);
+    cluster.until("logs that failed are tried again", |cluster| {
+        (1..=3).all(|id| cluster.status(id, G).is_some_and(|status| !status.failed))
+    });
     judge(&mut cluster, &producers, seed)
 }
 

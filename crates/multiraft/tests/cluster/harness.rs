@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use trimaran_multiraft::{
-    Acks, AppendError, Appended, Completion, GroupOptions, GroupStatus, Heartbeat, InSync, Input, IntervalPlan,
-    LeaderChange, LivenessEvent, LivenessMonitor, Load, OffsetLookup, OffsetQuery, Open, Outbox, ReadError,
-    ReadRequest, ReadResult, Shard, ShardConfig, Ticket, TransferOutcome,
+    Acks, AppendError, Appended, Completion, Damaged, GroupOptions, GroupStatus, Heartbeat, InSync, Input,
+    IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, OffsetLookup, OffsetQuery, Open, Outbox,
+    ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Ticket, TransferOutcome,
 };
 use trimaran_raft::{GroupId, Instant, LogIndex, Message, NodeId};
 use trimaran_storage::fs::faulty::FaultyFs;
@@ -221,6 +221,14 @@ impl Cluster {
         for peer in self.peers_of(id) {
             self.watch(peer, |monitor, now, events| monitor.refused(now, NodeId(id), events));
         }
+    }
+
+    /// A process ends and another one takes its place before anybody finds its port closed.
+    pub(crate) fn restart_at_once(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        node.running = None;
+        node.fs.crash();
+        self.start(id);
     }
 
     /// The journal of a node that is stuck takes one batch.
@@ -437,14 +445,27 @@ fn pop_if<T>(queue: &mut VecDeque<T>, is_due: impl Fn(&T) -> bool) -> Option<T> 
     }
 }
 
+/// A replica, or what is left of it if its log can't be opened.
 fn open(fs: &FaultyFs, id: u64, group: GroupId, settings: &Settings, recovered: RecoveredGroup) -> Option<Input> {
     settings.voters.contains(&id).then(|| {
-        let hard_state = recovered.hard_state;
         let dir = PathBuf::from(format!("/group-{group}"));
-        let log = ReplicaLog::open(Arc::new(fs.clone()), &dir, group, settings.log_options(), recovered);
-        let voters = settings.voters.iter().map(|&voter| NodeId(voter)).collect();
-        let open = Open::new(voters, log.expect("a log"), hard_state, settings.options()).expect("a log");
-        Input::Open(Box::new(open))
+        let hard_state = recovered.hard_state;
+        let voters: Vec<_> = settings.voters.iter().map(|&voter| NodeId(voter)).collect();
+        let log = ReplicaLog::open(
+            Arc::new(fs.clone()),
+            &dir,
+            group,
+            settings.log_options(),
+            recovered.clone(),
+        );
+        match log.and_then(|log| Open::new(voters.clone(), log, hard_state, settings.options())) {
+            Ok(open) => Input::Open(Box::new(open)),
+            Err(_) => Input::Damaged(Box::new(Damaged {
+                group,
+                voters,
+                recovered,
+            })),
+        }
     })
 }
 

@@ -2,8 +2,10 @@
 
 mod appends;
 mod chance;
+mod damage;
 mod failover;
 mod harness;
+mod incarnations;
 mod reads;
 mod storage;
 mod work;

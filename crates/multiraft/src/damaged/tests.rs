@@ -1,0 +1,46 @@
+use super::*;
+
+const OWN: NodeId = NodeId(1);
+const VOTERS: [NodeId; 3] = [OWN, NodeId(2), NodeId(3)];
+
+/// Whom a silent member tells that it doesn't lead.
+fn check(input: CoreInput, expected: &[u64]) {
+    let silence = Silence {
+        own: OWN,
+        group: GroupId(7),
+        voters: &VOTERS,
+        term: Term(4),
+    };
+    let mut out = Outbox::default();
+    silence.hear(&input, &mut out);
+    let told: Vec<u64> = out.messages.iter().map(|(to, _)| to.0).collect();
+    assert_eq!(told, expected, "{input:?}");
+    for (_, messages) in out.messages {
+        assert_eq!(messages, [(GroupId(7), denial(Term(4)))]);
+    }
+}
+
+fn message(from: u64, body: Body) -> CoreInput {
+    CoreInput::Message(NodeId(from), Message { term: Term(4), body })
+}
+
+#[test]
+fn whoever_may_take_it_for_the_leader_is_told_and_nobody_else() {
+    let (match_index, commit) = (LogIndex(3), LogIndex(3));
+    check(CoreInput::Restored(NodeId(3)), &[3]);
+    check(CoreInput::Restored(NodeId(9)), &[]);
+    check(message(2, Body::AppendAccepted { match_index, commit }), &[2]);
+    check(message(9, Body::AppendAccepted { match_index, commit }), &[]);
+    check(message(2, Body::HeartbeatReply { commit }), &[2]);
+    check(message(2, Body::TimeoutNow), &[]);
+    check(CoreInput::Tick, &[]);
+}
+
+#[test]
+fn who_asks_for_votes_may_be_refused_by_others_that_believe_in_it() {
+    let last_term = Term(4);
+    let last_index = LogIndex(3);
+    check(message(2, Body::PreVote { last_index, last_term }), &[3]);
+    // Another silent one: they would never end.
+    check(CoreInput::Message(NodeId(2), denial(Term(4))), &[]);
+}
