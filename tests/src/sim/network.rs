@@ -73,9 +73,15 @@ pub struct Network {
     rng: Rng,
     weather: Weather,
     cut: BTreeSet<(Place, Place)>,
-    /// When the last client frame of a connection arrives: a connection keeps its order.
-    connections: BTreeMap<(Place, Place), Micros>,
+    /// When the last frame of a connection arrives, for each direction: a connection keeps its order.
+    arrivals: BTreeMap<(Place, Place), Micros>,
+    /// Connections that have lost something, by their client and broker: nothing that is sent behind it arrives either,
+    /// in both directions, until both sides have given the connection up.
+    broken: BTreeMap<(Place, Place), Micros>,
 }
+
+/// Clients have given up a broken connection, and all they had asked over it, after this time.
+const GIVEN_UP_US: Micros = 1_500_000;
 
 impl Network {
     /// Nothing cut, in fair weather.
@@ -84,7 +90,8 @@ impl Network {
             rng,
             weather: Weather::fair(),
             cut: BTreeSet::new(),
-            connections: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            broken: BTreeMap::new(),
         }
     }
 
@@ -128,13 +135,18 @@ impl Network {
     }
 
     /// When a client's request or its answer arrives: a connection loses nothing and keeps its order while the way is
-    /// open.
+    /// open. Once it has lost something it delivers nothing more.
     pub fn connection(&mut self, from: Place, to: Place, now: Micros) -> Option<Micros> {
-        if !self.is_open(from, to) {
+        let arrival = now + self.rng.between(50, 500);
+        let connection = (from.max(to), from.min(to));
+        if self.broken.get(&connection).is_some_and(|until| now < *until) {
             return None;
         }
-        let arrival = now + self.rng.between(50, 500);
-        let last = self.connections.entry((from, to)).or_insert(0);
+        if !self.is_open(from, to) {
+            self.broken.insert(connection, now + GIVEN_UP_US);
+            return None;
+        }
+        let last = self.arrivals.entry((from, to)).or_insert(0);
         *last = arrival.max(*last);
         Some(*last)
     }
@@ -190,5 +202,15 @@ mod tests {
             assert!(arrival >= last);
             last = arrival;
         }
+    }
+
+    #[test]
+    fn nothing_overtakes_what_a_connection_lost() {
+        let mut network = Network::new(Rng::new(1));
+        network.cut(A, B);
+        assert_eq!(network.connection(A, B, 0), None);
+        network.repair(A, B);
+        assert_eq!(network.connection(A, B, 10), None);
+        assert!(network.connection(A, B, GIVEN_UP_US).is_some());
     }
 }

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use trimaran_multiraft::LeaderChange;
 use trimaran_raft::{GroupId, LogView, Role};
 use trimaran_registry::PartitionIndex;
+use trimaran_registry::agent::AdminReply;
 use trimaran_storage::fs::faulty::{Fault as DiskFault, FaultyFs, Operation as DiskOperation};
 use trimaran_wire::peer::{Body, Frame};
 
@@ -51,6 +52,7 @@ enum Event {
     Request {
         client: u32,
         to: u32,
+        life: u64,
         number: u64,
         request: Request,
     },
@@ -225,9 +227,10 @@ impl World {
             Event::Request {
                 client,
                 to,
+                life,
                 number,
                 request,
-            } => self.request_arrives(client, to, number, request),
+            } => self.request_arrives(client, (to, life), number, request),
             Event::Answer { client, number, answer } => self.at_client(client, Some((number, answer))),
             Event::Wake { client, at } => {
                 let due = self.wakes.get(usize::try_from(client).unwrap_or(0)).copied().flatten();
@@ -492,6 +495,7 @@ impl World {
                 let event = Event::Request {
                     client,
                     to,
+                    life: self.machine(to).life,
                     number,
                     request,
                 };
@@ -512,6 +516,7 @@ impl World {
                 fetched.epoch
             ),
             Answer::Fetched(Err(error)) => format!("fetched {error:?}"),
+            Answer::Admin(Ok(AdminReply::ProducerId(id))) => format!("producer id {id}"),
             Answer::Admin(Ok(_)) => "admin ok".to_owned(),
             Answer::Admin(Err(error)) => format!("admin {error:?}"),
             Answer::Closed => "closed".to_owned(),
@@ -519,10 +524,16 @@ impl World {
         self.note(format!("c{client} request {number}: {words}"));
     }
 
-    fn request_arrives(&mut self, client: u32, to: u32, number: u64, request: Request) -> Result<(), Violation> {
+    fn request_arrives(
+        &mut self,
+        client: u32,
+        (to, life): (u32, u64),
+        number: u64,
+        request: Request,
+    ) -> Result<(), Violation> {
         let machine = self.machine(to);
-        let life = machine.life;
-        if machine.running.is_none() {
+        // A connection ends with the process that it was made to.
+        if machine.running.is_none() || machine.life != life {
             self.answer(to, client, number, Answer::Closed);
             return Ok(());
         }
@@ -652,9 +663,7 @@ impl World {
         self.queue.after(downtime, Event::Start(broker, life));
         self.refuse_peers(broker);
         for (client, number) in clients {
-            if self.rng.chance(700) {
-                self.answer(broker, client, number, Answer::Closed);
-            }
+            self.answer(broker, client, number, Answer::Closed);
         }
     }
 
