@@ -11,7 +11,7 @@ use crate::threads;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use trimaran_multiraft::{GroupOptions, Input, Load, Loaded, Open};
+use trimaran_multiraft::{Damaged, GroupOptions, Input, Load, Loaded, Open};
 use trimaran_raft::{GroupId, NodeId};
 use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::RecoveredGroup;
@@ -125,10 +125,22 @@ impl FileThreads {
 
     fn open(&self, job: OpenJob) {
         let group = job.group;
-        let opened = self.try_open(job).map(|open| {
-            self.mailboxes.of(group).tell(Input::Open(Box::new(open)));
-        });
-        self.control.push(ControlInput::Opened(group, opened));
+        let (voters, recovered) = (job.voters.clone(), job.recovered.clone());
+        let opened = self.try_open(job);
+        let (input, outcome) = match opened {
+            Ok(open) => (Input::Open(Box::new(open)), Ok(())),
+            // It takes no part, and must say so: this broker's heartbeats vouch for all of its replicas.
+            Err(error) => {
+                let damaged = Damaged {
+                    group,
+                    voters,
+                    recovered,
+                };
+                (Input::Damaged(Box::new(damaged)), Err(error))
+            }
+        };
+        self.mailboxes.of(group).tell(input);
+        self.control.push(ControlInput::Opened(group, outcome));
     }
 
     fn try_open(&self, job: OpenJob) -> Result<Open, LogError> {

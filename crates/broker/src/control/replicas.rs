@@ -104,15 +104,11 @@ impl Replicas {
     pub(super) fn opened(&mut self, parts: &ControlParts, group: GroupId, outcome: Result<(), LogError>) {
         self.opening.remove(&group);
         parts.metrics.replicas.set(self.known.len() as i64);
-        match outcome {
-            Ok(()) if self.known.get(&group).is_some_and(|replica| replica.closing) => self.close(parts, group),
-            Ok(()) => {}
-            // Going on without the replica would be a broker that forgot its votes; a damaged disk needs a human.
-            Err(error) => parts.fatal.fail(format!(
-                "the log of group {group} in {} can't be opened: {error}. The broker stops before it can do harm. If its disk \
-                 is damaged, move the data folder away and start the broker again: it is refilled from the other replicas",
-                parts.settings.broker.data.display()
-            )),
+        if let Err(error) = outcome {
+            cannot_open(parts, group, &error);
+        }
+        if self.known.get(&group).is_some_and(|replica| replica.closing) {
+            self.close(parts, group);
         }
     }
 
@@ -171,6 +167,23 @@ impl Replicas {
                 .under_replicated
                 .inc_by(if under_replicated { 1 } else { -1 });
         }
+    }
+}
+
+/// A partition goes on with its other replicas. Without the catalog a broker knows nothing at all.
+fn cannot_open(parts: &ControlParts, group: GroupId, error: &LogError) {
+    let folder = parts.settings.broker.data.display();
+    if group == METADATA {
+        parts.fatal.fail(format!(
+            "the log of the metadata group in {folder} can't be opened: {error}. The broker stops before it can do harm. \
+             See \"A disk is damaged\" in docs/operations.md"
+        ));
+    } else {
+        tracing::error!(
+            %group, %error, data = %folder,
+            "a replica's log can't be opened: it takes no part in its partition, which goes on without it. See \"A disk is \
+             damaged\" in docs/operations.md"
+        );
     }
 }
 

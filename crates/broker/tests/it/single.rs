@@ -144,6 +144,34 @@ async fn a_topic_that_is_deleted_is_gone_from_the_disk_and_its_name_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_can_not_be_opened_costs_no_more_than_its_replica() {
+    let data = tempfile::tempdir().unwrap();
+    let server = single(data.path()).await;
+    let damaged = create(server.engine(), "damaged", 1, 1).await;
+    let whole = create(server.engine(), "whole", 1, 1).await;
+    append(server.engine(), damaged, "x").await;
+    append(server.engine(), whole, "x").await;
+    server.kill().await;
+    // Nothing was flushed yet: where its folder will be, there is a file.
+    let folder = data.path().join("partitions").join(format!("group-{}", damaged.0));
+    std::fs::write(&folder, "in the way").unwrap();
+
+    let server = single(data.path()).await;
+    let engine = server.engine();
+    assert_eq!(append(engine, whole, "y").await.base_offset, Offset(1));
+    let refused = engine.append(damaged, one("y"), Acks::All).await;
+    assert_eq!(refused.unwrap_err(), AppendError::Storage);
+    assert!(engine.status(damaged).await.is_some_and(|status| status.failed));
+    server.kill().await;
+
+    std::fs::remove_file(&folder).unwrap();
+    let server = single(data.path()).await;
+    assert_eq!(append(server.engine(), damaged, "y").await.base_offset, Offset(1));
+    assert_eq!(values(server.engine(), damaged, 0).await, ["x", "y"]);
+    server.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn configured_defaults_become_settings_of_new_topics() {
     let data = tempfile::tempdir().unwrap();
     let mut settings = settings(1, data.path());
