@@ -21,14 +21,39 @@ const CONTROL_LIMIT: usize = 65_536;
 /// A shard's way to the other brokers.
 pub(crate) struct Sink(pub(crate) PeerLinks);
 
+/// Record bytes after which a frame to a peer is full. A frame is the unit of what can be dropped, and of what a heartbeat
+/// has to wait for; one message alone may be larger.
+const FRAME_PAYLOAD_BYTES: usize = 1 << 20;
+
 impl PeerSink for Sink {
     fn send(&mut self, to: NodeId, messages: Vec<(raft::GroupId, raft::Message)>) {
-        let messages = messages
-            .into_iter()
-            .map(|(group, message)| (wire::GroupId(group.0), to_wire(message)))
-            .collect();
-        send(&self.0, to, &Frame::Groups(messages));
+        let mut frame = Vec::new();
+        let mut bytes = 0;
+        for (group, message) in messages {
+            let payload = payload_bytes(&message);
+            if bytes > 0 && bytes + payload > FRAME_PAYLOAD_BYTES {
+                send(&self.0, to, &Frame::Groups(std::mem::take(&mut frame)));
+                bytes = 0;
+            }
+            bytes += payload;
+            frame.push((wire::GroupId(group.0), to_wire(message)));
+        }
+        if !frame.is_empty() {
+            send(&self.0, to, &Frame::Groups(frame));
+        }
     }
+}
+
+fn payload_bytes(message: &raft::Message) -> usize {
+    match &message.body {
+        raft::Body::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len()).sum(),
+        _ => 0,
+    }
+}
+
+/// Queues a frame for a peer before all others, or drops it.
+pub(crate) fn send_urgent(links: &PeerLinks, to: NodeId, frame: &Frame) {
+    links.send_urgent(PeerId(to.0), wire::encode(frame));
 }
 
 /// Queues a frame for a peer, or drops it.

@@ -134,6 +134,12 @@ impl PeerLinks {
         self.with(peer, |link| link.queue.put(chunks)).unwrap_or(false)
     }
 
+    /// As [`PeerLinks::send`], but before everything that waits: for the few small frames that say "I am alive", which
+    /// must not queue behind megabytes of records. Of many that wait, only the newest are kept.
+    pub fn send_urgent(&self, peer: PeerId, chunks: Vec<Bytes>) -> bool {
+        self.with(peer, |link| link.queue.put_urgent(chunks)).unwrap_or(false)
+    }
+
     /// The peer gave a sign of life by another way: if the link is pausing, it tries at once.
     pub fn wake(&self, peer: PeerId) {
         self.with(peer, Link::wake);

@@ -18,8 +18,14 @@ pub(crate) struct FrameQueue {
     statistics: Arc<LinkStatistics>,
 }
 
+/// Urgent frames that wait, at most. They are signs of life: of more than a few, all but the newest are out of date.
+const MAX_URGENT: usize = 16;
+
 struct Waiting {
+    /// Taken before all others.
+    urgent: VecDeque<Vec<Bytes>>,
     frames: VecDeque<Vec<Bytes>>,
+    /// Bytes in both.
     bytes: usize,
     /// Shut: what is put in is dropped.
     open: bool,
@@ -30,6 +36,7 @@ impl FrameQueue {
     pub(crate) fn new(limits: &LinkLimits, statistics: Arc<LinkStatistics>) -> FrameQueue {
         FrameQueue {
             waiting: Mutex::new(Waiting {
+                urgent: VecDeque::new(),
                 frames: VecDeque::new(),
                 bytes: 0,
                 open: true,
@@ -66,13 +73,40 @@ impl FrameQueue {
         true
     }
 
-    /// Takes frames, the oldest first, until they are at least `enough` bytes or none is left.
+    /// Puts a frame in before all that are not urgent. Says whether it is in.
+    pub(crate) fn put_urgent(&self, chunks: Vec<Bytes>) -> bool {
+        let length = length_of(&chunks);
+        let mut waiting = self.lock();
+        if !waiting.open || length > self.max_bytes {
+            self.count_dropped(1, length);
+            return false;
+        }
+        if waiting.urgent.len() >= MAX_URGENT
+            && let Some(oldest) = waiting.urgent.pop_front()
+        {
+            let freed = length_of(&oldest);
+            waiting.bytes -= freed;
+            subtract(&self.statistics.queued_bytes, freed);
+            self.count_dropped(1, freed);
+        }
+        waiting.urgent.push_back(chunks);
+        waiting.bytes += length;
+        add(&self.statistics.queued_bytes, length);
+        drop(waiting);
+        self.filled.notify_one();
+        true
+    }
+
+    /// Takes frames, the urgent and then the oldest first, until they are at least `enough` bytes or none is left.
     pub(crate) fn take(&self, enough: usize) -> Vec<Vec<Bytes>> {
         let mut waiting = self.lock();
         let mut taken = Vec::new();
         let mut bytes = 0;
         while bytes < enough {
-            let Some(frame) = waiting.frames.pop_front() else { break };
+            let urgent = waiting.urgent.pop_front();
+            let Some(frame) = urgent.or_else(|| waiting.frames.pop_front()) else {
+                break;
+            };
             bytes += length_of(&frame);
             taken.push(frame);
         }
@@ -95,7 +129,8 @@ impl FrameQueue {
     pub(crate) fn shut(&self) {
         let mut waiting = self.lock();
         waiting.open = false;
-        let (frames, bytes) = (waiting.frames.len(), waiting.bytes);
+        let (frames, bytes) = (waiting.urgent.len() + waiting.frames.len(), waiting.bytes);
+        waiting.urgent.clear();
         waiting.frames.clear();
         waiting.bytes = 0;
         subtract(&self.statistics.queued_bytes, bytes);
@@ -179,6 +214,23 @@ mod tests {
         assert!(queue.take(100).is_empty());
         queue.open();
         assert!(queue.put(frame("c")));
+    }
+
+    #[test]
+    fn urgent_frames_overtake_the_others_and_push_out_only_each_other() {
+        let queue = queue(2, 100);
+        assert!(queue.put(frame("a")) && queue.put(frame("bb")));
+        for _ in 0..MAX_URGENT {
+            assert!(queue.put_urgent(frame("old")));
+        }
+        assert!(queue.put_urgent(frame("new")));
+        assert_eq!(counts(&queue), (1, 3, 3 + 3 * MAX_URGENT as u64));
+        let taken = queue.take(1000);
+        assert_eq!(taken.len(), MAX_URGENT + 2);
+        assert_eq!(taken[MAX_URGENT - 1..], [frame("new"), frame("a"), frame("bb")]);
+        queue.shut();
+        assert!(!queue.put_urgent(frame("late")));
+        assert_eq!(counts(&queue).2, 0);
     }
 
     #[test]

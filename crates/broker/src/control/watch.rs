@@ -87,7 +87,7 @@ impl Watch {
                     echo_sequence: heartbeat.echo_sequence,
                     echo_incarnation: heartbeat.echo_incarnation,
                 };
-                peers::send(&parts.links, to, &wire::Frame::Heartbeat(heartbeat));
+                peers::send_urgent(&parts.links, to, &wire::Frame::Heartbeat(heartbeat));
             }
             LivenessEvent::Changed(node, liveness) => {
                 self.note(parts, node, liveness);

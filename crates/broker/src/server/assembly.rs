@@ -359,6 +359,8 @@ fn client_limits(settings: &Settings) -> transport::Limits {
 fn links(settings: &Settings, peers: &Arc<Peers>, control: &Arc<ControlQueue>, seed: u64) -> PeerLinks {
     let limits = transport::LinkLimits {
         queue_frames: settings.limits.peer_queue,
+        // The largest batch that a topic may allow (64 MiB) must fit, and other groups' messages beside it.
+        queue_bytes: 128 << 20,
         ..transport::LinkLimits::default()
     };
     let control = Arc::clone(control);
