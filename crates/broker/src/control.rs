@@ -18,7 +18,7 @@ use crate::shards::Mailboxes;
 use crate::threads;
 use bytes::{Bytes, BytesMut};
 use replicas::Replicas;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -146,6 +146,7 @@ struct Published {
     catalog: CommandIndex,
     leaders: u64,
     controller: Option<BrokerId>,
+    unreachable: BTreeSet<BrokerId>,
     ready: bool,
 }
 
@@ -473,6 +474,7 @@ impl Control {
             catalog: self.agent.catalog().applied(),
             leaders: self.agent.leaders().version(),
             controller,
+            unreachable: self.watch.unreachable(),
             ready: self.opened_all && registered && controller.is_some() && !self.leaving,
         };
         if versions == self.published {
@@ -485,6 +487,7 @@ impl Control {
             catalog: self.agent.catalog().clone(),
             leaders: self.agent.leaders().clone(),
             controller,
+            unreachable: versions.unreachable.clone(),
             ready: versions.ready,
         };
         self.published = versions;

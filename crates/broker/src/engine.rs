@@ -11,6 +11,7 @@ use crate::journal::JournalQueue;
 use crate::metrics::Metrics;
 use crate::shards::{Mailbox, Mailboxes};
 use bytes::{Bytes, BytesMut};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use trimaran_multiraft::{Completion, GroupStatus, Input, OffsetLookup, OffsetQuery, Ticket, TransferOutcome};
 use trimaran_raft::{GroupId, NodeId};
 use trimaran_registry::agent::{AdminError, AdminReply, AdminRequest};
+use trimaran_registry::catalog::Broker;
 use trimaran_registry::leaders::Leadership;
 use trimaran_registry::{BrokerId, Catalog, LeaderView};
 use trimaran_storage::log::{Chunk, LogError};
@@ -36,8 +38,20 @@ pub struct ClusterView {
     pub leaders: LeaderView,
     /// The leader of the metadata group, as far as known.
     pub controller: Option<BrokerId>,
+    /// Brokers that are out of contact. Empty where this broker hears from no majority: then it may well be itself that is
+    /// out of contact, and knows nothing of the others.
+    pub unreachable: BTreeSet<BrokerId>,
     /// This broker is registered, and has opened every replica that the catalog gives it.
     pub ready: bool,
+}
+
+impl ClusterView {
+    /// The registered brokers that clients can be sent to.
+    pub fn reachable_brokers(&self) -> impl Iterator<Item = &Arc<Broker>> {
+        self.catalog
+            .brokers()
+            .filter(|broker| !self.unreachable.contains(&broker.id))
+    }
 }
 
 /// A handle to the broker's threads; cheap to clone.

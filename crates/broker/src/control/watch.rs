@@ -2,9 +2,10 @@
 
 use super::ControlParts;
 use crate::peers;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trimaran_multiraft::{Headroom, Heartbeat, Input, IntervalPlan, LivenessEvent, LivenessMonitor, Safety};
 use trimaran_raft::{Instant, Liveness, NodeId};
+use trimaran_registry::BrokerId;
 use trimaran_wire::peer as wire;
 
 /// What the agent is to be told.
@@ -72,6 +73,18 @@ impl Watch {
             self.headroom.fsync(now, took.max(stalled_for));
         }
         self.judge(parts, now);
+    }
+
+    /// The brokers that are out of contact; none where that is a majority (see [`crate::engine::ClusterView`]).
+    pub(super) fn unreachable(&self) -> BTreeSet<BrokerId> {
+        let silent = self.peers.iter().filter(|(_, liveness)| **liveness != Liveness::Alive);
+        let silent: BTreeSet<BrokerId> = silent.map(|(node, _)| crate::ids::broker(*node)).collect();
+        let all = self.peers.len() + 1;
+        if silent.len() * 2 < all {
+            silent
+        } else {
+            BTreeSet::new()
+        }
     }
 
     pub(super) fn news(&mut self) -> Option<News> {

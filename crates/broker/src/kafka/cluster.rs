@@ -53,7 +53,7 @@ pub(super) fn describe(
             .clone()
             .with_cluster_id(cluster_id(view, configured_id))
             .with_controller_id(controller(view))
-            .with_brokers(view.catalog.brokers().map(|broker| described(broker)).collect())
+            .with_brokers(view.reachable_brokers().map(|broker| described(broker)).collect())
             .with_cluster_authorized_operations(cluster_operations(request.include_cluster_authorized_operations)),
         CONTROLLERS => refuse(
             ResponseError::MismatchedEndpointType,

@@ -109,7 +109,7 @@ pub(super) fn describe(
             .collect(),
     };
     let response = MetadataResponse::default()
-        .with_brokers(view.catalog.brokers().map(|broker| described(broker)).collect())
+        .with_brokers(view.reachable_brokers().map(|broker| described(broker)).collect())
         .with_cluster_id(Some(cluster::cluster_id(view, configured_id)))
         .with_controller_id(cluster::controller(view))
         .with_topics(topics)
@@ -194,7 +194,9 @@ fn found(view: &ClusterView, topic: &Topic, request: &MetadataRequest) -> Metada
 
 fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataResponsePartition {
     let leadership = view.leaders.leadership(partition.group);
-    let leader = leadership.and_then(|leadership| leadership.leader);
+    let leader = leadership
+        .and_then(|leadership| leadership.leader)
+        .filter(|leader| !view.unreachable.contains(leader));
     let reported = leadership.map_or(&[][..], |leadership| &leadership.in_sync[..]);
     // A leader that has not reported yet is in sync with itself.
     let in_sync = if reported.is_empty() {
@@ -202,6 +204,12 @@ fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataR
     } else {
         reported
     };
+    let offline: Vec<_> = partition
+        .replicas
+        .iter()
+        .copied()
+        .filter(|replica| view.unreachable.contains(replica))
+        .collect();
     let error = if leader.is_some() {
         0
     } else {
@@ -214,6 +222,7 @@ fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataR
         .with_leader_epoch(leadership.map_or(-1, |leadership| partitions::leader_epoch(leadership.term).0))
         .with_replica_nodes(brokers(&partition.replicas))
         .with_isr_nodes(brokers(in_sync))
+        .with_offline_replicas(brokers(&offline))
 }
 
 fn brokers(ids: &[registry::BrokerId]) -> Vec<BrokerId> {

@@ -52,6 +52,19 @@ fn brokers_and_cluster_are_described() {
 }
 
 #[test]
+fn a_broker_out_of_contact_is_not_listed_and_its_replicas_are_offline() {
+    let mut view = view();
+    view.unreachable.insert(registry::BrokerId(3));
+    let (response, _) = describe(&view, "configured", 12, &request(None));
+    let listed: Vec<i32> = response.brokers.iter().map(|broker| broker.node_id.0).collect();
+    assert_eq!(listed, [1, 2]);
+    for partition in &response.topics[0].partitions {
+        assert_eq!(partition.replica_nodes.len(), 3);
+        assert_eq!(partition.offline_replicas, [BrokerId(3)]);
+    }
+}
+
+#[test]
 fn an_unknown_topic_is_wanted_and_an_invalid_name_is_refused() {
     let asked = request(Some(vec![
         topic("orders"),
