@@ -241,6 +241,7 @@ impl Replica {
         let limit = desk.config.tuning.max_uncommitted_bytes / PROPOSAL_SHARE;
         let mut proposal = core::mem::take(&mut desk.proposal);
         proposal.begin(self.log.next_offset(), self.log.last_index().next());
+        proposal.payloads.reserve(pending.len());
         let mut refused = None;
         for append in pending.drain(..) {
             // Once a part is refused the rest is too: batches of one producer stay in order.
@@ -349,6 +350,9 @@ impl Replica {
                     proposed.first, first,
                     "offsets were stamped for another place in the log"
                 );
+                for batch in proposal.produced.drain(..) {
+                    self.producers.note(batch, self.group.commit());
+                }
                 for (acks, waiter) in proposal.waiters.drain(..) {
                     self.waiters.push(acks, waiter.ticket, waiter.appended, out);
                 }

@@ -2,9 +2,10 @@
 
 use crate::appends::{PendingAppend, Proposal};
 use crate::mailbox::Ticket;
+use crate::numbers::NumberMap;
 use crate::shard::ShardConfig;
 use crate::timers::TimerWheel;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use trimaran_raft::{GroupId, Instant, Output, Token, TransferError};
 
 /// Long polls that a shard holds at most. More are answered at once: their consumers then poll in a circle, which is
@@ -47,7 +48,7 @@ pub(crate) struct Desk {
     pub(crate) issued: VecDeque<Issued>,
     pub(crate) timers: TimerWheel<Timer>,
     /// Reads that wait, and where.
-    pub(crate) waiting_reads: HashMap<Ticket, GroupId>,
+    pub(crate) waiting_reads: NumberMap<Ticket, GroupId>,
     /// Handovers that [`Input::TransferAll`] asked for and that ended during this step.
     pub(crate) handed_over: Vec<(GroupId, Result<(), TransferError>)>,
     /// Reused for all groups.
@@ -65,7 +66,7 @@ impl Desk {
             sequence: 0,
             issued: VecDeque::new(),
             timers: TimerWheel::new(now),
-            waiting_reads: HashMap::new(),
+            waiting_reads: NumberMap::default(),
             handed_over: Vec::new(),
             core_output: Output::default(),
             proposal: Proposal::default(),

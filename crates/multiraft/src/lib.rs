@@ -38,7 +38,7 @@
 //!
 //! `mailbox` (what goes in and out) → `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`,
 //! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `damaged`, `upkeep`, `handover`, `leaving`,
-//! `timers`, `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
+//! `timers`, `numbers`, `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
 #![forbid(unsafe_code)]
 
 mod appends;
@@ -50,6 +50,7 @@ mod intervals;
 mod leaving;
 mod liveness;
 mod mailbox;
+mod numbers;
 mod opening;
 mod producers;
 mod reads;

@@ -10,6 +10,7 @@ use crate::opening::{GroupOptions, Open};
 use crate::producers::{ProducedBatch, ProducerTable};
 use crate::reads::{ReadError, ReadWaiters};
 use crate::replication::Loads;
+use crate::timers::Armed;
 use crate::upkeep::Failure;
 use bytes::Bytes;
 use trimaran_raft::{
@@ -59,7 +60,7 @@ pub(crate) struct Replica {
     /// The log and the core disagree: this replica takes no part any more.
     pub(crate) broken: bool,
     /// When the shard's wheel will call.
-    pub(crate) armed: Option<Instant>,
+    pub(crate) armed: Armed,
     /// Whether it is in the list of those to be visited in this step.
     pub(crate) ready: bool,
 }
@@ -107,7 +108,7 @@ impl Replica {
             failing: false,
             failure: None,
             broken: false,
-            armed: None,
+            armed: Armed::default(),
             ready: false,
         }
     }
@@ -219,7 +220,10 @@ impl Replica {
             self.broken = true;
             return self.silence(desk).begin(out);
         }
-        entries.iter().for_each(|entry| self.note_producer(entry));
+        // A leader notes its producers' batches as it proposes them, with what it knows of them already.
+        if !self.leads() {
+            entries.iter().for_each(|entry| self.note_producer(entry));
+        }
         if let Some(hard_state) = hard_state {
             out.journal.hard_state(self.id, hard_state);
         }
@@ -425,9 +429,8 @@ impl Replica {
         let failure = self.failure.map(|failure| failure.deadline(desk.now));
         let next = [core, in_sync, self.flush_at, failure].into_iter().flatten().min();
         if let Some(next) = next
-            && self.armed.is_none_or(|armed| next < armed)
+            && self.armed.needs(next)
         {
-            self.armed = Some(next);
             desk.timers.insert(next, crate::desk::Timer::Group(self.id));
         }
     }

@@ -5,11 +5,12 @@ use crate::damaged::Damaged;
 use crate::desk::{Desk, Timer};
 use crate::leaving::Leaving;
 use crate::mailbox::{Completion, Input, Outbox, Ticket, TransferOutcome};
+use crate::numbers::NumberMap;
 use crate::opening::Open;
 use crate::reads::{OffsetQuery, ReadError, ReadRequest};
 use crate::replica::Replica;
 use core::time::Duration;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use trimaran_raft::{Group, GroupId, Input as CoreInput, Instant, Liveness, Message, NodeId, TransferError, Tuning};
 use trimaran_storage::log::ReplicaLog;
 use trimaran_wire::batch::LeaderEpoch;
@@ -46,11 +47,11 @@ impl ShardConfig {
 /// All the groups that one thread drives. Sans-I/O but for what the logs read.
 pub struct Shard {
     desk: Desk,
-    replicas: HashMap<GroupId, Box<Replica>>,
+    replicas: NumberMap<GroupId, Box<Replica>>,
     /// Replicas that take no part: usually none. Never here and in `replicas` as well.
     damaged: BTreeMap<GroupId, Damaged>,
-    /// Which groups have a node as a voter, in the order of their opening.
-    by_node: BTreeMap<NodeId, Vec<GroupId>>,
+    /// Which groups have a node as a voter.
+    by_node: BTreeMap<NodeId, BTreeSet<GroupId>>,
     /// What is known of the brokers that are not simply alive.
     liveness: BTreeMap<NodeId, Liveness>,
     /// Groups to be visited at the end of the step.
@@ -69,7 +70,7 @@ impl Shard {
         let desk = Desk::new(config, now);
         Shard {
             desk,
-            replicas: HashMap::new(),
+            replicas: NumberMap::default(),
             damaged: BTreeMap::new(),
             by_node: BTreeMap::new(),
             liveness: BTreeMap::new(),
@@ -201,7 +202,7 @@ impl Shard {
         }
         self.damaged.remove(&group);
         for &node in &open.voters {
-            self.by_node.entry(node).or_default().push(group);
+            self.by_node.entry(node).or_default().insert(group);
         }
         // A new group's preferred leader need not wait for anybody else to stand. One that is leaving won't.
         let preferred = open.voters.first() == Some(&own) && !self.desk.is_leaving;
@@ -241,7 +242,7 @@ impl Shard {
         replica.close(&mut self.desk, out);
         for node in replica.group.voters() {
             if let Some(groups) = self.by_node.get_mut(node) {
-                groups.retain(|other| *other != group);
+                groups.remove(&group);
             }
         }
     }
@@ -332,7 +333,9 @@ impl Shard {
         match self.replicas.get_mut(&request.group) {
             Some(replica) => {
                 replica.read(ticket, request, &mut self.desk, out);
-                self.visit_if_failing(request.group, out);
+                if replica.is_failed() {
+                    self.visit(request.group, out, |_, _, _| {});
+                }
             }
             None => {
                 let error = self.absence(request.group);
@@ -416,10 +419,9 @@ impl Shard {
             // For its time `go_on_leaving` looks at the clock.
             let Timer::Group(group) = timer else { continue };
             let now = self.desk.now;
-            // Armed for later means: armed anew since, and this is the old call.
-            let called = |replica: &&mut Box<Replica>| replica.armed.is_some_and(|armed| armed <= now);
-            if let Some(replica) = self.replicas.get_mut(&group).filter(called) {
-                replica.armed = None;
+            if let Some(replica) = self.replicas.get_mut(&group)
+                && replica.armed.is_called(now)
+            {
                 self.visit(group, out, |_, _, _| {});
             }
         }

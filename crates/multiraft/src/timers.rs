@@ -123,6 +123,29 @@ impl<T: Copy> TimerWheel<T> {
     }
 }
 
+/// For when a group has armed the wheel, the soonest last: whoever is called by then anyway need not be armed again. Since
+/// nothing is ever cancelled, a busy group would otherwise leave one timer after the other for its distant deadlines.
+#[derive(Debug, Default)]
+pub(crate) struct Armed(Vec<Instant>);
+
+impl Armed {
+    /// Whether the wheel must be told: it would call too late for `at`. From now on it is taken to have been.
+    pub(crate) fn needs(&mut self, at: Instant) -> bool {
+        let needs = self.0.last().is_none_or(|&soonest| at < soonest);
+        if needs {
+            self.0.push(at);
+        }
+        needs
+    }
+
+    /// The wheel calls; false if this is not a call that is waited for.
+    pub(crate) fn is_called(&mut self, now: Instant) -> bool {
+        let before = self.0.len();
+        while self.0.pop_if(|soonest| *soonest <= now).is_some() {}
+        self.0.len() < before
+    }
+}
+
 /// The slot of a tick within a level.
 fn slot_of(at: u64, level: usize) -> usize {
     (at >> (SLOT_BITS * level as u32)) as usize & (SLOTS - 1)

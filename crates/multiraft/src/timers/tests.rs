@@ -98,3 +98,21 @@ fn ten_thousand_distant_timers_cost_nothing_to_pass_by() {
     assert_eq!(due, [0]);
     assert!(wheel.deadline().expect("armed") > ms(500_000));
 }
+
+#[test]
+fn a_distant_deadline_is_armed_once_however_often_a_nearer_one_comes_and_goes() {
+    let mut armed = Armed::default();
+    let at = |ms: u64| Instant(ms * 1_000);
+    assert!(armed.needs(at(60_000)), "a flush");
+    for ms in (0..1_000).step_by(100) {
+        assert!(armed.needs(at(ms + 50)), "a retransmission");
+        assert!(!armed.needs(at(60_000)) && !armed.needs(at(ms + 50)) && !armed.needs(at(ms + 70)));
+        assert!(!armed.is_called(at(ms + 40)), "not for this");
+        assert!(armed.is_called(at(ms + 50)));
+        assert!(!armed.needs(at(60_000)), "still armed");
+    }
+    assert!(armed.needs(at(30_000)), "sooner");
+    assert!(armed.is_called(at(61_000)), "both at once");
+    assert!(!armed.is_called(at(61_000)));
+    assert!(armed.needs(at(60_000)), "anew");
+}
