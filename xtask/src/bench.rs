@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Bytes of values that one case sends, at most: three replicas of it and their journals stay well below a gigabyte.
-const MAX_BYTES: u64 = 100 << 20;
+/// Bytes of values that one case sends, at most: three replicas of it and their journals stay below a gigabyte.
+const MAX_BYTES: u64 = 224 << 20;
 
 /// The same for the measurement of latency, in which little is sent.
 const MAX_LATENCY_BYTES: u64 = 20 << 20;
@@ -24,6 +24,9 @@ const BATCH_BYTES: u64 = 16 << 10;
 
 /// Smaller journals than by default: what a case leaves is deleted, and three brokers share one disk.
 const JOURNAL_FILE_BYTES: u64 = 16 << 20;
+
+/// See [`JOURNAL_FILE_BYTES`].
+const JOURNAL_FILES: u64 = 4;
 
 /// Measures a fresh local cluster, and deletes it.
 #[derive(clap::Args)]
@@ -122,6 +125,7 @@ impl<'a> Bench<'a> {
     fn prepare(folder: &Path, binary: &Path, load: &'a Path, arguments: &Arguments) -> Result<Bench<'a>> {
         let mut plan = Plan::new(new_cluster_id()?, arguments.brokers, arguments.base_port)?;
         plan.limits.insert("journal_file_bytes".to_owned(), JOURNAL_FILE_BYTES);
+        plan.limits.insert("journal_files".to_owned(), JOURNAL_FILES);
         plan.check_ports(plan.ids())?;
         plan.write(folder)?;
         Ok(Bench {
