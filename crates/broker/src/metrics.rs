@@ -280,6 +280,11 @@ impl Collector for Elsewhere {
                 "Connections to other brokers lost",
                 total(|link| &link.closes),
             ),
+            (
+                "log_lines_left_out",
+                "Log lines left out because there were too many of their kind",
+                crate::logging::left_out(),
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);

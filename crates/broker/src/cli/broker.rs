@@ -111,13 +111,7 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
             "`broker.log` is `{filter}`, which is no filter ({error}); use a level such as `info`, or `info,trimaran_raft=debug`"
         ))
     })?;
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let logging = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal)
-        .try_init();
-    logging.map_err(|error| Failure::failed(format!("logging can't be set up: {error}")))
+    crate::logging::start(filter).map_err(|error| Failure::failed(format!("logging can't be set up: {error}")))
 }
 
 async fn serve(settings: Settings) -> Result<Exit, Failure> {
