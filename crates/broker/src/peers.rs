@@ -384,7 +384,9 @@ fn entries_from_wire(prev_index: u64, entries: Vec<wire::Entry>) -> Vec<raft::En
             term: raft::Term(entry.term.0),
             payload: match entry.payload {
                 None => raft::Payload::Blank,
-                Some(bytes) => raft::Payload::Data(bytes),
+                // In memory of its own: as a slice, the small entry of a quiet partition would keep the whole frame that
+                // it came in, for as long as it is in the tail.
+                Some(bytes) => raft::Payload::Data(Bytes::copy_from_slice(&bytes)),
             },
         })
         .collect()

@@ -134,8 +134,11 @@ fn prepare(view: &ClusterView, rules: &Rules, topic: &str, part: ProducePartitio
     let partition = found
         .partition(PartitionIndex(part.index))
         .ok_or_else(errors::unknown_partition)?;
-    let mut batch = part.records.ok_or_else(check::no_batch)?;
-    check::batch(&batch, rules.version, &found.config, rules.now_ms)?;
+    let records = part.records.ok_or_else(check::no_batch)?;
+    check::batch(&records, rules.version, &found.config, rules.now_ms)?;
+    // In memory of its own: as a slice, a small batch would keep the whole frame that it came in, and whatever else the
+    // connection's buffer held, for as long as it is in the tail. The copy is the only one on its way.
+    let mut batch = BytesMut::from(&records[..]);
     Ok(Prepared {
         group: ids::group(partition.group),
         acks,
