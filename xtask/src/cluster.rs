@@ -120,15 +120,10 @@ fn existing(workspace: &Workspace, folder: &Path) -> Result<Local> {
 
 /// `up`: a new cluster, or the one that exists.
 fn start(workspace: &Workspace, folder: &Path, up: &Up) -> Result<()> {
-    let found = Plan::read(folder);
     if up.fresh {
-        if let Ok(Some(plan)) = found {
-            Local::new(folder, plan, workspace.release("trimaran")).down()?;
-        }
-        delete(folder)?;
-        return create(workspace, folder, up);
+        return start_fresh(workspace, folder, up);
     }
-    match found? {
+    match Plan::read(folder)? {
         Some(plan) => start_existing(workspace, folder, plan, up),
         None if local::holds_data(folder) => bail!(
             "{} holds a broker's data, but no cluster.json that says of which cluster. Move it away if you need it, or delete \
@@ -139,12 +134,30 @@ fn start(workspace: &Workspace, folder: &Path, up: &Up) -> Result<()> {
     }
 }
 
+/// `up --fresh`. What there is is deleted only once its successor is built.
+fn start_fresh(workspace: &Workspace, folder: &Path, up: &Up) -> Result<()> {
+    let plan = new_plan(up)?;
+    let binary = workspace.build_broker()?;
+    if let Ok(Some(old)) = Plan::read(folder) {
+        Local::new(folder, old, binary.clone()).down()?;
+    }
+    plan.check_ports(plan.ids())?;
+    delete(folder)?;
+    plan.write(folder)?;
+    bring_up(&Local::new(folder, plan, binary))
+}
+
+/// `up` where nothing is.
 fn create(workspace: &Workspace, folder: &Path, up: &Up) -> Result<()> {
-    let plan = Plan::new(new_cluster_id()?, up.brokers.unwrap_or(3), up.base_port.unwrap_or(9092))?;
+    let plan = new_plan(up)?;
     plan.check_ports(plan.ids())?;
     let binary = workspace.build_broker()?;
     plan.write(folder)?;
     bring_up(&Local::new(folder, plan, binary))
+}
+
+fn new_plan(up: &Up) -> Result<Plan> {
+    Plan::new(new_cluster_id()?, up.brokers.unwrap_or(3), up.base_port.unwrap_or(9092))
 }
 
 /// Starts what doesn't run.
