@@ -7,16 +7,22 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use trimaran_tests::process::{Cluster, ClusterOptions, DEADLINE, KafkaClient, wait_until};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const RECORDS: i64 = 500;
 
-/// The timestamp of the record at an offset: ten milliseconds apart, so that each can be searched for.
+/// The timestamp of the record at an offset: ten milliseconds apart, so that each can be searched for, and recent, since
+/// retention goes by it.
 fn timestamp(offset: i64) -> i64 {
-    1_700_000_000_000 + 10 * offset
+    static BASE: OnceLock<i64> = OnceLock::new();
+    let base = BASE.get_or_init(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+        i64::try_from(since.as_millis()).expect("it is before the year 292 million")
+    });
+    base - 100_000 + 10 * offset
 }
 
 fn payload(offset: i64) -> String {
@@ -73,6 +79,7 @@ fn producer(cluster: &Cluster, codec: &str) -> ThreadedProducer<Deliveries> {
 fn consumer(cluster: &Cluster) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap())
+        // librdkafka's consumer wants one, also if it is only assigned partitions.
         .set("group.id", "nobody")
         .set("enable.auto.commit", "false")
         .set("check.crcs", "true")
@@ -242,6 +249,7 @@ fn a_consumer_reads_from_a_replica_in_its_rack() {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", cluster.bootstrap())
             .set("group.id", "nobody")
+            .set("enable.auto.commit", "false")
             .set("client.rack", rack)
             .set("statistics.interval.ms", "0")
             .create()

@@ -71,12 +71,14 @@ fn described(broker: &Broker) -> DescribeClusterBroker {
         .with_rack(broker.rack.as_deref().map(text))
 }
 
-/// Consumer groups and transactions are not offered yet. The errors are those that clients pass on at once with the
-/// message: any other, librdkafka's transactional producer would retry until a time-out hides the reason.
+/// Consumer groups and transactions are not offered yet. librdkafka's consumer asks for its group's coordinator even if
+/// it is only assigned partitions, which needs none, and hands every error to the application that does not say "later":
+/// so this one does. For transactions it is one that clients pass on at once with the message: any other, librdkafka's
+/// transactional producer would retry until a time-out hides the reason.
 pub(super) fn find_coordinator(request: &FindCoordinatorRequest) -> FindCoordinatorResponse {
     let (error, message) = match request.key_type {
         0 => (
-            ResponseError::UnsupportedVersion,
+            ResponseError::CoordinatorNotAvailable,
             "consumer groups are not supported yet",
         ),
         1 => (

@@ -282,9 +282,9 @@ async fn coordinators_are_not_there_yet_and_the_error_says_so() {
             .map(|coordinator| coordinator.error_code)
             .collect();
         if version >= 4 {
-            assert_eq!((response.error_code, codes), (0, vec![35, 35]));
+            assert_eq!((response.error_code, codes), (0, vec![15, 15]));
         } else {
-            assert_eq!((response.error_code, codes), (35, vec![]));
+            assert_eq!((response.error_code, codes), (15, vec![]));
         }
     }
     let transactions = FindCoordinatorRequest::default().with_key(text("tx")).with_key_type(1);
