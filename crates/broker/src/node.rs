@@ -8,7 +8,7 @@
 //!
 //! A node's disk is its memory: a node that ends must not come back. Maelstrom doesn't restart nodes of its own accord.
 //!
-//! [`Node`] is the node without I/O; `room` assembles the crates; `requests` is what clients wait for; `stdio` reads,
+//! `Node` is the node without I/O; `room` assembles the crates; `requests` is what clients wait for; `stdio` reads,
 //! writes and keeps the time.
 
 mod body;
