@@ -41,6 +41,9 @@ pub struct ClusterSettings {
     pub voters: Vec<Voter>,
     /// From the loss of a leader to the next one that serves, in milliseconds. Heartbeats and timeouts follow from it.
     pub failover_budget_ms: u64,
+    /// How long the replica that is preferred to lead a partition must have been in sync without interruption before it is
+    /// given the leadership back, in milliseconds; 0: never.
+    pub leader_rebalance_ms: u64,
     /// Whether a Metadata request for an unknown topic creates it.
     pub auto_create_topics: bool,
     /// Partitions of a topic that is created without a number.
@@ -140,6 +143,7 @@ impl Default for ClusterSettings {
             id: "trimaran".to_owned(),
             voters: Vec::new(),
             failover_budget_ms: 250,
+            leader_rebalance_ms: 5_000,
             auto_create_topics: true,
             default_partitions: 1,
             default_replication: None,

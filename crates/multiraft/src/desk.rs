@@ -3,6 +3,7 @@
 use crate::appends::{PendingAppend, Proposal};
 use crate::mailbox::Ticket;
 use crate::numbers::NumberMap;
+use crate::preference::GiveBack;
 use crate::shard::ShardConfig;
 use crate::timers::TimerWheel;
 use std::collections::VecDeque;
@@ -34,6 +35,8 @@ pub(crate) enum Timer {
     Group(GroupId),
     /// The handover of everything goes on.
     Leaving,
+    /// It is somebody's turn to give its leadership back.
+    GiveBack,
 }
 
 /// What the replicas of a shard share while they are stepped.
@@ -47,6 +50,7 @@ pub(crate) struct Desk {
     /// Writes under way, in the order in which they were handed out.
     pub(crate) issued: VecDeque<Issued>,
     pub(crate) timers: TimerWheel<Timer>,
+    pub(crate) give_back: GiveBack,
     /// Reads that wait, and where.
     pub(crate) waiting_reads: NumberMap<Ticket, GroupId>,
     /// Handovers that [`Input::TransferAll`] asked for and that ended during this step.
@@ -66,6 +70,7 @@ impl Desk {
             sequence: 0,
             issued: VecDeque::new(),
             timers: TimerWheel::new(now),
+            give_back: GiveBack::default(),
             waiting_reads: NumberMap::default(),
             handed_over: Vec::new(),
             core_output: Output::default(),

@@ -13,6 +13,13 @@ pub(crate) struct Handover {
     pub(crate) leaving: bool,
 }
 
+impl Handover {
+    /// Nobody asked.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tickets.is_empty() && !self.leaving
+    }
+}
+
 impl Replica {
     /// Hands the leadership over for `ticket`.
     pub(crate) fn transfer(&mut self, ticket: Ticket, to: Option<NodeId>, desk: &mut Desk, out: &mut Outbox) {
@@ -44,6 +51,7 @@ impl Replica {
 
     /// Believe the leader gone, and stand; a leader hands over.
     pub(crate) fn fail_over(&mut self, failed: Option<NodeId>, desk: &mut Desk, out: &mut Outbox) {
+        self.note_relief(failed, desk);
         let leader = self.group.leader();
         if failed.is_some() && leader.is_some() && leader != failed {
             return;

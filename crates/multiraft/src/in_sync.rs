@@ -28,6 +28,8 @@ pub struct InSync {
 struct Member {
     node: NodeId,
     in_sync: bool,
+    /// Since when it has been in sync and alive without interruption; none while it is not.
+    fit_since: Option<Instant>,
     /// None while it is caught up with the log's end.
     behind: Option<Behind>,
 }
@@ -59,6 +61,7 @@ impl InSyncView {
         let members = voters.iter().map(|&node| Member {
             node,
             in_sync: node == own,
+            fit_since: None,
             behind: None,
         });
         self.members.extend(members);
@@ -84,6 +87,7 @@ impl InSyncView {
                 let in_sync = member.assess(now, lag, ends, progress);
                 changed |= in_sync != member.in_sync;
                 member.in_sync = in_sync;
+                member.note_fitness(now, progress.liveness);
             }
         }
         changed
@@ -96,6 +100,19 @@ impl InSyncView {
             .filter_map(|member| member.behind)
             .map(|behind| behind.since + lag)
             .min()
+    }
+
+    /// Since when a follower has been in sync and alive without interruption; none if it is not.
+    pub(crate) fn fit_since(&self, node: NodeId) -> Option<Instant> {
+        self.members.iter().find(|member| member.node == node)?.fit_since
+    }
+
+    /// A broker was away, if only for a moment: it has to be fit anew.
+    pub(crate) fn note_restart(&mut self, node: NodeId) {
+        let members = self.members.iter_mut();
+        members
+            .filter(|member| member.node == node)
+            .for_each(|member| member.fit_since = None);
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -118,6 +135,13 @@ impl Member {
         } else {
             progress.liveness == Liveness::Alive && progress.match_index >= ends.commit
         }
+    }
+
+    fn note_fitness(&mut self, now: Instant, liveness: Liveness) {
+        self.fit_since = match self.in_sync && liveness == Liveness::Alive {
+            true => self.fit_since.or(Some(now)),
+            false => None,
+        };
     }
 
     fn note_progress(&mut self, now: Instant, ends: Ends, progress: Progress) {

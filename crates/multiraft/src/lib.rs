@@ -7,7 +7,8 @@
 //!   answers that are due, jobs for threads that may block. It never waits for a disk: what depends on a write stays in the
 //!   cores until the batch's sequence comes back by [`Input::Persisted`].
 //! - What a partition needs beside Raft: offsets stamped into batches, idempotent producers, acknowledgements,
-//!   long polls, follower reads, the in-sync view, flushes and retention, handing over leaderships.
+//!   long polls, follower reads, the in-sync view, flushes and retention, handing over leaderships and
+//!   giving them back.
 //! - [`LivenessMonitor`]: one heartbeat a pair of brokers, and graded evidence from it.
 //! - [`IntervalPlan`] and [`Headroom`]: all intervals from one budget, and whether this machine keeps it.
 //!
@@ -38,7 +39,7 @@
 //!
 //! `mailbox` (what goes in and out) → `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`,
 //! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `damaged`, `upkeep`, `handover`, `leaving`,
-//! `timers`, `numbers`, `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
+//! `preference`, `timers`, `numbers`, `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
 #![forbid(unsafe_code)]
 
 mod appends;
@@ -52,6 +53,7 @@ mod liveness;
 mod mailbox;
 mod numbers;
 mod opening;
+mod preference;
 mod producers;
 mod reads;
 mod replica;

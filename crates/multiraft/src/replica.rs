@@ -7,6 +7,7 @@ use crate::handover::Handover;
 use crate::in_sync::{Ends, InSync, InSyncView};
 use crate::mailbox::{Completion, GroupStatus, LeaderChange, Outbox};
 use crate::opening::{GroupOptions, Open};
+use crate::preference::Preference;
 use crate::producers::{ProducedBatch, ProducerTable};
 use crate::reads::{ReadError, ReadWaiters};
 use crate::replication::Loads;
@@ -44,6 +45,7 @@ pub(crate) struct Replica {
     pub(crate) loads: Loads,
     pub(crate) in_sync: InSyncView,
     pub(crate) handover: Handover,
+    pub(crate) preference: Preference,
     /// The newest token that came back during this step.
     pub(crate) returned: Option<Token>,
     /// What was last said about its leader, and its in-sync view.
@@ -100,6 +102,7 @@ impl Replica {
             loads: Loads::default(),
             in_sync: InSyncView::default(),
             handover: Handover::default(),
+            preference: Preference::default(),
             returned: None,
             announced: None,
             in_sync_announced: false,
@@ -261,7 +264,10 @@ impl Replica {
     fn heed(&mut self, event: Event, desk: &mut Desk, out: &mut Outbox) {
         match event {
             Event::LeaderChanged { role, .. } => self.change_leader(role, desk, out),
-            Event::TransferFailed(error) => self.end_handover(Err(error), desk, out),
+            Event::TransferFailed(error) => {
+                self.note_refusal(desk);
+                self.end_handover(Err(error), desk, out);
+            }
             Event::Campaigned { .. } => out.elections += 1,
             // Both are seen in the core's state when the step ends; what was truncated went with its write.
             Event::Serving { .. } | Event::Truncated { .. } => {}
@@ -275,6 +281,7 @@ impl Replica {
     fn change_leader(&mut self, role: Role, desk: &mut Desk, out: &mut Outbox) {
         self.waiters.fail_all(&AppendError::Lost, out);
         self.loads.clear();
+        self.end_giving_back();
         if role == Role::Leader {
             self.in_sync.begin(desk.config.node, self.group.voters());
             self.end_handover(Err(TransferError::TimedOut), desk, out);
@@ -300,6 +307,7 @@ impl Replica {
         let leadership_changed = self.announce(out);
         self.wake_reads(leadership_changed, desk, out);
         self.flush_if_due(desk, out);
+        self.mind_preference(desk);
         self.arm(desk);
     }
 

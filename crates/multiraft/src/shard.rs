@@ -28,11 +28,14 @@ pub struct ShardConfig {
     pub flush_bytes: u64,
     /// Age of the oldest unflushed committed record beyond which it is written to a segment all the same.
     pub flush_age: Duration,
+    /// A leader gives its group back to the first live voter in the order of preference once that one has been alive and
+    /// in sync for so long; none: leaderships stay where elections put them.
+    pub give_back_after: Option<Duration>,
 }
 
 impl ShardConfig {
     /// With everything else at its default: ten seconds of replica lag, flushes at 1 MiB or after a minute (earlier if
-    /// the journal asks for it: [`Input::FlushNow`]).
+    /// the journal asks for it: [`Input::FlushNow`]), leaderships given back after five seconds.
     pub fn new(node: NodeId, tuning: Tuning) -> ShardConfig {
         ShardConfig {
             node,
@@ -40,6 +43,7 @@ impl ShardConfig {
             replica_lag: Duration::from_secs(10),
             flush_bytes: 1 << 20,
             flush_age: Duration::from_secs(60),
+            give_back_after: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -92,6 +96,7 @@ impl Shard {
         }
         self.take_timers(out);
         self.settle(out);
+        self.give_back(out);
         self.go_on_leaving(out);
         if !out.journal.is_empty() {
             self.desk.sequence += 1;
@@ -240,6 +245,7 @@ impl Shard {
             return;
         };
         replica.close(&mut self.desk, out);
+        replica.leave_line(&mut self.desk);
         for node in replica.group.voters() {
             if let Some(groups) = self.by_node.get_mut(node) {
                 groups.remove(&group);
@@ -315,6 +321,11 @@ impl Shard {
             damaged.silence(self.desk.config.node).hear(&input, out);
         }
         self.tell_groups_of(node, input, out);
+        for group in self.by_node.get(&node).into_iter().flatten() {
+            if let Some(replica) = self.replicas.get_mut(group) {
+                replica.in_sync.note_restart(node);
+            }
+        }
     }
 
     /// Only groups that have the node as a voter are told.
@@ -416,9 +427,16 @@ impl Shard {
         let mut due = core::mem::take(&mut self.due);
         self.desk.timers.advance(self.desk.now, &mut due);
         for timer in due.drain(..) {
-            // For its time `go_on_leaving` looks at the clock.
-            let Timer::Group(group) = timer else { continue };
             let now = self.desk.now;
+            let group = match timer {
+                Timer::Group(group) => group,
+                // For its time `go_on_leaving` looks at the clock.
+                Timer::Leaving => continue,
+                Timer::GiveBack => {
+                    self.desk.give_back.called(now);
+                    continue;
+                }
+            };
             if let Some(replica) = self.replicas.get_mut(&group)
                 && replica.armed.is_called(now)
             {
@@ -438,6 +456,20 @@ impl Shard {
             }
         }
         self.ready = ready;
+    }
+
+    /// Gives leaderships back to whom they are preferred to be, a few at a time.
+    fn give_back(&mut self, out: &mut Outbox) {
+        let turns = self.desk.give_back.take(self.desk.now);
+        for &group in &turns {
+            self.visit(group, out, |replica, desk, out| replica.give_back(desk, out));
+        }
+        if !turns.is_empty() {
+            self.settle(out);
+        }
+        if let Some(at) = self.desk.give_back.arm() {
+            self.desk.timers.insert(at, Timer::GiveBack);
+        }
     }
 
     /// The first pass begins when all inputs are taken.

@@ -237,7 +237,9 @@ impl Assembly {
 
     fn start_shard(&self, shard: usize) -> std::io::Result<JoinHandle<()>> {
         let node = ids::node(self.identity.broker.id);
+        let give_back_after = Duration::from_millis(self.settings.cluster.leader_rebalance_ms);
         let config = ShardConfig {
+            give_back_after: (!give_back_after.is_zero()).then_some(give_back_after),
             flush_bytes: self.settings.limits.flush_bytes,
             ..ShardConfig::new(node, self.plan.tuning(self.seed ^ shard as u64))
         };

@@ -1,9 +1,10 @@
 //! Three brokers over real sockets.
 
 use crate::support::{LONG, Trio, append, broker, create, group, leader, one, read_request, stamped, values};
-use trimaran_broker::Engine;
 use trimaran_broker::engine::{Acks, AppendError, ReadError};
+use trimaran_broker::{Engine, ids};
 use trimaran_raft::GroupId;
+use trimaran_registry::BrokerId;
 use trimaran_wire::batch::Offset;
 
 /// Waits until a broker's own replica holds everything below `offset`, committed.
@@ -92,6 +93,37 @@ async fn a_broker_that_leaves_hands_its_leaderships_over() {
         let now = leader(trio.engine(survivor), group, Some(leaving)).await;
         assert_eq!(append(trio.engine(now), group, "y").await.base_offset, Offset(1));
     }
+    stop(trio).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_back_gets_its_leaderships_back() {
+    let mut trio = Trio::start_with(|settings| settings.cluster.leader_rebalance_ms = 300).await;
+    create(trio.engine(1), "t", 6, 3).await;
+    let preferred = async |trio: &Trio, partition: i32| {
+        let group = group(trio.engine(1), "t", partition).await;
+        caught_up(trio.engine(1), group, 0).await;
+        let status = trio.engine(1).status(group).await.expect("it has a replica");
+        (group, ids::broker(status.voters[0]).0)
+    };
+    let mut groups = Vec::new();
+    for partition in 0..6 {
+        groups.push(preferred(&trio, partition).await);
+    }
+    trio.take(2).leave().await;
+    trio.restart(2).await;
+    assert!(
+        trio.engine(1)
+            .wait_until(LONG, |view| {
+                groups.iter().all(|(group, preferred)| {
+                    let known = view.leaders.leadership(ids::catalog_group(*group));
+                    known.is_some_and(|known| known.serving && known.leader == Some(BrokerId(*preferred)))
+                })
+            })
+            .await
+            .is_some(),
+        "each partition is led by the first of its replicas"
+    );
     stop(trio).await;
 }
 

@@ -11,7 +11,7 @@ use trimaran_multiraft::{
     IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, OffsetLookup, OffsetQuery, Open, Outbox,
     ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Ticket, TransferOutcome,
 };
-use trimaran_raft::{GroupId, Instant, LogIndex, Message, NodeId};
+use trimaran_raft::{Body, GroupId, Instant, LogIndex, Message, NodeId};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, RecoveredGroup};
 use trimaran_storage::log::{Chunk, FlushJob, LogOptions, ReplicaLog, Retention};
@@ -67,6 +67,7 @@ pub(crate) struct Settings {
     pub(crate) replica_lag: Duration,
     pub(crate) retention: Retention,
     pub(crate) max_uncommitted_bytes: u64,
+    pub(crate) give_back_after: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -81,6 +82,7 @@ impl Default for Settings {
             replica_lag: Duration::from_millis(500),
             retention: Retention::default(),
             max_uncommitted_bytes: 1 << 20,
+            give_back_after: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -121,6 +123,8 @@ pub(crate) struct Cluster {
     pub(crate) elections: u64,
     pub(crate) flushes: u64,
     pub(crate) loads: u64,
+    /// Who was told to take a group over, and when.
+    pub(crate) handed: Vec<(Instant, NodeId, GroupId)>,
 }
 
 impl Cluster {
@@ -148,6 +152,7 @@ impl Cluster {
             elections: 0,
             flushes: 0,
             loads: 0,
+            handed: Vec::new(),
             settings,
         };
         for id in cluster.settings.voters.clone() {
@@ -182,6 +187,7 @@ impl Cluster {
         let mut config = ShardConfig::new(NodeId(id), tuning);
         config.flush_bytes = self.settings.flush_bytes;
         config.replica_lag = self.settings.replica_lag;
+        config.give_back_after = self.settings.give_back_after;
         let mut inputs = Vec::new();
         for (&group, settings) in &self.groups {
             let recovered = recovered.remove(&group).unwrap_or_default();
@@ -399,6 +405,10 @@ impl Cluster {
         self.in_sync.append(&mut out.in_sync);
         self.elections += std::mem::take(&mut out.elections);
         for (to, messages) in out.messages.drain(..) {
+            let orders = messages
+                .iter()
+                .filter(|(_, message)| matches!(message.body, Body::TimeoutNow));
+            self.handed.extend(orders.map(|(group, _)| (now, to, *group)));
             self.fly(id, to.0, Flight::Messages(messages));
         }
         let running = self

@@ -6,6 +6,7 @@ mod damage;
 mod failover;
 mod harness;
 mod incarnations;
+mod preference;
 mod reads;
 mod storage;
 mod work;
