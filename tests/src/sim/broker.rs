@@ -222,6 +222,8 @@ impl Running {
         let mut shard_config = ShardConfig::new(node, plan.tuning(rng.next()));
         shard_config.flush_bytes = 8 << 10;
         shard_config.flush_age = Duration::from_secs(2);
+        // Sooner than in earnest, so that it happens between faults, too.
+        shard_config.give_back_after = Some(Duration::from_secs(1));
         let seats = (0..settings.shards)
             .map(|_| Seat {
                 shard: Shard::new(shard_config.clone(), clock),

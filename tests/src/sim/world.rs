@@ -37,6 +37,10 @@ const STALLED_EVENTS: usize = 20_000;
 /// How long an idle cluster is watched, after as long a time for what is under way to end.
 const IDLE_FOR: Micros = 3 * SECOND;
 
+/// By when each leadership is back where it is preferred to be, once all works: what was given back shortly before a
+/// fault is given back again after a minute, and one attempt may have failed.
+const HOME_WITHIN: Micros = 150 * SECOND;
+
 enum Event {
     Frame {
         from: u32,
@@ -807,6 +811,15 @@ impl World {
                 }
             }
             Phase::Idle { until, watched: false } if now >= until => {
+                if let Some(astray) = self.astray() {
+                    if now > self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
+                        return Err(Violation::new(Law::Converges, astray));
+                    }
+                    let until = now + IDLE_FOR;
+                    self.phase = Phase::Idle { until, watched: false };
+                    self.queue.after(ASK_EVERY, Event::Ask);
+                    return Ok(());
+                }
                 let until = now + IDLE_FOR;
                 self.phase = Phase::Idle { until, watched: true };
             }
@@ -851,6 +864,19 @@ impl World {
             return Some(format!("b{id} has {} tickets open", up.open_tickets()));
         }
         differing_catalogs(&running).or_else(|| self.groups().into_iter().find_map(|group| unsettled(&running, group)))
+    }
+
+    /// A group that isn't led by its preferred leader; none if all are.
+    fn astray(&self) -> Option<String> {
+        let running = self.machines.iter().filter_map(|machine| machine.running.as_ref());
+        running.into_iter().find_map(|running| {
+            let mut hosted = running.hosted();
+            let strays = hosted.find(|group| {
+                let member = running.shard_of(*group).replica(*group).map(|(member, _)| member);
+                member.is_some_and(|member| member.leader() != member.voters().first().copied())
+            });
+            strays.map(|group| format!("group {} is not led by its preferred leader", group.0))
+        })
     }
 
     /// Everything has ended: the last and largest check.
