@@ -7,9 +7,11 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use trimaran_tests::process::{Cluster, ClusterOptions, DEADLINE, KafkaClient, wait_until};
+use trimaran_tests::checker::history::{Delivery, History, Operation, RecordId};
+use trimaran_tests::process::{Cluster, ClusterOptions, DEADLINE, KafkaClient, Load, LoadOptions, wait_until};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const RECORDS: i64 = 500;
@@ -268,6 +270,155 @@ fn a_consumer_reads_from_a_replica_in_its_rack() {
             (next == RECORDS).then_some(())
         });
     }
+}
+
+/// What such a consumer is told, without a client that hides it.
+#[test]
+fn the_leader_sends_a_consumer_to_its_rack_and_a_follower_answers() {
+    let cluster = Cluster::with(&ClusterOptions {
+        settings: vec!["cluster.replica_selector = \"rack-aware\"".to_owned()],
+        racks: vec!["north".to_owned(), "south".to_owned(), "west".to_owned()],
+        ..ClusterOptions::default()
+    });
+    topic(&cluster, "racks", 1);
+    let load = Load::start(
+        cluster.clients(),
+        LoadOptions {
+            topic: "racks".to_owned(),
+            partitions: 1,
+            producers: 1,
+            pace: Duration::from_millis(2),
+        },
+    );
+    load.wait_acknowledged(0, 20);
+    let client = KafkaClient::new(cluster.clients());
+    let leader = wait_until("there is a leader", || client.leader("racks", 0));
+    for (broker, rack) in cluster.brokers.iter().zip(["north", "south", "west"]) {
+        let id = i32::try_from(broker.id).expect("a small number");
+        if id == leader.id {
+            continue;
+        }
+        wait_until(&format!("the leader sends consumers in {rack} to broker {id}"), || {
+            let sent = client.fetch_in_rack(leader.address, "racks", 0, rack).ok()?;
+            // While a replica is not in sync the leader answers itself.
+            assert!(
+                sent.preferred.is_none() || sent.records.is_empty(),
+                "both an address and records"
+            );
+            (sent.preferred == Some(id)).then_some(())
+        });
+        wait_until(&format!("broker {id} answers"), || {
+            let read = client.fetch_in_rack(broker.client, "racks", 0, rack).ok()?;
+            assert_eq!(read.preferred, None, "a follower sends nobody anywhere");
+            let beyond = read.records.iter().find(|record| record.offset >= read.high_watermark);
+            assert_eq!(beyond, None, "beyond its high watermark");
+            (read.records.len() >= 20).then_some(())
+        });
+    }
+    let sent = client
+        .fetch_in_rack(leader.address, "racks", 0, "nowhere")
+        .expect("the leader answers");
+    assert_eq!(sent.preferred, None);
+    assert!(!sent.records.is_empty());
+    load.finish().unwrap_or_else(|violation| panic!("{violation}"));
+}
+
+/// A record's id travels with it, and comes back with its offset.
+#[derive(Default)]
+struct Witness {
+    history: Mutex<History>,
+    acknowledged: AtomicUsize,
+    errors: Mutex<Vec<String>>,
+}
+
+impl ClientContext for Witness {}
+
+impl ProducerContext for Witness {
+    type DeliveryOpaque = Box<RecordId>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, record: Box<RecordId>) {
+        match result {
+            Ok(message) => {
+                self.acknowledged.fetch_add(1, Ordering::SeqCst);
+                self.history
+                    .lock()
+                    .expect("no test panics in here")
+                    .push(Operation::Acknowledged {
+                        record: *record,
+                        offset: message.offset(),
+                    });
+            }
+            Err((error, _)) => self
+                .errors
+                .lock()
+                .expect("no test panics in here")
+                .push(error.to_string()),
+        }
+    }
+}
+
+/// librdkafka's own idempotent producer, with its own retries and several batches in flight.
+#[test]
+fn librdkafka_keeps_its_promise_while_leaders_are_killed() {
+    let mut cluster = Cluster::start();
+    topic(&cluster, "promised", 1);
+    let producer: ThreadedProducer<Witness> = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap())
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "1")
+        .set("batch.num.messages", "20")
+        .set("message.timeout.ms", "60000")
+        .create_with_context(Witness::default())
+        .expect("librdkafka takes this configuration");
+    let client = KafkaClient::new(cluster.clients());
+    let mut next = 0;
+    let mut send = |count: u32| {
+        for _ in 0..count {
+            let record = RecordId {
+                producer: 0,
+                number: next,
+            };
+            next += 1;
+            producer
+                .context()
+                .history
+                .lock()
+                .expect("no test panics in here")
+                .push(Operation::Sent {
+                    record,
+                    partition: 0,
+                    delivery: Delivery::ExactlyOnce,
+                });
+            let value = record.to_string();
+            let message: BaseRecord<'_, str, str, Box<RecordId>> =
+                BaseRecord::with_opaque_to("promised", Box::new(record))
+                    .partition(0)
+                    .payload(&value);
+            assert!(producer.send(message).is_ok(), "the queue takes a record");
+        }
+    };
+    let acknowledged = || producer.context().acknowledged.load(Ordering::SeqCst);
+    for _ in 0..8 {
+        let before = acknowledged();
+        send(200);
+        wait_until("some are acknowledged", || (acknowledged() > before + 50).then_some(()));
+        send(200);
+        let leader = wait_until("there is a leader", || client.leader("promised", 0));
+        let victim = u32::try_from(leader.id).expect("a broker's id");
+        cluster.broker(victim).kill();
+        send(200);
+        let all = before + 600;
+        wait_until("all are acknowledged", || (acknowledged() >= all).then_some(()));
+        cluster.broker(victim).start();
+        cluster.wait_ready();
+    }
+    producer.flush(DEADLINE).expect("everything is delivered");
+    let errors = producer.context().errors.lock().expect("no test panics in here");
+    assert_eq!(*errors, Vec::<String>::new());
+    let log = wait_until("the partition can be read", || client.read_all("promised", 0).ok());
+    let history = producer.context().history.lock().expect("no test panics in here");
+    let tally = history.check(&[log]).unwrap_or_else(|violation| panic!("{violation}"));
+    println!("librdkafka through eight failovers: {tally:?}");
 }
 
 /// Runs kcat to its end.

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 use trimaran_tests::process::{Cluster, ClusterOptions, KafkaClient, free_port, get, post, run_with_input, wait_until};
 use trimaran_tests::sim::rng::Rng;
+use trimaran_wire::peer;
 
 /// Connections with nonsense, for each port and kind.
 const ATTEMPTS: u64 = 300;
@@ -118,6 +119,48 @@ fn nonsense_on_every_port() {
     assert!(now < resident + GROWTH_KIB, "memory grew from {resident} to {now} KiB");
     wait_until("the broker is ready", || cluster.brokers[0].is_ready().then_some(()));
     client.create_topic("after", 1, 3, &[]).expect("a topic can be created");
+}
+
+/// The same from someone who knows how to introduce himself as a peer.
+#[test]
+fn nonsense_behind_a_handshake() {
+    let mut cluster = Cluster::start();
+    let address = cluster.brokers[0].peer;
+    let hello = peer::encode(&peer::Frame::Hello(peer::Hello {
+        protocol: peer::PROTOCOL_VERSION,
+        cluster_id: "trimaran-test".to_owned(),
+        broker: peer::BrokerId(3),
+        incarnation: 1,
+        to: peer::BrokerId(1),
+    }));
+    let framed = |frame: &[u8]| {
+        let length = u32::try_from(frame.len()).expect("a short frame");
+        [&length.to_be_bytes()[..], frame].concat()
+    };
+    let mut rng = Rng::new(3);
+    for _ in 0..ATTEMPTS {
+        let mut bytes = framed(&hello.concat());
+        for _ in 0..rng.between(1, 5) {
+            let length = usize::try_from(rng.between(0, 300)).unwrap_or(0);
+            let mut frame = random_bytes(&mut rng, length);
+            // Most get as far as the body of some kind.
+            if rng.chance(800) && frame.len() > 2 {
+                frame[0] = peer::PROTOCOL_VERSION;
+                frame[1] = u8::try_from(rng.below(9)).unwrap_or(0);
+            }
+            bytes.extend(framed(&frame));
+        }
+        if rng.chance(300) {
+            bytes.truncate(rng.index(bytes.len()));
+        }
+        offer(address, &bytes);
+    }
+    let broker = cluster.broker(1);
+    assert!(broker.is_running(), "the broker has ended");
+    assert!(!broker.log().contains("panicked"), "something panicked");
+    let client = KafkaClient::new(cluster.clients());
+    wait_until("the cluster works", || client.create_topic("after", 1, 3, &[]).ok());
+    wait_until("the partition has a leader", || client.leader("after", 0));
 }
 
 /// Many connections that send a part of a frame and stay: others are served all the same.

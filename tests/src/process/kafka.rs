@@ -327,6 +327,20 @@ impl KafkaClient {
         Ok(found.offset)
     }
 
+    /// What one broker answers to a consumer in a rack that reads a partition from its first offset on.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub fn fetch_in_rack(
+        &self,
+        broker: SocketAddr,
+        topic: &str,
+        partition: i32,
+        rack: &str,
+    ) -> Result<Fetched, ClientError> {
+        fetch_in_rack(&mut Connection::open(broker)?, topic, partition, (0, 0), rack)
+    }
+
     /// Everything a partition holds, from its leader, from the first offset to the high watermark at the time of the
     /// last answer.
     ///
@@ -349,6 +363,17 @@ impl KafkaClient {
     }
 }
 
+/// What a broker answers to a consumer.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The records, in their order.
+    pub records: Vec<ReadRecord>,
+    /// The offset behind the last one that consumers may see there.
+    pub high_watermark: i64,
+    /// The broker that the consumer should ask instead (KIP-392).
+    pub preferred: Option<i32>,
+}
+
 /// Reads records from an offset on, and says what the high watermark is.
 ///
 /// # Errors
@@ -360,12 +385,28 @@ pub(super) fn fetch(
     from: i64,
     wait_ms: i32,
 ) -> Result<(Vec<ReadRecord>, i64), ClientError> {
+    let fetched = fetch_in_rack(connection, topic, partition, (from, wait_ms), "")?;
+    Ok((fetched.records, fetched.high_watermark))
+}
+
+/// The same as a consumer in a rack.
+///
+/// # Errors
+/// See [`fetch`].
+fn fetch_in_rack(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+    (from, wait_ms): (i64, i32),
+    rack: &str,
+) -> Result<Fetched, ClientError> {
     let request = FetchRequest::default()
         .with_replica_id(BrokerId(-1))
         .with_max_wait_ms(wait_ms)
         .with_min_bytes(1)
         .with_max_bytes(16 << 20)
         .with_session_epoch(-1)
+        .with_rack_id(StrBytes::from_string(rack.to_owned()))
         .with_topics(vec![
             FetchTopic::default()
                 .with_topic(topic_name(topic))
@@ -387,12 +428,17 @@ pub(super) fn fetch(
         .ok_or_else(|| ClientError::Malformed("an empty answer".to_owned()))?;
     good(found.error_code)?;
     let bytes = found.records.clone().unwrap_or_default();
-    if bytes.is_empty() {
-        return Ok((Vec::new(), found.high_watermark));
-    }
-    let mut records = records::decode(&bytes).map_err(ClientError::Malformed)?;
+    let mut records = if bytes.is_empty() {
+        Vec::new()
+    } else {
+        records::decode(&bytes).map_err(ClientError::Malformed)?
+    };
     records.retain(|read| read.offset >= from);
-    Ok((records, found.high_watermark))
+    Ok(Fetched {
+        records,
+        high_watermark: found.high_watermark,
+        preferred: (found.preferred_read_replica.0 >= 0).then_some(found.preferred_read_replica.0),
+    })
 }
 
 /// A produce request of one batch.

@@ -12,7 +12,7 @@ mod load;
 pub use binary::{binary, run_with_input, workspace};
 pub use cluster::{BrokerProcess, Cluster, ClusterOptions};
 pub use http::{Reply, get, post};
-pub use kafka::{ClientError, Connection, KafkaClient, Leader};
+pub use kafka::{ClientError, Connection, Fetched, KafkaClient, Leader};
 pub use load::{Load, LoadOptions, Outage};
 
 use std::net::{Ipv4Addr, TcpListener};
