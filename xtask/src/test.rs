@@ -4,8 +4,8 @@ use crate::workspace::{self, Workspace, is_installed};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 
-/// Seeds of the simulation beyond those that are tests of the `tests` crate: in an optimized build, they take seconds.
-const SIMULATED_SEEDS: &str = "100";
+/// Seeds of the simulation beyond the first forty, which are tests of the `tests` crate.
+const SIMULATED_SEEDS: [&str; 4] = ["--seed", "41", "--runs", "100"];
 
 /// Nodes whose network loses messages and comes apart.
 const MAELSTROM: [&str; 6] = ["--seconds", "20", "--loss", "0.02", "--partitions", "--delay-ms=10"];
@@ -19,12 +19,14 @@ pub(crate) fn run(_arguments: Arguments) -> Result<()> {
     require_kcat()?;
     require_make()?;
     let workspace = Workspace::find()?;
-    // Real processes are started by the tests of the `tests` crate, which build the binary that they start.
-    workspace::run(&mut workspace.cargo(["test", "--workspace", "--no-fail-fast"]))
-        .context("tests failed; their output is above")?;
-    workspace::run(&mut workspace.cargo(["xtask", "sim", "--runs", SIMULATED_SEEDS]))
-        .context("the simulation failed")?;
-    workspace::run(workspace.cargo(["xtask", "maelstrom"]).args(MAELSTROM)).context("Maelstrom's nodes failed")?;
+    // Everything is built once, by `cargo test`. A build of one package alone would be another one, dependencies included,
+    // since their features are those of what is built together.
+    let binary = workspace.debug("trimaran");
+    let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+    workspace::run(tests.env("TRIMARAN_BINARY", &binary)).context("tests failed; their output is above")?;
+    workspace::run(Command::new(workspace.debug("sim")).args(SIMULATED_SEEDS)).context("the simulation failed")?;
+    let mut maelstrom = workspace.cargo(["xtask", "maelstrom", "--binary"]);
+    workspace::run(maelstrom.arg(&binary).args(MAELSTROM)).context("Maelstrom's nodes failed")?;
     println!("Every test has passed.");
     Ok(())
 }

@@ -72,8 +72,17 @@ impl Workspace {
 
     /// Where a release build of a program is.
     pub(crate) fn release(&self, program: &str) -> PathBuf {
+        self.program("release", program)
+    }
+
+    /// Where a program is that was built for tests.
+    pub(crate) fn debug(&self, program: &str) -> PathBuf {
+        self.program("debug", program)
+    }
+
+    fn program(&self, profile: &str, program: &str) -> PathBuf {
         self.target
-            .join("release")
+            .join(profile)
             .join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
     }
 }
