@@ -40,6 +40,17 @@ pub enum Fault {
     },
     /// A disk fails writes from now on: the process stops, and starts again after a time with a working one.
     BrokenDisk(u32, Micros),
+    /// A disk fails some operations on the partitions' segments, while the journal still works.
+    BadSectors {
+        /// Whose.
+        broker: u32,
+        /// Writes fail; otherwise reads.
+        writes: bool,
+        /// So many operations.
+        times: u64,
+    },
+    /// A disk is full: the process stops, and starts again after a time with more room.
+    FullDisk(u32),
     /// Somebody hands a leadership over.
     Transfer,
     /// Somebody demands a failover.
@@ -67,9 +78,15 @@ pub fn random(rng: &mut Rng, brokers: u32) -> Fault {
             max_us: rng.between(5 * MS, 700 * MS),
             lasts: lasting(rng),
         },
-        79..=81 => Fault::BrokenDisk(one, downtime(rng)),
-        82..=88 => Fault::Transfer,
-        89..=93 => Fault::Failover,
+        79..=80 => Fault::BrokenDisk(one, downtime(rng)),
+        81 => Fault::FullDisk(one),
+        82..=84 => Fault::BadSectors {
+            broker: one,
+            writes: rng.chance(500),
+            times: rng.between(1, 5),
+        },
+        85..=89 => Fault::Transfer,
+        90..=93 => Fault::Failover,
         _ => Fault::Leave(one, downtime(rng)),
     }
 }

@@ -97,6 +97,8 @@ fn topics(rng: &mut Rng, brokers: u32, until: Micros) -> (Vec<(Micros, Task)>, V
     for topic in 0..rng.between(1, 3) {
         let name = format!("t{topic}");
         let count = i32::try_from(rng.between(1, 3)).unwrap_or(1);
+        // It may begin with fewer and be given the rest later.
+        let first = if rng.chance(300) { 1 } else { count };
         partitions.extend((0..count).map(|index| PartitionName {
             topic: name.clone(),
             index,
@@ -107,21 +109,34 @@ fn topics(rng: &mut Rng, brokers: u32, until: Micros) -> (Vec<(Micros, Task)>, V
             3
         };
         let at = if topic == 0 { 0 } else { rng.below(until / 2) };
-        tasks.push((at, create(name, count, replication_factor)));
+        let min_insync = 1 + rng.index(2);
+        tasks.push((at, create(name.clone(), first, replication_factor, min_insync)));
+        if first < count {
+            let task = Task::Grow {
+                name: name.clone(),
+                total: count,
+            };
+            tasks.push((rng.between(at, until / 2), task));
+        }
+        if rng.chance(300) {
+            let min_insync = 1 + rng.index(2);
+            tasks.push((rng.between(until / 2, until), Task::Configure { name, min_insync }));
+        }
     }
     if rng.chance(500) {
         let name = "gone".to_owned();
-        tasks.push((rng.below(until / 2), create(name.clone(), 2, 3)));
+        tasks.push((rng.below(until / 2), create(name.clone(), 2, 3, 1)));
         tasks.push((rng.between(until / 2, until), Task::Delete { name }));
     }
     tasks.sort_by_key(|(at, _)| *at);
     (tasks, partitions)
 }
 
-fn create(name: String, partitions: i32, replication_factor: u32) -> Task {
+fn create(name: String, partitions: i32, replication_factor: u32, min_insync: usize) -> Task {
     Task::Create {
         name,
         partitions,
         replication_factor: i32::try_from(replication_factor).unwrap_or(3),
+        min_insync,
     }
 }

@@ -630,6 +630,22 @@ impl World {
                 times: 1,
                 kind: std::io::ErrorKind::Other,
             }),
+            Fault::BadSectors { broker, writes, times } => self.machine(broker).fs.fail(DiskFault {
+                operation: if writes {
+                    DiskOperation::Write
+                } else {
+                    DiskOperation::Read
+                },
+                path_contains: "group-".to_owned(),
+                after: 0,
+                times,
+                kind: std::io::ErrorKind::Other,
+            }),
+            Fault::FullDisk(broker) => {
+                let machine = self.machine(broker);
+                let used = machine.fs.files().iter().map(|(_, bytes)| bytes).sum();
+                machine.fs.set_capacity(Some(used));
+            }
             Fault::Transfer => return self.tell_leader(broker::Event::Transfer),
             Fault::Failover => return self.tell_all_replicas(),
             Fault::Leave(broker, downtime) => {
@@ -928,7 +944,9 @@ impl World {
 
 /// Whether a process stopped because its disk failed as planned.
 fn is_disk_fault(error: &str) -> bool {
-    error.contains("planned fault") || error.contains("Poisoned")
+    ["planned fault", "Poisoned", "StorageFull"]
+        .iter()
+        .any(|word| error.contains(word))
 }
 
 fn leads(running: &Running, group: GroupId) -> bool {

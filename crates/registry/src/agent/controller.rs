@@ -100,6 +100,9 @@ impl Agent {
                 controller.in_flight.insert(request, now);
                 effects.push(Effect::Propose(bytes));
             }
+            // Only what is in flight speaks against it, and that may be lost with this leadership: it is asked again, and
+            // refused once that is applied.
+            Err(_) if self.catalog.plan(wish, &self.down).is_ok() => {}
             Err(error) if request.broker == self.id() => self.refused(now, request, error, effects),
             Err(error) => {
                 effects.push(Effect::Send(

@@ -102,6 +102,22 @@ fn requests_in_flight_see_each_other() {
     );
 }
 
+/// "It exists" is no truth as long as the command that creates it may be lost.
+#[test]
+fn nothing_is_refused_because_of_what_is_not_committed() {
+    let mut cluster = Cluster::started(3);
+    cluster.drop_proposals(true);
+    let first = cluster.request(0, create("twin", 1, 3));
+    let second = cluster.request(0, create("twin", 1, 3));
+    cluster.run(Duration::from_millis(150));
+    assert_eq!((cluster.answer(first), cluster.answer(second)), (None, None));
+    cluster.drop_proposals(false);
+    cluster.run_until_answered();
+    let answers = [first, second].map(|ticket| cluster.answer(ticket).is_some_and(Result::is_ok));
+    assert_ne!(answers[0], answers[1], "one of them creates it");
+    assert!(cluster.agent(0).catalog().topic("twin").is_some());
+}
+
 #[test]
 fn replicas_open_configure_and_close() {
     let mut cluster = Cluster::started(3);

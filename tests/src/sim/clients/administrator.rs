@@ -23,6 +23,22 @@ pub enum Task {
         partitions: i32,
         /// How many replicas of each.
         replication_factor: i32,
+        /// How many of them have to be in sync for acks=all.
+        min_insync: usize,
+    },
+    /// Have another number in sync, from now on.
+    Configure {
+        /// Its name.
+        name: String,
+        /// How many.
+        min_insync: usize,
+    },
+    /// Give a topic more partitions.
+    Grow {
+        /// Its name.
+        name: String,
+        /// How many it shall have in all.
+        total: i32,
     },
     /// Delete a topic.
     Delete {
@@ -96,6 +112,10 @@ impl Administrator {
                 }
                 true
             }
+            // It was done before: there are as many already.
+            (Some((_, Task::Grow { .. })), Err(AdminError::Refused(CatalogError::InvalidPartitions { .. }))) => {
+                self.asked_before
+            }
             // Brokers may not have registered yet.
             (_, Err(_)) => false,
         }
@@ -108,6 +128,7 @@ fn request(task: &Task) -> AdminRequest {
             name,
             partitions,
             replication_factor,
+            min_insync,
         } => AdminRequest::CreateTopic {
             topic: NewTopic {
                 name: name.clone(),
@@ -115,12 +136,27 @@ fn request(task: &Task) -> AdminRequest {
                     partitions: *partitions,
                     replication_factor: *replication_factor,
                 },
-                config: BTreeMap::new(),
+                config: min_insync_of(*min_insync),
             },
+            validate_only: false,
+        },
+        Task::Configure { name, min_insync } => AdminRequest::ConfigureTopic {
+            topic: TopicRef::Name(name.clone()),
+            config: min_insync_of(*min_insync),
+            validate_only: false,
+        },
+        Task::Grow { name, total } => AdminRequest::AddPartitions {
+            topic: name.clone(),
+            total: *total,
+            assignments: None,
             validate_only: false,
         },
         Task::Delete { name } => AdminRequest::DeleteTopic(TopicRef::Name(name.clone())),
     }
+}
+
+fn min_insync_of(count: usize) -> BTreeMap<String, String> {
+    BTreeMap::from([("min.insync.replicas".to_owned(), count.to_string())])
 }
 
 impl Client for Administrator {
