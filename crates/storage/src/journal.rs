@@ -221,6 +221,19 @@ impl Journal {
         self.pins.live_files()
     }
 
+    /// A tail that was to be written again may have been flushed and released while it waited: nobody would release it
+    /// once more.
+    fn let_go_of_flushed(&mut self, batch: &JournalBatch) {
+        for record in batch.records() {
+            if let Record::Entry { group, entry } = record
+                && let Some(state) = self.groups.get(group)
+                && entry.index <= state.flushed
+            {
+                self.pins.release(*group, state.flushed);
+            }
+        }
+    }
+
     fn write_frame(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
         self.writer.begin();
         self.put_newly_flushed();
@@ -237,6 +250,7 @@ impl Journal {
         for record in batch.records() {
             apply(record, &mut self.groups, &mut self.pins);
         }
+        self.let_go_of_flushed(batch);
         self.remove_surplus()
     }
 

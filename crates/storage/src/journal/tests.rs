@@ -378,6 +378,34 @@ fn whoever_holds_the_oldest_file_is_named_and_can_write_again() {
 }
 
 #[test]
+fn what_was_flushed_while_it_waited_to_be_written_again_holds_nothing() {
+    let fs = FaultyFs::new(1);
+    let (mut journal, _) = open(&fs).unwrap();
+    journal.write(&append(7, &[entry(1, 1, b"held")])).unwrap();
+    let mut next = 1;
+    fill_to_file(&mut journal, 8, &mut next, 5);
+    journal.release(GroupId(8), LogIndex(next - 1)).unwrap();
+    assert_eq!(journal.laggards(), [GroupId(7)]);
+    // Its tail is handed over to be written again, and a flush comes back before the disk takes it.
+    let mut again = JournalBatch::default();
+    again.rewrite(GroupId(7), &[entry(1, 1, b"held"), entry(2, 1, b"not flushed")]);
+    journal.release(GroupId(7), LogIndex(1)).unwrap();
+    journal.write(&again).unwrap();
+    fill_to_file(&mut journal, 8, &mut next, 9);
+    journal.release(GroupId(8), LogIndex(next - 1)).unwrap();
+    assert_eq!(journal.laggards(), [GroupId(7)], "for its second entry");
+    journal.release(GroupId(7), LogIndex(2)).unwrap();
+    assert!(journal.laggards().is_empty());
+
+    let mut again = JournalBatch::default();
+    again.rewrite(GroupId(7), &[entry(2, 1, b"flushed")]);
+    journal.write(&again).unwrap();
+    fill_to_file(&mut journal, 8, &mut next, 14);
+    journal.release(GroupId(8), LogIndex(next - 1)).unwrap();
+    assert!(journal.laggards().is_empty(), "nobody would ever release it again");
+}
+
+#[test]
 fn a_group_that_truncates_or_is_forgotten_lets_go() {
     let fs = FaultyFs::new(1);
     let (mut journal, _) = open(&fs).unwrap();
