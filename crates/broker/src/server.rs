@@ -109,7 +109,7 @@ impl fmt::Display for StartError {
             StartError::Journal(error) => write!(
                 f,
                 "the journal can't be opened: {error}. If its disk is damaged and this broker has replicas elsewhere, move its \
-                 data folder away and start it again: it is refilled from the others"
+                 data folder away and follow \"When one is lost\" in docs/operations.md: an empty broker alone is not refilled"
             ),
             StartError::System(error) => write!(f, "the system refuses a thread or a socket: {error}"),
             StartError::Settings(what) => f.write_str(what),
