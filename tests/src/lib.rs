@@ -8,3 +8,7 @@
 pub mod checker;
 pub mod process;
 pub mod sim;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
