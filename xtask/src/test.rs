@@ -23,7 +23,7 @@ pub(crate) fn run(_arguments: Arguments) -> Result<()> {
     // since their features are those of what is built together.
     let binary = workspace.debug("trimaran");
     let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
-    workspace::run(tests.env("TRIMARAN_BINARY", &binary)).context("tests failed; their output is above")?;
+    workspace::run(tests.env("BROKER_UNDER_TEST", &binary)).context("tests failed; their output is above")?;
     workspace::run(Command::new(workspace.debug("sim")).args(SIMULATED_SEEDS)).context("the simulation failed")?;
     let mut maelstrom = workspace.cargo(["xtask", "maelstrom", "--binary"]);
     workspace::run(maelstrom.arg(&binary).args(MAELSTROM)).context("Maelstrom's nodes failed")?;

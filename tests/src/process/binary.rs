@@ -21,14 +21,14 @@ pub fn workspace() -> PathBuf {
         .expect("the tests' package has a parent folder")
 }
 
-/// The `trimaran` binary: the one that `TRIMARAN_BINARY` names (`cargo xtask test` has built it), or else built once by each
+/// The `trimaran` binary: the one that `BROKER_UNDER_TEST` names (`cargo xtask test` has built it), or else built once by each
 /// test program, in the profile that the test program was built in.
 ///
 /// # Panics
 /// If it does not build.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match std::env::var_os("TRIMARAN_BINARY") {
+    BINARY.get_or_init(|| match std::env::var_os("BROKER_UNDER_TEST") {
         Some(named) => PathBuf::from(named),
         None => build(),
     })
