@@ -417,7 +417,9 @@ fn librdkafka_keeps_its_promise_while_leaders_are_killed() {
     assert_eq!(*errors, Vec::<String>::new());
     let log = wait_until("the partition can be read", || client.read_all("promised", 0).ok());
     let history = producer.context().history.lock().expect("no test panics in here");
-    let tally = history.check(&[log]).unwrap_or_else(|violation| panic!("{violation}"));
+    let tally = history
+        .check(&[log.into()])
+        .unwrap_or_else(|violation| panic!("{violation}"));
     println!("librdkafka through eight failovers: {tally:?}");
 }
 

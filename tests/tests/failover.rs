@@ -4,7 +4,7 @@
 //! leader and tries again after 2 ms, so that they show the brokers' failover and not a client's back-off.
 
 use std::time::{Duration, Instant};
-use trimaran_tests::process::{Cluster, KafkaClient, Load, LoadOptions, Outage, wait_until};
+use trimaran_tests::process::{Cluster, KafkaClient, Load, LoadOptions, Outage, announce, wait_until};
 
 const ROUNDS: usize = 20;
 const TOPIC: &str = "load";
@@ -42,11 +42,11 @@ fn report(what: &str, mut outages: Vec<Outage>) {
     outages.sort_by_key(|outage| outage.gap);
     let median = outages[outages.len() / 2].gap;
     let max = outages[outages.len() - 1].gap;
-    println!(
+    announce(&format!(
         "{what}: {} times, from the last acknowledgement before to the first after: median {median:?}, max {max:?} \
          (the load client looks every 10 ms and retries after 2 ms)",
         outages.len()
-    );
+    ));
 }
 
 /// Hurts the leader of partition 0 again and again, each time once the load runs and the cluster is whole.
@@ -74,7 +74,7 @@ fn hurt_leaders(what: &str, hurt: impl Fn(&mut Cluster, u32), mend: impl Fn(&mut
     }
     report(what, outages);
     let tally = load.finish().unwrap_or_else(|violation| panic!("{violation}"));
-    println!("{what}: {tally:?}");
+    announce(&format!("{what}: {tally:?}"));
     assert!(tally.acknowledged > ROUNDS * 20);
 }
 
@@ -132,7 +132,7 @@ fn without_a_majority_nothing_is_acknowledged() {
     cluster.broker(3).start();
     cluster.wait_ready();
     let tally = load.finish().unwrap_or_else(|violation| panic!("{violation}"));
-    println!("two of three killed: {tally:?}");
+    announce(&format!("two of three killed: {tally:?}"));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn all_three_killed_at_once() {
         println!("all three killed at once: round {round} is over");
     }
     let tally = load.finish().unwrap_or_else(|violation| panic!("{violation}"));
-    println!("all three killed at once: {tally:?}");
+    announce(&format!("all three killed at once: {tally:?}"));
 }
 
 #[test]
@@ -194,5 +194,5 @@ fn a_broker_that_leaves_well_hands_its_leaderships_over() {
         report("SIGTERM", outages);
     }
     let tally = load.finish().unwrap_or_else(|violation| panic!("{violation}"));
-    println!("SIGTERM: {tally:?}");
+    announce(&format!("SIGTERM: {tally:?}"));
 }

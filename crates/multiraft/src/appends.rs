@@ -213,9 +213,10 @@ impl Replica {
         }
         let mut pending = core::mem::take(&mut self.pending);
         if let Err(error) = self.may_append() {
-            pending
-                .drain(..)
-                .for_each(|append| refuse(append.ticket, error.clone(), out));
+            for append in pending.drain(..) {
+                self.note_refused(&append.batch);
+                refuse(append.ticket, error.clone(), out);
+            }
         } else {
             self.propose_pending(&mut pending, desk, out);
         }
@@ -246,6 +247,7 @@ impl Replica {
         for append in pending.drain(..) {
             // Once a part is refused the rest is too: batches of one producer stay in order.
             if let Some(error) = &refused {
+                self.note_refused(&append.batch);
                 refuse(append.ticket, AppendError::clone(error), out);
                 continue;
             }
@@ -272,7 +274,7 @@ impl Replica {
             ticket,
         } = append;
         if acks == Acks::All {
-            self.check_min_insync()?;
+            self.check_min_insync().inspect_err(|_| self.note_refused(&batch))?;
         }
         let header = BatchHeader::parse_only(&batch).map_err(AppendError::BadBatch)?;
         let (index, base_offset) = (proposal.next_index, proposal.next_offset);
@@ -299,6 +301,18 @@ impl Replica {
         proposal.next_index = index.next();
         proposal.next_offset = Offset(base_offset.0 + i64::from(header.last_offset_delta) + 1);
         Ok(())
+    }
+
+    /// A batch was refused for no fault of its own: none of its producer may overtake it.
+    fn note_refused(&mut self, batch: &[u8]) {
+        let nowhere = (LogIndex::ZERO, Offset(-1));
+        // What is no batch is nobody's.
+        let Ok(header) = BatchHeader::parse_only(batch) else {
+            return;
+        };
+        if let Some(produced) = ProducedBatch::of_header(nowhere.0, nowhere.1, &header) {
+            self.producers.refuse(&produced);
+        }
     }
 
     /// A duplicate is as good as its original, and no better: it waits for the same disks.
@@ -359,6 +373,9 @@ impl Replica {
                 self.complete_appends(out);
             }
             Err(error) => {
+                for batch in proposal.produced.drain(..) {
+                    self.producers.refuse(&batch);
+                }
                 for (_, waiter) in proposal.waiters.drain(..) {
                     refuse(waiter.ticket, error.clone(), out);
                 }

@@ -19,6 +19,9 @@ const KEPT_BATCHES: usize = 5;
 /// Producers remembered a group. Some 300 bytes each; one that is forgotten may begin with any sequence again.
 const MAX_PRODUCERS: usize = 4_096;
 
+/// Producers remembered a group of which nothing is stored and a batch was refused.
+const MAX_REFUSED: usize = 256;
+
 /// A batch of an idempotent producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProducedBatch {
@@ -92,6 +95,16 @@ pub(crate) struct ProducerTable {
     producers: HashMap<i64, VecDeque<ProducedBatch>>,
     /// Producers by the index of their last batch.
     by_age: BTreeMap<LogIndex, i64>,
+    /// What was refused of producers of which nothing is stored, the oldest first.
+    refused: VecDeque<Refused>,
+}
+
+/// A batch that was refused, and will come again: the first one of its producer, as far as is known here.
+#[derive(Debug)]
+struct Refused {
+    producer: i64,
+    epoch: i16,
+    first_sequence: i32,
 }
 
 impl ProducerTable {
@@ -107,12 +120,62 @@ impl ProducerTable {
     pub(crate) fn judge(&self, staged: &[ProducedBatch], batch: &ProducedBatch) -> Verdict {
         let stored = self.producers.get(&batch.producer);
         let staged = staged.iter().rev().filter(|other| other.producer == batch.producer);
-        let newest_first = staged.chain(stored.into_iter().flat_map(|stored| stored.iter().rev()));
-        judge(newest_first, batch)
+        let mut newest_first = staged
+            .chain(stored.into_iter().flat_map(|stored| stored.iter().rev()))
+            .peekable();
+        match newest_first.peek() {
+            Some(_) => judge(newest_first, batch),
+            None => self.judge_first(batch),
+        }
+    }
+
+    /// Nothing is known of the producer: new, expired, or its topic was trimmed. Whatever it says is where it begins,
+    /// unless that would overtake a batch of its that has just been refused (not serving yet, too few in sync, busy):
+    /// a producer pipelines, and what was refused first will come again. (Kafka does so for transactions: KIP-890.)
+    fn judge_first(&self, batch: &ProducedBatch) -> Verdict {
+        let overtaken = self.refused.iter().find(|refused| {
+            (refused.producer, refused.epoch) == (batch.producer, batch.epoch)
+                && refused.first_sequence < batch.first_sequence
+        });
+        match overtaken {
+            Some(refused) => Verdict::Refused(AppendError::OutOfOrderSequence {
+                expected: refused.first_sequence,
+                found: batch.first_sequence,
+            }),
+            None => Verdict::New,
+        }
+    }
+
+    /// A batch was refused for a reason that has nothing to do with its producer.
+    pub(crate) fn refuse(&mut self, batch: &ProducedBatch) {
+        if self.producers.contains_key(&batch.producer) {
+            return;
+        }
+        let earlier = self.refused.iter().any(|refused| {
+            (refused.producer, refused.epoch) == (batch.producer, batch.epoch)
+                && refused.first_sequence <= batch.first_sequence
+        });
+        if earlier {
+            return;
+        }
+        self.forget_refused(batch.producer);
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(Refused {
+            producer: batch.producer,
+            epoch: batch.epoch,
+            first_sequence: batch.first_sequence,
+        });
+    }
+
+    fn forget_refused(&mut self, producer: i64) {
+        self.refused.retain(|refused| refused.producer != producer);
     }
 
     /// A batch was appended to the log. At most `committed` of the log can't be truncated any more.
     pub(crate) fn note(&mut self, batch: ProducedBatch, committed: LogIndex) {
+        self.forget_refused(batch.producer);
         let batches = self.producers.entry(batch.producer).or_default();
         if let Some(last) = batches.back() {
             self.by_age.remove(&last.index);
@@ -159,7 +222,6 @@ impl ProducerTable {
 /// The rules of KIP-98 (Kafka's `ProducerAppendInfo`), on a producer's batches, the newest first.
 fn judge<'a>(mut newest_first: impl Iterator<Item = &'a ProducedBatch>, batch: &ProducedBatch) -> Verdict {
     let Some(last) = newest_first.next() else {
-        // Expired, or its topic was trimmed: whatever it says is where it begins.
         return Verdict::New;
     };
     if batch.epoch < last.epoch {

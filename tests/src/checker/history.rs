@@ -98,6 +98,38 @@ pub enum Operation {
         /// What was there.
         record: RecordId,
     },
+    /// A consumer was told that what it wants next has been deleted, and goes on behind that.
+    Skipped {
+        /// The consumer.
+        consumer: u32,
+        /// Where.
+        partition: usize,
+        /// The offset it goes on with: the log's first one at that time.
+        to: i64,
+    },
+}
+
+/// What a partition holds in the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// Its first offset: what was before it has been deleted by retention.
+    pub start: i64,
+    /// Its records with their offsets, from the first to the last.
+    pub records: Vec<(i64, RecordId)>,
+}
+
+impl From<Vec<(i64, RecordId)>> for Log {
+    /// A log of which nothing was deleted.
+    fn from(records: Vec<(i64, RecordId)>) -> Log {
+        Log { start: 0, records }
+    }
+}
+
+impl Log {
+    fn at(&self, offset: i64) -> Option<RecordId> {
+        let at = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        self.records.get(at).map(|(_, record)| *record)
+    }
 }
 
 /// Everything that was seen of one cluster.
@@ -135,19 +167,18 @@ impl History {
         &self.operations
     }
 
-    /// Judges everything that was seen against what the partitions hold in the end: for each one its records with
-    /// their offsets, from the first to the last.
-    pub fn check(&self, partitions: &[Vec<(i64, RecordId)>]) -> Result<Tally, Violation> {
+    /// Judges everything that was seen against what the partitions hold in the end.
+    pub fn check(&self, partitions: &[Log]) -> Result<Tally, Violation> {
         let sent = self.sent()?;
         let places = places(partitions, &sent)?;
-        self.check_acknowledgements(&sent, &places)?;
+        self.check_acknowledgements(&sent, &places, partitions)?;
         self.check_reads(partitions)?;
         check_order_of_producers(partitions, &sent)?;
         self.check_real_time(&places)?;
         Ok(Tally {
             sent: sent.len(),
             acknowledged: self.count(|operation| matches!(operation, Operation::Acknowledged { .. })),
-            stored: partitions.iter().map(Vec::len).sum(),
+            stored: partitions.iter().map(|log| log.records.len()).sum(),
             read: self.count(|operation| matches!(operation, Operation::Read { .. })),
         })
     }
@@ -180,6 +211,7 @@ impl History {
         &self,
         sent: &BTreeMap<RecordId, (usize, Delivery)>,
         places: &BTreeMap<RecordId, (usize, i64)>,
+        partitions: &[Log],
     ) -> Result<(), Violation> {
         let mut told: BTreeMap<RecordId, i64> = BTreeMap::new();
         let mut owner: BTreeMap<(usize, i64), RecordId> = BTreeMap::new();
@@ -210,8 +242,10 @@ impl History {
                     format!("{first} and {record} were both acknowledged at offset {offset} of partition {partition}"),
                 ));
             }
+            let start = partitions.get(*partition).map_or(0, |log| log.start);
             match places.get(record) {
                 Some(place) if *place == (*partition, *offset) => {}
+                None if *offset < start => {}
                 Some((_, found)) => {
                     return Err(Violation::new(
                         Law::OneOffset,
@@ -229,9 +263,19 @@ impl History {
         Ok(())
     }
 
-    fn check_reads(&self, partitions: &[Vec<(i64, RecordId)>]) -> Result<(), Violation> {
+    fn check_reads(&self, partitions: &[Log]) -> Result<(), Violation> {
+        // What was deleted meanwhile can only be compared with what others read.
+        let mut deleted: BTreeMap<(usize, i64), RecordId> = BTreeMap::new();
         let mut positions: BTreeMap<(u32, usize), i64> = BTreeMap::new();
         for operation in &self.operations {
+            if let Operation::Skipped {
+                consumer,
+                partition,
+                to,
+            } = operation
+            {
+                skip(&mut positions, partitions, (*consumer, *partition), *to)?;
+            }
             let Operation::Read {
                 consumer,
                 partition,
@@ -249,10 +293,10 @@ impl History {
                 ));
             }
             *position += 1;
-            let stored = usize::try_from(*offset)
-                .ok()
-                .and_then(|at| partitions.get(*partition)?.get(at))
-                .map(|(_, stored)| *stored);
+            let stored = match partitions.get(*partition) {
+                Some(log) if *offset < log.start => Some(*deleted.entry((*partition, *offset)).or_insert(*record)),
+                log => log.and_then(|log| log.at(*offset)),
+            };
             if stored != Some(*record) {
                 let now = stored.map_or("nothing".to_owned(), |stored| stored.to_string());
                 return Err(Violation::new(
@@ -295,21 +339,43 @@ impl History {
                         *highest = (*offset, *record);
                     }
                 }
-                Operation::Read { .. } => {}
+                Operation::Read { .. } | Operation::Skipped { .. } => {}
             }
         }
         Ok(())
     }
 }
 
+/// A consumer goes on behind what was deleted: never behind what is still there.
+fn skip(
+    positions: &mut BTreeMap<(u32, usize), i64>,
+    partitions: &[Log],
+    reader: (u32, usize),
+    to: i64,
+) -> Result<(), Violation> {
+    let (consumer, partition) = reader;
+    let start = partitions.get(partition).map_or(0, |log| log.start);
+    let position = positions.entry(reader).or_insert(0);
+    if to < *position || to > start {
+        return Err(Violation::new(
+            Law::ReadStays,
+            format!(
+                "consumer {consumer} was sent from {position} to {to} of partition {partition}, which begins at {start}"
+            ),
+        ));
+    }
+    *position = to;
+    Ok(())
+}
+
 /// Where each record is in the end, once it is certain that it is in one place.
 fn places(
-    partitions: &[Vec<(i64, RecordId)>],
+    partitions: &[Log],
     sent: &BTreeMap<RecordId, (usize, Delivery)>,
 ) -> Result<BTreeMap<RecordId, (usize, i64)>, Violation> {
     let mut places = BTreeMap::new();
-    for (partition, records) in partitions.iter().enumerate() {
-        for (due, (offset, record)) in (0i64..).zip(records) {
+    for (partition, log) in partitions.iter().enumerate() {
+        for (due, (offset, record)) in (log.start..).zip(&log.records) {
             if due != *offset {
                 return Err(Violation::new(
                     Law::OffsetsContiguous,
@@ -344,14 +410,11 @@ fn places(
 
 /// Sequence numbers keep an idempotent producer's records in order. Without them an old request that was only delayed may
 /// be appended behind a newer one.
-fn check_order_of_producers(
-    partitions: &[Vec<(i64, RecordId)>],
-    sent: &BTreeMap<RecordId, (usize, Delivery)>,
-) -> Result<(), Violation> {
+fn check_order_of_producers(partitions: &[Log], sent: &BTreeMap<RecordId, (usize, Delivery)>) -> Result<(), Violation> {
     let ordered = |record: &RecordId| matches!(sent.get(record), Some((_, Delivery::ExactlyOnce)));
-    for (partition, records) in partitions.iter().enumerate() {
+    for (partition, log) in partitions.iter().enumerate() {
         let mut last: BTreeMap<u32, RecordId> = BTreeMap::new();
-        for (_, record) in records.iter().filter(|(_, record)| ordered(record)) {
+        for (_, record) in log.records.iter().filter(|(_, record)| ordered(record)) {
             if let Some(before) = last.insert(record.producer, *record)
                 && before.number >= record.number
             {

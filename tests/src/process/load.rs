@@ -2,7 +2,7 @@
 
 use super::kafka::{fetch, poll_produced, produce_request, send_produce};
 use super::{ClientError, Connection, KafkaClient, Leader};
-use crate::checker::history::{Delivery, History, Operation, RecordId, Tally};
+use crate::checker::history::{Delivery, History, Log, Operation, RecordId, Tally};
 use crate::checker::{Law, Violation};
 use crate::sim::records::{self, Producer as Stamp};
 use kafka_protocol::messages::ProduceRequest;
@@ -145,12 +145,13 @@ impl Load {
             (running <= consumers).then_some(())
         });
         let client = KafkaClient::new(self.shared.brokers.clone());
-        let logs: Vec<Vec<(i64, RecordId)>> = (0..self.options.partitions)
+        let logs: Vec<Log> = (0..self.options.partitions)
             .map(|partition| {
                 super::wait_until("a partition can be read", || {
                     client.read_all(&self.options.topic, partition).ok()
                 })
             })
+            .map(Log::from)
             .collect();
         self.shared.stopping.store(true, Ordering::SeqCst);
         for thread in producers {

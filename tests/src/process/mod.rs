@@ -15,6 +15,7 @@ pub use http::{Reply, get, post};
 pub use kafka::{ClientError, Connection, Fetched, KafkaClient, Leader};
 pub use load::{Load, LoadOptions, Outage};
 
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +37,12 @@ pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Prints a measured result past the capture of test output: it is worth seeing also when the test passes.
+pub fn announce(line: &str) {
+    // Nobody listens: nothing to say.
+    drop(writeln!(io::stdout(), "{line}"));
 }
 
 /// Below the range that systems take outgoing connections' ports from, so that a broker that is down does not lose its

@@ -31,6 +31,9 @@ pub const METADATA: GroupId = GroupId(0);
 /// How long an administrator's request is tried at one broker.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often retention is looked at.
+const RETAIN_EVERY: Micros = 400_000;
+
 /// What stays the same from start to start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -100,6 +103,8 @@ pub enum Event {
     Transfer(GroupId),
     /// Believe a group's leader gone.
     Failover(GroupId),
+    /// Delete what retention allows, and again after a while.
+    Retain,
     /// Hand over everything, then stop.
     Leave,
 }
@@ -268,6 +273,7 @@ impl Running {
         };
         running.open(now, METADATA, all, options, effects)?;
         running.plan_control(now, effects);
+        effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
         Ok(running)
     }
 
@@ -317,6 +323,13 @@ impl Running {
                 self.tell(now, group, Input::Transfer(ticket, group, None), effects);
             }
             Event::Failover(group) => self.tell(now, group, Input::Failover { group, failed: None }, effects),
+            Event::Retain => {
+                for shard in 0..self.seats.len() {
+                    let now_ms = wall_clock_ms(now);
+                    self.tell_shard(now, shard, Input::Retain { now_ms }, effects);
+                }
+                effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
+            }
             Event::Leave => self.leave(now, effects),
         }
         self.plan_control(now, effects);
@@ -1066,7 +1079,7 @@ fn folder(group: GroupId) -> PathBuf {
 }
 
 /// Wall-clock time: virtual time, some years after the epoch.
-fn wall_clock_ms(now: Micros) -> i64 {
+pub(super) fn wall_clock_ms(now: Micros) -> i64 {
     1_700_000_000_000 + i64::try_from(now / 1000).unwrap_or(0)
 }
 

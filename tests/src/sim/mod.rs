@@ -85,6 +85,8 @@ pub struct Report {
     pub faults: u64,
     /// The terms of all groups together.
     pub elections: u64,
+    /// Records that retention deleted.
+    pub deleted: i64,
     /// How the records fared.
     pub tally: Tally,
 }
@@ -94,7 +96,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "trace {:016x}, {} events in {} virtual seconds, {} faults, {} terms, records: {} sent, {} acknowledged, \
-             {} stored, {} read",
+             {} stored, {} read, {} deleted",
             self.trace_hash,
             self.events,
             self.virtual_time_us / 1_000_000,
@@ -103,7 +105,8 @@ impl fmt::Display for Report {
             self.tally.sent,
             self.tally.acknowledged,
             self.tally.stored,
-            self.tally.read
+            self.tally.read,
+            self.deleted
         )
     }
 }

@@ -144,14 +144,15 @@ fn entries(log: &ReplicaLog, first: u64, last: u64) -> Result<Vec<(u64, u64, u64
         .collect())
 }
 
-/// A replica's whole committed content as its readers would get it: record batches back to back.
-pub fn content(running: &Running, group: GroupId) -> Result<Bytes, String> {
+/// A replica's whole committed content as its readers would get it, with its first offset: record batches back to back.
+pub fn content(running: &Running, group: GroupId) -> Result<(i64, Bytes), String> {
     let (member, log) = running
         .shard_of(group)
         .replica(group)
         .ok_or_else(|| format!("group {group} is not there"))?;
     let upto = log.high_watermark(member.commit());
-    let mut from = Offset(0);
+    let start = log.start_offset();
+    let mut from = start;
     let mut content = BytesMut::new();
     while from < upto.0 {
         let chunks = log
@@ -170,5 +171,5 @@ pub fn content(running: &Running, group: GroupId) -> Result<Bytes, String> {
         let last = super::records::decode(&read)?.last().map(|record| record.offset);
         from = Offset(last.ok_or_else(|| format!("group {group} has nothing at {from:?}, below {upto:?}"))? + 1);
     }
-    Ok(content.freeze())
+    Ok((start.0, content.freeze()))
 }

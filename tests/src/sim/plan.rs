@@ -9,6 +9,9 @@ use std::time::Duration;
 
 const SECOND: Micros = 1_000_000;
 
+/// The topic of which retention deletes what is old.
+const TRIMMED: &str = "trimmed";
+
 /// A cluster, its clients, and how long it suffers.
 pub struct Plan {
     /// The brokers.
@@ -77,6 +80,7 @@ pub fn draw(rng: &mut Rng) -> Plan {
             number,
             count,
             (partition.clone(), slot),
+            partition.topic == TRIMMED,
             rng.fork(),
         )));
     }
@@ -123,6 +127,17 @@ fn topics(rng: &mut Rng, brokers: u32, until: Micros) -> (Vec<(Micros, Task)>, V
             tasks.push((rng.between(until / 2, until), Task::Configure { name, min_insync }));
         }
     }
+    if rng.chance(400) {
+        partitions.push(PartitionName {
+            topic: TRIMMED.to_owned(),
+            index: 0,
+        });
+        let mut task = create(TRIMMED.to_owned(), 1, 3, 1);
+        if let Task::Create { retention_bytes, .. } = &mut task {
+            *retention_bytes = Some(rng.between(1, 60_000));
+        }
+        tasks.push((rng.below(until / 4), task));
+    }
     if rng.chance(500) {
         let name = "gone".to_owned();
         tasks.push((rng.below(until / 2), create(name.clone(), 2, 3, 1)));
@@ -138,5 +153,6 @@ fn create(name: String, partitions: i32, replication_factor: u32, min_insync: us
         partitions,
         replication_factor: i32::try_from(replication_factor).unwrap_or(3),
         min_insync,
+        retention_bytes: None,
     }
 }

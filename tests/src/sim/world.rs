@@ -11,7 +11,7 @@ use super::queue::{Micros, Queue};
 use super::rng::Rng;
 use super::trace::{Happening, Trace, fingerprint};
 use super::{Options, Report, Sabotage};
-use crate::checker::history::{History, RecordId};
+use crate::checker::history::{History, Log};
 use crate::checker::{Law, Violation};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -897,7 +897,7 @@ impl World {
 
     /// Everything has ended: the last and largest check.
     fn judge(&mut self) -> Result<Report, Violation> {
-        let mut logs: Vec<Vec<(i64, RecordId)>> = Vec::new();
+        let mut logs: Vec<Log> = Vec::new();
         for partition in &self.partitions {
             logs.push(self.final_log(partition)?);
         }
@@ -907,16 +907,19 @@ impl World {
             events: self.trace.events(),
             virtual_time_us: self.now(),
             faults: self.faults,
+            deleted: logs.iter().map(|log| log.start).sum(),
             elections: self.terms.values().sum(),
             tally,
         })
     }
 
-    /// The content of a partition, once it is certain that all its replicas have the same.
-    fn final_log(&self, partition: &PartitionName) -> Result<Vec<(i64, RecordId)>, Violation> {
+    /// The content of a partition, once it is certain that all its replicas have the same: each deletes old segments by
+    /// itself, so they may begin at different offsets.
+    fn final_log(&self, partition: &PartitionName) -> Result<Log, Violation> {
         let broken = |what: String| Violation::new(Law::Converges, format!("{partition}: {what}"));
         let index = PartitionIndex(partition.index);
-        let mut first: Option<Bytes> = None;
+        let mut longest: Option<Log> = None;
+        let mut start = 0;
         for machine in &self.machines {
             let Some(running) = &machine.running else { continue };
             let Some(placed) = running.agent().catalog().partition(&partition.topic, index) else {
@@ -926,20 +929,37 @@ impl World {
             if !running.hosted().any(|hosted| hosted == group) {
                 continue;
             }
-            let content = observer::content(running, group).map_err(broken)?;
-            let known = first.get_or_insert_with(|| content.clone());
-            if *known != content {
-                let detail = format!("{partition}: b{}'s replica has other bytes", machine.settings.id);
+            let log = replica_log(running, group).map_err(broken)?;
+            start = log.start.max(start);
+            let known = longest.get_or_insert_with(|| log.clone());
+            let common = known.records.len().min(log.records.len());
+            let same = known.records[known.records.len() - common..] == log.records[log.records.len() - common..];
+            if !same {
+                let detail = format!("{partition}: b{}'s replica has other records", machine.settings.id);
                 return Err(Violation::new(Law::LogsMatch, detail));
             }
+            if log.start < known.start {
+                *known = log;
+            }
         }
-        let content = first.ok_or_else(|| broken("has no replica".to_owned()))?;
-        if content.is_empty() {
-            return Ok(Vec::new());
-        }
-        let records = super::records::decode(&content).map_err(broken)?;
-        Ok(records.into_iter().map(|read| (read.offset, read.record)).collect())
+        let mut log = longest.ok_or_else(|| broken("has no replica".to_owned()))?;
+        log.records.retain(|(offset, _)| *offset >= start);
+        log.start = start;
+        Ok(log)
     }
+}
+
+fn replica_log(running: &Running, group: GroupId) -> Result<Log, String> {
+    let (start, content) = observer::content(running, group)?;
+    let records = if content.is_empty() {
+        Vec::new()
+    } else {
+        super::records::decode(&content)?
+    };
+    Ok(Log {
+        start,
+        records: records.into_iter().map(|read| (read.offset, read.record)).collect(),
+    })
 }
 
 /// Whether a process stopped because its disk failed as planned.

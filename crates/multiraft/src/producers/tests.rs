@@ -39,6 +39,38 @@ fn an_unknown_producer_begins_anywhere() {
 }
 
 #[test]
+fn an_unknown_producer_does_not_overtake_what_was_refused() {
+    let mut table = ProducerTable::default();
+    table.refuse(&batch(0, 10, 19, 0));
+    table.refuse(&batch(0, 20, 29, 0));
+    check(&table, (0, 20, 29), out_of_order(10, 20));
+    // It gave up, and began anew.
+    check(&table, (1, 0, 3), Verdict::New);
+    check(&table, (0, 10, 19), Verdict::New);
+    table.refuse(&batch(0, 0, 9, 0));
+    check(&table, (0, 10, 19), out_of_order(0, 10));
+    table.note(batch(0, 0, 9, 1), LogIndex(1));
+    check(&table, (0, 10, 19), Verdict::New);
+    check(&table, (0, 20, 29), out_of_order(10, 20));
+    table.truncate(LogIndex(1));
+    check(&table, (0, 10, 19), Verdict::New);
+}
+
+#[test]
+fn refused_producers_are_bounded() {
+    let mut table = ProducerTable::default();
+    for producer in 0..2 * MAX_REFUSED as i64 {
+        let batch = ProducedBatch {
+            producer,
+            ..batch(0, 0, 9, 0)
+        };
+        table.refuse(&batch);
+        table.refuse(&batch);
+    }
+    assert_eq!(table.refused.len(), MAX_REFUSED);
+}
+
+#[test]
 fn sequences_continue() {
     let table = table(&seven(), 7);
     check(&table, (0, 70, 71), Verdict::New);

@@ -36,7 +36,8 @@ fn check(operations: &[Operation], log: &[(i64, u32)]) -> Result<Tally, Violatio
     let history = History {
         operations: operations.to_vec(),
     };
-    history.check(&[log.iter().map(|(offset, number)| (*offset, id(*number))).collect()])
+    let records: Vec<_> = log.iter().map(|(offset, number)| (*offset, id(*number))).collect();
+    history.check(&[records.into()])
 }
 
 #[track_caller]
@@ -165,7 +166,7 @@ fn an_order_against_real_time_is_caught() {
         history.push(operation);
     }
     let violation = history
-        .check(&[vec![(0, other), (1, id(0))]])
+        .check(&[vec![(0, other), (1, id(0))].into()])
         .expect_err("a bad history passed");
     assert_eq!(violation.law, Law::SentInOrder);
 }
@@ -182,7 +183,7 @@ fn a_record_in_the_wrong_partition_is_caught() {
         operations: vec![sent(0)],
     };
     let violation = history
-        .check(&[vec![], vec![(0, id(0))]])
+        .check(&[Log::default(), vec![(0, id(0))].into()])
         .expect_err("a bad history passed");
     assert_eq!(violation.law, Law::NothingInvented);
 }
@@ -197,4 +198,74 @@ fn a_record_id_survives_its_text_and_padding() {
     assert_eq!(format!("{record} xxxxx").parse(), Ok(record));
     assert!("p3-17".parse::<RecordId>().is_err());
     assert!("".parse::<RecordId>().is_err());
+}
+
+fn trimmed(operations: &[Operation], start: i64, numbers: &[u32]) -> Result<Tally, Violation> {
+    let history = History {
+        operations: operations.to_vec(),
+    };
+    let records = (start..).zip(numbers.iter().map(|number| id(*number))).collect();
+    history.check(&[Log { start, records }])
+}
+
+fn skipped(to: i64) -> Operation {
+    Operation::Skipped {
+        consumer: 9,
+        partition: 0,
+        to,
+    }
+}
+
+#[test]
+fn what_retention_deleted_is_not_missed() {
+    let operations = [
+        sent(0),
+        acknowledged(0, 0),
+        sent(1),
+        acknowledged(1, 1),
+        read(0, 0),
+        sent(2),
+        acknowledged(2, 2),
+        skipped(2),
+        read(2, 2),
+    ];
+    trimmed(&operations, 2, &[2]).unwrap();
+}
+
+#[test]
+fn a_reader_that_is_sent_past_what_is_there_is_caught() {
+    let history = [sent(0), sent(1), skipped(1)];
+    assert_eq!(
+        trimmed(&history, 0, &[0, 1]).expect_err("a bad history passed").law,
+        Law::ReadStays
+    );
+    let back = [sent(0), sent(1), skipped(1), skipped(0)];
+    assert_eq!(
+        trimmed(&back, 1, &[1]).expect_err("a bad history passed").law,
+        Law::ReadStays
+    );
+}
+
+#[test]
+fn deleted_records_that_were_read_differently_are_caught() {
+    let other = Operation::Read {
+        consumer: 8,
+        partition: 0,
+        offset: 0,
+        record: id(1),
+    };
+    let history = [sent(0), sent(1), sent(2), read(0, 0), other];
+    assert_eq!(
+        trimmed(&history, 1, &[2]).expect_err("a bad history passed").law,
+        Law::ReadStays
+    );
+}
+
+#[test]
+fn an_acknowledged_record_behind_the_deleted_ones_is_missed() {
+    let history = [sent(0), sent(1), acknowledged(1, 1)];
+    assert_eq!(
+        trimmed(&history, 1, &[]).expect_err("a bad history passed").law,
+        Law::AcknowledgedStays
+    );
 }

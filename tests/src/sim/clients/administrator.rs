@@ -25,6 +25,8 @@ pub enum Task {
         replication_factor: i32,
         /// How many of them have to be in sync for acks=all.
         min_insync: usize,
+        /// Bytes beyond which retention deletes the oldest segments.
+        retention_bytes: Option<u64>,
     },
     /// Have another number in sync, from now on.
     Configure {
@@ -129,6 +131,7 @@ fn request(task: &Task) -> AdminRequest {
             partitions,
             replication_factor,
             min_insync,
+            retention_bytes,
         } => AdminRequest::CreateTopic {
             topic: NewTopic {
                 name: name.clone(),
@@ -136,13 +139,13 @@ fn request(task: &Task) -> AdminRequest {
                     partitions: *partitions,
                     replication_factor: *replication_factor,
                 },
-                config: min_insync_of(*min_insync),
+                config: config(*min_insync, *retention_bytes),
             },
             validate_only: false,
         },
         Task::Configure { name, min_insync } => AdminRequest::ConfigureTopic {
             topic: TopicRef::Name(name.clone()),
-            config: min_insync_of(*min_insync),
+            config: config(*min_insync, None),
             validate_only: false,
         },
         Task::Grow { name, total } => AdminRequest::AddPartitions {
@@ -155,8 +158,10 @@ fn request(task: &Task) -> AdminRequest {
     }
 }
 
-fn min_insync_of(count: usize) -> BTreeMap<String, String> {
-    BTreeMap::from([("min.insync.replicas".to_owned(), count.to_string())])
+fn config(min_insync: usize, retention_bytes: Option<u64>) -> BTreeMap<String, String> {
+    let mut config = BTreeMap::from([("min.insync.replicas".to_owned(), min_insync.to_string())]);
+    config.extend(retention_bytes.map(|bytes| ("retention.bytes".to_owned(), bytes.to_string())));
+    config
 }
 
 impl Client for Administrator {

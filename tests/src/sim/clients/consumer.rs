@@ -18,6 +18,8 @@ pub struct Consumer {
     brokers: u32,
     partition: PartitionName,
     slot: usize,
+    /// Retention deletes what is old.
+    is_trimmed: bool,
     rng: Rng,
     position: i64,
     news: Option<PartitionNews>,
@@ -43,13 +45,21 @@ enum Purpose {
 }
 
 impl Consumer {
-    /// A consumer of `partition`, which the history knows as `slot`.
-    pub fn new(number: u32, brokers: u32, (partition, slot): (PartitionName, usize), rng: Rng) -> Consumer {
+    /// A consumer of `partition`, which the history knows as `slot`, and of which retention deletes what is old if it
+    /// `is_trimmed`.
+    pub fn new(
+        number: u32,
+        brokers: u32,
+        (partition, slot): (PartitionName, usize),
+        is_trimmed: bool,
+        rng: Rng,
+    ) -> Consumer {
         Consumer {
             number,
             brokers,
             partition,
             slot,
+            is_trimmed,
             rng,
             position: 0,
             news: None,
@@ -193,6 +203,16 @@ impl Client for Consumer {
             (Purpose::Metadata, Answer::Metadata(news)) => self.learn(now, news),
             (Purpose::Fetch { from_leader }, Answer::Fetched(Ok(fetched))) => {
                 self.read(now, from_leader, &fetched, moves);
+            }
+            (_, Answer::Fetched(Err(ReadError::OutOfRange { start, .. })))
+                if start.0 > self.position && self.is_trimmed =>
+            {
+                self.position = start.0;
+                moves.operations.push(Operation::Skipped {
+                    consumer: self.number,
+                    partition: self.slot,
+                    to: start.0,
+                });
             }
             (_, Answer::Fetched(Err(ReadError::OutOfRange { start, .. }))) if start.0 > self.position => {
                 let detail = format!(

@@ -3,6 +3,7 @@
 use super::{Answer, Client, Moves, PartitionName, PartitionNews, Request};
 use crate::checker::history::{Delivery, Operation, RecordId};
 use crate::checker::{Law, Violation};
+use crate::sim::broker::wall_clock_ms;
 use crate::sim::queue::Micros;
 use crate::sim::records::{self, Producer as Stamp};
 use crate::sim::rng::Rng;
@@ -172,8 +173,7 @@ impl Producer {
             first_sequence: i32::try_from(first).unwrap_or(i32::MAX),
         });
         let padding = usize::try_from(self.rng.between(8, 200)).unwrap_or(8);
-        let timestamp_ms = i64::try_from(now / 1000).unwrap_or(i64::MAX);
-        let bytes = records::encode(&records, stamp, timestamp_ms, padding);
+        let bytes = records::encode(&records, stamp, wall_clock_ms(now), padding);
         self.pending.push_back(Batch {
             first,
             records,
