@@ -29,6 +29,19 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// If all segments lie beyond what is known to have been durable, retention has deleted those before them: a flush
+    /// had come back of which the journal had not noted yet how far it went. What the journal holds goes back behind
+    /// the log's start, so the segments are all there is of that start: they are taken as they are found.
+    fn where_segments_begin(&self, names: &Names) -> Known {
+        let are_beyond = names
+            .first()
+            .is_some_and(|(first, _)| first.index > self.flushed.next());
+        Known {
+            rest_in_journal: self.rest_in_journal && !are_beyond,
+            ..*self
+        }
+    }
+
     /// The last entry that is taken from segments.
     fn limit(&self) -> LogIndex {
         if self.rest_in_journal {
@@ -42,6 +55,7 @@ impl Known {
 pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known) -> Result<Found, LogError> {
     let mut names = names(fs, dir)?;
     finish_deletion(fs, dir, known, &mut names)?;
+    let known = &known.where_segments_begin(&names);
     remove_unfinished(fs, dir, known, &mut names)?;
     let mut segments: Vec<Segment> = Vec::with_capacity(names.len());
     let mut terms = TermStarts::default();

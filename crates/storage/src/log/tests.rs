@@ -502,6 +502,30 @@ fn retention_deletes_whole_segments_up_to_the_floor() {
     assert_eq!(load(&log, 18, 25).unwrap(), entries[17..]);
 }
 
+/// The journal notes how far a flush went with its next write, and retention does not wait for that.
+#[test]
+fn retention_may_be_ahead_of_what_the_journal_noted() {
+    let entries = entries(25);
+    let (fs, mut log) = flushed(&entries);
+    let keep = |bytes| Retention {
+        bytes: Some(bytes),
+        ms: None,
+    };
+    for (bytes, first) in [(log.size_bytes() / 2, 14), (0, 22)] {
+        log.retain(0, &keep(bytes), LogIndex(25)).unwrap();
+        assert_eq!(log.first_index(), LogIndex(first));
+        // Everything in the journal still, and what it noted lies in a segment that is gone.
+        for noted in [0, 7] {
+            let mut log = open(&fs, mark(noted, &entries)).unwrap();
+            assert_eq!((log.first_index(), log.last_index()), (LogIndex(first), LogIndex(25)));
+            assert_eq!(load(&log, first, 25).unwrap(), entries[first as usize - 1..]);
+            log.append(&[data(26, 3, 48, 1, 9000)]).unwrap();
+        }
+    }
+    let log = open(&fs, mark(7, &entries[4..24])).unwrap();
+    assert_eq!(log.last_index(), LogIndex(25));
+}
+
 #[test]
 fn when_all_is_too_old_an_empty_segment_remembers_where_the_log_is() {
     let (fs, mut log) = flushed(&entries(25));
