@@ -145,6 +145,8 @@ pub struct Tally {
     pub sent: usize,
     /// Of these, acknowledged.
     pub acknowledged: usize,
+    /// Of these, with acks=1: a failover may lose them.
+    pub by_leader_only: usize,
     /// Records in the final logs.
     pub stored: usize,
     /// Records that consumers read.
@@ -175,7 +177,15 @@ impl History {
         self.check_reads(partitions)?;
         check_order_of_producers(partitions, &sent)?;
         self.check_real_time(&places)?;
+        let by_leader_only = |operation: &Operation| {
+            let Operation::Acknowledged { record, .. } = operation else {
+                return false;
+            };
+            sent.get(record)
+                .is_some_and(|(_, delivery)| *delivery == Delivery::LeaderOnly)
+        };
         Ok(Tally {
+            by_leader_only: self.count(by_leader_only),
             sent: sent.len(),
             acknowledged: self.count(|operation| matches!(operation, Operation::Acknowledged { .. })),
             stored: partitions.iter().map(|log| log.records.len()).sum(),

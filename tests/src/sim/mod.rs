@@ -95,8 +95,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "trace {:016x}, {} events in {} virtual seconds, {} faults, {} terms, records: {} sent, {} acknowledged, \
-             {} stored, {} read, {} deleted",
+            "trace {:016x}, {} events in {} virtual seconds, {} faults, {} terms, records: {} sent, {} acknowledged \
+             ({} by acks=1), {} stored, {} read, {} deleted",
             self.trace_hash,
             self.events,
             self.virtual_time_us / 1_000_000,
@@ -104,6 +104,7 @@ impl fmt::Display for Report {
             self.elections,
             self.tally.sent,
             self.tally.acknowledged,
+            self.tally.by_leader_only,
             self.tally.stored,
             self.tally.read,
             self.deleted

@@ -60,6 +60,7 @@ fn a_good_history_passes() {
     let expected = Tally {
         sent: 3,
         acknowledged: 2,
+        by_leader_only: 0,
         stored: 3,
         read: 2,
     };
