@@ -27,7 +27,11 @@ use core::mem;
 use election::Election;
 use following::{Append, Following};
 use leadership::Leading;
-use sabotage::Sabotage;
+#[cfg_attr(
+    not(feature = "sabotage"),
+    allow(unreachable_pub, reason = "it is public only with the feature")
+)]
+pub use sabotage::Sabotage;
 
 /// Terms and indices beyond this are no honest counters: a message that names one is ignored, so that no arithmetic
 /// overflows and no group is driven to the last term there is.
@@ -97,7 +101,7 @@ pub struct Group {
     election: Election,
     following: Following,
     leading: Leading,
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sabotage"))]
     sabotage: Option<Sabotage>,
 }
 
@@ -150,7 +154,7 @@ impl Group {
             election: Election::standing_at(now + patience),
             following: Following::default(),
             leading: Leading::default(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sabotage"))]
             sabotage: None,
             voters,
             tuning,

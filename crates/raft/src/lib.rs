@@ -44,6 +44,8 @@ mod types;
 
 pub use config::{Config, Heartbeats, Recovered, Tuning};
 pub use group::Group;
+#[cfg(feature = "sabotage")]
+pub use group::Sabotage;
 pub use input::Input;
 pub use log::{LogView, MemoryLog, TermAt};
 pub use message::{AppendPlan, Body, Message};

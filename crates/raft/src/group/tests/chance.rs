@@ -691,21 +691,6 @@ fn finds(how: Sabotage, seeds: u64) -> Option<u64> {
 
 #[test]
 fn a_broken_core_is_found_out() {
-    use Sabotage::*;
-    let ways = [
-        ForgetVote,
-        VoteAtOnce,
-        StandAtOnce,
-        VoteForShorterLog,
-        AcknowledgeAtOnce,
-        CountSelfAtOnce,
-        KeepMarks,
-        TruncateWithoutConflict,
-        ServeAtOnce,
-        KeepUncommittedBytes,
-        BelieveForEver,
-        SendOnce,
-    ];
-    let found = ways.map(|how| (how, finds(how, 200)));
+    let found: Vec<_> = Sabotage::ALL.iter().map(|how| (how, finds(*how, 200))).collect();
     assert!(found.iter().all(|(_, seed)| seed.is_some()), "not found: {found:?}");
 }
