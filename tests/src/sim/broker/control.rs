@@ -1,0 +1,187 @@
+//! The control thread: the registry agent, what it wishes, and what the shards tell it.
+
+use super::event::{Effect, Event};
+use super::settings::{group_options, log_options};
+use super::{METADATA, Running, Waiter, folder, node_of, of_node, registry_instant, wall_clock_ms};
+use crate::sim::clients::Answer;
+use crate::sim::queue::Micros;
+use crate::sim::trace::Happening;
+use bytes::Bytes;
+use std::sync::Arc;
+use trimaran_multiraft::{Acks, GroupOptions, InSync, Input, LeaderChange, Open};
+use trimaran_raft::{GroupId, HardState, Instant, LogIndex, NodeId};
+use trimaran_registry::agent::{self, Effect as Wish, OpenReplica};
+use trimaran_registry::{BrokerId, CommandIndex, Term};
+use trimaran_storage::log::ReplicaLog;
+use trimaran_wire::batch;
+use trimaran_wire::peer::Frame;
+
+impl Running {
+    pub(super) fn control_tick(&mut self, now: Micros, effects: &mut Vec<Effect>) -> Result<(), String> {
+        let clock = self.clock(now);
+        if self.monitor.deadline() <= clock {
+            let mut events = Vec::new();
+            self.monitor.tick(clock, &mut events);
+            self.liveness(now, events, effects)?;
+        }
+        if self.agent.deadline() <= registry_instant(clock) {
+            self.tell_agent(now, agent::Input::Tick, effects)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn plan_control(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        let next = self.monitor.deadline().0.min(self.agent.deadline().0);
+        let at = self.virtual_time(Instant(next)).max(now) + 1;
+        if self.control_at.is_none_or(|planned| planned != at) {
+            self.control_at = Some(at);
+            effects.push(Effect::At(at, Event::Control(at)));
+        }
+    }
+
+    pub(super) fn tell_agent(
+        &mut self,
+        now: Micros,
+        input: agent::Input<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let mut wishes = Vec::new();
+        let clock = registry_instant(self.clock(now));
+        self.agent.step(clock, input, &mut wishes);
+        for wish in wishes {
+            self.fulfil(now, wish, effects)?;
+        }
+        Ok(())
+    }
+
+    fn fulfil(&mut self, now: Micros, wish: Wish, effects: &mut Vec<Effect>) -> Result<(), String> {
+        match wish {
+            Wish::Propose(command) => {
+                let batch = batch::build(wall_clock_ms(now), &[(None, Some(&command))]);
+                let ticket = self.ticket(Waiter::Proposal);
+                let input = Input::Append {
+                    group: METADATA,
+                    batch,
+                    acks: Acks::All,
+                    ticket,
+                };
+                self.tell(now, METADATA, input, effects);
+            }
+            Wish::Send(to, message) => {
+                let to = u32::try_from(to.0).unwrap_or(0);
+                effects.push(Effect::Send(to, Frame::Control(Bytes::from(message))));
+            }
+            Wish::Open(replica) => self.open_replica(now, &replica, effects)?,
+            Wish::Configure { group, config } => {
+                let group = GroupId(group.0);
+                let input = Input::Configure(group, group_options(&config), log_options());
+                self.tell(now, group, input, effects);
+            }
+            Wish::Close(group) => {
+                let group = GroupId(group.0);
+                effects.push(self.note(format!("closes group {group}")));
+                self.hosted.remove(&group);
+                self.tell(now, group, Input::Close(group), effects);
+            }
+            Wish::Reply(ticket, result) => {
+                if let Some(Waiter::Admin { client, number }) = self.tickets.remove(&ticket.0) {
+                    effects.push(Effect::Answer(client, number, Answer::Admin(result)));
+                }
+            }
+            Wish::Rejected { from, error } => return Err(format!("a message from b{from} was rejected: {error:?}")),
+            Wish::Unreadable { index, error } => return Err(format!("command {index} can't be read: {error:?}")),
+        }
+        Ok(())
+    }
+
+    fn open_replica(&mut self, now: Micros, replica: &OpenReplica, effects: &mut Vec<Effect>) -> Result<(), String> {
+        let group = GroupId(replica.group.0);
+        let voters = replica.replicas.iter().map(|id| node_of(*id)).collect();
+        effects.push(self.note(format!(
+            "opens group {group}: {}-{} on {:?}",
+            replica.topic, replica.partition, voters
+        )));
+        self.open(now, group, voters, group_options(&replica.config), effects)
+    }
+
+    pub(super) fn open(
+        &mut self,
+        now: Micros,
+        group: GroupId,
+        voters: Vec<NodeId>,
+        options: GroupOptions,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let recovered = self.recovered.remove(&group).unwrap_or_default();
+        let hard_state: HardState = recovered.hard_state;
+        let fs = Arc::new(self.fs.clone());
+        let log = ReplicaLog::open(fs, &folder(group), group, log_options(), recovered)
+            .map_err(|error| format!("the log of group {group} does not open: {error:?}"))?;
+        // A flush that was done before a crash, and not heard of.
+        self.journal
+            .release(group, log.flushed_index())
+            .map_err(|error| format!("the journal does not release: {error:?}"))?;
+        let open = Open::new(voters, log, hard_state, options)
+            .map_err(|error| format!("the log of group {group} can't be read: {error:?}"))?;
+        self.hosted.insert(group);
+        self.tell(now, group, Input::Open(Box::new(open)), effects);
+        Ok(())
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        now: Micros,
+        group: GroupId,
+        index: LogIndex,
+        payload: &Bytes,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        if group != METADATA {
+            return Err(format!(
+                "group {group} was opened without delivery and delivered {index}"
+            ));
+        }
+        let values = batch::values(payload).map_err(|error| format!("metadata entry {index}: {error:?}"))?;
+        for command in values.iter().flatten() {
+            let input = agent::Input::Applied {
+                index: CommandIndex(index.0),
+                command,
+            };
+            self.tell_agent(now, input, effects)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn leader_changed(
+        &mut self,
+        now: Micros,
+        change: LeaderChange,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        effects.push(Effect::Trace(Happening::Leads {
+            broker: self.settings.id,
+            group: change.group.0,
+            term: change.term.0,
+            leader: change.leader.map(|leader| leader.0),
+            serving: change.serving,
+        }));
+        effects.push(Effect::Leader(change));
+        let input = agent::Input::Led {
+            group: trimaran_registry::GroupId(change.group.0),
+            term: Term(change.term.0),
+            leader: change.leader.map(of_node),
+            serving: change.serving,
+        };
+        self.tell_agent(now, input, effects)
+    }
+
+    pub(super) fn in_sync(&mut self, now: Micros, report: &InSync, effects: &mut Vec<Effect>) -> Result<(), String> {
+        let replicas: Vec<BrokerId> = report.replicas.iter().map(|node| of_node(*node)).collect();
+        let input = agent::Input::InSync {
+            group: trimaran_registry::GroupId(report.group.0),
+            term: Term(report.term.0),
+            replicas: &replicas,
+        };
+        self.tell_agent(now, input, effects)
+    }
+}

@@ -1,0 +1,73 @@
+//! What happens to a running broker, and what it wants of its world.
+
+use crate::sim::clients::{Answer, Request};
+use crate::sim::queue::Micros;
+use crate::sim::trace::Happening;
+use bytes::Bytes;
+use trimaran_multiraft::LeaderChange;
+use trimaran_raft::GroupId;
+use trimaran_wire::peer::Frame;
+
+/// What happens to a running broker.
+#[derive(Debug)]
+pub enum Event {
+    /// A shard has input.
+    Step(usize),
+    /// A shard's timer, if it was not set anew since.
+    Timer(usize, Micros),
+    /// The control thread's timer, if it was not set anew since.
+    Control(Micros),
+    /// The journal's write is done.
+    Journal,
+    /// A flush or a load is done.
+    Job(u64),
+    /// A long poll has waited long enough.
+    Cancel(u64),
+    /// A frame from another broker.
+    Frame {
+        /// The other broker.
+        from: u32,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// Another broker's process refuses connections.
+    Refused(u32),
+    /// A client asks.
+    Request {
+        /// The client.
+        client: u32,
+        /// The client's number for the request.
+        number: u64,
+        /// What it asks.
+        request: Request,
+    },
+    /// Hand over one group.
+    Transfer(GroupId),
+    /// Believe a group's leader gone.
+    Failover(GroupId),
+    /// Delete what retention allows, and again after a while.
+    Retain,
+    /// Hand over everything, then stop.
+    Leave,
+}
+
+/// What a running broker wants of its world.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a frame.
+    Send(u32, Frame),
+    /// Answer a client.
+    Answer(u32, u64, Answer),
+    /// Let this happen here at that time.
+    At(Micros, Event),
+    /// For the trace.
+    Trace(Happening),
+    /// A replica here reports a leader.
+    Leader(LeaderChange),
+    /// A shard took a step: its replicas may be looked at.
+    Stepped(usize),
+    /// It handed over what it could and is ready to stop.
+    Left,
+    /// It can't go on.
+    Fail(String),
+}

@@ -1,0 +1,323 @@
+//! One broker's process: the real shards, journal, monitor and agent, introduced to one another as the `broker` crate
+//! does it, but told the time and the disk's delays.
+
+mod control;
+mod disk;
+mod event;
+mod peers;
+mod requests;
+mod settings;
+mod shards;
+
+use super::queue::Micros;
+use super::rng::Rng;
+use super::trace::Happening;
+pub use event::{Effect, Event};
+use settings::agent_config;
+pub use settings::{DiskPace, Settings};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use trimaran_multiraft::{
+    GroupOptions, Input, IntervalPlan, LivenessMonitor, Load, Outbox, Shard, ShardConfig, Ticket,
+};
+use trimaran_raft::{GroupId, Instant, NodeId};
+use trimaran_registry::BrokerId;
+use trimaran_registry::agent::Agent;
+use trimaran_storage::fs::faulty::FaultyFs;
+use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, RecoveredGroup};
+use trimaran_storage::log::{FlushJob, Retention};
+
+/// The group that replicates the catalog.
+pub const METADATA: GroupId = GroupId(0);
+
+/// How long an administrator's request is tried at one broker.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often retention is looked at.
+const RETAIN_EVERY: Micros = 400_000;
+
+/// One start of a broker.
+pub struct Running {
+    settings: Settings,
+    fs: FaultyFs,
+    rng: Rng,
+    seats: Vec<Seat>,
+    journal: Journal,
+    recovered: BTreeMap<GroupId, RecoveredGroup>,
+    monitor: LivenessMonitor,
+    agent: Agent,
+    control_at: Option<Micros>,
+    /// Handed out by shards, in order, not being written yet.
+    unwritten: Vec<(usize, u64, JournalBatch)>,
+    /// Being written.
+    writing: Option<Writing>,
+    /// Folders that may go once the shard's batch of that sequence is durable.
+    leavings: Vec<(usize, u64, GroupId)>,
+    jobs: BTreeMap<u64, Job>,
+    tickets: BTreeMap<u64, Waiter>,
+    next_number: u64,
+    hosted: BTreeSet<GroupId>,
+    leaving: BTreeSet<u64>,
+    disk: DiskPace,
+    early_acks: bool,
+}
+
+struct Seat {
+    shard: Shard,
+    mailbox: Vec<Input>,
+    outbox: Outbox,
+    awake: bool,
+    timer_at: Option<Micros>,
+}
+
+struct Writing {
+    batch: JournalBatch,
+    /// For each shard, up to which sequence.
+    parts: Vec<(usize, u64)>,
+}
+
+enum Job {
+    Flush(FlushJob),
+    Load(Load),
+}
+
+enum Waiter {
+    Produce { client: u32, number: u64 },
+    Fetch { client: u32, number: u64, group: GroupId },
+    Admin { client: u32, number: u64 },
+    Proposal,
+    Transfer,
+    Leave,
+}
+
+impl Running {
+    /// Starts the process: recovers the journal, opens the metadata group, and waits for what happens.
+    pub fn start(
+        settings: Settings,
+        incarnation: u64,
+        fs: FaultyFs,
+        mut rng: Rng,
+        now: Micros,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Running, String> {
+        let clock = settings.clock(now);
+        let options = JournalOptions {
+            file_bytes: 64 << 10,
+            max_files: 3,
+        };
+        let (journal, recovered) = Journal::open(Arc::new(fs.clone()), Path::new("/data/journal"), options)
+            .map_err(|error| format!("the journal does not open: {error:?}"))?;
+        let plan = IntervalPlan::new(settings.budget).map_err(|error| format!("{error:?}"))?;
+        let node = NodeId(u64::from(settings.id));
+        let peers: Vec<NodeId> = (1..=settings.brokers)
+            .filter(|peer| *peer != settings.id)
+            .map(|peer| NodeId(u64::from(peer)))
+            .collect();
+        let mut shard_config = ShardConfig::new(node, plan.tuning(rng.next()));
+        shard_config.flush_bytes = 8 << 10;
+        shard_config.flush_age = Duration::from_secs(2);
+        // Sooner than in earnest, so that it happens between faults, too.
+        shard_config.give_back_after = Some(Duration::from_secs(1));
+        let seats = (0..settings.shards)
+            .map(|_| Seat {
+                shard: Shard::new(shard_config.clone(), clock),
+                mailbox: Vec::new(),
+                outbox: Outbox::default(),
+                awake: false,
+                timer_at: None,
+            })
+            .collect();
+        let known_groups = recovered
+            .keys()
+            .map(|group| trimaran_registry::GroupId(group.0))
+            .collect();
+        let config = agent_config(&settings, incarnation, rng.next(), known_groups);
+        let agent = Agent::new(config, registry_instant(clock));
+        let mut running = Running {
+            monitor: LivenessMonitor::new(plan.liveness(node, incarnation), &peers, clock),
+            settings,
+            fs,
+            rng,
+            seats,
+            journal,
+            recovered,
+            agent,
+            control_at: None,
+            unwritten: Vec::new(),
+            writing: None,
+            leavings: Vec::new(),
+            jobs: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_number: 0,
+            hosted: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            disk: DiskPace::FAIR,
+            early_acks: false,
+        };
+        let all = (1..=running.settings.brokers).map(|id| NodeId(u64::from(id))).collect();
+        let options = GroupOptions {
+            min_insync_replicas: 1,
+            retention: Retention::default(),
+            deliver: true,
+        };
+        running.open(now, METADATA, all, options, effects)?;
+        running.plan_control(now, effects);
+        effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
+        Ok(running)
+    }
+
+    /// From now on the disk is so fast.
+    pub fn set_disk(&mut self, disk: DiskPace) {
+        self.disk = disk;
+    }
+
+    /// Breaks the law on purpose: writes are reported durable before they are. For testing the checkers.
+    pub fn acknowledge_early(&mut self) {
+        self.early_acks = true;
+    }
+
+    /// One thing happens. An error means that the process stops.
+    pub fn handle(&mut self, now: Micros, event: Event, effects: &mut Vec<Effect>) -> Result<(), String> {
+        match event {
+            Event::Step(shard) => self.step(now, shard, effects)?,
+            Event::Timer(shard, at) => {
+                if self.seats[shard].timer_at == Some(at) {
+                    self.seats[shard].timer_at = None;
+                    self.step(now, shard, effects)?;
+                }
+            }
+            Event::Control(at) => {
+                if self.control_at == Some(at) {
+                    self.control_at = None;
+                    self.control_tick(now, effects)?;
+                }
+            }
+            Event::Journal => self.journalled(now, effects)?,
+            Event::Job(number) => self.job_done(now, number, effects)?,
+            Event::Cancel(ticket) => self.cancel(now, ticket, effects),
+            Event::Frame { from, bytes } => self.frame(now, from, bytes, effects)?,
+            Event::Refused(peer) => {
+                let mut events = Vec::new();
+                let clock = self.clock(now);
+                self.monitor.refused(clock, NodeId(u64::from(peer)), &mut events);
+                self.liveness(now, events, effects)?;
+            }
+            Event::Request {
+                client,
+                number,
+                request,
+            } => self.request(now, client, number, request, effects)?,
+            Event::Transfer(group) => {
+                let ticket = self.ticket(Waiter::Transfer);
+                self.tell(now, group, Input::Transfer(ticket, group, None), effects);
+            }
+            Event::Failover(group) => self.tell(now, group, Input::Failover { group, failed: None }, effects),
+            Event::Retain => {
+                for shard in 0..self.seats.len() {
+                    let now_ms = wall_clock_ms(now);
+                    self.tell_shard(now, shard, Input::Retain { now_ms }, effects);
+                }
+                effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
+            }
+            Event::Leave => self.leave(now, effects),
+        }
+        self.plan_control(now, effects);
+        Ok(())
+    }
+
+    /// Clients that wait for an answer, with their numbers for it.
+    pub fn waiting_clients(&self) -> Vec<(u32, u64)> {
+        self.tickets
+            .values()
+            .filter_map(|waiter| match waiter {
+                Waiter::Produce { client, number }
+                | Waiter::Fetch { client, number, .. }
+                | Waiter::Admin { client, number } => Some((*client, *number)),
+                Waiter::Proposal | Waiter::Transfer | Waiter::Leave => None,
+            })
+            .collect()
+    }
+
+    /// Requests of anybody that have not been answered.
+    pub fn open_tickets(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Its registry agent.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Groups that have a replica here.
+    pub fn hosted(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.hosted.iter().copied()
+    }
+
+    /// The shard that drives a group.
+    pub fn shard_of(&self, group: GroupId) -> &Shard {
+        &self.seats[self.seat_of(group)].shard
+    }
+
+    /// Groups of one shard.
+    pub fn hosted_by(&self, shard: usize) -> impl Iterator<Item = GroupId> + '_ {
+        self.hosted
+            .iter()
+            .copied()
+            .filter(move |group| self.seat_of(*group) == shard)
+    }
+
+    fn seat_of(&self, group: GroupId) -> usize {
+        usize::try_from(group.0).unwrap_or(0) % self.seats.len()
+    }
+
+    fn clock(&self, now: Micros) -> Instant {
+        self.settings.clock(now)
+    }
+
+    /// The virtual time of a moment of this broker's clock.
+    fn virtual_time(&self, at: Instant) -> Micros {
+        self.settings.virtual_time(at)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    fn ticket(&mut self, waiter: Waiter) -> Ticket {
+        let number = self.number();
+        self.tickets.insert(number, waiter);
+        Ticket(number)
+    }
+
+    fn note(&self, words: String) -> Effect {
+        Effect::Trace(Happening::Note(format!("b{} {words}", self.settings.id)))
+    }
+}
+
+fn folder(group: GroupId) -> PathBuf {
+    PathBuf::from(format!("/data/group-{group}"))
+}
+
+/// Wall-clock time: virtual time, some years after the epoch.
+pub(super) fn wall_clock_ms(now: Micros) -> i64 {
+    1_700_000_000_000 + i64::try_from(now / 1000).unwrap_or(0)
+}
+
+fn registry_instant(instant: Instant) -> trimaran_registry::Instant {
+    trimaran_registry::Instant(instant.0)
+}
+
+fn broker_id(id: u32) -> BrokerId {
+    BrokerId(i32::try_from(id).unwrap_or(i32::MAX))
+}
+
+fn node_of(id: BrokerId) -> NodeId {
+    NodeId(u64::try_from(id.0).unwrap_or(0))
+}
+
+fn of_node(node: NodeId) -> BrokerId {
+    BrokerId(i32::try_from(node.0).unwrap_or(i32::MAX))
+}

@@ -1,0 +1,111 @@
+//! What a broker's process is started with.
+
+use super::broker_id;
+use crate::sim::queue::Micros;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use trimaran_multiraft::GroupOptions;
+use trimaran_raft::Instant;
+use trimaran_registry::agent::AgentConfig;
+use trimaran_registry::catalog::{Broker as Registered, Endpoint};
+use trimaran_registry::{Incarnation, TopicConfig};
+use trimaran_storage::log::{LogOptions, Retention};
+
+/// What stays the same from start to start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its id.
+    pub id: u32,
+    /// How many brokers there are; their ids count from one.
+    pub brokers: u32,
+    /// Shards it runs.
+    pub shards: usize,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// The failover budget that all intervals come from.
+    pub budget: Duration,
+    /// How far its clock is ahead of the virtual one.
+    pub clock_ahead: Micros,
+    /// How much faster than the virtual one its clock runs, in millionths.
+    pub clock_drift_ppm: u64,
+}
+
+impl Settings {
+    /// What its clock shows.
+    pub(super) fn clock(&self, now: Micros) -> Instant {
+        Instant(self.clock_ahead + now + now * self.clock_drift_ppm / 1_000_000)
+    }
+
+    /// The virtual time of a moment of its clock.
+    pub(super) fn virtual_time(&self, at: Instant) -> Micros {
+        let shown = at.0.saturating_sub(self.clock_ahead);
+        shown.saturating_mul(1_000_000) / (1_000_000 + self.clock_drift_ppm)
+    }
+}
+
+/// How long the disk takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskPace {
+    /// At least.
+    pub min_us: Micros,
+    /// At most.
+    pub max_us: Micros,
+}
+
+impl DiskPace {
+    /// A good disk.
+    pub const FAIR: DiskPace = DiskPace {
+        min_us: 60,
+        max_us: 400,
+    };
+}
+
+pub(super) fn agent_config(
+    settings: &Settings,
+    incarnation: u64,
+    seed: u64,
+    known_groups: BTreeSet<trimaran_registry::GroupId>,
+) -> AgentConfig {
+    let endpoint = |base: u16| Endpoint {
+        host: "sim".to_owned(),
+        port: base + u16::try_from(settings.id).unwrap_or(0),
+    };
+    AgentConfig {
+        broker: Registered {
+            id: broker_id(settings.id),
+            incarnation: Incarnation(incarnation),
+            rack: settings.rack.clone(),
+            client: endpoint(9092),
+            peer: endpoint(9192),
+            admin: endpoint(9292),
+        },
+        cluster_id: "simulated".to_owned(),
+        metadata_replicas: (1..=settings.brokers).map(broker_id).collect(),
+        seed,
+        default_partitions: 1,
+        default_replication_factor: 3,
+        retry_after: Duration::from_millis(300),
+        digest_every: Duration::from_secs(1),
+        known_groups,
+    }
+}
+
+pub(super) fn group_options(config: &TopicConfig) -> GroupOptions {
+    GroupOptions {
+        min_insync_replicas: config.min_insync_replicas,
+        retention: Retention {
+            bytes: config.retention_bytes,
+            ms: config.retention_ms,
+        },
+        deliver: false,
+    }
+}
+
+/// Small, so that a short run has many segments and reads from disk.
+pub(super) fn log_options() -> LogOptions {
+    LogOptions {
+        segment_bytes: 16 << 10,
+        segment_ms: 60_000,
+        tail_bytes: 8 << 10,
+    }
+}

@@ -1,0 +1,189 @@
+//! After the faults: healing, and becoming whole again within a bound.
+
+use super::{Event, Phase, SECOND, World};
+use crate::checker::{Law, Violation};
+use crate::sim::broker::{DiskPace, METADATA, Running};
+use crate::sim::queue::Micros;
+use trimaran_raft::{GroupId, LogView};
+
+/// Once faults stop, everything has to work again within this time: clients wait up to 1.5 seconds for an answer that
+/// was lost, administrators 4, and some of them ask several times.
+const CONVERGES_WITHIN: Micros = 30 * SECOND;
+
+/// How often it is asked whether everything works again.
+const ASK_EVERY: Micros = 100_000;
+
+/// How long an idle cluster is watched, after as long a time for what is under way to end.
+const IDLE_FOR: Micros = 3 * SECOND;
+
+/// By when each leadership is back where it is preferred to be, once all works: what was given back shortly before a
+/// fault is given back again after a minute, and one attempt may have failed.
+const HOME_WITHIN: Micros = 150 * SECOND;
+
+impl World {
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.note("everything heals");
+        self.phase = Phase::Ending;
+        self.healed_at = self.now();
+        self.network.heal();
+        for broker in 1..=self.brokers() {
+            let machine = self.machine(broker);
+            machine.fs.heal();
+            let life = machine.life;
+            if let Some(running) = &mut machine.running {
+                running.set_disk(DiskPace::FAIR);
+            }
+            self.resume(broker, life);
+            self.start(broker, life)?;
+        }
+        self.clients[..self.active]
+            .iter_mut()
+            .for_each(|client| client.finish());
+        self.queue.after(ASK_EVERY, Event::Ask);
+        Ok(())
+    }
+
+    pub(super) fn ask(&mut self) -> Result<(), Violation> {
+        let now = self.now();
+        let missing = self.missing();
+        match self.phase {
+            Phase::Suffering => {}
+            Phase::Ending if missing.is_none() => {
+                self.note("producers and administrators are done");
+                self.phase = Phase::Reading;
+                self.clients[self.active..]
+                    .iter_mut()
+                    .for_each(|client| client.finish());
+                for client in self.active..self.clients.len() {
+                    self.plan_wake(client, now);
+                }
+            }
+            Phase::Reading if missing.is_none() => {
+                self.note("consumers are done");
+                let until = now + IDLE_FOR;
+                self.phase = Phase::Idle { until, watched: false };
+            }
+            Phase::Ending | Phase::Reading => {
+                if now > self.healed_at + CONVERGES_WITHIN {
+                    return Err(Violation::new(Law::Converges, missing.unwrap_or_default()));
+                }
+            }
+            Phase::Idle { until, watched: false } if now >= until => {
+                if let Some(astray) = self.astray() {
+                    if now > self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
+                        return Err(Violation::new(Law::Converges, astray));
+                    }
+                    let until = now + IDLE_FOR;
+                    self.phase = Phase::Idle { until, watched: false };
+                    self.queue.after(ASK_EVERY, Event::Ask);
+                    return Ok(());
+                }
+                let until = now + IDLE_FOR;
+                self.phase = Phase::Idle { until, watched: true };
+            }
+            Phase::Idle { until, watched: true } if now >= until => {
+                self.finished = true;
+                if let Some(missing) = missing {
+                    return Err(Violation::new(Law::Converges, format!("it did not last: {missing}")));
+                }
+                if self.idle_envelopes + self.idle_writes > 0 {
+                    let (envelopes, writes) = (self.idle_envelopes, self.idle_writes);
+                    let detail = format!("{envelopes} envelopes, {writes} journal writes in {IDLE_FOR} us");
+                    return Err(Violation::new(Law::IdleIsSilent, detail));
+                }
+            }
+            Phase::Idle { .. } => {}
+        }
+        self.queue.after(ASK_EVERY, Event::Ask);
+        Ok(())
+    }
+
+    /// What keeps the cluster from being whole; none if it is.
+    fn missing(&self) -> Option<String> {
+        let mut running = Vec::new();
+        for machine in &self.machines {
+            let id = machine.settings.id;
+            match &machine.running {
+                Some(up) if !machine.paused => running.push((id, up)),
+                Some(_) => return Some(format!("b{id} is paused")),
+                None => return Some(format!("b{id} is down")),
+            }
+        }
+        let waited_for = match self.phase {
+            Phase::Suffering | Phase::Ending => &self.clients[..self.active],
+            Phase::Reading | Phase::Idle { .. } => &self.clients[..],
+        };
+        if let Some(client) = waited_for.iter().find(|client| !client.is_done()) {
+            return Some(client.describe());
+        }
+        if waited_for.len() == self.clients.len()
+            && let Some((id, up)) = running.iter().find(|(_, up)| up.open_tickets() > 0)
+        {
+            return Some(format!("b{id} has {} tickets open", up.open_tickets()));
+        }
+        differing_catalogs(&running).or_else(|| self.groups().into_iter().find_map(|group| unsettled(&running, group)))
+    }
+
+    /// A group that isn't led by its preferred leader; none if all are.
+    fn astray(&self) -> Option<String> {
+        let running = self.machines.iter().filter_map(|machine| machine.running.as_ref());
+        running.into_iter().find_map(|running| {
+            let mut hosted = running.hosted();
+            let strays = hosted.find(|group| {
+                let member = running.shard_of(*group).replica(*group).map(|(member, _)| member);
+                member.is_some_and(|member| member.leader() != member.voters().first().copied())
+            });
+            strays.map(|group| format!("group {} is not led by its preferred leader", group.0))
+        })
+    }
+}
+
+fn differing_catalogs(running: &[(u32, &Running)]) -> Option<String> {
+    let applied: Vec<(u32, u64)> = running
+        .iter()
+        .map(|(id, up)| (*id, up.agent().catalog().applied().0))
+        .collect();
+    let same = applied.windows(2).all(|pair| pair[0].1 == pair[1].1);
+    (!same).then(|| format!("catalogs differ: {applied:?}"))
+}
+
+/// What keeps a group from being whole: one serving leader, known to all, and every replica with the same log.
+fn unsettled(running: &[(u32, &Running)], group: GroupId) -> Option<String> {
+    let mut leader = None;
+    let mut logs = Vec::new();
+    for (id, up) in running {
+        if !up.hosted().any(|hosted| hosted == group) {
+            continue;
+        }
+        let Some((member, log)) = up.shard_of(group).replica(group) else {
+            return Some(format!("group {group} is not open at b{id}"));
+        };
+        if member.is_serving() && leader.replace(*id).is_some() {
+            return Some(format!("group {group} has two serving leaders"));
+        }
+        logs.push((*id, member.term().0, member.commit().0, log.last_index().0));
+    }
+    let Some(leader) = leader else {
+        return Some(format!(
+            "group {group} has no serving leader: (broker, term, commit, last) {logs:?}"
+        ));
+    };
+    let settled = logs
+        .iter()
+        .all(|log| log.2 == log.3 && (log.1, log.2) == (logs[0].1, logs[0].2));
+    if !settled {
+        return Some(format!(
+            "group {group} led by b{leader}: (broker, term, commit, last) {logs:?}"
+        ));
+    }
+    if group == METADATA {
+        return None;
+    }
+    running.iter().find_map(|(id, up)| {
+        let known = up.agent().leaders().leadership(trimaran_registry::GroupId(group.0));
+        let right = known.is_some_and(|known| {
+            known.serving && known.leader.is_some_and(|known| u32::try_from(known.0) == Ok(leader))
+        });
+        (!right).then(|| format!("group {group} is led by b{leader}, and b{id} believes {known:?}"))
+    })
+}

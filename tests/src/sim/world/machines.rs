@@ -1,0 +1,231 @@
+//! Machines and the processes on them: starting, running, crashing, pausing.
+
+use super::{Event, SECOND, World};
+use crate::checker::{Law, Violation};
+use crate::sim::Sabotage;
+use crate::sim::broker::{self, Effect, Running, Settings};
+use crate::sim::clients::Answer;
+use crate::sim::network::Place;
+use crate::sim::queue::Micros;
+use crate::sim::trace::Happening;
+use trimaran_multiraft::LeaderChange;
+use trimaran_storage::fs::faulty::FaultyFs;
+
+/// Messages that a paused process's sockets hold.
+const STALLED_EVENTS: usize = 20_000;
+
+/// A broker's machine: its disk stays, processes come and go.
+pub(super) struct Machine {
+    pub(super) settings: Settings,
+    pub(super) fs: FaultyFs,
+    pub(super) running: Option<Running>,
+    /// Counts starts and ends of processes: what was meant for another life has no effect.
+    pub(super) life: u64,
+    pub(super) paused: bool,
+    pub(super) stalled: Vec<Event>,
+    pub(super) leaving: Option<Micros>,
+}
+
+impl World {
+    pub(super) fn start(&mut self, broker: u32, life: u64) -> Result<(), Violation> {
+        let now = self.now();
+        let rng = self.rng.fork();
+        let sabotage = self.sabotage;
+        let machine = self.machine(broker);
+        if machine.life != life || machine.running.is_some() {
+            return Ok(());
+        }
+        machine.life += 1;
+        if sabotage == Some(Sabotage::Amnesia) && machine.life > 1 {
+            machine.fs = FaultyFs::new(machine.life);
+        }
+        if sabotage == Some(Sabotage::LyingDisks) {
+            machine.fs.lie_about_syncs(true);
+        }
+        let mut effects = Vec::new();
+        let incarnation = machine.life;
+        let started = Running::start(
+            machine.settings.clone(),
+            incarnation,
+            machine.fs.clone(),
+            rng,
+            now,
+            &mut effects,
+        );
+        match started {
+            Ok(mut running) => {
+                if sabotage == Some(Sabotage::EarlyAcknowledgements) {
+                    running.acknowledge_early();
+                }
+                machine.running = Some(running);
+            }
+            Err(error) if is_disk_fault(&error) => {
+                machine.fs.heal();
+                machine.fs.crash();
+                let life = machine.life;
+                self.note(format!("b{broker} does not start: {error}"));
+                self.queue.after(SECOND / 10, Event::Start(broker, life));
+                return Ok(());
+            }
+            Err(error) => {
+                return Err(Violation::new(
+                    Law::Converges,
+                    format!("b{broker} does not start: {error}"),
+                ));
+            }
+        }
+        self.note(format!("b{broker} starts for the {incarnation}. time"));
+        self.observer.forget(broker);
+        self.carry_out(broker, effects)
+    }
+
+    pub(super) fn at_broker(&mut self, broker: u32, life: u64, event: broker::Event) -> Result<(), Violation> {
+        let now = self.now();
+        let machine = self.machine(broker);
+        if machine.life != life {
+            return Ok(());
+        }
+        if machine.paused {
+            if machine.stalled.len() < STALLED_EVENTS {
+                machine.stalled.push(Event::Broker {
+                    id: broker,
+                    life,
+                    event,
+                });
+            }
+            return Ok(());
+        }
+        let Some(running) = &mut machine.running else {
+            return Ok(());
+        };
+        let mut effects = Vec::new();
+        let outcome = running.handle(now, event, &mut effects);
+        self.carry_out(broker, effects)?;
+        if let Err(error) = outcome {
+            return self.stopped(broker, &error);
+        }
+        Ok(())
+    }
+
+    /// A process can't go on. Only a broken disk is an excuse.
+    fn stopped(&mut self, broker: u32, error: &str) -> Result<(), Violation> {
+        if !is_disk_fault(error) {
+            return Err(Violation::new(Law::Converges, format!("b{broker} stops: {error}")));
+        }
+        self.note(format!("b{broker} stops: {error}"));
+        let downtime = self.rng.between(100_000, 2 * SECOND);
+        self.crash(broker, downtime);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, broker: u32, effects: Vec<Effect>) -> Result<(), Violation> {
+        let now = self.now();
+        let life = self.machine(broker).life;
+        for effect in effects {
+            match effect {
+                Effect::Send(to, frame) => self.send(broker, to, frame)?,
+                Effect::Answer(client, number, answer) => self.answer(broker, client, number, answer),
+                Effect::At(at, event) => self.queue.at(
+                    at,
+                    Event::Broker {
+                        id: broker,
+                        life,
+                        event,
+                    },
+                ),
+                Effect::Trace(happening) => {
+                    if matches!(happening, Happening::Journalled { .. }) && self.is_watched() {
+                        self.idle_writes += 1;
+                    }
+                    self.trace.push(now, happening);
+                }
+                Effect::Leader(change) => self.leader(broker, change)?,
+                Effect::Stepped(shard) => {
+                    let at = usize::try_from(broker).unwrap_or(1) - 1;
+                    if let Some(running) = &self.machines[at].running {
+                        self.observer.stepped(broker, running, shard)?;
+                    }
+                }
+                Effect::Left => self.left(broker),
+                Effect::Fail(error) => self.stopped(broker, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn leader(&mut self, broker: u32, change: LeaderChange) -> Result<(), Violation> {
+        let term = self.terms.entry(change.group).or_insert(0);
+        *term = change.term.0.max(*term);
+        let at = usize::try_from(broker).unwrap_or(1) - 1;
+        match &self.machines[at].running {
+            Some(running) => self.observer.leader(broker, running, change),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn crash(&mut self, broker: u32, downtime: Micros) {
+        let mut rng = self.rng.fork();
+        let machine = self.machine(broker);
+        let Some(running) = machine.running.take() else {
+            return;
+        };
+        machine.life += 1;
+        machine.paused = false;
+        machine.stalled.clear();
+        machine.leaving = None;
+        let life = machine.life;
+        let clients = running.waiting_clients();
+        running.lose_power(&mut rng);
+        machine.fs.heal();
+        self.note(format!("b{broker} is down for {downtime} us"));
+        self.queue.after(downtime, Event::Start(broker, life));
+        self.refuse_peers(broker);
+        for (client, number) in clients {
+            self.answer(broker, client, number, Answer::Closed);
+        }
+    }
+
+    /// Others find their connections closed, and a new one refused, unless they can't reach the machine.
+    fn refuse_peers(&mut self, broker: u32) {
+        for peer in 1..=self.brokers() {
+            let reachable = self.network.is_open(Place::Broker(peer), Place::Broker(broker))
+                && self.network.is_open(Place::Broker(broker), Place::Broker(peer));
+            if peer == broker || !reachable || !self.rng.chance(800) {
+                continue;
+            }
+            let life = self.machine(peer).life;
+            let event = Event::Broker {
+                id: peer,
+                life,
+                event: broker::Event::Refused(broker),
+            };
+            self.queue.after(self.rng.between(100, 3_000), event);
+        }
+    }
+
+    pub(super) fn resume(&mut self, broker: u32, life: u64) {
+        let machine = self.machine(broker);
+        if machine.life != life || !machine.paused {
+            return;
+        }
+        machine.paused = false;
+        let stalled = std::mem::take(&mut machine.stalled);
+        self.note(format!("b{broker} goes on, with {} events waiting", stalled.len()));
+        for event in stalled {
+            self.queue.after(0, event);
+        }
+    }
+
+    fn left(&mut self, broker: u32) {
+        if let Some(downtime) = self.machine(broker).leaving {
+            self.crash(broker, downtime);
+        }
+    }
+}
+
+/// Whether a process stopped because its disk failed as planned.
+fn is_disk_fault(error: &str) -> bool {
+    ["planned fault", "Poisoned", "StorageFull"]
+        .iter()
+        .any(|word| error.contains(word))
+}

@@ -1,0 +1,184 @@
+//! Messages under way: between brokers, and between clients and brokers.
+
+use super::{Event, World};
+use crate::checker::Violation;
+use crate::sim::broker;
+use crate::sim::clients::{Answer, Moves, Request};
+use crate::sim::network::Place;
+use crate::sim::queue::Micros;
+use crate::sim::trace::{Happening, fingerprint};
+use crate::sim::{Sabotage, envelope};
+use bytes::Bytes;
+use trimaran_registry::agent::AdminReply;
+use trimaran_wire::peer::{Body, Frame};
+
+impl World {
+    pub(super) fn send(&mut self, from: u32, to: u32, mut frame: Frame) -> Result<(), Violation> {
+        if let Frame::Groups(messages) = &mut frame {
+            if self.is_watched() {
+                self.idle_envelopes += 1;
+            }
+            self.observer.sent(from, messages)?;
+            if self.sabotage == Some(Sabotage::BoughtVotes) {
+                buy_votes(messages);
+            }
+            if self.sabotage == Some(Sabotage::InflatedMatches) {
+                inflate_matches(messages);
+            }
+        }
+        let (way_out, way_in) = (Place::Broker(from), Place::Broker(to));
+        let delays = self.network.deliveries(way_out, way_in);
+        if delays.is_empty() {
+            let what = envelope::name(&frame);
+            self.trace.push(
+                self.queue.now(),
+                Happening::Lost {
+                    from: way_out,
+                    to: way_in,
+                    what,
+                },
+            );
+            return Ok(());
+        }
+        let bytes = envelope::encode(&frame);
+        let life = self.machine(to).life;
+        for delay in delays {
+            let bytes = bytes.clone();
+            self.queue.after(delay, Event::Frame { from, to, life, bytes });
+        }
+        Ok(())
+    }
+
+    pub(super) fn frame_arrives(&mut self, from: u32, to: u32, life: u64, bytes: Bytes) -> Result<(), Violation> {
+        // A cut closes connections: what was under way is lost too.
+        if !self.network.is_open(Place::Broker(from), Place::Broker(to)) {
+            return Ok(());
+        }
+        let what = envelope::decode(bytes.clone()).map_or("garbage", |frame| envelope::name(&frame));
+        self.trace.push(
+            self.queue.now(),
+            Happening::Arrived {
+                from: Place::Broker(from),
+                to: Place::Broker(to),
+                what,
+                fingerprint: fingerprint(&bytes),
+            },
+        );
+        self.at_broker(to, life, broker::Event::Frame { from, bytes })
+    }
+
+    pub(super) fn plan_wake(&mut self, client: usize, at: Micros) {
+        let at = at.max(self.now() + 1);
+        if self.wakes[client] != Some(at) {
+            self.wakes[client] = Some(at);
+            let client = u32::try_from(client).unwrap_or(0);
+            self.queue.at(at, Event::Wake { client, at });
+        }
+    }
+
+    pub(super) fn at_client(&mut self, client: u32, answer: Option<(u64, Answer)>) -> Result<(), Violation> {
+        let now = self.now();
+        let at = usize::try_from(client).unwrap_or(0);
+        let mut moves = Moves::default();
+        match answer {
+            Some((number, answer)) => {
+                self.trace_answer(client, number, &answer);
+                self.clients[at].answer(now, number, answer, &mut moves);
+            }
+            None => self.clients[at].wake(now, &mut moves),
+        }
+        self.wakes[at] = None;
+        if let Some(wake) = moves.wake_at {
+            self.plan_wake(at, wake);
+        }
+        for operation in moves.operations {
+            self.history.push(operation);
+        }
+        for (to, number, request) in moves.requests {
+            let arrival = self.network.connection(Place::Client(client), Place::Broker(to), now);
+            if let Some(arrival) = arrival {
+                let event = Event::Request {
+                    client,
+                    to,
+                    life: self.machine(to).life,
+                    number,
+                    request,
+                };
+                self.queue.at(arrival, event);
+            }
+        }
+        moves.violation.map_or(Ok(()), Err)
+    }
+
+    fn trace_answer(&mut self, client: u32, number: u64, answer: &Answer) {
+        let words = match answer {
+            Answer::Metadata(news) => format!("metadata {news:?}"),
+            Answer::Produced(result) => format!("produced {result:?}"),
+            Answer::Fetched(Ok(fetched)) => format!(
+                "fetched {} B below {} in epoch {}",
+                fetched.records.len(),
+                fetched.high_watermark,
+                fetched.epoch
+            ),
+            Answer::Fetched(Err(error)) => format!("fetched {error:?}"),
+            Answer::Admin(Ok(AdminReply::ProducerId(id))) => format!("producer id {id}"),
+            Answer::Admin(Ok(_)) => "admin ok".to_owned(),
+            Answer::Admin(Err(error)) => format!("admin {error:?}"),
+            Answer::Closed => "closed".to_owned(),
+        };
+        self.note(format!("c{client} request {number}: {words}"));
+    }
+
+    pub(super) fn request_arrives(
+        &mut self,
+        client: u32,
+        (to, life): (u32, u64),
+        number: u64,
+        request: Request,
+    ) -> Result<(), Violation> {
+        let machine = self.machine(to);
+        // A connection ends with the process that it was made to.
+        if machine.running.is_none() || machine.life != life {
+            self.answer(to, client, number, Answer::Closed);
+            return Ok(());
+        }
+        let event = broker::Event::Request {
+            client,
+            number,
+            request,
+        };
+        self.at_broker(to, life, event)
+    }
+
+    pub(super) fn answer(&mut self, broker: u32, client: u32, number: u64, answer: Answer) {
+        let now = self.now();
+        let arrival = self
+            .network
+            .connection(Place::Broker(broker), Place::Client(client), now);
+        if let Some(arrival) = arrival {
+            self.queue.at(arrival, Event::Answer { client, number, answer });
+        }
+    }
+}
+
+/// Every refused vote becomes a granted one.
+fn buy_votes(messages: &mut [(trimaran_wire::peer::GroupId, trimaran_wire::peer::Message)]) {
+    for (_, message) in messages {
+        match &mut message.body {
+            Body::VoteReply { granted } | Body::PreVoteReply { granted, .. } => *granted = true,
+            _ => {}
+        }
+    }
+}
+
+/// Every follower claims to hold more than it does.
+fn inflate_matches(messages: &mut [(trimaran_wire::peer::GroupId, trimaran_wire::peer::Message)]) {
+    for (_, message) in messages {
+        if let Body::AppendRejected { prev_index, .. } = &message.body {
+            message.body = Body::AppendAccepted {
+                match_index: *prev_index,
+                commit: trimaran_wire::peer::LogIndex(0),
+            };
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Everything that exists in a run, and its laws of motion.
+
+mod ending;
+mod machines;
+mod mail;
+mod misfortune;
+mod verdict;
+
+use super::broker::{self, DiskPace};
+use super::clients::{Answer, Client, PartitionName, Request};
+use super::network::{Network, Place};
+use super::observer::Observer;
+use super::plan::{self, Plan};
+use super::queue::{Micros, Queue};
+use super::rng::Rng;
+use super::trace::Trace;
+use super::{Options, Report, Sabotage};
+use crate::checker::history::History;
+use crate::checker::{Law, Violation};
+use bytes::Bytes;
+use machines::Machine;
+use std::collections::BTreeMap;
+use trimaran_raft::GroupId;
+use trimaran_storage::fs::faulty::FaultyFs;
+
+const SECOND: Micros = 1_000_000;
+
+enum Event {
+    Frame {
+        from: u32,
+        to: u32,
+        life: u64,
+        bytes: Bytes,
+    },
+    Broker {
+        id: u32,
+        life: u64,
+        event: broker::Event,
+    },
+    Request {
+        client: u32,
+        to: u32,
+        life: u64,
+        number: u64,
+        request: Request,
+    },
+    Answer {
+        client: u32,
+        number: u64,
+        answer: Answer,
+    },
+    Wake {
+        client: u32,
+        at: Micros,
+    },
+    Misfortune,
+    Start(u32, u64),
+    Resume(u32, u64),
+    Repair(Vec<(Place, Place)>),
+    FairWeather,
+    FairDisk(u32, u64),
+    Heal,
+    Ask,
+}
+
+/// What the world waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Things go wrong.
+    Suffering,
+    /// Producers and administrators end what they began.
+    Ending,
+    /// Consumers read everything.
+    Reading,
+    /// Nobody asks for anything.
+    Idle { until: Micros, watched: bool },
+}
+
+/// One run.
+pub struct World {
+    rng: Rng,
+    queue: Queue<Event>,
+    network: Network,
+    machines: Vec<Machine>,
+    partitions: Vec<PartitionName>,
+    clients: Vec<Box<dyn Client>>,
+    wakes: Vec<Option<Micros>>,
+    active: usize,
+    suffers_until: Micros,
+    fault_every: Micros,
+    phase: Phase,
+    healed_at: Micros,
+    observer: Observer,
+    history: History,
+    trace: Trace,
+    sabotage: Option<Sabotage>,
+    faults: u64,
+    terms: BTreeMap<GroupId, u64>,
+    idle_envelopes: u64,
+    idle_writes: u64,
+    finished: bool,
+}
+
+impl World {
+    /// The world of a seed, before anything happened.
+    pub fn new(options: &Options) -> World {
+        let mut rng = Rng::new(options.seed);
+        let Plan {
+            brokers,
+            partitions,
+            clients,
+            active,
+            suffers_until,
+            fault_every,
+        } = plan::draw(&mut rng);
+        let machines = brokers
+            .into_iter()
+            .map(|settings| Machine {
+                settings,
+                fs: FaultyFs::new(rng.next()),
+                running: None,
+                life: 0,
+                paused: false,
+                stalled: Vec::new(),
+                leaving: None,
+            })
+            .collect();
+        World {
+            network: Network::new(rng.fork()),
+            rng,
+            queue: Queue::default(),
+            machines,
+            partitions,
+            wakes: vec![None; clients.len()],
+            clients,
+            active,
+            suffers_until,
+            fault_every,
+            phase: Phase::Suffering,
+            healed_at: 0,
+            observer: Observer::default(),
+            history: History::new(),
+            trace: Trace::new(options.print),
+            sabotage: options.sabotage,
+            faults: 0,
+            terms: BTreeMap::new(),
+            idle_envelopes: 0,
+            idle_writes: 0,
+            finished: false,
+        }
+    }
+
+    /// What happened.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Lets everything happen, from the first start to the last check.
+    pub fn run(&mut self) -> Result<Report, Violation> {
+        for broker in 1..=self.brokers() {
+            self.queue.at(self.rng.below(100_000), Event::Start(broker, 0));
+        }
+        for client in 0..self.clients.len() {
+            let at = self.rng.below(50_000);
+            self.plan_wake(client, at);
+        }
+        self.queue
+            .after(self.rng.between(SECOND, 3 * SECOND), Event::Misfortune);
+        self.queue.at(self.suffers_until, Event::Heal);
+        while !self.finished {
+            let Some(event) = self.queue.next_event() else {
+                return Err(Violation::new(Law::Converges, "nothing happens any more"));
+            };
+            self.happen(event)?;
+        }
+        self.judge()
+    }
+
+    fn brokers(&self) -> u32 {
+        u32::try_from(self.machines.len()).unwrap_or(0)
+    }
+
+    fn machine(&mut self, broker: u32) -> &mut Machine {
+        &mut self.machines[usize::try_from(broker).unwrap_or(1) - 1]
+    }
+
+    fn is_watched(&self) -> bool {
+        matches!(self.phase, Phase::Idle { watched: true, .. })
+    }
+
+    fn now(&self) -> Micros {
+        self.queue.now()
+    }
+
+    fn note(&mut self, words: impl Into<String>) {
+        self.trace.note(self.queue.now(), words);
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Frame { from, to, life, bytes } => self.frame_arrives(from, to, life, bytes),
+            Event::Broker { id, life, event } => self.at_broker(id, life, event),
+            Event::Request {
+                client,
+                to,
+                life,
+                number,
+                request,
+            } => self.request_arrives(client, (to, life), number, request),
+            Event::Answer { client, number, answer } => self.at_client(client, Some((number, answer))),
+            Event::Wake { client, at } => {
+                let due = self.wakes.get(usize::try_from(client).unwrap_or(0)).copied().flatten();
+                if due == Some(at) {
+                    self.at_client(client, None)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::Misfortune => self.misfortune(),
+            Event::Start(broker, life) => self.start(broker, life),
+            Event::Resume(broker, life) => {
+                self.resume(broker, life);
+                Ok(())
+            }
+            Event::Repair(ways) => {
+                self.note("ways are repaired");
+                ways.iter().for_each(|(from, to)| self.network.repair(*from, *to));
+                Ok(())
+            }
+            Event::FairWeather => {
+                self.note("the weather is fair");
+                self.network.set_weather(crate::sim::network::Weather::fair());
+                Ok(())
+            }
+            Event::FairDisk(broker, life) => {
+                let machine = self.machine(broker);
+                if let (Some(running), true) = (&mut machine.running, machine.life == life) {
+                    running.set_disk(DiskPace::FAIR);
+                }
+                Ok(())
+            }
+            Event::Heal => self.heal(),
+            Event::Ask => self.ask(),
+        }
+    }
+}
