@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 /// Who keeps a group's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Heartbeats {
     /// The group does: its leader sends heartbeats at this interval, and silence starts elections.
     Own(Duration),
@@ -15,7 +15,7 @@ pub enum Heartbeats {
 }
 
 /// Intervals and limits. All members of a group should agree on the intervals.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tuning {
     /// Who keeps time.
     pub heartbeats: Heartbeats,
@@ -64,7 +64,7 @@ impl Default for Tuning {
 }
 
 /// Who a member is, and of what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This member.
     pub id: NodeId,
@@ -75,7 +75,7 @@ pub struct Config {
 }
 
 /// What was found on disk at start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recovered {
     /// The hard state; all zero for a new group.
     pub hard_state: HardState,

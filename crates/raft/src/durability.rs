@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// How far the log was meant to reach when a write was handed out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Mark {
     token: Token,
     /// Once the write is durable, so is the log up to here. Lowered when a later write truncates below it.
@@ -16,7 +16,7 @@ struct Mark {
 }
 
 /// The writes of one group, in flight and done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Durability {
     issued: Token,
     completed: Token,
@@ -71,6 +71,16 @@ impl Durability {
         self.issued
     }
 
+    /// Calls the last completed token zero, and counts the others from there.
+    pub(crate) fn rename(&mut self) {
+        let zero = self.completed.0;
+        let rename = |token: &mut Token| token.0 = token.0.saturating_sub(zero);
+        rename(&mut self.issued);
+        rename(&mut self.completed);
+        rename(&mut self.hard_state);
+        self.marks.iter_mut().for_each(|mark| rename(&mut mark.token));
+    }
+
     /// Entries from here on are replaced: an older write that completes later says nothing about the new ones
     /// (otherwise a leader counts what its disk doesn't hold).
     pub(crate) fn truncated(&mut self, from: LogIndex) {
@@ -101,7 +111,7 @@ impl Durability {
 }
 
 /// The one write of the step that is under way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Write {
     /// The hard state changed.
     pub(crate) hard_state: bool,

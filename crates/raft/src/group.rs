@@ -7,6 +7,7 @@
 
 mod election;
 mod following;
+mod identity;
 mod leadership;
 mod replication;
 mod sabotage;
@@ -38,7 +39,7 @@ pub use sabotage::Sabotage;
 const ABSURD: u64 = 1 << 62;
 
 /// Where a log ends. The order is the paper's "more up-to-date": the later term, then the longer log (section 5.4.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Position {
     term: Term,
     index: LogIndex,
@@ -71,8 +72,8 @@ struct Summary {
 
 /// One member of one consensus group: a pure function of its state, its inputs and the time it is told.
 ///
-/// Two groups that start equal and are told the same at the same times say the same.
-#[derive(Clone, Debug)]
+/// Two groups that are equal and are told the same at the same times say the same, and are equal again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Group {
     id: NodeId,
     voters: Vec<NodeId>,

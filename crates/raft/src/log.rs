@@ -41,7 +41,7 @@ pub trait LogView {
 
 /// A log in memory, for tests and examples, and the plainest driver there can be: apply each [`Persist`], read what an
 /// [`crate::AppendPlan`] asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MemoryLog {
     /// The place before the first held entry, and its term.
     start: LogIndex,

@@ -4,7 +4,7 @@ use crate::{Entry, LogIndex, NodeId, Term};
 use alloc::vec::Vec;
 
 /// A message between two members of one group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The sender's term. For [`Body::PreVote`] and a granted [`Body::PreVoteReply`] it is the term that the candidate
     /// would have, which the sender has not entered.
@@ -14,7 +14,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Would you vote for me? (Raft dissertation, section 9.6)
     PreVote {
@@ -89,7 +89,7 @@ pub enum Body {
 
 /// An Append that the core has decided on; the caller reads the entries `first..=last` from its log and sends them as
 /// [`Body::Append`]. Entries may be read later than other messages leave: the network could have delayed them as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AppendPlan {
     /// The receiver.
     pub to: NodeId,

@@ -4,7 +4,7 @@ use crate::{AppendPlan, Entry, HardState, Liveness, LogIndex, Message, NodeId, T
 use alloc::vec::Vec;
 
 /// What a member is at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Follows a leader, or waits for one.
     Follower,
@@ -18,7 +18,7 @@ pub enum Role {
 
 /// One durable write. Order within it: hard state, truncation, entries. The caller applies it to its log before the
 /// next step, writes it (in the order of tokens), and returns the token by [`crate::Input::Persisted`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Persist {
     /// To be returned when all of it is durable.
     pub token: Token,
@@ -31,7 +31,7 @@ pub struct Persist {
 }
 
 /// Where proposed payloads went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Proposed {
     /// The leader's term.
     pub term: Term,
@@ -42,7 +42,7 @@ pub struct Proposed {
 }
 
 /// Why a proposal was refused; nothing of it was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProposeError {
     /// This member does not lead; the leader, if it knows one.
     NotLeader(Option<NodeId>),
@@ -53,7 +53,7 @@ pub enum ProposeError {
 }
 
 /// Why leadership was not handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransferError {
     /// This member does not lead.
     NotLeader,
@@ -64,7 +64,7 @@ pub enum TransferError {
 }
 
 /// What happened that others may want to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// Role, term or known leader changed.
     LeaderChanged {
@@ -114,7 +114,7 @@ pub struct Output {
 }
 
 /// A leader's view of another member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// Known to be durable there.
     pub match_index: LogIndex,

@@ -9,7 +9,7 @@ use core::time::Duration;
 const MAX_BACKOFF: u32 = 5;
 
 /// How a leader sends to a follower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Pace {
     /// It is not known where the logs agree: one append at a time, to find out. `asked`: it is under way.
     Probe { asked: bool },
@@ -20,7 +20,7 @@ pub(crate) enum Pace {
 }
 
 /// What a voter has said to a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Ballot {
     /// Nothing yet.
     Open,
@@ -29,7 +29,7 @@ pub(crate) enum Ballot {
 }
 
 /// Appends that are under way to one follower, oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Inflight {
     appends: VecDeque<(LogIndex, u64)>,
     bytes: u64,
@@ -66,7 +66,7 @@ impl Inflight {
 }
 
 /// Another voter. Its liveness counts in every role, its ballot in a candidate, the rest in a leader.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
     pub(crate) liveness: Liveness,

@@ -91,7 +91,7 @@ impl core::ops::Add<Duration> for Instant {
 }
 
 /// What an entry carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Payload {
     /// A new leader's first entry: committing it commits everything before it (Raft paper, section 5.4.2).
     Blank,
@@ -115,7 +115,7 @@ impl Payload {
 }
 
 /// One entry of a group's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its place in the log.
     pub index: LogIndex,
@@ -126,7 +126,7 @@ pub struct Entry {
 }
 
 /// What a node must remember across restarts (Raft paper, figure 2: persistent state), beside the log itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HardState {
     /// The latest term this node has seen.
@@ -136,7 +136,7 @@ pub struct HardState {
 }
 
 /// What the caller knows about whether a node is alive. Evidence, never proof: it starts elections, it decides none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Liveness {
     /// Heard from within the caller's interval, in both directions.
     Alive,

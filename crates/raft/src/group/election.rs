@@ -9,7 +9,7 @@
 //! for pre-votes; who still believed in it learns from that. So along any chain of stale beliefs, terms rise, and
 //! at its end someone has a timer.
 
-use super::{Group, Position, Sabotage, Step};
+use super::{Group, Position, Sabotage, Step, identity::Renaming};
 use crate::progress::Ballot;
 use crate::{Body, Event, Heartbeats, Instant, Liveness, NodeId, Role, Term, quorum};
 use core::time::Duration;
@@ -20,7 +20,7 @@ const MAX_YIELDS: u32 = 3;
 
 /// A pre-vote that was refused because of a leader that seemed alive. If that turns out wrong a moment later, the
 /// candidate is told at once, instead of having to ask again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Petition {
     at: Instant,
     from: NodeId,
@@ -29,7 +29,7 @@ pub(super) struct Petition {
 }
 
 /// When to stand, and how a candidacy goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Election {
     /// When a member of rank zero would stand. None while there is no reason to.
     base: Option<Instant>,
@@ -92,6 +92,19 @@ impl Election {
             ask_at: self.ask_at,
             ..Election::standing_at(Instant::ZERO)
         };
+    }
+
+    /// See [`Group::rename`].
+    pub(super) fn rename(&mut self, renaming: Renaming) {
+        renaming.rename_some(&mut self.base);
+        renaming.rename(&mut self.until);
+        renaming.rename(&mut self.ask_at);
+        if let Some((_, until)) = &mut self.forgotten {
+            renaming.rename(until);
+        }
+        if let Some(petition) = &mut self.petition {
+            renaming.rename(&mut petition.at);
+        }
     }
 
     pub(super) fn begin_term(&mut self) {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 /// What a follower knows of the current term's leader and its log.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Following {
     /// This member's log agrees with the leader's up to here. Within a term it never falls: a leader only appends.
     verified: LogIndex,

@@ -1,13 +1,13 @@
 //! Leading a term: its beginning, its end, what is committed in it, and when it may serve.
 
-use super::{Group, Sabotage, Step, transfer::Transferring};
+use super::{Group, Sabotage, Step, identity::Renaming, transfer::Transferring};
 use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, progress::Peer, quorum};
 use alloc::collections::VecDeque;
 use alloc::vec;
 
 /// Proposals that are not committed yet, oldest first, and their bytes: counted in when proposed, counted out when
 /// committed, and forgotten with the leadership. Nothing is ever estimated, so nothing drifts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Uncommitted {
     proposals: VecDeque<(LogIndex, u64)>,
     pub(super) bytes: u64,
@@ -33,7 +33,7 @@ impl Uncommitted {
 }
 
 /// What only a leader keeps.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Leading {
     /// The first entry of this member's term as a leader.
     pub(super) first: LogIndex,
@@ -44,6 +44,17 @@ pub(super) struct Leading {
     pub(super) heartbeat_at: Option<Instant>,
     /// When to step down unless a majority is in contact by then. With external heartbeats, none while it is.
     pub(super) quorum_deadline: Option<Instant>,
+}
+
+impl Leading {
+    /// See [`Group::rename`].
+    pub(super) fn rename(&mut self, renaming: Renaming) {
+        renaming.rename_some(&mut self.heartbeat_at);
+        renaming.rename_some(&mut self.quorum_deadline);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.rename(renaming);
+        }
+    }
 }
 
 impl Group {

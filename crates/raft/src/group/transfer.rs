@@ -3,12 +3,12 @@
 //! Proposals are refused until it is decided, so that the target can reach the end of the log; then it is told to
 //! stand. The leader leads on until it hears of a later term, or gives up.
 
-use super::{Group, Step};
+use super::{Group, Step, identity::Renaming};
 use crate::progress::{Pace, Peer};
 use crate::{Body, Event, Instant, NodeId, Role, Term, TransferError};
 
 /// A transfer under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Transferring {
     target: NodeId,
     /// When to give up.
@@ -20,6 +20,12 @@ pub(super) struct Transferring {
 impl Transferring {
     pub(super) fn deadline(&self) -> Instant {
         self.tell_again_at.map_or(self.until, |at| at.min(self.until))
+    }
+
+    /// See [`Group::rename`].
+    pub(super) fn rename(&mut self, renaming: Renaming) {
+        renaming.rename(&mut self.until);
+        renaming.rename_some(&mut self.tell_again_at);
     }
 }
 

@@ -642,9 +642,8 @@ fn one_member_survives_chance() {
     check(1, true, 20);
 }
 
-/// A step is a function of state, input and time: what is told again is said again.
-#[test]
-fn replay_gives_identical_output() {
+/// Runs some seeds, and hands over every life of every member.
+fn for_every_life(check: impl Fn(usize, u64, Life)) {
     for (seed, own_time) in [(1, false), (2, true), (3, false), (4, true)] {
         let mut world = World::new(seed, 3, own_time);
         world.history = Some(BTreeMap::new());
@@ -654,26 +653,58 @@ fn replay_gives_identical_output() {
         world.run();
         let history = world.history.take().unwrap_or_default();
         assert!(history.values().map(|life| life.told.len()).sum::<usize>() > 100);
-        for (
-            (node, life),
-            Life {
-                mut group,
-                mut log,
-                told,
-            },
-        ) in history
-        {
-            for (now, input, said) in told {
-                let mut output = Output::default();
-                group.step(now, input, &log, &mut output);
-                if let Some(persist) = &output.persist {
-                    log.apply(persist);
-                }
-                output.messages.extend(plans_read(&mut output.appends, &log));
-                assert_eq!(fingerprint(&output), said, "node {node}, life {life}, at {now:?}");
-            }
+        for ((node, number), life) in history {
+            check(node, number, life);
         }
     }
+}
+
+/// A step is a function of state, input and time: what is told again is said again.
+#[test]
+fn replay_gives_identical_output() {
+    for_every_life(|node, number, mut life| {
+        for (now, input, said) in life.told {
+            let mut output = Output::default();
+            life.group.step(now, input, &life.log, &mut output);
+            if let Some(persist) = &output.persist {
+                life.log.apply(persist);
+            }
+            output.messages.extend(plans_read(&mut output.appends, &life.log));
+            assert_eq!(fingerprint(&output), said, "node {node}, life {number}, at {now:?}");
+        }
+    });
+}
+
+/// What moments and writes are called makes no difference, even if it changes before every step.
+#[test]
+fn a_renamed_group_says_the_same() {
+    // Beyond the length of any run.
+    const HOUR: u64 = 3_600_000_000;
+    for_every_life(|node, number, mut life| {
+        let (mut zero, mut issued, mut completed) = (0, 0, 0);
+        let mut last = life.group.now;
+        for (at, (now, mut input, said)) in (0..).zip(life.told) {
+            let name = Instant(HOUR + at % 1000);
+            life.group.rename(name);
+            zero = completed.max(zero);
+            if let Input::Persisted(token) = &mut input {
+                completed = completed.max(token.0.min(issued));
+                *token = Token(token.0.saturating_sub(zero));
+            }
+            let elapsed = now.since(last);
+            last = last.max(now);
+            let mut output = Output::default();
+            life.group.step(name + elapsed, input, &life.log, &mut output);
+            if let Some(persist) = &mut output.persist {
+                life.log.apply(persist);
+                issued += 1;
+                assert_eq!(persist.token.0 + zero, issued, "tokens count on");
+                persist.token = Token(issued);
+            }
+            output.messages.extend(plans_read(&mut output.appends, &life.log));
+            assert_eq!(fingerprint(&output), said, "node {node}, life {number}, at {now:?}");
+        }
+    });
 }
 
 /// Whether chance finds out within so many seeds that the core is broken in this way.
