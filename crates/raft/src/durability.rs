@@ -13,6 +13,9 @@ struct Mark {
     token: Token,
     /// Once the write is durable, so is the log up to here. Lowered when a later write truncates below it.
     last: LogIndex,
+    /// As `last`, but never lowered.
+    #[cfg(any(test, feature = "sabotage"))]
+    written: LogIndex,
 }
 
 /// The writes of one group, in flight and done.
@@ -66,6 +69,8 @@ impl Durability {
             self.marks.push_back(Mark {
                 token: self.issued,
                 last,
+                #[cfg(any(test, feature = "sabotage"))]
+                written: last,
             });
         }
         self.issued
@@ -107,6 +112,26 @@ impl Durability {
             self.marks.pop_front();
         }
         true
+    }
+}
+
+/// How to get it wrong: see [`crate::group::Sabotage`].
+#[cfg(any(test, feature = "sabotage"))]
+impl Durability {
+    /// The newest write that ends no further than this one.
+    pub(crate) fn mistaken(&self, token: Token) -> Token {
+        let written = self
+            .marks
+            .iter()
+            .find(|mark| mark.token == token)
+            .map(|mark| mark.written);
+        let newest = self.marks.iter().rev().find(|mark| Some(mark.written) <= written);
+        newest.map_or(token, |mark| mark.token)
+    }
+
+    /// What was durable before a truncation is still taken to be.
+    pub(crate) fn forget_truncation(&mut self, before: LogIndex) {
+        self.index = before;
     }
 }
 

@@ -104,6 +104,9 @@ pub struct Group {
     leading: Leading,
     #[cfg(any(test, feature = "sabotage"))]
     sabotage: Option<Sabotage>,
+    /// For [`Sabotage::CommitAfterResigning`]: where the log ended.
+    #[cfg(any(test, feature = "sabotage"))]
+    resigned_at: Option<LogIndex>,
 }
 
 impl Group {
@@ -157,6 +160,8 @@ impl Group {
             leading: Leading::default(),
             #[cfg(any(test, feature = "sabotage"))]
             sabotage: None,
+            #[cfg(any(test, feature = "sabotage"))]
+            resigned_at: None,
             voters,
             tuning,
         }
@@ -258,7 +263,7 @@ impl Group {
                 self.on_append(step, from, term, append);
             }
             Body::AppendAccepted { match_index, commit } => {
-                if self.is_answer_in_this_term(step, term) {
+                if self.is_answer_in_this_term(step, term) || self.is_broken(Sabotage::CountOldAnswers) {
                     self.on_append_accepted(step, peer, match_index, commit);
                 }
             }
@@ -309,7 +314,16 @@ impl Group {
 
     fn on_persisted(&mut self, token: Token) {
         // All that depends on it is derived in `settle`.
+        #[cfg(any(test, feature = "sabotage"))]
+        let token = match self.is_broken(Sabotage::MistakeWrites) {
+            true => self.durability.mistaken(token),
+            false => token,
+        };
         self.durability.complete(token);
+        #[cfg(any(test, feature = "sabotage"))]
+        if let Some(end) = self.resigned_at.take() {
+            self.commit = self.commit.max(end.min(self.durability.index()));
+        }
     }
 
     fn on_liveness(&mut self, step: &mut Step, node: NodeId, liveness: Liveness) {
@@ -355,7 +369,13 @@ impl Group {
         if !self.write.is_empty() {
             let keeps_marks = self.is_broken(Sabotage::KeepMarks);
             if let Some(from) = self.write.truncate_from.filter(|_| !keeps_marks) {
+                #[cfg(any(test, feature = "sabotage"))]
+                let durable = self.durability.index();
                 self.durability.truncated(from);
+                #[cfg(any(test, feature = "sabotage"))]
+                if self.is_broken(Sabotage::KeepDurable) {
+                    self.durability.forget_truncation(durable);
+                }
             }
             let token = self.durability.issue(&self.write, self.last.index);
             let write = mem::take(&mut self.write);
@@ -460,10 +480,17 @@ impl Group {
         let counts_all = self.is_broken(Sabotage::CountSelfAtOnce);
         let own = core::iter::once(if counts_all {
             self.last.index
+        } else if self.is_broken(Sabotage::CountFirstAtOnce) {
+            self.durability.index().max(self.leading.first)
         } else {
             self.durability.index()
         });
-        quorum::held_by(count, own.chain(self.peers.iter().map(|peer| peer.match_index)))
+        let all = own.chain(self.peers.iter().map(|peer| peer.match_index));
+        if self.is_broken(Sabotage::CountUnsorted) {
+            let mut all = all;
+            return all.nth(count.saturating_sub(1)).unwrap_or_default();
+        }
+        quorum::held_by(count, all)
     }
 
     /// The highest index that this member holds durably.

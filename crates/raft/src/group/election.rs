@@ -369,7 +369,7 @@ impl Group {
     /// away would ask for ever), one from an earlier term may come from a longer log.
     pub(super) fn on_pre_vote_refused(&mut self, step: &mut Step, peer: usize, term: Term, longer_log: bool) {
         let was_asking = self.role == Role::PreCandidate;
-        if term > self.hard.term {
+        if term > self.hard.term && !self.is_broken(Sabotage::IgnoreRefusals) {
             self.enter_term(term);
             self.become_leaderless(step);
         }
@@ -414,6 +414,9 @@ impl Group {
     /// Would this member vote for `from`? Changes neither term nor vote nor timer: to grant is not to promise, and a
     /// member that grants must not put off its own candidacy (or an even number of them may take turns for ever).
     pub(super) fn on_pre_vote(&mut self, step: &mut Step, from: NodeId, term: Term, theirs: Position) {
+        if term <= self.hard.term && self.is_broken(Sabotage::IgnoreLowerTerms) {
+            return;
+        }
         self.hear_of_candidacy(step, from, term);
         if self.role == Role::Leader {
             return self.show_leadership(from);
@@ -435,6 +438,9 @@ impl Group {
         } else {
             if self.role == Role::PreCandidate {
                 self.yield_candidacy(step.now);
+            }
+            if self.is_broken(Sabotage::GrantingPutsOff) {
+                self.election.wait_until(step.now + self.tuning.election_timeout);
             }
             let granted = Body::PreVoteReply {
                 granted: true,
@@ -463,7 +469,7 @@ impl Group {
     /// the one before the one it asks for; a candidacy below it would be in vain.
     fn stand_instead(&mut self, step: &mut Step, term: Term) {
         let theirs = Term(term.0.saturating_sub(1));
-        if theirs > self.hard.term {
+        if theirs > self.hard.term && !self.is_broken(Sabotage::IgnoreRefusals) {
             self.enter_term(theirs);
         } else if self.role != Role::Follower {
             return;

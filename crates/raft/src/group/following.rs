@@ -82,10 +82,18 @@ impl Group {
             return;
         }
         if term < self.hard.term {
+            if self.is_broken(Sabotage::HideTerm) {
+                return;
+            }
             return self.reject(step, from, append.prev);
         }
         if !self.accept_leader(step, from, term) {
             return;
+        }
+        if self.is_broken(Sabotage::CommitUnverified) {
+            self.following.leader_commit = append.commit;
+            self.following.verified = append.commit.min(self.last.index);
+            self.raise_follower_commit();
         }
         // What is committed here is in every later leader's log: no need to compare it.
         let is_known = append.prev.index <= self.commit;

@@ -87,6 +87,10 @@ impl Group {
         if self.role != Role::Leader {
             return;
         }
+        #[cfg(any(test, feature = "sabotage"))]
+        if self.is_broken(Sabotage::CommitAfterResigning) && !self.durability.is_idle() {
+            self.resigned_at = Some(self.last.index);
+        }
         let mut uncommitted = core::mem::take(&mut self.leading.uncommitted);
         let bytes = if self.is_broken(Sabotage::KeepUncommittedBytes) {
             uncommitted.bytes
@@ -117,7 +121,8 @@ impl Group {
     /// its first one on; this member's own count only as far as they are durable.
     fn commit_by_quorum(&mut self) {
         let held = self.held_by(quorum::majority(self.voters.len()));
-        if held > self.commit && held >= self.leading.first {
+        let is_own = held >= self.leading.first || self.is_broken(Sabotage::CommitOldTerms);
+        if held > self.commit && is_own {
             self.commit = held;
             self.leading.uncommitted.committed(held);
         }

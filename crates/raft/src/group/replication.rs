@@ -1,6 +1,6 @@
 //! The leader's side of replication: proposals, appends, and their answers.
 
-use super::{Group, Position, Step};
+use super::{Group, Position, Sabotage, Step};
 use crate::progress::{Pace, Peer};
 use crate::{AppendPlan, Entry, Event, Liveness, LogIndex, Payload, ProposeError, Proposed, Role, TermAt};
 use alloc::vec::Vec;
@@ -57,6 +57,10 @@ impl Group {
 impl Group {
     /// Sends every follower what it needs and has room for.
     pub(super) fn replicate(&mut self, step: &mut Step) {
+        #[cfg(any(test, feature = "sabotage"))]
+        if self.is_broken(Sabotage::KeepInflight) {
+            self.peers.iter_mut().for_each(|peer| peer.inflight.leaks = true);
+        }
         for peer in 0..self.peers.len() {
             while self.wants_append(&self.peers[peer]) && self.send_append(step, peer) {}
         }
@@ -202,11 +206,18 @@ impl Group {
             return;
         }
         self.hear_from(step, peer);
+        if self.is_broken(Sabotage::TakeRefusalForLoss) {
+            let held = self.peers[peer].match_index;
+            assert!(prev_index > held, "a follower has lost what it had acknowledged");
+        }
         if !self.peers[peer].is_current_refusal(prev_index) {
             return;
         }
         let upto = hint.index.min(prev_index.prev());
         let agreed = step.log.last_index_with_term_at_most(hint.term, upto);
+        if self.is_broken(Sabotage::CountHints) {
+            self.peers[peer].match_index = self.peers[peer].match_index.max(agreed);
+        }
         if agreed > upto && self.peers[peer].match_index < agreed {
             // Where the logs may agree is deleted here.
             self.lack_entries(step, peer);

@@ -4,7 +4,11 @@
 //! the core must find every one of them, or would not find it if it came in by mistake.
 #![cfg_attr(
     not(feature = "sabotage"),
-    allow(unreachable_pub, reason = "it can be named from outside only with the feature")
+    allow(
+        unreachable_pub,
+        dead_code,
+        reason = "without the feature it only gives names to what is never done"
+    )
 )]
 
 use super::Group;
@@ -22,9 +26,9 @@ pub enum Sabotage {
     VoteForShorterLog,
     /// A follower acknowledges what is not durable.
     AcknowledgeAtOnce,
-    /// A leader counts itself before its own disk has answered (etcd #14370, openraft a9f696a9).
+    /// A leader counts itself before its own disk has answered (etcd #14370).
     CountSelfAtOnce,
-    /// A write that was truncated meanwhile still vouches for its length (Ra 39490978, redpanda 2327254c).
+    /// A write that was truncated meanwhile still vouches for its length (redpanda 2327254c).
     KeepMarks,
     /// A late append cuts off what followed it.
     TruncateWithoutConflict,
@@ -32,10 +36,40 @@ pub enum Sabotage {
     ServeAtOnce,
     /// Bytes proposed in an earlier leadership count for ever (etcd-raft a370b6f).
     KeepUncommittedBytes,
-    /// A member whose leader asks for votes goes on believing in it (etcd #8243).
+    /// A member whose leader asks for votes goes on believing in it.
     BelieveForEver,
     /// What got no answer is not sent again.
     SendOnce,
+    /// A leader that resigns while its disk is busy takes for committed what its disk holds then (redpanda b41b5c6f).
+    CommitAfterResigning,
+    /// To grant a pre-vote puts off one's own candidacy (redpanda #11657, hashicorp/raft #609).
+    GrantingPutsOff,
+    /// A refused append does not say which later term the follower is in (redpanda #31547).
+    HideTerm,
+    /// A candidate takes no term from who refuses it a pre-vote (etcd #8501, openraft #1796, Ra #442).
+    IgnoreRefusals,
+    /// A request for a pre-vote in a term that has passed gets no answer (etcd #8243, canonical/raft #279).
+    IgnoreLowerTerms,
+    /// A new leader counts its first entry before that is on its own disk (openraft a9f696a9).
+    CountFirstAtOnce,
+    /// A write is known by where it ended: an old one passes for newer ones that end no further (etcd-raft's append ABA).
+    MistakeWrites,
+    /// What was on its way to a follower still fills the window when sending begins anew (etcd-raft e419ba5).
+    KeepInflight,
+    /// What a majority holds is taken from the followers in the order of their names (openraft #1802).
+    CountUnsorted,
+    /// An acknowledgement of an earlier term counts (openraft cecb5de8).
+    CountOldAnswers,
+    /// A late refusal of what a follower has acknowledged since is taken for a loss of its data (openraft #1500).
+    TakeRefusalForLoss,
+    /// What was durable counts as durable when it was replaced (Ra 39490978).
+    KeepDurable,
+    /// A follower commits what its log holds, whether or not that is the leader's log (Ra #508).
+    CommitUnverified,
+    /// Where a follower that refuses says that the logs may agree counts as acknowledged (CCF #6016).
+    CountHints,
+    /// Entries of earlier terms are committed by counting who holds them (Raft paper, figure 8).
+    CommitOldTerms,
 }
 
 #[cfg(any(test, feature = "sabotage"))]
@@ -54,6 +88,21 @@ impl Sabotage {
         Sabotage::KeepUncommittedBytes,
         Sabotage::BelieveForEver,
         Sabotage::SendOnce,
+        Sabotage::CommitAfterResigning,
+        Sabotage::GrantingPutsOff,
+        Sabotage::HideTerm,
+        Sabotage::IgnoreRefusals,
+        Sabotage::IgnoreLowerTerms,
+        Sabotage::CountFirstAtOnce,
+        Sabotage::MistakeWrites,
+        Sabotage::KeepInflight,
+        Sabotage::CountUnsorted,
+        Sabotage::CountOldAnswers,
+        Sabotage::TakeRefusalForLoss,
+        Sabotage::KeepDurable,
+        Sabotage::CommitUnverified,
+        Sabotage::CountHints,
+        Sabotage::CommitOldTerms,
     ];
 }
 
