@@ -73,12 +73,13 @@ fn breaks(cause: &Cause, laws: &[Law]) {
     }
 }
 
-const LOSS: [Law; 7] = [
+const LOSS: [Law; 8] = [
     Law::CommittedStays,
     Law::LeaderHasCommitted,
     Law::LogsMatch,
     Law::AcknowledgedStays,
     Law::ReadStays,
+    Law::OneOffset,
     Law::OneLeaderATerm,
     Law::Converges,
 ];

@@ -71,6 +71,12 @@ pub enum Law {
     IdleIsSilent,
     /// No well-behaved client is told that it broke the protocol.
     NoFalseAccusation,
+    /// What a producer was told is not stored is not stored.
+    RefusedStaysOut,
+    /// Who reads to the end reads what was acknowledged.
+    AcknowledgedIsRead,
+    /// A batch is in the log wholly or not at all.
+    BatchesStayWhole,
 }
 
 impl Law {
@@ -93,6 +99,9 @@ impl Law {
             Law::Converges => "the cluster converges once faults stop",
             Law::IdleIsSilent => "idle groups say nothing",
             Law::NoFalseAccusation => "no client is blamed for what it did not do",
+            Law::RefusedStaysOut => "no refused record is stored",
+            Law::AcknowledgedIsRead => "who reads to the end reads what was acknowledged",
+            Law::BatchesStayWhole => "a batch is stored wholly or not at all",
         }
     }
 }

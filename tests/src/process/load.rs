@@ -276,6 +276,12 @@ impl Producer {
                 delivery: Delivery::ExactlyOnce,
             });
         }
+        if let Some(first) = records.first() {
+            seen.history.push(Operation::SentTogether {
+                first: *first,
+                count: u32::try_from(records.len()).unwrap_or(0),
+            });
+        }
     }
 
     fn write_down_acknowledged(&self, records: &[RecordId], base: i64) {
@@ -396,10 +402,12 @@ fn consume(topic: &str, partition: i32, shared: &Shared) {
         match fetch(open, topic, partition, position, 50) {
             Ok((records, _)) => {
                 let mut seen = shared.seen();
+                let consumer = u32::try_from(partition).unwrap_or(0);
+                seen.history.push(Operation::Polled { consumer });
                 for read in records {
                     position = read.offset + 1;
                     seen.history.push(Operation::Read {
-                        consumer: u32::try_from(partition).unwrap_or(0),
+                        consumer,
                         partition: usize::try_from(partition).unwrap_or(0),
                         offset: read.offset,
                         record: read.record,

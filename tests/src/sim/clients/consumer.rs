@@ -134,6 +134,12 @@ impl Consumer {
     fn read(&mut self, now: Micros, from_leader: bool, fetched: &Fetched, moves: &mut Moves) {
         if fetched.records.is_empty() {
             self.at_end = from_leader && self.finishing && fetched.high_watermark == self.position;
+            if self.at_end {
+                moves.operations.push(Operation::Drained {
+                    consumer: self.number,
+                    partition: self.slot,
+                });
+            }
             self.not_before = now + self.rng.between(1_000, 2 * BACKOFF_US);
             return;
         }
@@ -144,6 +150,7 @@ impl Consumer {
                 return moves.accuse(Violation::new(Law::NothingInvented, detail));
             }
         };
+        moves.operations.push(Operation::Polled { consumer: self.number });
         for record in records {
             // Whole batches are answered, so the first one may begin before what was asked for.
             if record.offset < self.position {

@@ -167,6 +167,12 @@ impl Producer {
             partition: self.slot,
             delivery: self.delivery,
         }));
+        moves
+            .operations
+            .extend(records.first().map(|first| Operation::SentTogether {
+                first: *first,
+                count: u32::try_from(records.len()).unwrap_or(0),
+            }));
         let stamp = self.identity.map(|id| Stamp {
             id,
             epoch: 0,
@@ -257,6 +263,14 @@ impl Producer {
                         Law::NoFalseAccusation,
                         format!("{} was told {error:?} for its batch {first}", self.describe()),
                     ));
+                }
+                // Refused before it was appended, and nobody will send it again.
+                if let (false, AppendError::NotEnoughReplicas { .. }) = (self.is_idempotent(), &error) {
+                    let batch = self.pending.iter().find(|batch| batch.first == first);
+                    let records = batch.into_iter().flat_map(|batch| &batch.records);
+                    moves
+                        .operations
+                        .extend(records.map(|record| Operation::Refused { record: *record }));
                 }
                 self.failed(now, &Purpose::Produce(first));
             }
