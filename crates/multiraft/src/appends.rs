@@ -4,6 +4,7 @@ use crate::desk::Desk;
 use crate::mailbox::{Completion, Outbox, Ticket};
 use crate::producers::{ProducedBatch, Verdict};
 use crate::replica::Replica;
+use crate::sabotage::Sabotage;
 use bytes::{Bytes, BytesMut};
 use core::fmt;
 use std::collections::VecDeque;
@@ -252,7 +253,7 @@ impl Replica {
                 continue;
             }
             let ticket = append.ticket;
-            if let Err(error) = self.stage(append, &mut proposal, out) {
+            if let Err(error) = self.stage(append, &mut proposal, desk, out) {
                 refuse(ticket, error, out);
             }
             if proposal.bytes >= limit {
@@ -267,7 +268,13 @@ impl Replica {
     }
 
     /// Checks and stamps one batch.
-    fn stage(&mut self, append: PendingAppend, proposal: &mut Proposal, out: &mut Outbox) -> Result<(), AppendError> {
+    fn stage(
+        &mut self,
+        append: PendingAppend,
+        proposal: &mut Proposal,
+        desk: &Desk,
+        out: &mut Outbox,
+    ) -> Result<(), AppendError> {
         let PendingAppend {
             mut batch,
             acks,
@@ -283,7 +290,7 @@ impl Replica {
                 Verdict::New => proposal.produced.push(produced),
                 Verdict::Refused(error) => return Err(error),
                 Verdict::Duplicate(original) => {
-                    self.await_original(original, acks, ticket, proposal, out);
+                    self.await_original((original, acks, ticket), proposal, desk, out);
                     return Ok(());
                 }
             }
@@ -318,10 +325,9 @@ impl Replica {
     /// A duplicate is as good as its original, and no better: it waits for the same disks.
     fn await_original(
         &mut self,
-        original: ProducedBatch,
-        acks: Acks,
-        ticket: Ticket,
+        (original, acks, ticket): (ProducedBatch, Acks, Ticket),
         proposal: &mut Proposal,
+        desk: &Desk,
         out: &mut Outbox,
     ) {
         let appended = Appended {
@@ -335,7 +341,7 @@ impl Replica {
             proposal.waiters.push((acks, Waiter { ticket, appended }));
         } else {
             self.waiters.push(acks, ticket, appended, out);
-            self.complete_appends(out);
+            self.complete_appends(desk, out);
         }
     }
 
@@ -370,7 +376,7 @@ impl Replica {
                 for (acks, waiter) in proposal.waiters.drain(..) {
                     self.waiters.push(acks, waiter.ticket, waiter.appended, out);
                 }
-                self.complete_appends(out);
+                self.complete_appends(desk, out);
             }
             Err(error) => {
                 for batch in proposal.produced.drain(..) {
@@ -386,7 +392,11 @@ impl Replica {
     }
 
     /// Answers whoever has waited long enough for disks.
-    pub(crate) fn complete_appends(&mut self, out: &mut Outbox) {
+    pub(crate) fn complete_appends(&mut self, desk: &Desk, out: &mut Outbox) {
+        if desk.breakage.is(Sabotage::KeepWaiters) && !self.leads() {
+            let commit = self.group.commit();
+            return self.waiters.complete(commit, commit, out);
+        }
         if self.waiters.is_empty() || !self.leads() {
             return;
         }

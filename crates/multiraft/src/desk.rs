@@ -4,6 +4,7 @@ use crate::appends::{PendingAppend, Proposal};
 use crate::mailbox::Ticket;
 use crate::numbers::NumberMap;
 use crate::preference::GiveBack;
+use crate::sabotage::Breakage;
 use crate::shard::ShardConfig;
 use crate::timers::TimerWheel;
 use std::collections::VecDeque;
@@ -59,6 +60,7 @@ pub(crate) struct Desk {
     pub(crate) core_output: Output,
     pub(crate) proposal: Proposal,
     pub(crate) spare_pending: Vec<Vec<PendingAppend>>,
+    pub(crate) breakage: Breakage,
 }
 
 impl Desk {
@@ -76,6 +78,7 @@ impl Desk {
             core_output: Output::default(),
             proposal: Proposal::default(),
             spare_pending: Vec::new(),
+            breakage: Breakage::default(),
         }
     }
 

@@ -58,6 +58,7 @@ mod producers;
 mod reads;
 mod replica;
 mod replication;
+mod sabotage;
 mod shard;
 mod timers;
 mod upkeep;
@@ -70,6 +71,8 @@ pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
 pub use mailbox::{Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Outbox, Ticket, TransferOutcome};
 pub use opening::{GroupOptions, Open};
 pub use reads::{OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
 pub use shard::{Shard, ShardConfig};
 
 #[doc = include_str!("../README.md")]

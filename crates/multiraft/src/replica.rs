@@ -11,6 +11,7 @@ use crate::preference::Preference;
 use crate::producers::{ProducedBatch, ProducerTable};
 use crate::reads::{ReadError, ReadWaiters};
 use crate::replication::Loads;
+use crate::sabotage::Sabotage;
 use crate::timers::Armed;
 use crate::upkeep::Failure;
 use bytes::Bytes;
@@ -85,7 +86,8 @@ impl Replica {
             hard_state,
             committed: log.flushed_index(),
         };
-        let group = Group::new(config, recovered, desk.now, &log);
+        let mut group = Group::new(config, recovered, desk.now, &log);
+        desk.breakage.break_core(&mut group);
         let applied = log.first_index().prev();
         Replica {
             id: log.group(),
@@ -195,7 +197,7 @@ impl Replica {
             self.replicate(plan, desk, out);
         }
         output.committed = None;
-        self.complete_appends(out);
+        self.complete_appends(desk, out);
         for event in output.events.drain(..) {
             self.heed(event, desk, out);
         }
@@ -224,9 +226,14 @@ impl Replica {
             return self.silence(desk).begin(out);
         }
         // A leader notes its producers' batches as it proposes them, with what it knows of them already.
-        if !self.leads() {
+        if !self.leads() && !desk.breakage.is(Sabotage::ForgetProducers) {
             entries.iter().for_each(|entry| self.note_producer(entry));
         }
+        #[cfg(feature = "sabotage")]
+        let hard_state = match desk.breakage.is(Sabotage::HardStateLater) {
+            true => desk.breakage.postpone(self.id, hard_state),
+            false => hard_state,
+        };
         if let Some(hard_state) = hard_state {
             out.journal.hard_state(self.id, hard_state);
         }
@@ -279,7 +286,9 @@ impl Replica {
 
     /// A new term, another leader or another role: what was promised under the old one is over.
     fn change_leader(&mut self, role: Role, desk: &mut Desk, out: &mut Outbox) {
-        self.waiters.fail_all(&AppendError::Lost, out);
+        if !desk.breakage.is(Sabotage::KeepWaiters) {
+            self.waiters.fail_all(&AppendError::Lost, out);
+        }
         self.loads.clear();
         self.end_giving_back();
         if role == Role::Leader {
@@ -315,16 +324,19 @@ impl Replica {
     pub(crate) fn apply(&mut self, desk: &mut Desk, out: &mut Outbox) {
         while self.applied < self.group.commit() {
             let commit = self.group.commit();
-            if self.options.deliver && self.deliver(commit, out).is_err() {
+            if self.options.deliver && self.deliver(commit, desk, out).is_err() {
                 return self.note_failure();
             }
             self.applied = commit;
             self.high_watermark = self.log.high_watermark(commit);
             self.step(CoreInput::Applied(commit), desk, out);
         }
+        if desk.breakage.is(Sabotage::ShowDurable) && self.leads() {
+            self.high_watermark = self.log.high_watermark(self.group.durable());
+        }
     }
 
-    fn deliver(&mut self, commit: LogIndex, out: &mut Outbox) -> Result<(), LogError> {
+    fn deliver(&mut self, commit: LogIndex, desk: &Desk, out: &mut Outbox) -> Result<(), LogError> {
         while self.applied < commit {
             let first = self.applied.next();
             let (last, _) = self.log.fit(first, commit, DELIVERY_BYTES);
@@ -333,7 +345,8 @@ impl Replica {
                 // Only at start: afterwards what is committed is still at hand.
                 Entries::Load(job) => job.run()?,
             };
-            for entry in entries {
+            let skipped = usize::from(desk.breakage.is(Sabotage::SkipAtPageEnd) && entries.len() > 1);
+            for entry in entries.into_iter().skip(skipped) {
                 if let Payload::Data(bytes) = entry.payload {
                     out.committed.push((self.id, entry.index, bytes));
                 }

@@ -9,6 +9,7 @@ use crate::numbers::NumberMap;
 use crate::opening::Open;
 use crate::reads::{OffsetQuery, ReadError, ReadRequest};
 use crate::replica::Replica;
+use crate::sabotage::Sabotage;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use trimaran_raft::{Group, GroupId, Input as CoreInput, Instant, Liveness, Message, NodeId, TransferError, Tuning};
@@ -126,6 +127,11 @@ impl Shard {
         self.replicas.len()
     }
 
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn breakage(&mut self) -> &mut crate::sabotage::Breakage {
+        &mut self.desk.breakage
+    }
+
     fn take(&mut self, input: Input, out: &mut Outbox) {
         match input {
             Input::Open(open) => self.open(*open, out),
@@ -145,7 +151,7 @@ impl Shard {
             Input::Messages(from, messages) => self.receive(from, messages, out),
             Input::Persisted(sequence) => self.persisted(sequence, out),
             Input::Flushed(group, result) => {
-                self.visit(group, out, |replica, _, _| replica.flushed(result));
+                self.visit(group, out, |replica, desk, _| replica.flushed(result, desk));
             }
             Input::Unreadable(group) => {
                 self.visit(group, out, |replica, _, _| replica.note_failure());
@@ -288,10 +294,13 @@ impl Shard {
         let mut returned = core::mem::take(&mut self.returned);
         while let Some(issued) = self.desk.issued.front().filter(|issued| issued.sequence <= sequence) {
             let same_opening = |replica: &&mut Box<Replica>| replica.opening == issued.opening;
-            if let Some(replica) = self.replicas.get_mut(&issued.group).filter(same_opening)
-                && replica.returned.replace(issued.token).is_none()
-            {
-                returned.push(issued.group);
+            if let Some(replica) = self.replicas.get_mut(&issued.group).filter(same_opening) {
+                let before = replica.returned.replace(issued.token);
+                if before.is_none() {
+                    returned.push(issued.group);
+                } else if self.desk.breakage.is(Sabotage::LoseNewerToken) {
+                    replica.returned = before;
+                }
             }
             self.desk.issued.pop_front();
         }
@@ -405,13 +414,13 @@ impl Shard {
         if let Some(damaged) = self.damaged.get(&group) {
             return damaged.flush_now(out);
         }
-        self.visit(group, out, |replica, _, out| replica.flush_now(out));
+        self.visit(group, out, |replica, desk, out| replica.flush_now(desk, out));
     }
 
     fn retain(&mut self, now_ms: i64, out: &mut Outbox) {
         for group in self.groups_in_order() {
             if let Some(replica) = self.replicas.get_mut(&group) {
-                replica.retain(now_ms);
+                replica.retain(now_ms, &self.desk);
             }
             self.visit_if_failing(group, out);
         }

@@ -3,6 +3,7 @@
 use crate::desk::Desk;
 use crate::mailbox::Outbox;
 use crate::replica::Replica;
+use crate::sabotage::Sabotage;
 use core::time::Duration;
 use trimaran_raft::{Input as CoreInput, Instant, Liveness, NodeId};
 use trimaran_storage::log::{Flushed, LogError};
@@ -90,9 +91,9 @@ impl Replica {
     }
 
     /// A flush came back.
-    pub(crate) fn flushed(&mut self, result: Result<Flushed, LogError>) {
+    pub(crate) fn flushed(&mut self, result: Result<Flushed, LogError>, desk: &Desk) {
         // One that this opening of the group has not asked for says nothing about its log.
-        if !core::mem::take(&mut self.is_flushing) {
+        if !core::mem::take(&mut self.is_flushing) && !desk.breakage.is(Sabotage::FlushTwice) {
             return;
         }
         match result {
@@ -115,13 +116,16 @@ impl Replica {
         let flush_at = *self.flush_at.get_or_insert(desk.now + age);
         if self.log.unflushed_bytes() >= desk.config.flush_bytes || flush_at <= desk.now {
             self.flush_at = Some(desk.now + age);
-            self.flush(out);
+            self.flush(desk, out);
         }
     }
 
     /// True if a job went out. What others have made durable and thereby committed, and this journal does not hold yet,
     /// stays where it is: after a crash the journal would go on behind a gap.
-    fn flush(&mut self, out: &mut Outbox) -> bool {
+    fn flush(&mut self, desk: &Desk, out: &mut Outbox) -> bool {
+        if desk.breakage.is(Sabotage::FlushTwice) {
+            self.log.flush_failed();
+        }
         let job = self.log.flush(self.applied.min(self.group.durable()));
         let any = job.is_some();
         self.is_flushing |= any;
@@ -131,20 +135,23 @@ impl Replica {
 
     /// The journal can't recycle its oldest file because of this group. What is committed goes to a segment if that is
     /// worth one; the rest of the tail is written to the journal again.
-    pub(crate) fn flush_now(&mut self, out: &mut Outbox) {
+    pub(crate) fn flush_now(&mut self, desk: &Desk, out: &mut Outbox) {
         // What a job that is out leaves behind will be asked for again.
-        if self.is_flushing {
+        if self.is_flushing && !desk.breakage.is(Sabotage::FlushTwice) {
             return;
         }
         let worth_a_segment = self.log.unflushed_bytes() >= SMALL_TAIL_BYTES && self.failure.is_none();
-        if !(worth_a_segment && self.flush(out)) {
+        if !(worth_a_segment && self.flush(desk, out)) {
             out.journal.rewrite(self.id, &self.log.unflushed());
         }
     }
 
     /// Deletes what retention allows. What any voter lacks is spared.
-    pub(crate) fn retain(&mut self, now_ms: i64) {
-        let floor = self.group.floor().min(self.applied);
+    pub(crate) fn retain(&mut self, now_ms: i64, desk: &Desk) {
+        let floor = match desk.breakage.is(Sabotage::RetainUnheld) {
+            true => self.applied,
+            false => self.group.floor().min(self.applied),
+        };
         if self.log.retain(now_ms, &self.options.retention, floor).is_err() {
             self.note_failure();
         }

@@ -287,6 +287,12 @@ impl Agent {
         }
     }
 
+    /// From now on this agent's catalog is broken in that way: for tests of tests.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage(&mut self, how: crate::Sabotage) {
+        self.catalog.breakage = crate::sabotage::Breakage::of(how);
+    }
+
     /// Tell it one thing; effects are appended in the order in which they should be done.
     pub fn step(&mut self, now: Instant, input: Input<'_>, effects: &mut Vec<Effect>) {
         match input {

@@ -188,6 +188,7 @@ pub struct Catalog {
     /// The first producer id that nobody has been given.
     next_producer_id: i64,
     partition_count: usize,
+    pub(crate) breakage: crate::sabotage::Breakage,
 }
 
 /// Partitions of one topic, from this number on, whose groups follow one another.
@@ -222,6 +223,7 @@ impl Default for Catalog {
             next_group: GroupId(1),
             next_producer_id: 0,
             partition_count: 0,
+            breakage: Default::default(),
         }
     }
 }

@@ -54,6 +54,7 @@ mod ids;
 pub mod leaders;
 pub mod limits;
 pub mod placement;
+mod sabotage;
 pub mod topic_config;
 
 pub use agent::Agent;
@@ -61,6 +62,8 @@ pub use catalog::Catalog;
 pub use error::{AssignmentFault, CatalogError, Fault, NameFault};
 pub use ids::{BrokerId, CommandIndex, GroupId, Incarnation, Instant, METADATA_GROUP, PartitionIndex, Term, TopicId};
 pub use leaders::LeaderView;
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
 pub use topic_config::TopicConfig;
 
 #[doc = include_str!("../README.md")]

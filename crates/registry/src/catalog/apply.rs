@@ -123,6 +123,10 @@ impl Catalog {
             unload(loads, &partition.replicas);
         }
         self.partition_count -= topic.partitions.len();
+        if self.breakage.is(crate::sabotage::Sabotage::ReuseGroupIds) {
+            let end = |(first, run): (&GroupId, &Run)| GroupId(first.0 + run.count as u64);
+            self.next_group = self.runs.last_key_value().map_or(GroupId(1), end);
+        }
         Ok(Outcome::TopicDeleted(topic))
     }
 
