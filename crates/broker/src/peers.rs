@@ -47,6 +47,7 @@ impl PeerSink for Sink {
 fn payload_bytes(message: &raft::Message) -> usize {
     match &message.body {
         raft::Body::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len()).sum(),
+        raft::Body::Snapshot { snapshot, .. } => snapshot.data.len(),
         _ => 0,
     }
 }
@@ -285,9 +286,14 @@ pub(crate) fn to_wire(message: raft::Message) -> wire::Message {
             floor: index(floor),
             entries: entries.into_iter().map(entry_to_wire).collect(),
         },
-        raft::Body::AppendAccepted { match_index, commit } => wire::Body::AppendAccepted {
+        raft::Body::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        } => wire::Body::AppendAccepted {
             match_index: index(match_index),
             commit: index(commit),
+            life: life.0,
         },
         raft::Body::AppendRejected {
             prev_index,
@@ -298,9 +304,29 @@ pub(crate) fn to_wire(message: raft::Message) -> wire::Message {
             hint_index: index(hint_index),
             hint_term: term(hint_term),
         },
-        raft::Body::Heartbeat { commit } => wire::Body::Heartbeat { commit: index(commit) },
-        raft::Body::HeartbeatReply { commit } => wire::Body::HeartbeatReply { commit: index(commit) },
+        raft::Body::Heartbeat { commit, round } => wire::Body::Heartbeat {
+            commit: index(commit),
+            round,
+        },
+        raft::Body::HeartbeatReply { commit, round } => wire::Body::HeartbeatReply {
+            commit: index(commit),
+            round,
+        },
         raft::Body::TimeoutNow => wire::Body::TimeoutNow,
+        raft::Body::Snapshot {
+            snapshot,
+            commit,
+            floor,
+        } => wire::Body::Snapshot {
+            snapshot: Box::new(snapshot_to_wire(*snapshot)),
+            commit: index(commit),
+            floor: index(floor),
+        },
+        raft::Body::Lost { life } => wire::Body::Lost { life: life.0 },
+        raft::Body::Rejoin { since, life } => wire::Body::Rejoin {
+            since: index(since),
+            life: life.0,
+        },
     };
     wire::Message {
         term: term(message.term),
@@ -312,8 +338,11 @@ fn entry_to_wire(entry: raft::Entry) -> wire::Entry {
     wire::Entry {
         term: wire::Term(entry.term.0),
         payload: match entry.payload {
-            raft::Payload::Blank => None,
-            raft::Payload::Data(bytes) => Some(bytes),
+            raft::Payload::Blank => wire::Payload::Blank,
+            raft::Payload::Data(bytes) => wire::Payload::Data(bytes),
+            raft::Payload::Configuration(configuration) => {
+                wire::Payload::Configuration(configuration_to_wire(*configuration))
+            }
         },
     }
 }
@@ -351,9 +380,14 @@ pub(crate) fn from_wire(message: wire::Message) -> raft::Message {
             floor: index(floor),
             entries: entries_from_wire(prev_index.0, entries),
         },
-        wire::Body::AppendAccepted { match_index, commit } => raft::Body::AppendAccepted {
+        wire::Body::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        } => raft::Body::AppendAccepted {
             match_index: index(match_index),
             commit: index(commit),
+            life: raft::Life(life),
         },
         wire::Body::AppendRejected {
             prev_index,
@@ -364,9 +398,29 @@ pub(crate) fn from_wire(message: wire::Message) -> raft::Message {
             hint_index: index(hint_index),
             hint_term: term(hint_term),
         },
-        wire::Body::Heartbeat { commit } => raft::Body::Heartbeat { commit: index(commit) },
-        wire::Body::HeartbeatReply { commit } => raft::Body::HeartbeatReply { commit: index(commit) },
+        wire::Body::Heartbeat { commit, round } => raft::Body::Heartbeat {
+            commit: index(commit),
+            round,
+        },
+        wire::Body::HeartbeatReply { commit, round } => raft::Body::HeartbeatReply {
+            commit: index(commit),
+            round,
+        },
         wire::Body::TimeoutNow => raft::Body::TimeoutNow,
+        wire::Body::Snapshot {
+            snapshot,
+            commit,
+            floor,
+        } => raft::Body::Snapshot {
+            snapshot: Box::new(snapshot_from_wire(*snapshot)),
+            commit: index(commit),
+            floor: index(floor),
+        },
+        wire::Body::Lost { life } => raft::Body::Lost { life: raft::Life(life) },
+        wire::Body::Rejoin { since, life } => raft::Body::Rejoin {
+            since: index(since),
+            life: raft::Life(life),
+        },
     };
     raft::Message {
         term: term(message.term),
@@ -383,11 +437,51 @@ fn entries_from_wire(prev_index: u64, entries: Vec<wire::Entry>) -> Vec<raft::En
             index,
             term: raft::Term(entry.term.0),
             payload: match entry.payload {
-                None => raft::Payload::Blank,
+                wire::Payload::Blank => raft::Payload::Blank,
                 // In memory of its own: as a slice, the small entry of a quiet partition would keep the whole frame that
                 // it came in, for as long as it is in the tail.
-                Some(bytes) => raft::Payload::Data(Bytes::copy_from_slice(&bytes)),
+                wire::Payload::Data(bytes) => raft::Payload::Data(Bytes::copy_from_slice(&bytes)),
+                wire::Payload::Configuration(configuration) => {
+                    raft::Payload::Configuration(Box::new(configuration_from_wire(configuration)))
+                }
             },
         })
         .collect()
+}
+
+fn snapshot_to_wire(snapshot: raft::Snapshot) -> wire::Snapshot {
+    wire::Snapshot {
+        index: wire::LogIndex(snapshot.index.0),
+        term: wire::Term(snapshot.term.0),
+        configuration: configuration_to_wire(snapshot.configuration),
+        data: snapshot.data,
+    }
+}
+
+fn snapshot_from_wire(snapshot: wire::Snapshot) -> raft::Snapshot {
+    raft::Snapshot {
+        index: raft::LogIndex(snapshot.index.0),
+        term: raft::Term(snapshot.term.0),
+        configuration: configuration_from_wire(snapshot.configuration),
+        // In memory of its own, like a payload.
+        data: Bytes::copy_from_slice(&snapshot.data),
+    }
+}
+
+fn configuration_to_wire(configuration: raft::Configuration) -> wire::Configuration {
+    let nodes = |nodes: Vec<raft::NodeId>| nodes.into_iter().map(|node| wire::NodeId(node.0)).collect();
+    wire::Configuration {
+        voters: nodes(configuration.voters),
+        outgoing: nodes(configuration.outgoing),
+        learners: nodes(configuration.learners),
+    }
+}
+
+fn configuration_from_wire(configuration: wire::Configuration) -> raft::Configuration {
+    let nodes = |nodes: Vec<wire::NodeId>| nodes.into_iter().map(|node| raft::NodeId(node.0)).collect();
+    raft::Configuration {
+        voters: nodes(configuration.voters),
+        outgoing: nodes(configuration.outgoing),
+        learners: nodes(configuration.learners),
+    }
 }

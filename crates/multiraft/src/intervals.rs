@@ -123,6 +123,7 @@ impl IntervalPlan {
             max_append_bytes: 1 << 20,
             // What a group may hold in memory without a quorum; above the largest batch that brokers accept by far.
             max_uncommitted_bytes: 32 << 20,
+            lease: None,
             seed,
         }
     }

@@ -16,8 +16,8 @@ use crate::timers::Armed;
 use crate::upkeep::Failure;
 use bytes::Bytes;
 use trimaran_raft::{
-    Body, Config, Entry, Event, Group, GroupId, Input as CoreInput, Instant, LogIndex, LogView, Message, NodeId,
-    Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token, TransferError,
+    Body, Config, Configuration, Entry, Event, Group, GroupId, Input as CoreInput, Instant, LogIndex, LogView, Message,
+    NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token, TransferError,
 };
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog};
 use trimaran_storage::scale::{HighWatermark, leader_epoch};
@@ -79,12 +79,13 @@ impl Replica {
         } = open;
         let config = Config {
             id: desk.config.node,
-            voters,
+            configuration: Configuration::of_voters(voters),
             tuning: desk.config.tuning.clone(),
         };
         let recovered = Recovered {
             hard_state,
             committed: log.flushed_index(),
+            configurations: Vec::new(),
         };
         let mut group = Group::new(config, recovered, desk.now, &log);
         desk.breakage.break_core(&mut group);
@@ -208,9 +209,15 @@ impl Replica {
         let Persist {
             token,
             hard_state,
+            reset,
             truncate_from,
             entries,
         } = persist;
+        if reset.is_some() {
+            // A log can't begin anew yet; nobody sends a snapshot either. As below: what depends on it never leaves.
+            self.broken = true;
+            return self.silence(desk).begin(out);
+        }
         if let Some(from) = truncate_from {
             self.log.truncate_from(from);
             self.producers.truncate(from);
@@ -281,6 +288,8 @@ impl Replica {
             // A follower that lacks what retention deleted waits for snapshots to exist; retention spares what
             // any voter lacks, so that it doesn't come to this.
             Event::NeedsSnapshot(_) => {}
+            // Nobody asks for a change of members yet.
+            Event::ConfigurationChanged { .. } | Event::MemberLost(_) => {}
         }
     }
 
@@ -461,8 +470,11 @@ impl Replica {
 fn are_well_formed(entries: &[Entry]) -> bool {
     let mut next_offset: Option<Offset> = None;
     entries.iter().all(|entry| {
-        let Payload::Data(bytes) = &entry.payload else {
-            return true;
+        let bytes = match &entry.payload {
+            Payload::Blank => return true,
+            Payload::Data(bytes) => bytes,
+            // A log can't store it yet.
+            Payload::Configuration(_) => return false,
         };
         let Ok(header) = BatchHeader::parse_only(bytes) else {
             return false;

@@ -35,10 +35,19 @@ impl Member {
             heartbeats,
             ..Tuning::default()
         };
-        let voters = [1, 2, 3].map(NodeId).to_vec();
+        let configuration = Configuration::of_voters([1, 2, 3].map(NodeId));
         let log = MemoryLog::new();
         Member {
-            group: Group::new(Config { id, voters, tuning }, Recovered::default(), Instant::ZERO, &log),
+            group: Group::new(
+                Config {
+                    id,
+                    configuration,
+                    tuning,
+                },
+                Recovered::default(),
+                Instant::ZERO,
+                &log,
+            ),
             log,
             applied: LogIndex::ZERO,
             store: Store::new(),

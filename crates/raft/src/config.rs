@@ -1,6 +1,6 @@
 //! Who a member is, what it remembers, and how patient it is.
 
-use crate::{HardState, LogIndex, NodeId};
+use crate::{Configuration, HardState, LogIndex, NodeId};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -40,6 +40,11 @@ pub struct Tuning {
     /// Proposed but uncommitted payload bytes, at most (one proposal may exceed it alone); beyond it proposals are
     /// refused as [`crate::ProposeError::Busy`].
     pub max_uncommitted_bytes: u64,
+    /// With [`Heartbeats::Own`]: a leader that a majority has heard lately answers reads at once, without asking (Raft
+    /// dissertation, section 6.4.1), and this is how far two members' clocks may drift apart within one election
+    /// timeout. None: every read asks a majority. Must be the same for all members, for as long as the group lives,
+    /// and half an election timeout at most.
+    pub lease: Option<Duration>,
     /// Source of jitter, so that a test can script elections exactly.
     pub seed: u64,
 }
@@ -58,6 +63,7 @@ impl Default for Tuning {
             max_inflight_bytes: 8 << 20,
             max_append_bytes: 1 << 20,
             max_uncommitted_bytes: 64 << 20,
+            lease: None,
             seed: 0,
         }
     }
@@ -68,17 +74,23 @@ impl Default for Tuning {
 pub struct Config {
     /// This member.
     pub id: NodeId,
-    /// All voters, this one included, the preferred leader first.
-    pub voters: Vec<NodeId>,
+    /// The group's first configuration, in force before the first entry. Never changes, whatever the members are now:
+    /// later ones are in the log ([`Recovered::configurations`]). This member need not be in it.
+    pub configuration: Configuration,
     /// Intervals and limits.
     pub tuning: Tuning,
 }
 
 /// What was found on disk at start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recovered {
-    /// The hard state; all zero for a new group.
+    /// The hard state; all zero for a new group. [`HardState::lost`] for a member that holds nothing of what it may have
+    /// promised.
     pub hard_state: HardState,
     /// Known to be committed, for example because it was written behind the journal. At most the log's last index.
     pub committed: LogIndex,
+    /// The configurations that the log holds, by the index of their entry, ascending; among them the one in force before
+    /// its first entry, if entries have been deleted or a snapshot was installed (its index: the place before the first
+    /// entry, or its own).
+    pub configurations: Vec<(LogIndex, Configuration)>,
 }

@@ -3,7 +3,8 @@
 //! The core never sees a disk: it hands out writes under increasing tokens and is told how far they are durable.
 //! Everything that depends on a write asks here, so that nothing can leave too early by mistake.
 
-use crate::{Entry, LogIndex, Token};
+use crate::{Entry, LogIndex, Snapshot, Token};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -65,7 +66,7 @@ impl Durability {
         if write.hard_state {
             self.hard_state = self.issued;
         }
-        if write.truncate_from.is_some() || !write.entries.is_empty() {
+        if write.reset.is_some() || write.truncate_from.is_some() || !write.entries.is_empty() {
             self.marks.push_back(Mark {
                 token: self.issued,
                 last,
@@ -140,13 +141,14 @@ impl Durability {
 pub(crate) struct Write {
     /// The hard state changed.
     pub(crate) hard_state: bool,
+    pub(crate) reset: Option<Box<Snapshot>>,
     pub(crate) truncate_from: Option<LogIndex>,
     pub(crate) entries: Vec<Entry>,
 }
 
 impl Write {
     pub(crate) fn is_empty(&self) -> bool {
-        !self.hard_state && self.truncate_from.is_none() && self.entries.is_empty()
+        !self.hard_state && self.reset.is_none() && self.truncate_from.is_none() && self.entries.is_empty()
     }
 }
 
@@ -163,6 +165,7 @@ mod tests {
         };
         Write {
             hard_state: false,
+            reset: None,
             truncate_from: truncate_from.map(LogIndex),
             entries: (first..=last).map(entry).collect(),
         }

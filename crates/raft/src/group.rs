@@ -20,8 +20,9 @@ mod tests;
 use crate::durability::{Durability, Write};
 use crate::progress::Peer;
 use crate::{
-    Body, Config, Event, HardState, Heartbeats, Input, Instant, Liveness, LogIndex, LogView, Message, NodeId, Output,
-    Persist, Progress, Recovered, Role, Term, TermAt, Token, Tuning, quorum,
+    Body, ChangeError, Config, Configuration, Event, HardState, Heartbeats, Input, Instant, Liveness, LogIndex,
+    LogView, Message, NodeId, Output, Persist, Progress, ReadError, Recovered, Role, Term, TermAt, Token, Tuning,
+    quorum,
 };
 use alloc::vec::Vec;
 use core::mem;
@@ -76,7 +77,7 @@ struct Summary {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Group {
     id: NodeId,
-    voters: Vec<NodeId>,
+    configuration: Configuration,
     tuning: Tuning,
     /// This member's place in `voters`: how many precede it.
     place: usize,
@@ -116,22 +117,34 @@ impl Group {
     /// out, short of a damaged disk) is raised to the log's last term with the vote spent, so that it can't vote twice.
     ///
     /// # Panics
-    /// If `config.voters` lacks this member or names one twice, or the log doesn't know the term of its last entry: the
+    /// If a configuration is malformed ([`Configuration::check`]), or the log doesn't know the term of its last entry: the
     /// caller's mistakes, that no other member can cause.
     pub fn new(config: Config, recovered: Recovered, now: Instant, log: &dyn LogView) -> Group {
-        let Config { id, voters, tuning } = config;
-        let place = voters.iter().position(|voter| *voter == id);
-        let place = place.expect("a member must be among its group's voters");
-        for (at, voter) in voters.iter().enumerate() {
-            assert!(!voters[..at].contains(voter), "voter {voter} is named twice");
+        let Config {
+            id,
+            configuration,
+            tuning,
+        } = config;
+        let configuration = match recovered.configurations.last() {
+            Some((_, latest)) => latest.clone(),
+            None => configuration,
+        };
+        if let Err(malformed) = configuration.check() {
+            panic!("a group can't have these members: {malformed}");
         }
+        let voters = &configuration.voters;
+        let place = voters.iter().position(|voter| *voter == id).unwrap_or(voters.len());
         let index = log.last_index();
         let TermAt::Known(term) = log.term_at(index) else {
             panic!("a log must know the term of its last entry, {index}");
         };
         let mut hard = recovered.hard_state;
         if hard.term < term {
-            hard = HardState { term, vote: Some(id) };
+            hard = HardState {
+                term,
+                vote: Some(id),
+                ..hard
+            };
         }
         let others = voters.iter().filter(|voter| **voter != id);
         let peers: Vec<Peer> = others.map(|voter| Peer::new(*voter, now)).collect();
@@ -162,7 +175,7 @@ impl Group {
             sabotage: None,
             #[cfg(any(test, feature = "sabotage"))]
             resigned_at: None,
-            voters,
+            configuration,
             tuning,
         }
     }
@@ -206,6 +219,9 @@ impl Group {
             Input::Transfer(to) => self.transfer(step, to),
             Input::Campaign => self.campaign(step),
             Input::ForgetLeader => self.forget_leader(step),
+            Input::Change(_) => step.out.changed = Some(Err(ChangeError::NotServing)),
+            Input::Snapshot { .. } => {}
+            Input::Read(read) => step.out.reads.push((read, Err(ReadError::NotServing))),
         }
     }
 
@@ -262,7 +278,9 @@ impl Group {
                 };
                 self.on_append(step, from, term, append);
             }
-            Body::AppendAccepted { match_index, commit } => {
+            Body::AppendAccepted {
+                match_index, commit, ..
+            } => {
                 if self.is_answer_in_this_term(step, term) || self.is_broken(Sabotage::CountOldAnswers) {
                     self.on_append_accepted(step, peer, match_index, commit);
                 }
@@ -280,12 +298,13 @@ impl Group {
                     self.on_append_rejected(step, peer, prev_index, hint);
                 }
             }
-            Body::Heartbeat { commit } => self.on_heartbeat(step, from, term, commit),
-            Body::HeartbeatReply { commit } => {
+            Body::Heartbeat { commit, round } => self.on_heartbeat(step, from, term, commit, round),
+            Body::HeartbeatReply { commit, .. } => {
                 if self.is_answer_in_this_term(step, term) {
                     self.on_heartbeat_reply(step, peer, commit);
                 }
             }
+            Body::Snapshot { .. } | Body::Lost { .. } | Body::Rejoin { .. } => {}
             Body::TimeoutNow => self.on_timeout_now(step, from, term),
         }
     }
@@ -303,7 +322,11 @@ impl Group {
     /// A vote is never cleared but by a later term; neither is what is known about a term's leader's log.
     fn enter_term(&mut self, term: Term) {
         assert!(term > self.hard.term, "a term never falls");
-        self.hard = HardState { term, vote: None };
+        self.hard = HardState {
+            term,
+            vote: None,
+            ..self.hard
+        };
         self.write.hard_state = true;
         self.resign();
         self.role = Role::Follower;
@@ -386,6 +409,7 @@ impl Group {
             step.out.persist = Some(Persist {
                 token,
                 hard_state: write.hard_state.then_some(self.hard),
+                reset: write.reset,
                 truncate_from: write.truncate_from,
                 entries: write.entries,
             });
@@ -462,7 +486,12 @@ impl Group {
 
     /// All voters, this member included, the preferred leader first.
     pub fn voters(&self) -> &[NodeId] {
-        &self.voters
+        &self.configuration.voters
+    }
+
+    /// Who belongs to the group, as far as this member knows; maybe not committed yet.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
     /// A leader's view of another member; none unless it leads.

@@ -1,6 +1,7 @@
 //! What a group is told.
 
-use crate::{Liveness, LogIndex, Message, NodeId, Token};
+use crate::{Configuration, Liveness, LogIndex, Message, NodeId, ReadId, Snapshot, Token};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -30,4 +31,18 @@ pub enum Input {
     /// Believe this leader gone and stand (rank delays apply): a failover on request that names the failed leader. The
     /// leader itself hands over, as by [`Input::Transfer`] without a name.
     ForgetLeader,
+    /// Change the members to these voters and learners; `outgoing` must be empty. Answered in
+    /// [`crate::Output::changed`]: refused, or begun. If the voters differ, the group passes through a joint
+    /// configuration, and leaves it by itself. [`crate::Event::ConfigurationChanged`] says how far it is.
+    Change(Configuration),
+    /// The answer to [`crate::Event::NeedsSnapshot`]: send this to that member. Ignored unless it (still) needs it.
+    Snapshot {
+        /// The member.
+        to: NodeId,
+        /// A position at or after the place before this log's first entry, and committed.
+        snapshot: Box<Snapshot>,
+    },
+    /// From where on does a read see everything that was acknowledged before it? Answered in [`crate::Output::reads`],
+    /// in this step or a later one.
+    Read(ReadId),
 }

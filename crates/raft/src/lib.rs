@@ -32,6 +32,7 @@ extern crate alloc;
 extern crate std;
 
 mod config;
+mod configuration;
 mod durability;
 mod group;
 mod input;
@@ -43,14 +44,19 @@ mod quorum;
 mod types;
 
 pub use config::{Config, Heartbeats, Recovered, Tuning};
+pub use configuration::{Configuration, Malformed};
 pub use group::Group;
 #[cfg(feature = "sabotage")]
 pub use group::Sabotage;
 pub use input::Input;
 pub use log::{LogView, MemoryLog, TermAt};
 pub use message::{AppendPlan, Body, Message};
-pub use output::{Event, Output, Persist, Progress, ProposeError, Proposed, Role, TransferError};
-pub use types::{Entry, GroupId, HardState, Instant, Liveness, LogIndex, NodeId, Payload, Term, Token};
+pub use output::{
+    ChangeError, Event, Output, Persist, Progress, ProposeError, Proposed, ReadError, Role, TransferError,
+};
+pub use types::{
+    Entry, GroupId, HardState, Instant, Life, Liveness, LogIndex, NodeId, Payload, ReadId, Snapshot, Term, Token,
+};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

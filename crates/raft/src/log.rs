@@ -1,6 +1,7 @@
 //! What the core asks of the log. All of it is answered from memory.
 
-use crate::{Entry, LogIndex, Persist, Term};
+use crate::{Configuration, Entry, LogIndex, Payload, Persist, Term};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
@@ -47,6 +48,8 @@ pub struct MemoryLog {
     start: LogIndex,
     start_term: Term,
     entries: Vec<Entry>,
+    /// Ascending; the first one may be that in force at `start`.
+    configurations: Vec<(LogIndex, Configuration)>,
 }
 
 impl MemoryLog {
@@ -55,16 +58,25 @@ impl MemoryLog {
         MemoryLog::default()
     }
 
-    /// Truncates and appends, as a step has decided.
+    /// Begins anew, truncates and appends, as a step has decided.
     ///
     /// # Panics
     /// If the entries don't continue the log: they come from another group.
     pub fn apply(&mut self, persist: &Persist) {
+        if let Some(reset) = &persist.reset {
+            (self.start, self.start_term) = (reset.index, reset.term);
+            self.entries.clear();
+            self.configurations = vec![(reset.index, reset.configuration.clone())];
+        }
         if let Some(from) = persist.truncate_from {
+            self.configurations.retain(|(index, _)| *index < from);
             self.entries.truncate(self.position(from));
         }
         for entry in &persist.entries {
             assert_eq!(entry.index, self.last_index().next(), "entries continue the log");
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.configurations.push((entry.index, (**configuration).clone()));
+            }
             self.entries.push(entry.clone());
         }
     }
@@ -75,6 +87,17 @@ impl MemoryLog {
         self.entries.get(self.position(first)..end).unwrap_or(&[])
     }
 
+    /// For [`crate::Recovered::configurations`].
+    pub fn configurations(&self) -> &[(LogIndex, Configuration)] {
+        &self.configurations
+    }
+
+    /// The configuration in force at `index`, as far as the log tells: none if it is the group's first one.
+    pub fn configuration_at(&self, index: LogIndex) -> Option<&Configuration> {
+        let at_or_before = self.configurations.iter().rev().find(|(at, _)| *at <= index);
+        at_or_before.map(|(_, configuration)| configuration)
+    }
+
     /// Forgets the entries up to and including `upto`, as retention does.
     pub fn compact(&mut self, upto: LogIndex) {
         let upto = upto.min(self.last_index());
@@ -82,6 +105,8 @@ impl MemoryLog {
             let count = self.position(upto.next());
             self.entries.drain(..count);
             (self.start, self.start_term) = (upto, term);
+            let settled = self.configurations.iter().filter(|(at, _)| *at <= upto).count();
+            self.configurations.drain(..settled.saturating_sub(1));
         }
     }
 
@@ -133,7 +158,6 @@ impl LogView for MemoryLog {
 mod tests {
     use super::*;
     use crate::{Payload, Token};
-    use alloc::vec;
     use bytes::Bytes;
 
     fn log(terms: &[u64]) -> MemoryLog {
@@ -147,6 +171,7 @@ mod tests {
         log.apply(&Persist {
             token: Token(1),
             hard_state: None,
+            reset: None,
             truncate_from: None,
             entries,
         });

@@ -1,6 +1,7 @@
 //! What members of a group say to each other. Any message may be lost, delayed, duplicated or reordered.
 
-use crate::{Entry, LogIndex, NodeId, Term};
+use crate::{Entry, Life, LogIndex, NodeId, Snapshot, Term};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// A message between two members of one group.
@@ -63,6 +64,8 @@ pub enum Body {
         match_index: LogIndex,
         /// The commit index that the sender knows of.
         commit: LogIndex,
+        /// The life that the sender is in: what an earlier one held, this one may not.
+        life: Life,
     },
     /// The sender's log has no entry of that term at `prev_index`.
     AppendRejected {
@@ -73,15 +76,43 @@ pub enum Body {
         /// The sender's term at `hint_index`.
         hint_term: Term,
     },
-    /// I still lead (only where the group itself keeps time: [`crate::Heartbeats::Own`]).
+    /// I still lead: sent regularly where the group itself keeps time ([`crate::Heartbeats::Own`]), and wherever reads
+    /// wait to know it.
     Heartbeat {
         /// The leader's commit index, but no more than the receiver is known to hold.
         commit: LogIndex,
+        /// Counts the questions that this leader asked in its term: an answer confirms that it led when it asked.
+        round: u64,
     },
     /// The answer to a heartbeat.
     HeartbeatReply {
         /// The commit index that the sender knows of.
         commit: LogIndex,
+        /// The heartbeat's.
+        round: u64,
+    },
+    /// What you need is deleted here: go on from this position. Answered like an append that ends there.
+    Snapshot {
+        /// The position.
+        snapshot: Box<Snapshot>,
+        /// See [`Body::Append`].
+        commit: LogIndex,
+        /// See [`Body::Append`].
+        floor: LogIndex,
+    },
+    /// The answer of a member that holds nothing of what it promised, to all that a leader sends.
+    Lost {
+        /// The life that it is in.
+        life: Life,
+    },
+    /// A leader lets a lost member back in, as the learner that it is now: nothing counts any more that it promised in an
+    /// earlier life.
+    Rejoin {
+        /// It is a learner in a configuration that is committed at or before this index, and everything that was
+        /// committed while it was a voter comes before it: once its log reaches it, it may vote again.
+        since: LogIndex,
+        /// Which life this is about.
+        life: Life,
     },
     /// Stand now: the leader hands over to you (Raft dissertation, section 3.10).
     TimeoutNow,

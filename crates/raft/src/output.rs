@@ -1,6 +1,9 @@
 //! What a step decided.
 
-use crate::{AppendPlan, Entry, HardState, Liveness, LogIndex, Message, NodeId, Term, Token};
+use crate::{
+    AppendPlan, Entry, HardState, Liveness, LogIndex, Malformed, Message, NodeId, ReadId, Snapshot, Term, Token,
+};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// What a member is at the moment.
@@ -16,7 +19,7 @@ pub enum Role {
     Leader,
 }
 
-/// One durable write. Order within it: hard state, truncation, entries. The caller applies it to its log before the
+/// One durable write. Order within it: hard state, reset, truncation, entries. The caller applies it to its log before the
 /// next step, writes it (in the order of tokens), and returns the token by [`crate::Input::Persisted`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Persist {
@@ -24,6 +27,9 @@ pub struct Persist {
     pub token: Token,
     /// The new hard state, if it changed.
     pub hard_state: Option<HardState>,
+    /// Replace the whole log by this position: it is empty then, and its next entry follows there. What the snapshot
+    /// carries is the caller's to apply; it counts as applied.
+    pub reset: Option<Box<Snapshot>>,
     /// Delete this entry and all after it first.
     pub truncate_from: Option<LogIndex>,
     /// Append these.
@@ -50,6 +56,37 @@ pub enum ProposeError {
     Busy,
     /// Leadership is being handed over.
     Transferring,
+}
+
+/// Why a change of the members was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChangeError {
+    /// This member does not lead; the leader, if it knows one.
+    NotLeader(Option<NodeId>),
+    /// Another change is under way.
+    InProgress,
+    /// This leader's first entry is not committed yet: it can't know whether an earlier change is under way (the
+    /// erratum to the dissertation's section 4.1).
+    NotServing,
+    /// Leadership is being handed over.
+    Transferring,
+    /// This new voter lacks entries: let it learn first. (Otherwise nothing could be committed until it has them.)
+    NotCaughtUp(NodeId),
+    /// They are the members already.
+    Unchanged,
+    /// No group can have such members.
+    Malformed(Malformed),
+}
+
+/// Why a read can't be answered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadError {
+    /// This member does not lead, or no longer does; the leader, if it knows one.
+    NotLeader(Option<NodeId>),
+    /// This leader's first entry is not committed yet: it can't know what is.
+    NotServing,
+    /// Too many reads are waiting: try again later.
+    Busy,
 }
 
 /// Why leadership was not handed over.
@@ -92,8 +129,21 @@ pub enum Event {
         /// The first entry that was deleted.
         from: LogIndex,
     },
-    /// A follower needs entries that have been deleted here.
+    /// A follower needs entries that have been deleted here: answer with [`crate::Input::Snapshot`]. Said again as long
+    /// as it doesn't arrive.
     NeedsSnapshot(NodeId),
+    /// The members have changed: this configuration is in force from now on, at this member. (Also said when a truncation
+    /// or a snapshot has changed it.) [`crate::Group::configuration`] tells it. Evidence about the liveness of new
+    /// members is to be told anew.
+    ConfigurationChanged {
+        /// The place of its entry; for one that came with a snapshot, the snapshot's.
+        index: LogIndex,
+        /// Whether it is committed. If not, it is said again when it is.
+        committed: bool,
+    },
+    /// This voter has lost what it promised: it doesn't count any more, and should be made a learner
+    /// ([`crate::Input::Change`]) so that it can catch up. Said each time it is found so.
+    MemberLost(NodeId),
 }
 
 /// What a step decided. The caller owns it, drains it after every step, and reuses it for all its groups.
@@ -109,6 +159,10 @@ pub struct Output {
     pub committed: Option<LogIndex>,
     /// The answer to [`crate::Input::Propose`].
     pub proposed: Option<Result<Proposed, ProposeError>>,
+    /// The answer to [`crate::Input::Change`]: where the first entry of the change is.
+    pub changed: Option<Result<LogIndex, ChangeError>>,
+    /// Reads that may be answered once this index is applied, or not here.
+    pub reads: Vec<(ReadId, Result<LogIndex, ReadError>)>,
     /// What happened.
     pub events: Vec<Event>,
 }
@@ -122,4 +176,8 @@ pub struct Progress {
     pub commit: LogIndex,
     /// What is known of its liveness.
     pub liveness: Liveness,
+    /// It has lost what it promised, and holds nothing.
+    pub is_lost: bool,
+    /// It lives, and holds all that is committed or is being sent it: it could be a voter.
+    pub is_caught_up: bool,
 }

@@ -125,6 +125,8 @@ impl Peer {
             match_index: self.match_index,
             commit: self.commit,
             liveness: self.liveness,
+            is_lost: false,
+            is_caught_up: self.is_alive() && self.pace == Pace::Replicate,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The words of the Raft paper, as types.
 
+use crate::Configuration;
+use alloc::boxed::Box;
 use bytes::Bytes;
 use core::fmt;
 use core::time::Duration;
@@ -40,6 +42,17 @@ word! {
     Token
 }
 
+word! {
+    /// Which life a member is in. Zero until it has lost what it promised; each loss begins a higher one.
+    ///
+    /// Its acknowledgements name it, so that a late one of an earlier life vouches for nothing in a later one.
+    Life
+}
+word! {
+    /// Names one read that waits for its index: chosen by the caller, never looked into.
+    ReadId
+}
+
 impl Term {
     /// The term before the first election.
     pub const ZERO: Term = Term(0);
@@ -53,6 +66,9 @@ impl Term {
 impl LogIndex {
     /// The place before the first entry.
     pub const ZERO: LogIndex = LogIndex(0);
+
+    /// Beyond every entry.
+    pub const MAX: LogIndex = LogIndex(u64::MAX);
 
     /// The index after this one.
     pub fn next(self) -> LogIndex {
@@ -97,6 +113,8 @@ pub enum Payload {
     Blank,
     /// The caller's bytes. The core looks only at their length.
     Data(Bytes),
+    /// From here on these are the group's members (Raft paper, section 6).
+    Configuration(Box<Configuration>),
 }
 
 impl Payload {
@@ -105,6 +123,7 @@ impl Payload {
         match self {
             Payload::Blank => 0,
             Payload::Data(bytes) => bytes.len(),
+            Payload::Configuration(configuration) => configuration.len(),
         }
     }
 
@@ -133,6 +152,38 @@ pub struct HardState {
     pub term: Term,
     /// The candidate that got this node's vote in `term`. Never cleared within a term.
     pub vote: Option<NodeId>,
+    /// This member once lost what it had promised (its disk was wiped or damaged, or it was added anew under an id that
+    /// had belonged here before): it neither votes nor stands until its log durably reaches this index.
+    /// [`LogIndex::MAX`]: no leader has said yet up to where. Zero: it never lost anything.
+    pub barred: LogIndex,
+    /// Counts its losses: the caller chooses a higher one than ever before (a wall clock will do) when it sets
+    /// `barred` to [`LogIndex::MAX`]. Zero: it never lost anything.
+    pub life: Life,
+}
+
+impl HardState {
+    /// What a member starts from that holds nothing of what it may have promised: it takes part again once a leader has
+    /// seen to that. `known` is what is still known of its term and vote; `life` must be higher than in any earlier loss.
+    pub fn lost(known: HardState, life: Life) -> HardState {
+        HardState {
+            barred: LogIndex::MAX,
+            life,
+            ..known
+        }
+    }
+}
+
+/// A position in the log, with what is needed to go on from there without what came before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Snapshot {
+    /// The last entry that it stands for.
+    pub index: LogIndex,
+    /// The term of that entry.
+    pub term: Term,
+    /// The configuration in force there.
+    pub configuration: Configuration,
+    /// The caller's: its state there, or what leads to it. The core never looks into it.
+    pub data: Bytes,
 }
 
 /// What the caller knows about whether a node is alive. Evidence, never proof: it starts elections, it decides none.

@@ -381,6 +381,6 @@ fn is_expired(segment: &Segment, now_ms: i64, retention: &Retention) -> bool {
 fn max_timestamp_of(entry: &Entry) -> i64 {
     match &entry.payload {
         Payload::Data(batch) => BatchHeader::parse(batch).map_or(NO_TIMESTAMP, |header| header.max_timestamp),
-        Payload::Blank => NO_TIMESTAMP,
+        Payload::Blank | Payload::Configuration(_) => NO_TIMESTAMP,
     }
 }

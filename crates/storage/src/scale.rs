@@ -59,6 +59,7 @@ impl LogEnd {
         let offset = match &entry.payload {
             Payload::Blank => self.offset,
             Payload::Data(batch) => self.offset_after(batch, entry.term)?,
+            Payload::Configuration(_) => return Err("a configuration can't be stored yet"),
         };
         Ok(LogEnd {
             index: entry.index,

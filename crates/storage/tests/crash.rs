@@ -101,6 +101,7 @@ fn apply(model: &mut Model, step: Step) -> JournalBatch {
                     HardState {
                         term: Term(term),
                         vote: None,
+                        ..HardState::default()
                     },
                 );
                 batch.entries(GroupId(group), &entries[before..]);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub const HANDSHAKE_VERSION: u8 = 0;
 
 /// The version of all other frames.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub const PROTOCOL_VERSION: u8 = 2;
 
 /// The version byte and the kind byte.
 const ENVELOPE_LEN: usize = 2;
@@ -50,6 +50,10 @@ word! {
 word! {
     /// A consensus group.
     GroupId(u64)
+}
+word! {
+    /// A member of a consensus group.
+    NodeId(u64)
 }
 word! {
     /// A Raft term.
@@ -207,6 +211,7 @@ pub enum Body {
     AppendAccepted {
         match_index: LogIndex,
         commit: LogIndex,
+        life: u64,
     },
     AppendRejected {
         prev_index: LogIndex,
@@ -215,11 +220,25 @@ pub enum Body {
     },
     Heartbeat {
         commit: LogIndex,
+        round: u64,
     },
     HeartbeatReply {
         commit: LogIndex,
+        round: u64,
     },
     TimeoutNow,
+    Snapshot {
+        snapshot: Box<Snapshot>,
+        commit: LogIndex,
+        floor: LogIndex,
+    },
+    Lost {
+        life: u64,
+    },
+    Rejoin {
+        since: LogIndex,
+        life: u64,
+    },
 }
 
 /// One entry of a group's log. Entries of an append are contiguous from its `prev_index` on, so they carry no index.
@@ -227,8 +246,43 @@ pub enum Body {
 pub struct Entry {
     /// The term of the leader that created it.
     pub term: Term,
-    /// Its bytes; none for a leader's blank first entry.
-    pub payload: Option<Bytes>,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// What an entry carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing: a leader's first entry.
+    Blank,
+    /// A caller's bytes.
+    Data(Bytes),
+    /// The group's members from here on.
+    Configuration(Configuration),
+}
+
+/// Who belongs to a group. Its words are the Raft paper's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Who votes; the preferred leader first.
+    pub voters: Vec<NodeId>,
+    /// While voters are exchanged: those before.
+    pub outgoing: Vec<NodeId>,
+    /// They get the log, but do not vote.
+    pub learners: Vec<NodeId>,
+}
+
+/// A position in a group's log, and what is needed to go on from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last entry that it stands for.
+    pub index: LogIndex,
+    /// The term of that entry.
+    pub term: Term,
+    /// The configuration in force there.
+    pub configuration: Configuration,
+    /// What the log's owner needs to know about it.
+    pub data: Bytes,
 }
 
 /// What postcard sees of a message: everything but the payloads.
@@ -268,6 +322,7 @@ enum BodyHead {
     AppendAccepted {
         match_index: LogIndex,
         commit: LogIndex,
+        life: u64,
     },
     AppendRejected {
         prev_index: LogIndex,
@@ -276,18 +331,48 @@ enum BodyHead {
     },
     Heartbeat {
         commit: LogIndex,
+        round: u64,
     },
     HeartbeatReply {
         commit: LogIndex,
+        round: u64,
     },
     TimeoutNow,
+    Snapshot {
+        snapshot: SnapshotHead,
+        commit: LogIndex,
+        floor: LogIndex,
+    },
+    Lost {
+        life: u64,
+    },
+    Rejoin {
+        since: LogIndex,
+        life: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
 struct EntryHead {
     term: Term,
+    payload: PayloadHead,
+}
+
+#[derive(Serialize, Deserialize)]
+enum PayloadHead {
+    Blank,
     /// Bytes of the payload, which follows behind the postcard body in the order of the entries.
-    length: Option<u32>,
+    Data(u32),
+    Configuration(Configuration),
+}
+
+#[derive(Serialize, Deserialize)]
+struct SnapshotHead {
+    index: LogIndex,
+    term: Term,
+    configuration: Configuration,
+    /// Bytes of its data, which follows behind the postcard body like a payload.
+    length: u32,
 }
 
 /// Why bytes are no frame between brokers.
@@ -350,9 +435,14 @@ fn encode_groups(messages: &[(GroupId, Message)]) -> Vec<Bytes> {
     let heads: Vec<MessageHead> = messages.iter().map(|(group, message)| head(*group, message)).collect();
     let mut chunks = vec![body(PROTOCOL_VERSION, kind::GROUPS, &heads)];
     for (_, message) in messages {
-        if let Body::Append { entries, .. } = &message.body {
-            let payloads = entries.iter().filter_map(|entry| entry.payload.as_ref());
-            chunks.extend(payloads.filter(|payload| !payload.is_empty()).cloned());
+        let data = |entry: &Entry| match &entry.payload {
+            Payload::Data(bytes) if !bytes.is_empty() => Some(bytes.clone()),
+            _ => None,
+        };
+        match &message.body {
+            Body::Append { entries, .. } => chunks.extend(entries.iter().filter_map(data)),
+            Body::Snapshot { snapshot, .. } if !snapshot.data.is_empty() => chunks.push(snapshot.data.clone()),
+            _ => {}
         }
     }
     chunks
@@ -393,7 +483,15 @@ fn body_head(body: &Body) -> BodyHead {
             floor,
             entries: entries.iter().map(entry_head).collect(),
         },
-        Body::AppendAccepted { match_index, commit } => BodyHead::AppendAccepted { match_index, commit },
+        Body::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        } => BodyHead::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        },
         Body::AppendRejected {
             prev_index,
             hint_index,
@@ -403,18 +501,45 @@ fn body_head(body: &Body) -> BodyHead {
             hint_index,
             hint_term,
         },
-        Body::Heartbeat { commit } => BodyHead::Heartbeat { commit },
-        Body::HeartbeatReply { commit } => BodyHead::HeartbeatReply { commit },
+        Body::Heartbeat { commit, round } => BodyHead::Heartbeat { commit, round },
+        Body::HeartbeatReply { commit, round } => BodyHead::HeartbeatReply { commit, round },
         Body::TimeoutNow => BodyHead::TimeoutNow,
+        Body::Snapshot {
+            ref snapshot,
+            commit,
+            floor,
+        } => BodyHead::Snapshot {
+            snapshot: snapshot_head(snapshot),
+            commit,
+            floor,
+        },
+        Body::Lost { life } => BodyHead::Lost { life },
+        Body::Rejoin { since, life } => BodyHead::Rejoin { since, life },
     }
 }
 
 fn entry_head(entry: &Entry) -> EntryHead {
-    let length = |payload: &Bytes| u32::try_from(payload.len()).expect("a payload is shorter than 4 GiB");
     EntryHead {
         term: entry.term,
-        length: entry.payload.as_ref().map(length),
+        payload: match &entry.payload {
+            Payload::Blank => PayloadHead::Blank,
+            Payload::Data(bytes) => PayloadHead::Data(length(bytes)),
+            Payload::Configuration(configuration) => PayloadHead::Configuration(configuration.clone()),
+        },
     }
+}
+
+fn snapshot_head(snapshot: &Snapshot) -> SnapshotHead {
+    SnapshotHead {
+        index: snapshot.index,
+        term: snapshot.term,
+        configuration: snapshot.configuration.clone(),
+        length: length(&snapshot.data),
+    }
+}
+
+fn length(payload: &Bytes) -> u32 {
+    u32::try_from(payload.len()).expect("a payload is shorter than 4 GiB")
 }
 
 /// Reads exactly one frame. Payloads are slices of it, so they keep it in memory as long as they live.
@@ -494,7 +619,15 @@ fn message(head: MessageHead, payloads: &mut Bytes) -> Result<(GroupId, Message)
                 entries,
             }
         }
-        BodyHead::AppendAccepted { match_index, commit } => Body::AppendAccepted { match_index, commit },
+        BodyHead::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        } => Body::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        },
         BodyHead::AppendRejected {
             prev_index,
             hint_index,
@@ -504,24 +637,49 @@ fn message(head: MessageHead, payloads: &mut Bytes) -> Result<(GroupId, Message)
             hint_index,
             hint_term,
         },
-        BodyHead::Heartbeat { commit } => Body::Heartbeat { commit },
-        BodyHead::HeartbeatReply { commit } => Body::HeartbeatReply { commit },
+        BodyHead::Heartbeat { commit, round } => Body::Heartbeat { commit, round },
+        BodyHead::HeartbeatReply { commit, round } => Body::HeartbeatReply { commit, round },
         BodyHead::TimeoutNow => Body::TimeoutNow,
+        BodyHead::Snapshot {
+            snapshot: head,
+            commit,
+            floor,
+        } => Body::Snapshot {
+            snapshot: Box::new(snapshot(head, payloads)?),
+            commit,
+            floor,
+        },
+        BodyHead::Lost { life } => Body::Lost { life },
+        BodyHead::Rejoin { since, life } => Body::Rejoin { since, life },
     };
     Ok((head.group, Message { term: head.term, body }))
 }
 
 fn entry(head: EntryHead, payloads: &mut Bytes) -> Result<Entry, PeerError> {
-    let take = |length: u32| {
-        let length = usize::try_from(length).map_err(|_| PeerError::Payload)?;
-        if length > payloads.len() {
-            Err(PeerError::Payload)
-        } else {
-            Ok(payloads.split_to(length))
-        }
-    };
     Ok(Entry {
         term: head.term,
-        payload: head.length.map(take).transpose()?,
+        payload: match head.payload {
+            PayloadHead::Blank => Payload::Blank,
+            PayloadHead::Data(length) => Payload::Data(take(length, payloads)?),
+            PayloadHead::Configuration(configuration) => Payload::Configuration(configuration),
+        },
     })
+}
+
+fn snapshot(head: SnapshotHead, payloads: &mut Bytes) -> Result<Snapshot, PeerError> {
+    Ok(Snapshot {
+        index: head.index,
+        term: head.term,
+        configuration: head.configuration,
+        data: take(head.length, payloads)?,
+    })
+}
+
+/// The next payload, of that length.
+fn take(length: u32, payloads: &mut Bytes) -> Result<Bytes, PeerError> {
+    let length = usize::try_from(length).map_err(|_| PeerError::Payload)?;
+    if length > payloads.len() {
+        return Err(PeerError::Payload);
+    }
+    Ok(payloads.split_to(length))
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use trimaran_multiraft::Heartbeat;
-use trimaran_raft::{Body, Entry, GroupId, LogIndex, Message, Payload, Term};
+use trimaran_raft::{Body, Configuration, Entry, GroupId, Life, LogIndex, Message, NodeId, Payload, Snapshot, Term};
 use trimaran_wire::peer::{self, Frame, PeerError};
 
 /// A frame as it goes over the network.
@@ -42,6 +42,9 @@ fn body_name(body: &peer::Body) -> &'static str {
         peer::Body::Heartbeat { .. } => "group heartbeat",
         peer::Body::HeartbeatReply { .. } => "group heartbeat reply",
         peer::Body::TimeoutNow => "timeout now",
+        peer::Body::Snapshot { .. } => "snapshot",
+        peer::Body::Lost { .. } => "lost",
+        peer::Body::Rejoin { .. } => "rejoin",
     }
 }
 
@@ -122,9 +125,14 @@ fn message_out(message: Message) -> peer::Message {
             floor: index(floor),
             entries: entries.into_iter().map(entry_out).collect(),
         },
-        Body::AppendAccepted { match_index, commit } => peer::Body::AppendAccepted {
+        Body::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        } => peer::Body::AppendAccepted {
             match_index: index(match_index),
             commit: index(commit),
+            life: life.0,
         },
         Body::AppendRejected {
             prev_index,
@@ -135,9 +143,29 @@ fn message_out(message: Message) -> peer::Message {
             hint_index: index(hint_index),
             hint_term: term(hint_term),
         },
-        Body::Heartbeat { commit } => peer::Body::Heartbeat { commit: index(commit) },
-        Body::HeartbeatReply { commit } => peer::Body::HeartbeatReply { commit: index(commit) },
+        Body::Heartbeat { commit, round } => peer::Body::Heartbeat {
+            commit: index(commit),
+            round,
+        },
+        Body::HeartbeatReply { commit, round } => peer::Body::HeartbeatReply {
+            commit: index(commit),
+            round,
+        },
         Body::TimeoutNow => peer::Body::TimeoutNow,
+        Body::Snapshot {
+            snapshot,
+            commit,
+            floor,
+        } => peer::Body::Snapshot {
+            snapshot: Box::new(snapshot_to_wire(*snapshot)),
+            commit: index(commit),
+            floor: index(floor),
+        },
+        Body::Lost { life } => peer::Body::Lost { life: life.0 },
+        Body::Rejoin { since, life } => peer::Body::Rejoin {
+            since: index(since),
+            life: life.0,
+        },
     };
     peer::Message {
         term: term(message.term),
@@ -149,8 +177,11 @@ fn entry_out(entry: Entry) -> peer::Entry {
     peer::Entry {
         term: peer::Term(entry.term.0),
         payload: match entry.payload {
-            Payload::Blank => None,
-            Payload::Data(bytes) => Some(bytes),
+            Payload::Blank => peer::Payload::Blank,
+            Payload::Data(bytes) => peer::Payload::Data(bytes),
+            Payload::Configuration(configuration) => {
+                peer::Payload::Configuration(configuration_to_wire(*configuration))
+            }
         },
     }
 }
@@ -192,9 +223,14 @@ fn message_in(message: peer::Message) -> Message {
                 .map(|(at, entry)| entry_in(at, entry))
                 .collect(),
         },
-        peer::Body::AppendAccepted { match_index, commit } => Body::AppendAccepted {
+        peer::Body::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        } => Body::AppendAccepted {
             match_index: index(match_index),
             commit: index(commit),
+            life: Life(life),
         },
         peer::Body::AppendRejected {
             prev_index,
@@ -205,9 +241,29 @@ fn message_in(message: peer::Message) -> Message {
             hint_index: index(hint_index),
             hint_term: term(hint_term),
         },
-        peer::Body::Heartbeat { commit } => Body::Heartbeat { commit: index(commit) },
-        peer::Body::HeartbeatReply { commit } => Body::HeartbeatReply { commit: index(commit) },
+        peer::Body::Heartbeat { commit, round } => Body::Heartbeat {
+            commit: index(commit),
+            round,
+        },
+        peer::Body::HeartbeatReply { commit, round } => Body::HeartbeatReply {
+            commit: index(commit),
+            round,
+        },
         peer::Body::TimeoutNow => Body::TimeoutNow,
+        peer::Body::Snapshot {
+            snapshot,
+            commit,
+            floor,
+        } => Body::Snapshot {
+            snapshot: Box::new(snapshot_from_wire(*snapshot)),
+            commit: index(commit),
+            floor: index(floor),
+        },
+        peer::Body::Lost { life } => Body::Lost { life: Life(life) },
+        peer::Body::Rejoin { since, life } => Body::Rejoin {
+            since: index(since),
+            life: Life(life),
+        },
     };
     Message {
         term: term(message.term),
@@ -219,6 +275,49 @@ fn entry_in(index: u64, entry: peer::Entry) -> Entry {
     Entry {
         index: LogIndex(index),
         term: Term(entry.term.0),
-        payload: entry.payload.map_or(Payload::Blank, Payload::Data),
+        payload: match entry.payload {
+            peer::Payload::Blank => Payload::Blank,
+            peer::Payload::Data(bytes) => Payload::Data(bytes),
+            peer::Payload::Configuration(configuration) => {
+                Payload::Configuration(Box::new(configuration_from_wire(configuration)))
+            }
+        },
+    }
+}
+
+fn snapshot_to_wire(snapshot: Snapshot) -> peer::Snapshot {
+    peer::Snapshot {
+        index: peer::LogIndex(snapshot.index.0),
+        term: peer::Term(snapshot.term.0),
+        configuration: configuration_to_wire(snapshot.configuration),
+        data: snapshot.data,
+    }
+}
+
+fn snapshot_from_wire(snapshot: peer::Snapshot) -> Snapshot {
+    Snapshot {
+        index: LogIndex(snapshot.index.0),
+        term: Term(snapshot.term.0),
+        configuration: configuration_from_wire(snapshot.configuration),
+        // In memory of its own, like a payload.
+        data: Bytes::copy_from_slice(&snapshot.data),
+    }
+}
+
+fn configuration_to_wire(configuration: Configuration) -> peer::Configuration {
+    let nodes = |nodes: Vec<NodeId>| nodes.into_iter().map(|node| peer::NodeId(node.0)).collect();
+    peer::Configuration {
+        voters: nodes(configuration.voters),
+        outgoing: nodes(configuration.outgoing),
+        learners: nodes(configuration.learners),
+    }
+}
+
+fn configuration_from_wire(configuration: peer::Configuration) -> Configuration {
+    let nodes = |nodes: Vec<peer::NodeId>| nodes.into_iter().map(|node| NodeId(node.0)).collect();
+    Configuration {
+        voters: nodes(configuration.voters),
+        outgoing: nodes(configuration.outgoing),
+        learners: nodes(configuration.learners),
     }
 }

@@ -46,7 +46,18 @@ impl Observer {
                     index,
                     term: entry.term.0,
                     previous_term,
-                    payload: entry.payload.as_ref().map_or(0, |bytes| fingerprint(bytes)),
+                    payload: match &entry.payload {
+                        peer::Payload::Blank => 0,
+                        peer::Payload::Data(bytes) => fingerprint(bytes),
+                        peer::Payload::Configuration(members) => {
+                            let peer::Configuration {
+                                voters,
+                                outgoing,
+                                learners,
+                            } = members;
+                            members_fingerprint([voters, outgoing, learners].map(|nodes| ids(nodes, |node| node.0)))
+                        }
+                    },
                 };
                 self.checker.entry(group.0, seen)?;
                 previous_term = entry.term.0;
@@ -137,6 +148,10 @@ fn entries(log: &ReplicaLog, first: u64, last: u64) -> Result<Vec<(u64, u64, u64
         .map(|entry| {
             let payload = match &entry.payload {
                 Payload::Blank => 0,
+                Payload::Configuration(members) => {
+                    let lists = [&members.voters, &members.outgoing, &members.learners];
+                    members_fingerprint(lists.map(|nodes| ids(nodes, |node| node.0)))
+                }
                 Payload::Data(bytes) => fingerprint(bytes),
             };
             (entry.index.0, entry.term.0, payload)
@@ -172,4 +187,13 @@ pub fn content(running: &Running, group: GroupId) -> Result<(i64, Bytes), String
         from = Offset(last.ok_or_else(|| format!("group {group} has nothing at {from:?}, below {upto:?}"))? + 1);
     }
     Ok((start.0, content.freeze()))
+}
+
+fn ids<T>(nodes: &[T], id: impl Fn(&T) -> u64) -> Vec<u64> {
+    nodes.iter().map(id).collect()
+}
+
+/// The same for a configuration on its way and in a log.
+fn members_fingerprint(lists: [Vec<u64>; 3]) -> u64 {
+    fingerprint(format!("{lists:?}").as_bytes())
 }

@@ -1,5 +1,13 @@
 use super::*;
-use raft::{Body, Entry, LogIndex, Message, Payload, Term};
+use raft::{Body, Configuration, Entry, Life, LogIndex, Message, Payload, Snapshot, Term};
+
+fn configuration() -> Configuration {
+    Configuration {
+        voters: vec![NodeId(1), NodeId(2)],
+        outgoing: vec![NodeId(1)],
+        learners: vec![NodeId(3)],
+    }
+}
 
 fn bodies() -> Vec<Body> {
     let (i, t) = (LogIndex, Term);
@@ -13,6 +21,11 @@ fn bodies() -> Vec<Body> {
             index: i(9),
             term: t(3),
             payload: Payload::Data(Bytes::from_static(b"batch")),
+        },
+        Entry {
+            index: i(10),
+            term: t(3),
+            payload: Payload::Configuration(Box::new(configuration())),
         },
     ];
     vec![
@@ -40,15 +53,31 @@ fn bodies() -> Vec<Body> {
         Body::AppendAccepted {
             match_index: i(1),
             commit: i(2),
+            life: Life(7),
         },
         Body::AppendRejected {
             prev_index: i(1),
             hint_index: i(2),
             hint_term: t(3),
         },
-        Body::Heartbeat { commit: i(4) },
-        Body::HeartbeatReply { commit: i(5) },
+        Body::Heartbeat { commit: i(4), round: 6 },
+        Body::HeartbeatReply { commit: i(5), round: 6 },
         Body::TimeoutNow,
+        Body::Snapshot {
+            snapshot: Box::new(Snapshot {
+                index: i(7),
+                term: t(2),
+                configuration: configuration(),
+                data: Bytes::from_static(b"offset"),
+            }),
+            commit: i(8),
+            floor: i(5),
+        },
+        Body::Lost { life: Life(7) },
+        Body::Rejoin {
+            since: i(9),
+            life: Life(7),
+        },
     ]
 }
 
@@ -160,7 +189,10 @@ fn the_welcome_is_checked() {
 fn messages_find_their_shards_and_overflow_is_dropped() {
     let peers = peers();
     let message = |group| {
-        let body = Body::HeartbeatReply { commit: LogIndex(1) };
+        let body = Body::HeartbeatReply {
+            commit: LogIndex(1),
+            round: 0,
+        };
         (wire::GroupId(group), to_wire(Message { term: Term(1), body }))
     };
     let frame = |count: u64| {
@@ -173,6 +205,6 @@ fn messages_find_their_shards_and_overflow_is_dropped() {
     peers.frame(PeerId(2), frame(40));
     assert_eq!((peers.mailboxes.shard(0).len(), peers.mailboxes.shard(1).len()), (1, 1));
     assert_eq!(peers.metrics.dropped_messages.get(), 40);
-    peers.frame(PeerId(2), Bytes::from_static(b"\x01\xff"));
+    peers.frame(PeerId(2), Bytes::from_static(b"\x02\xff"));
     assert_eq!(peers.metrics.bad_frames.get(), 1);
 }

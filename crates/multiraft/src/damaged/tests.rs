@@ -29,9 +29,29 @@ fn whoever_may_take_it_for_the_leader_is_told_and_nobody_else() {
     let (match_index, commit) = (LogIndex(3), LogIndex(3));
     check(CoreInput::Restored(NodeId(3)), &[3]);
     check(CoreInput::Restored(NodeId(9)), &[]);
-    check(message(2, Body::AppendAccepted { match_index, commit }), &[2]);
-    check(message(9, Body::AppendAccepted { match_index, commit }), &[]);
-    check(message(2, Body::HeartbeatReply { commit }), &[2]);
+    check(
+        message(
+            2,
+            Body::AppendAccepted {
+                match_index,
+                commit,
+                life: trimaran_raft::Life::default(),
+            },
+        ),
+        &[2],
+    );
+    check(
+        message(
+            9,
+            Body::AppendAccepted {
+                match_index,
+                commit,
+                life: trimaran_raft::Life::default(),
+            },
+        ),
+        &[],
+    );
+    check(message(2, Body::HeartbeatReply { commit, round: 0 }), &[2]);
     check(message(2, Body::TimeoutNow), &[]);
     check(CoreInput::Tick, &[]);
 }

@@ -33,6 +33,8 @@ impl Check {
                 match_index: LogIndex(match_index),
                 commit: LogIndex::ZERO,
                 liveness,
+                is_lost: false,
+                is_caught_up: true,
             })
         });
         let expected: Vec<_> = expected.iter().map(|&node| NodeId(node)).collect();

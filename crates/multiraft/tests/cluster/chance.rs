@@ -292,7 +292,10 @@ fn random_messages_do_no_harm() {
                 floor: LogIndex(small(chance)),
                 entries: Vec::new(),
             },
-            Body::HeartbeatReply { commit: index },
+            Body::HeartbeatReply {
+                commit: index,
+                round: 0,
+            },
             Body::TimeoutNow,
         ];
         let body = bodies[chance.below(bodies.len() as u64) as usize].clone();

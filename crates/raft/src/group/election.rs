@@ -347,13 +347,13 @@ impl Group {
     }
 
     fn count_pre_votes(&mut self, step: &mut Step) {
-        if self.role == Role::PreCandidate && self.granted() >= quorum::majority(self.voters.len()) {
+        if self.role == Role::PreCandidate && self.granted() >= quorum::majority(self.configuration.voters.len()) {
             self.become_candidate(step, false);
         }
     }
 
     fn count_votes(&mut self, step: &mut Step) {
-        if self.granted() >= quorum::majority(self.voters.len()) {
+        if self.granted() >= quorum::majority(self.configuration.voters.len()) {
             self.become_leader(step);
         }
     }
@@ -393,7 +393,9 @@ impl Group {
         self.peers[peer].ballot = if granted { Ballot::Granted } else { Ballot::Refused };
         self.count_votes(step);
         let refused = self.peers.iter().filter(|peer| peer.ballot == Ballot::Refused).count();
-        if self.role == Role::Candidate && refused > self.voters.len() - quorum::majority(self.voters.len()) {
+        if self.role == Role::Candidate
+            && refused > self.configuration.voters.len() - quorum::majority(self.configuration.voters.len())
+        {
             self.fail_candidacy(step.now);
         }
     }

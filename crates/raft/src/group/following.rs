@@ -203,7 +203,7 @@ impl Group {
         step.send(from, self.hard.term, rejected);
     }
 
-    pub(super) fn on_heartbeat(&mut self, step: &mut Step, from: NodeId, term: Term, commit: LogIndex) {
+    pub(super) fn on_heartbeat(&mut self, step: &mut Step, from: NodeId, term: Term, commit: LogIndex, round: u64) {
         let is_current = term >= self.hard.term;
         if is_current && !self.accept_leader(step, from, term) {
             return;
@@ -212,7 +212,14 @@ impl Group {
             self.following.leader_commit = self.following.leader_commit.max(commit);
             self.raise_follower_commit();
         }
-        step.send(from, self.hard.term, Body::HeartbeatReply { commit: self.commit });
+        step.send(
+            from,
+            self.hard.term,
+            Body::HeartbeatReply {
+                commit: self.commit,
+                round,
+            },
+        );
     }
 
     /// What the leader has committed is committed here as far as it is the same log, and on this disk. (The last
@@ -253,8 +260,12 @@ impl Group {
         if is_all || match_index > self.following.reported {
             self.following.reported = match_index;
             self.following.report_owed = !is_all;
-            let commit = self.commit;
-            step.send(leader, self.hard.term, Body::AppendAccepted { match_index, commit });
+            let accepted = Body::AppendAccepted {
+                match_index,
+                commit: self.commit,
+                life: self.hard.life,
+            };
+            step.send(leader, self.hard.term, accepted);
         }
     }
 }

@@ -111,7 +111,9 @@ impl Group {
 
     pub(super) fn settle_leadership(&mut self, step: &mut Step) {
         self.commit_by_quorum();
-        self.floor = self.floor.max(self.held_by(self.voters.len()).min(self.commit));
+        self.floor = self
+            .floor
+            .max(self.held_by(self.configuration.voters.len()).min(self.commit));
         self.replicate(step);
         self.settle_transfer(step);
     }
@@ -120,7 +122,7 @@ impl Group {
     /// currentTerm: set commitIndex = N" (Raft paper, figure 2). The entries of this term are those from
     /// its first one on; this member's own count only as far as they are durable.
     fn commit_by_quorum(&mut self) {
-        let held = self.held_by(quorum::majority(self.voters.len()));
+        let held = self.held_by(quorum::majority(self.configuration.voters.len()));
         let is_own = held >= self.leading.first || self.is_broken(Sabotage::CommitOldTerms);
         if held > self.commit && is_own {
             self.commit = held;
@@ -168,7 +170,7 @@ impl Group {
             Heartbeats::Own(_) => self.now < peer.heard + patience,
             Heartbeats::External => peer.is_alive(),
         };
-        1 + self.peers.iter().filter(is_live).count() >= quorum::majority(self.voters.len())
+        1 + self.peers.iter().filter(is_live).count() >= quorum::majority(self.configuration.voters.len())
     }
 
     /// New evidence about a follower: one that is back is asked where it stands, one that is out of contact is not sent

@@ -58,7 +58,7 @@ impl Group {
         };
         for peer in &self.peers {
             let commit: LogIndex = self.commit.min(peer.match_index);
-            step.send(peer.id, self.hard.term, Body::Heartbeat { commit });
+            step.send(peer.id, self.hard.term, Body::Heartbeat { commit, round: 0 });
         }
         self.leading.heartbeat_at = Some(step.now + interval);
     }

@@ -144,6 +144,7 @@ impl Record {
                         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                         to.extend_from_slice(&len.to_le_bytes());
                     }
+                    Payload::Configuration(_) => unreachable!("a log refuses it, so that it is never journaled"),
                 }
             }
             Record::Forget { group } => put(to, kind::FORGET, [group.0]),
@@ -179,7 +180,11 @@ impl Record {
                 let vote = (voted != 0).then_some(vote);
                 Record::HardState {
                     group,
-                    state: HardState { term, vote },
+                    state: HardState {
+                        term,
+                        vote,
+                        ..HardState::default()
+                    },
                 }
             }
             kind::FLUSHED => Record::Flushed {

@@ -27,6 +27,7 @@ fn hard(term: u64, vote: Option<u64>) -> HardState {
     HardState {
         term: Term(term),
         vote: vote.map(NodeId),
+        ..HardState::default()
     }
 }
 

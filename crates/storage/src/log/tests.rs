@@ -159,7 +159,7 @@ fn segments_hold_batches_and_nothing_else() {
 fn payload(entry: &Entry) -> &[u8] {
     match &entry.payload {
         Payload::Data(bytes) => bytes,
-        Payload::Blank => &[],
+        Payload::Blank | Payload::Configuration(_) => &[],
     }
 }
 

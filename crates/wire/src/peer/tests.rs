@@ -37,29 +37,52 @@ fn every_body() -> Vec<Body> {
         Body::AppendAccepted {
             match_index: i(7),
             commit: i(6),
+            life: 0,
         },
         Body::AppendRejected {
             prev_index: i(7),
             hint_index: i(6),
             hint_term: t(1),
         },
-        Body::Heartbeat { commit: i(9) },
-        Body::HeartbeatReply { commit: i(9) },
+        Body::Heartbeat { commit: i(9), round: 2 },
+        Body::HeartbeatReply { commit: i(9), round: 2 },
         Body::TimeoutNow,
+        Body::Snapshot {
+            snapshot: Box::new(Snapshot {
+                index: i(40),
+                term: t(2),
+                configuration: configuration(),
+                data: Bytes::from_static(b"third"),
+            }),
+            commit: i(41),
+            floor: i(39),
+        },
+        Body::Lost { life: 5 },
+        Body::Rejoin { since: i(42), life: 5 },
     ]
 }
 
 fn entries() -> Vec<Entry> {
     let payloads = [
-        None,
-        Some(Bytes::from_static(b"first")),
-        Some(Bytes::new()),
-        Some(Bytes::from_static(b"second")),
+        Payload::Blank,
+        Payload::Data(Bytes::from_static(b"first")),
+        Payload::Data(Bytes::new()),
+        Payload::Data(Bytes::from_static(b"second")),
+        Payload::Configuration(configuration()),
     ];
     payloads
         .into_iter()
         .map(|payload| Entry { term: Term(2), payload })
         .collect()
+}
+
+fn configuration() -> Configuration {
+    let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+    Configuration {
+        voters: nodes(&[1, 2]),
+        outgoing: nodes(&[1]),
+        learners: nodes(&[3]),
+    }
 }
 
 fn every_frame() -> Vec<Frame> {
@@ -116,12 +139,15 @@ fn bytes_are_golden() {
     let golden = [
         "0000 01 026331 02 07 04",
         "0001 01 026331 04 08",
-        "0103 07 e807 e707 08",
-        // Ten messages of group 300 (ac02) in term 3, then the payloads "first" and "second".
-        "0104 0a ac0203 000502 ac0203 010001 ac0203 02050201 ac0203 0301 ac0203 0404020301 04 0200 020105 020100 020106 \
-         ac0203 050706 ac0203 06070601 ac0203 0709 ac0203 0809 ac0203 09 6669727374 7365636f6e64",
-        "0105 6f7061717565",
-        "0106 ac02 01 04",
+        "0203 07 e807 e707 08",
+        // Thirteen messages of group 300 (ac02) in term 3, then the payloads "first", "second" and "third".
+        "0204 0d ac0203 000502 ac0203 010001 ac0203 02050201 ac0203 0301 \
+         ac0203 0404020301 05 0200 020105 020100 020106 0202 020102 0101 0103 \
+         ac0203 05070600 ac0203 06070601 ac0203 070902 ac0203 080902 ac0203 09 \
+         ac0203 0a 2802 020102 0101 0103 05 2927 ac0203 0b05 ac0203 0c2a05 \
+         6669727374 7365636f6e64 7468697264",
+        "0205 6f7061717565",
+        "0206 ac02 01 04",
         "0002 00 01",
         "0002 01 026331",
         "0002 02 06",
@@ -141,7 +167,7 @@ fn payloads_are_not_copied() {
     let payload = Bytes::from(vec![1u8; 1_000]);
     let entries = vec![Entry {
         term: Term(1),
-        payload: Some(payload.clone()),
+        payload: Payload::Data(payload.clone()),
     }];
     let (i, t) = (LogIndex(0), Term(0));
     let append = Body::Append {
@@ -163,18 +189,21 @@ fn payloads_are_not_copied() {
     let Body::Append { entries, .. } = &messages[0].1.body else {
         panic!("an append")
     };
-    assert!(range.contains(&entries[0].payload.as_ref().unwrap().as_ptr()));
+    let Payload::Data(received) = &entries[0].payload else {
+        panic!("bytes")
+    };
+    assert!(range.contains(&received.as_ptr()));
 }
 
 #[test]
 fn what_is_wrong_is_named() {
     let good = joined(&every_frame()[3]);
     assert_eq!(decode(Bytes::new()), Err(PeerError::Truncated));
-    assert_eq!(decode(Bytes::from_static(&[1])), Err(PeerError::Truncated));
+    assert_eq!(decode(Bytes::from_static(&[2])), Err(PeerError::Truncated));
     assert_eq!(decode(Bytes::from_static(&[9, 0])), Err(PeerError::Version(9)));
-    assert_eq!(decode(Bytes::from_static(&[1, 9])), Err(PeerError::Kind(9)));
+    assert_eq!(decode(Bytes::from_static(&[2, 9])), Err(PeerError::Kind(9)));
     assert_eq!(
-        decode(Bytes::from_static(&[1, kind::HELLO])),
+        decode(Bytes::from_static(&[2, kind::HELLO])),
         Err(PeerError::Kind(kind::HELLO))
     );
     assert_eq!(decode(good.slice(..good.len() - 1)), Err(PeerError::Payload));
@@ -187,7 +216,7 @@ fn what_is_wrong_is_named() {
 #[test]
 fn a_count_beyond_the_bytes_is_refused() {
     // 2^35 messages are promised, none is there.
-    let frame = [1, kind::GROUPS, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+    let frame = [2, kind::GROUPS, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
     assert!(matches!(
         decode(Bytes::copy_from_slice(&frame)),
         Err(PeerError::Body(_))
@@ -207,7 +236,7 @@ fn no_bytes_panic() {
     for _ in 0..20_000 {
         let mut bytes = rng.bytes(100);
         if bytes.len() > 1 {
-            (bytes[0], bytes[1]) = (bytes[0] & 1, bytes[1] % 7);
+            (bytes[0], bytes[1]) = (bytes[0] & 2, bytes[1] % 7);
         }
         let _ = decode(Bytes::from(bytes));
     }

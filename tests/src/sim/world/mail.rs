@@ -178,6 +178,7 @@ fn inflate_matches(messages: &mut [(trimaran_wire::peer::GroupId, trimaran_wire:
             message.body = Body::AppendAccepted {
                 match_index: *prev_index,
                 commit: trimaran_wire::peer::LogIndex(0),
+                life: 0,
             };
         }
     }

@@ -107,7 +107,7 @@ impl World {
         let replica = |id: &NodeId| {
             let config = Config {
                 id: *id,
-                voters: voters.clone(),
+                configuration: Configuration::of_voters(voters.clone()),
                 tuning: tuning.clone(),
             };
             Replica::new(config, Instant::ZERO)

@@ -60,14 +60,21 @@ fn body(chance: &mut Chance) -> Body {
         6 => Body::AppendAccepted {
             match_index: index,
             commit: other,
+            life: Life(chance.below(2)),
         },
         7 => Body::AppendRejected {
             prev_index: index,
             hint_index: other,
             hint_term: term,
         },
-        8 => Body::Heartbeat { commit: index },
-        9 => Body::HeartbeatReply { commit: index },
+        8 => Body::Heartbeat {
+            commit: index,
+            round: chance.below(3),
+        },
+        9 => Body::HeartbeatReply {
+            commit: index,
+            round: chance.below(3),
+        },
         _ => Body::TimeoutNow,
     }
 }

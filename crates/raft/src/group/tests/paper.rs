@@ -30,6 +30,7 @@ fn accepted(match_index: u64, commit: u64) -> Body {
     Body::AppendAccepted {
         match_index: LogIndex(match_index),
         commit: LogIndex(commit),
+        life: Life::default(),
     }
 }
 
@@ -161,8 +162,22 @@ fn a_commit_never_passes_what_agrees() {
         says(2, 4, accepted(2, 2))
     );
     assert_eq!(
-        replica.answer(2, 4, Body::Heartbeat { commit: LogIndex(9) }),
-        says(2, 4, Body::HeartbeatReply { commit: LogIndex(2) })
+        replica.answer(
+            2,
+            4,
+            Body::Heartbeat {
+                commit: LogIndex(9),
+                round: 7
+            }
+        ),
+        says(
+            2,
+            4,
+            Body::HeartbeatReply {
+                commit: LogIndex(2),
+                round: 7
+            }
+        )
     );
     replica.answer(2, 4, append((1, 2), &[4], 9));
     assert_eq!(replica.up().commit(), LogIndex(3));
@@ -175,7 +190,10 @@ fn a_later_term_in_an_answer_ends_a_leadership() {
     let answers = [
         accepted(1, 0),
         Body::VoteReply { granted: false },
-        Body::HeartbeatReply { commit: LogIndex(0) },
+        Body::HeartbeatReply {
+            commit: LogIndex(0),
+            round: 7,
+        },
         Body::AppendRejected {
             prev_index: LogIndex(0),
             hint_index: LogIndex(0),
@@ -444,6 +462,7 @@ fn check_quorum_with_own_heartbeats() {
                 term: Term(2),
                 body: Body::HeartbeatReply {
                     commit: LogIndex(commit),
+                    round: 7,
                 },
             },
         )

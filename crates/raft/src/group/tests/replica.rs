@@ -19,6 +19,7 @@ pub(super) fn tuning(heartbeats: Heartbeats) -> Tuning {
         max_inflight_bytes: 1000,
         max_append_bytes: 300,
         max_uncommitted_bytes: 2000,
+        lease: None,
         seed: 1,
     }
 }
@@ -102,6 +103,7 @@ impl Replica {
         let recovered = Recovered {
             hard_state: self.disk.hard_state,
             committed,
+            configurations: self.log.configurations().to_vec(),
         };
         let mut group = Group::new(self.config.clone(), recovered, now, &self.log);
         group.sabotage = self.sabotage;
@@ -130,7 +132,7 @@ pub(super) fn append_of(plan: &AppendPlan, log: &MemoryLog) -> Message {
 pub(super) fn member(term: u64, terms: &[u64]) -> Replica {
     let config = Config {
         id: NodeId(1),
-        voters: [1, 2, 3].map(NodeId).to_vec(),
+        configuration: Configuration::of_voters([1, 2, 3].map(NodeId)),
         tuning: tuning(Heartbeats::External),
     };
     let mut replica = Replica::new(config, Instant::ZERO);
@@ -139,6 +141,7 @@ pub(super) fn member(term: u64, terms: &[u64]) -> Replica {
     replica.disk.log.apply(&Persist {
         token: Token(0),
         hard_state: None,
+        reset: None,
         truncate_from: None,
         entries,
     });

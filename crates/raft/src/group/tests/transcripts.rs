@@ -95,7 +95,7 @@ impl Story {
         let node = |id: &NodeId| {
             let config = Config {
                 id: *id,
-                voters: voters.clone(),
+                configuration: Configuration::of_voters(voters.clone()),
                 tuning: tuning.clone(),
             };
             Replica::new(config, Instant::ZERO)
@@ -117,6 +117,7 @@ impl Story {
                     replica.disk.hard_state = HardState {
                         term: Term(number(term)),
                         vote: None,
+                        ..HardState::default()
                     }
                 }
                 ("commit", index) => committed = LogIndex(number(index)),
@@ -130,6 +131,7 @@ impl Story {
                     let all = Persist {
                         token: Token(0),
                         hard_state: None,
+                        reset: None,
                         truncate_from: None,
                         entries,
                     };
@@ -299,9 +301,21 @@ fn millis_of(at: Instant) -> String {
 
 fn write_text(persist: &Persist) -> String {
     let mut parts = vec![format!("#{}:", persist.token)];
-    if let Some(HardState { term, vote }) = persist.hard_state {
+    if let Some(HardState {
+        term,
+        vote,
+        barred,
+        life,
+    }) = persist.hard_state
+    {
         let vote = vote.map_or("nobody".to_string(), |vote| vote.to_string());
         parts.push(format!("term {term}, vote for {vote};"));
+        if barred > LogIndex::ZERO {
+            parts.push(format!("barred to {}, life {life};", place_text(barred)));
+        }
+    }
+    if let Some(reset) = &persist.reset {
+        parts.push(format!("reset to {};", snapshot_text(reset)));
     }
     if let Some(from) = persist.truncate_from {
         parts.push(format!("truncate from {from};"));
@@ -316,9 +330,50 @@ fn entries_text(entries: &[Entry]) -> String {
     let text = |entry: &Entry| match &entry.payload {
         Payload::Blank => format!("{}/{} blank", entry.term, entry.index),
         Payload::Data(bytes) => format!("{}/{} '{}'", entry.term, entry.index, String::from_utf8_lossy(bytes)),
+        Payload::Configuration(configuration) => {
+            format!("{}/{} {}", entry.term, entry.index, configuration_text(configuration))
+        }
     };
     let texts: Vec<String> = entries.iter().map(text).collect();
     format!("[{}]", texts.join(", "))
+}
+
+fn configuration_text(configuration: &Configuration) -> String {
+    let list = |nodes: &[NodeId]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let mut text = format!("voters {}", list(&configuration.voters));
+    if configuration.is_joint() {
+        text += &format!(" instead of {}", list(&configuration.outgoing));
+    }
+    if !configuration.learners.is_empty() {
+        text += &format!(", learners {}", list(&configuration.learners));
+    }
+    text
+}
+
+fn snapshot_text(snapshot: &Snapshot) -> String {
+    let Snapshot {
+        index,
+        term,
+        configuration,
+        ..
+    } = snapshot;
+    format!("{term}/{index}, {}", configuration_text(configuration))
+}
+
+fn place_text(index: LogIndex) -> String {
+    if index == LogIndex::MAX {
+        "the end".to_string()
+    } else {
+        index.to_string()
+    }
+}
+
+fn round_text(round: u64) -> String {
+    if round == 0 {
+        String::new()
+    } else {
+        format!(", round {round}")
+    }
 }
 
 fn event_text(event: &Event) -> String {
@@ -364,8 +419,17 @@ fn message_text(message: &Message) -> String {
             let entries = entries_text(entries);
             format!("Append in term {term} after {prev_term}/{prev_index}: {entries} commit {commit} floor {floor}")
         }
-        Body::AppendAccepted { match_index, commit } => {
-            format!("AppendAccepted in term {term}, match {match_index}, commit {commit}")
+        Body::AppendAccepted {
+            match_index,
+            commit,
+            life,
+        } => {
+            let life = if *life == Life::default() {
+                String::new()
+            } else {
+                format!(", life {life}")
+            };
+            format!("AppendAccepted in term {term}, match {match_index}, commit {commit}{life}")
         }
         Body::AppendRejected {
             prev_index,
@@ -374,8 +438,22 @@ fn message_text(message: &Message) -> String {
         } => {
             format!("AppendRejected in term {term} after {prev_index}, try {hint_term}/{hint_index}")
         }
-        Body::Heartbeat { commit } => format!("Heartbeat in term {term}, commit {commit}"),
-        Body::HeartbeatReply { commit } => format!("HeartbeatReply in term {term}, commit {commit}"),
+        Body::Heartbeat { commit, round } => format!("Heartbeat in term {term}, commit {commit}{}", round_text(*round)),
+        Body::HeartbeatReply { commit, round } => {
+            format!("HeartbeatReply in term {term}, commit {commit}{}", round_text(*round))
+        }
+        Body::Snapshot {
+            snapshot,
+            commit,
+            floor,
+        } => {
+            format!(
+                "Snapshot in term {term}: {} commit {commit} floor {floor}",
+                snapshot_text(snapshot)
+            )
+        }
+        Body::Lost { life } => format!("Lost in term {term}, life {life}"),
+        Body::Rejoin { since, life } => format!("Rejoin in term {term}, since {since}, life {life}"),
         Body::TimeoutNow => format!("TimeoutNow in term {term}"),
     }
 }

@@ -156,6 +156,7 @@ impl World {
                 let own = HardState {
                     term: message.term,
                     vote: Some(self.nodes[node].id()),
+                    ..disk.hard_state
                 };
                 assert_eq!(disk.hard_state, own, "a candidacy that can be forgotten");
             }
