@@ -7,6 +7,7 @@
 
 pub mod checker;
 pub mod process;
+pub mod sabotage;
 pub mod sim;
 
 #[doc = include_str!("../README.md")]

@@ -1,7 +1,7 @@
 //! The standard seeds, and proof that the simulation can fail.
 
 use trimaran_tests::checker::Law;
-use trimaran_tests::sim::{self, Cause, Options, Sabotage};
+use trimaran_tests::sim::{self, Cause, Deceit, Options};
 
 /// Runs the seeds of one test; a failure shows the last events and how to replay it.
 #[track_caller]
@@ -45,23 +45,23 @@ fn the_same_seed_is_the_same_run() {
     assert_ne!(first.trace_hash, other.trace_hash);
 }
 
-/// Within so many seeds each kind of sabotage must be noticed.
+/// Within so many seeds each kind of deceit must be noticed.
 const SEEDS_TO_NOTICE: u64 = 30;
 
 /// Runs seeds with a law broken on purpose until a checker (or an assertion of the code itself) notices.
 #[track_caller]
-fn noticed(sabotage: Sabotage) -> Cause {
+fn noticed(deceit: Deceit) -> Cause {
     for seed in 1..=SEEDS_TO_NOTICE {
         let options = Options {
-            sabotage: Some(sabotage),
+            deceit: Some(deceit),
             ..Options::new(seed)
         };
         if let Err(failure) = sim::run(&options) {
-            println!("{sabotage:?} is noticed with seed {seed}: {:?}", failure.cause);
+            println!("{deceit:?} is noticed with seed {seed}: {:?}", failure.cause);
             return failure.cause;
         }
     }
-    panic!("{sabotage:?} passed {SEEDS_TO_NOTICE} seeds");
+    panic!("{deceit:?} passed {SEEDS_TO_NOTICE} seeds");
 }
 
 #[track_caller]
@@ -86,25 +86,25 @@ const LOSS: [Law; 8] = [
 
 #[test]
 fn writes_acknowledged_early_are_noticed() {
-    breaks(&noticed(Sabotage::EarlyAcknowledgements), &LOSS);
+    breaks(&noticed(Deceit::EarlyAcknowledgements), &LOSS);
 }
 
 #[test]
 fn lying_disks_are_noticed() {
-    breaks(&noticed(Sabotage::LyingDisks), &LOSS);
+    breaks(&noticed(Deceit::LyingDisks), &LOSS);
 }
 
 #[test]
 fn amnesia_is_noticed() {
-    breaks(&noticed(Sabotage::Amnesia), &LOSS);
+    breaks(&noticed(Deceit::Amnesia), &LOSS);
 }
 
 #[test]
 fn bought_votes_are_noticed() {
-    breaks(&noticed(Sabotage::BoughtVotes), &LOSS);
+    breaks(&noticed(Deceit::BoughtVotes), &LOSS);
 }
 
 #[test]
 fn inflated_matches_are_noticed() {
-    breaks(&noticed(Sabotage::InflatedMatches), &LOSS);
+    breaks(&noticed(Deceit::InflatedMatches), &LOSS);
 }

@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::process::ExitCode;
 use std::time::Instant;
-use trimaran_tests::sim::{self, Options};
+use trimaran_tests::sim::{self, Length, Options};
 
 /// Runs the simulated cluster.
 #[derive(Parser)]
@@ -15,6 +15,9 @@ struct Arguments {
     /// How many seeds to run, one after the other.
     #[arg(long, default_value_t = 1)]
     runs: u64,
+    /// Short runs: other ones than those of the same seeds at full length.
+    #[arg(long)]
+    short: bool,
     /// Write every event to standard error.
     #[arg(long)]
     print: bool,
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         let began = Instant::now();
         let options = Options {
             print: arguments.print,
+            length: if arguments.short { Length::Short } else { Length::Full },
             ..Options::new(seed)
         };
         match sim::run(&options) {

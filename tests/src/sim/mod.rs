@@ -15,6 +15,7 @@
 //! `broker` and `transport`, whose part [`broker`] plays.
 
 pub mod broker;
+pub mod bug;
 pub mod clients;
 pub mod envelope;
 pub mod faults;
@@ -26,6 +27,8 @@ pub mod records;
 pub mod rng;
 pub mod trace;
 pub mod world;
+
+pub use bug::Bug;
 
 use crate::checker::Violation;
 use crate::checker::history::Tally;
@@ -42,24 +45,47 @@ pub struct Options {
     pub seed: u64,
     /// Write every event to standard error.
     pub print: bool,
-    /// Break a law on purpose, to see that it is noticed.
-    pub sabotage: Option<Sabotage>,
+    /// How much happens.
+    pub length: Length,
+    /// Break a law outside of the code that keeps it, to see that it is noticed.
+    pub deceit: Option<Deceit>,
+    /// Break the code that keeps the laws, to see that it is noticed.
+    pub bug: Option<Bug>,
 }
 
 impl Options {
-    /// A quiet, honest run.
+    /// A quiet, honest run of full length.
     pub fn new(seed: u64) -> Options {
         Options {
             seed,
             print: false,
-            sabotage: None,
+            length: Length::Full,
+            deceit: None,
+            bug: None,
+        }
+    }
+
+    /// The same, but short.
+    pub fn short(seed: u64) -> Options {
+        Options {
+            length: Length::Short,
+            ..Options::new(seed)
         }
     }
 }
 
+/// How much happens in a run. One seed is two different runs at two lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// A few seconds of suffering: thousands of such runs find more than hundreds of long ones.
+    Short,
+    /// Longer, with more topics and clients; and the leaderships must come home at the end.
+    Full,
+}
+
 /// Ways to break the laws outside of the code that keeps them: if the checkers let one pass, they are worth nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
+pub enum Deceit {
     /// Writes are reported durable before they are.
     EarlyAcknowledgements,
     /// Disks say that they have synced and have not.
@@ -119,6 +145,8 @@ pub struct Failure {
     pub seed: u64,
     /// What broke: a law, or an assertion of the code under test.
     pub cause: Cause,
+    /// At which length.
+    pub length: Length,
     /// Of everything that happened until then.
     pub trace_hash: u64,
     /// The last events.
@@ -144,7 +172,11 @@ impl fmt::Display for Failure {
             Cause::Panic(message) => writeln!(f, "seed {} panics: {message}", self.seed)?,
         }
         writeln!(f, "trace {:016x} until then", self.trace_hash)?;
-        write!(f, "replay: cargo xtask sim --seed {}", self.seed)
+        let length = match self.length {
+            Length::Short => " --short",
+            Length::Full => "",
+        };
+        write!(f, "replay: cargo xtask sim --seed {}{length}", self.seed)
     }
 }
 
@@ -164,6 +196,7 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     };
     Err(Box::new(Failure {
         seed: options.seed,
+        length: options.length,
         cause,
         trace_hash: world.trace().hash(),
         recent: world.trace().recent(),

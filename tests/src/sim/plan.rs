@@ -1,9 +1,10 @@
 //! What a run consists of, drawn from its seed before it begins.
 
-use super::broker::Settings;
+use super::broker::{Limits, Settings};
 use super::clients::{Administrator, Client, Consumer, PartitionName, Producer, Task};
 use super::queue::Micros;
 use super::rng::Rng;
+use super::{Length, Options};
 use crate::checker::history::Delivery;
 use std::time::Duration;
 
@@ -28,13 +29,60 @@ pub struct Plan {
     pub fault_every: Micros,
 }
 
+/// How large a run may become.
+struct Scale {
+    /// Suffering lasts so long, at least and at most.
+    suffers: (Micros, Micros),
+    /// The mean time between faults, at least and at most.
+    fault_every: (Micros, Micros),
+    /// Topics that stay, at most.
+    topics: u64,
+    /// Partitions of each, at most.
+    partitions: u64,
+    /// Producers send about every so often, at least and at most.
+    pace: (Micros, Micros),
+}
+
+impl Scale {
+    fn of(length: Length) -> Scale {
+        match length {
+            Length::Short => Scale {
+                suffers: (2 * SECOND, 4 * SECOND),
+                fault_every: (60_000, 600_000),
+                topics: 2,
+                partitions: 2,
+                pace: (10_000, 80_000),
+            },
+            Length::Full => Scale {
+                suffers: (8 * SECOND, 16 * SECOND),
+                fault_every: (150_000, 1_500_000),
+                topics: 3,
+                partitions: 3,
+                pace: (4_000, 60_000),
+            },
+        }
+    }
+}
+
+/// Limits that are reached in a short run, or ones that are not.
+fn limits(rng: &mut Rng) -> Option<Limits> {
+    rng.chance(500).then(|| Limits {
+        append_bytes: rng.between(200, 2_000),
+        inflight_messages: 1 + rng.index(4),
+        inflight_bytes: rng.between(1_000, 10_000),
+        uncommitted_bytes: rng.between(2_000, 20_000),
+    })
+}
+
 /// Draws a plan.
-pub fn draw(rng: &mut Rng) -> Plan {
-    let count: u32 = if rng.chance(700) {
+pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
+    let scale = Scale::of(options.length);
+    let count: u32 = if rng.chance(600) {
         3
     } else {
-        *rng.pick(&[4, 5]).unwrap_or(&5)
+        *rng.pick(&[4, 4, 5, 5, 6, 7]).unwrap_or(&5)
     };
+    let limits = limits(rng);
     let shards = if rng.chance(500) { 1 } else { 2 };
     let budget = Duration::from_millis(*rng.pick(&[100, 250, 250, 1_000]).unwrap_or(&250));
     let brokers = (1..=count)
@@ -47,10 +95,12 @@ pub fn draw(rng: &mut Rng) -> Plan {
             clock_ahead: rng.below(1_000 * SECOND),
             // Real clocks are off by tens of millionths; virtual machines' sometimes by more.
             clock_drift_ppm: rng.below(5_000),
+            limits,
+            bug: options.bug,
         })
         .collect();
-    let suffers_until = rng.between(8 * SECOND, 16 * SECOND);
-    let (tasks, partitions) = topics(rng, count, suffers_until);
+    let suffers_until = rng.between(scale.suffers.0, scale.suffers.1);
+    let (tasks, partitions) = topics(rng, &scale, count, suffers_until);
     let mut clients: Vec<Box<dyn Client>> = Vec::new();
     clients.push(Box::new(Administrator::new(0, count, tasks, rng.fork())));
     for (slot, partition) in partitions.iter().enumerate() {
@@ -61,7 +111,7 @@ pub fn draw(rng: &mut Rng) -> Plan {
                 _ => Delivery::ExactlyOnce,
             };
             let number = u32::try_from(10 * slot).unwrap_or(0) + u32::try_from(at).unwrap_or(0);
-            let pace_us = rng.between(4_000, 60_000);
+            let pace_us = rng.between(scale.pace.0, scale.pace.1);
             let place = (partition.clone(), slot);
             clients.push(Box::new(Producer::new(
                 number,
@@ -90,27 +140,29 @@ pub fn draw(rng: &mut Rng) -> Plan {
         clients,
         active,
         suffers_until,
-        fault_every: rng.between(150_000, 1_500_000),
+        fault_every: rng.between(scale.fault_every.0, scale.fault_every.1),
     }
 }
 
 /// Topics that stay, with their partitions, and some that are deleted again, spread over the time of suffering.
-fn topics(rng: &mut Rng, brokers: u32, until: Micros) -> (Vec<(Micros, Task)>, Vec<PartitionName>) {
+fn topics(rng: &mut Rng, scale: &Scale, brokers: u32, until: Micros) -> (Vec<(Micros, Task)>, Vec<PartitionName>) {
     let mut tasks = Vec::new();
     let mut partitions = Vec::new();
-    for topic in 0..rng.between(1, 3) {
+    for topic in 0..rng.between(1, scale.topics) {
         let name = format!("t{topic}");
-        let count = i32::try_from(rng.between(1, 3)).unwrap_or(1);
+        let count = i32::try_from(rng.between(1, scale.partitions)).unwrap_or(1);
         // It may begin with fewer and be given the rest later.
         let first = if rng.chance(300) { 1 } else { count };
         partitions.extend((0..count).map(|index| PartitionName {
             topic: name.clone(),
             index,
         }));
-        let replication_factor = if brokers > 3 && rng.chance(200) {
-            5.min(brokers)
-        } else {
-            3
+        // Even numbers too: two halves that differ are another situation than a majority and the rest.
+        let replication_factor = match rng.below(10) {
+            0 => 2,
+            1 | 2 => 4.min(brokers),
+            3 => brokers,
+            _ => 3,
         };
         let at = if topic == 0 { 0 } else { rng.below(until / 2) };
         let min_insync = 1 + rng.index(2);
@@ -141,7 +193,12 @@ fn topics(rng: &mut Rng, brokers: u32, until: Micros) -> (Vec<(Micros, Task)>, V
     if rng.chance(500) {
         let name = "gone".to_owned();
         tasks.push((rng.below(until / 2), create(name.clone(), 2, 3, 1)));
-        tasks.push((rng.between(until / 2, until), Task::Delete { name }));
+        let deleted_at = rng.between(until / 2, until);
+        tasks.push((deleted_at, Task::Delete { name: name.clone() }));
+        if rng.chance(500) {
+            // Another topic, of the same name.
+            tasks.push((rng.between(deleted_at, until), create(name.clone(), 2, 3, 1)));
+        }
     }
     tasks.sort_by_key(|(at, _)| *at);
     (tasks, partitions)

@@ -14,7 +14,7 @@ use super::rng::Rng;
 use super::trace::Happening;
 pub use event::{Effect, Event};
 use settings::agent_config;
-pub use settings::{DiskPace, Settings};
+pub use settings::{DiskPace, Limits, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,6 +116,9 @@ impl Running {
             .map(|peer| NodeId(u64::from(peer)))
             .collect();
         let mut shard_config = ShardConfig::new(node, plan.tuning(rng.next()));
+        if let Some(limits) = settings.limits {
+            limits.limit(&mut shard_config.tuning);
+        }
         shard_config.flush_bytes = 8 << 10;
         shard_config.flush_age = Duration::from_secs(2);
         // Sooner than in earnest, so that it happens between faults, too.
@@ -156,6 +159,9 @@ impl Running {
             disk: DiskPace::FAIR,
             early_acks: false,
         };
+        if let Some(bug) = running.settings.bug {
+            bug.build_in(running.seats.iter_mut().map(|seat| &mut seat.shard), &mut running.agent);
+        }
         let all = (1..=running.settings.brokers).map(|id| NodeId(u64::from(id))).collect();
         let options = GroupOptions {
             min_insync_replicas: 1,

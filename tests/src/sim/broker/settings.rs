@@ -1,11 +1,12 @@
 //! What a broker's process is started with.
 
 use super::broker_id;
+use crate::sim::bug::Bug;
 use crate::sim::queue::Micros;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use trimaran_multiraft::GroupOptions;
-use trimaran_raft::Instant;
+use trimaran_raft::{Instant, Tuning};
 use trimaran_registry::agent::AgentConfig;
 use trimaran_registry::catalog::{Broker as Registered, Endpoint};
 use trimaran_registry::{Incarnation, TopicConfig};
@@ -28,6 +29,33 @@ pub struct Settings {
     pub clock_ahead: Micros,
     /// How much faster than the virtual one its clock runs, in millionths.
     pub clock_drift_ppm: u64,
+    /// Limits of its groups, if not the usual ones.
+    pub limits: Option<Limits>,
+    /// What its program does wrong.
+    pub bug: Option<Bug>,
+}
+
+/// Limits of a group that a short run reaches. See [`trimaran_raft::Tuning`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of one append.
+    pub append_bytes: u64,
+    /// On the way to a follower.
+    pub inflight_messages: usize,
+    /// On the way to a follower.
+    pub inflight_bytes: u64,
+    /// Proposed and not committed.
+    pub uncommitted_bytes: u64,
+}
+
+impl Limits {
+    /// Puts them in.
+    pub(super) fn limit(self, tuning: &mut Tuning) {
+        tuning.max_append_bytes = self.append_bytes;
+        tuning.max_inflight_messages = self.inflight_messages;
+        tuning.max_inflight_bytes = self.inflight_bytes;
+        tuning.max_uncommitted_bytes = self.uncommitted_bytes;
+    }
 }
 
 impl Settings {

@@ -2,6 +2,7 @@
 
 use super::{Event, Phase, SECOND, World};
 use crate::checker::{Law, Violation};
+use crate::sim::Length;
 use crate::sim::broker::{DiskPace, METADATA, Running};
 use crate::sim::queue::Micros;
 use trimaran_raft::{GroupId, LogView};
@@ -69,7 +70,7 @@ impl World {
                 }
             }
             Phase::Idle { until, watched: false } if now >= until => {
-                if let Some(astray) = self.astray() {
+                if let Some(astray) = self.astray().filter(|_| self.length == Length::Full) {
                     if now > self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
                         return Err(Violation::new(Law::Converges, astray));
                     }

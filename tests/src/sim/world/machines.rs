@@ -2,7 +2,7 @@
 
 use super::{Event, SECOND, World};
 use crate::checker::{Law, Violation};
-use crate::sim::Sabotage;
+use crate::sim::Deceit;
 use crate::sim::broker::{self, Effect, Running, Settings};
 use crate::sim::clients::Answer;
 use crate::sim::network::Place;
@@ -30,16 +30,16 @@ impl World {
     pub(super) fn start(&mut self, broker: u32, life: u64) -> Result<(), Violation> {
         let now = self.now();
         let rng = self.rng.fork();
-        let sabotage = self.sabotage;
+        let deceit = self.deceit;
         let machine = self.machine(broker);
         if machine.life != life || machine.running.is_some() {
             return Ok(());
         }
         machine.life += 1;
-        if sabotage == Some(Sabotage::Amnesia) && machine.life > 1 {
+        if deceit == Some(Deceit::Amnesia) && machine.life > 1 {
             machine.fs = FaultyFs::new(machine.life);
         }
-        if sabotage == Some(Sabotage::LyingDisks) {
+        if deceit == Some(Deceit::LyingDisks) {
             machine.fs.lie_about_syncs(true);
         }
         let mut effects = Vec::new();
@@ -54,7 +54,7 @@ impl World {
         );
         match started {
             Ok(mut running) => {
-                if sabotage == Some(Sabotage::EarlyAcknowledgements) {
+                if deceit == Some(Deceit::EarlyAcknowledgements) {
                     running.acknowledge_early();
                 }
                 machine.running = Some(running);

@@ -7,7 +7,7 @@ use crate::sim::clients::{Answer, Moves, Request};
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use crate::sim::trace::{Happening, fingerprint};
-use crate::sim::{Sabotage, envelope};
+use crate::sim::{Deceit, envelope};
 use bytes::Bytes;
 use trimaran_registry::agent::AdminReply;
 use trimaran_wire::peer::{Body, Frame};
@@ -19,10 +19,10 @@ impl World {
                 self.idle_envelopes += 1;
             }
             self.observer.sent(from, messages)?;
-            if self.sabotage == Some(Sabotage::BoughtVotes) {
+            if self.deceit == Some(Deceit::BoughtVotes) {
                 buy_votes(messages);
             }
-            if self.sabotage == Some(Sabotage::InflatedMatches) {
+            if self.deceit == Some(Deceit::InflatedMatches) {
                 inflate_matches(messages);
             }
         }

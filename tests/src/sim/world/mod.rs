@@ -14,7 +14,7 @@ use super::plan::{self, Plan};
 use super::queue::{Micros, Queue};
 use super::rng::Rng;
 use super::trace::Trace;
-use super::{Options, Report, Sabotage};
+use super::{Deceit, Length, Options, Report};
 use crate::checker::history::History;
 use crate::checker::{Law, Violation};
 use bytes::Bytes;
@@ -93,7 +93,8 @@ pub struct World {
     observer: Observer,
     history: History,
     trace: Trace,
-    sabotage: Option<Sabotage>,
+    length: Length,
+    deceit: Option<Deceit>,
     faults: u64,
     terms: BTreeMap<GroupId, u64>,
     idle_envelopes: u64,
@@ -112,7 +113,7 @@ impl World {
             active,
             suffers_until,
             fault_every,
-        } = plan::draw(&mut rng);
+        } = plan::draw(&mut rng, options);
         let machines = brokers
             .into_iter()
             .map(|settings| Machine {
@@ -141,7 +142,8 @@ impl World {
             observer: Observer::default(),
             history: History::new(),
             trace: Trace::new(options.print),
-            sabotage: options.sabotage,
+            length: options.length,
+            deceit: options.deceit,
             faults: 0,
             terms: BTreeMap::new(),
             idle_envelopes: 0,

@@ -1,0 +1,36 @@
+//! Bugs that are built in on purpose, one at a time: see [`crate::sabotage`].
+//!
+//! Without the feature `sabotage` there is none, and no value of this type.
+
+use trimaran_multiraft::Shard;
+use trimaran_registry::Agent;
+
+/// A bug, in whichever room it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// In every group's core.
+    #[cfg(feature = "sabotage")]
+    Core(trimaran_raft::Sabotage),
+    /// In every shard.
+    #[cfg(feature = "sabotage")]
+    Shard(trimaran_multiraft::Sabotage),
+    /// In every broker's catalog.
+    #[cfg(feature = "sabotage")]
+    Registry(trimaran_registry::Sabotage),
+}
+
+impl Bug {
+    /// Breaks a process as it starts.
+    pub(super) fn build_in<'a>(self, shards: impl Iterator<Item = &'a mut Shard>, agent: &mut Agent) {
+        // Without the feature there is nobody to break, and nothing to break them with.
+        let _ = (&shards, &agent);
+        match self {
+            #[cfg(feature = "sabotage")]
+            Bug::Core(how) => shards.for_each(|shard| shard.sabotage_cores(how)),
+            #[cfg(feature = "sabotage")]
+            Bug::Shard(how) => shards.for_each(|shard| shard.sabotage(how)),
+            #[cfg(feature = "sabotage")]
+            Bug::Registry(how) => agent.sabotage(how),
+        }
+    }
+}
