@@ -3,9 +3,11 @@
 //!
 //! [`sim`] runs the real rooms (`raft`, `multiraft`, `storage`, `registry`) in one thread on virtual time. [`checker`]
 //! holds the laws: what Raft promises, and what a Kafka client may expect. Neither knows the broker, Tokio or a socket.
+//! [`fuzz`] holds a target for every decoder of bytes from outside.
 #![forbid(unsafe_code)]
 
 pub mod checker;
+pub mod fuzz;
 pub mod process;
 pub mod sabotage;
 pub mod sim;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 mod bench;
 mod check;
 mod cluster;
+mod fuzz;
 mod http;
 mod maelstrom;
 mod sim;
@@ -36,6 +37,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Replays or searches the simulation's runs.
     Sim(sim::Arguments),
+    /// Feeds decoders of bytes from outside with what nobody would send.
+    Fuzz(fuzz::Arguments),
     /// Drives `trimaran node` as Jepsen's Maelstrom would, and checks the histories.
     Maelstrom(maelstrom::Arguments),
 }
@@ -58,6 +61,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test(arguments) => test::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Sim(arguments) => sim::run(arguments),
+        Command::Fuzz(arguments) => fuzz::run(arguments),
         Command::Maelstrom(arguments) => maelstrom::run(arguments),
     }
 }

@@ -354,9 +354,14 @@ fn file_path(dir: &Path, sequence: u64) -> PathBuf {
     dir.join(format!("{sequence:020}.journal"))
 }
 
+/// No journal counts this far, not files, batches, entries or terms: whatever is beyond was not written by one, and what
+/// is below leaves room to count on.
+const MAX_NUMBER: u64 = 1 << 62;
+
 /// The sequence number of a journal file; none for other files.
 fn file_sequence(path: &Path) -> Option<u64> {
     let digits = path.file_name()?.to_str()?.strip_suffix(".journal")?;
     let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if plain { digits.parse().ok() } else { None }
+    let sequence = if plain { digits.parse().ok()? } else { return None };
+    (1..=MAX_NUMBER).contains(&sequence).then_some(sequence)
 }

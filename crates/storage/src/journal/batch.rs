@@ -12,6 +12,7 @@
 //! | 6 | entry | group `u64`, index `u64`, term `u64`, length `u32`, payload |
 //! | 7 | forget | group `u64` |
 
+use super::MAX_NUMBER;
 use bytes::Bytes;
 use trimaran_raft::{Entry, GroupId, HardState, LogIndex, NodeId, Payload, Term};
 
@@ -174,7 +175,7 @@ impl Record {
             },
             kind::HARD_STATE => {
                 let group = GroupId(number(body)?);
-                let term = Term(number(body)?);
+                let term = Term(counted(body)?);
                 let voted = u8::from_le_bytes(take(body)?);
                 let vote = NodeId(number(body)?);
                 let vote = (voted != 0).then_some(vote);
@@ -189,11 +190,11 @@ impl Record {
             }
             kind::FLUSHED => Record::Flushed {
                 group: GroupId(number(body)?),
-                upto: LogIndex(number(body)?),
+                upto: LogIndex(counted(body)?),
             },
             kind::TRUNCATE => Record::Truncate {
                 group: GroupId(number(body)?),
-                from: LogIndex(number(body)?),
+                from: LogIndex(counted(body)?),
             },
             kind::BLANK => decode_entry(body, |_| Ok(Payload::Blank))?,
             kind::DATA => decode_entry(body, decode_payload)?,
@@ -218,8 +219,8 @@ fn decode_entry(
     payload: impl FnOnce(&mut &[u8]) -> Result<Payload, &'static str>,
 ) -> Result<Record, &'static str> {
     let group = GroupId(number(body)?);
-    let index = LogIndex(number(body)?);
-    let term = Term(number(body)?);
+    let index = LogIndex(counted(body)?);
+    let term = Term(counted(body)?);
     let payload = payload(body)?;
     Ok(Record::Entry {
         group,
@@ -238,6 +239,15 @@ const CUT_SHORT: &str = "a record is cut short";
 
 fn number(body: &mut &[u8]) -> Result<u64, &'static str> {
     Ok(u64::from_le_bytes(take(body)?))
+}
+
+/// An index or a term.
+fn counted(body: &mut &[u8]) -> Result<u64, &'static str> {
+    let number = number(body)?;
+    if number > MAX_NUMBER {
+        return Err("an index or a term is larger than any can be");
+    }
+    Ok(number)
 }
 
 fn take<const N: usize>(body: &mut &[u8]) -> Result<[u8; N], &'static str> {

@@ -15,8 +15,8 @@
 //!
 //! All little-endian. The header's layout stays as it is in later versions; what the records look like may change.
 
-use super::GroupState;
 use super::batch::Record;
+use super::{GroupState, MAX_NUMBER};
 use crate::fs::{File, read_exact_at};
 use std::io::{self, IoSlice};
 use std::iter;
@@ -76,7 +76,9 @@ impl Header {
     fn decode(bytes: &[u8; HEADER_LEN]) -> Option<Header> {
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        let valid = bytes[0..4] == MAGIC && crc32c::crc32c(&bytes[..44]) == u32_at(44);
+        let valid = bytes[0..4] == MAGIC
+            && crc32c::crc32c(&bytes[..44]) == u32_at(44)
+            && [16, 24, 32].iter().all(|at| u64_at(*at) <= MAX_NUMBER);
         valid.then(|| Header {
             version: u16::from_le_bytes([bytes[4], bytes[5]]),
             body_len: u32_at(8),

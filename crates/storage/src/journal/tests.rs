@@ -302,6 +302,50 @@ fn any_bytes_are_an_error_or_nothing_and_never_a_panic() {
     }
 }
 
+/// Found by fuzzing: files count from one, and nothing is before the first.
+#[test]
+fn a_file_that_no_journal_makes_is_left_alone() {
+    let stray = Path::new(DIR).join("00000000000000000000.journal");
+    let huge = Path::new(DIR).join("18446744073709551615.journal");
+    let mut image = image(&finished(1));
+    image.extend([(stray.clone(), b"not a journal".to_vec()), (huge.clone(), Vec::new())]);
+    let fs = restore(&image);
+    let (_, found) = open(&fs).unwrap();
+    assert!(agrees(&found, models(&script()).last().unwrap()));
+    assert_eq!(fs.contents(&stray).unwrap(), b"not a journal");
+    assert!(fs.contents(&huge).is_some());
+}
+
+/// Found by fuzzing: what comes after the largest number?
+#[test]
+fn numbers_that_no_journal_reaches_are_no_numbers_of_a_frame() {
+    let seal = |bytes: &mut [u8]| {
+        let body = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize;
+        let crc = crc32c::crc32c(&bytes[48..48 + body]).to_le_bytes();
+        bytes[12..16].copy_from_slice(&crc);
+        let crc = crc32c::crc32c(&bytes[..44]).to_le_bytes();
+        bytes[44..48].copy_from_slice(&crc);
+    };
+    let fs = FaultyFs::new(1);
+    let (mut journal, _) = open(&fs).unwrap();
+    journal.write(&append(1, &[entry(7, 3, b"a")])).unwrap();
+    let image = image(&fs);
+    // The header's numbers, then index and term of the entry, which stands behind the file's summary.
+    for at in [16, 24, 32, 48 + 9 + 9, 48 + 9 + 17] {
+        for number in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            let mut image = image.clone();
+            let bytes = &mut image[0].1;
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            seal(bytes);
+            match open(&restore(&image)) {
+                Ok((_, found)) => assert!(found.is_empty() && at < 48, "{at}: {found:?}"),
+                Err(JournalError::Corrupt { position: 0, .. }) => {}
+                Err(error) => panic!("{at}: {error}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_missing_file_is_noticed() {
     let mut image = image(&finished(1));

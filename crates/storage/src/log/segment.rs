@@ -15,6 +15,9 @@ use trimaran_wire::batch::{BatchHeader, Offset, verify_crc};
 /// Records that are read at once where many are.
 const RECORDS_AT_ONCE: u64 = 1024;
 
+/// No log counts this far: what is beyond is no segment's name, and what is below leaves room to count on.
+const MAX_NUMBER: u64 = 1 << 62;
+
 /// What is kept in memory of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
@@ -117,7 +120,8 @@ impl Name {
             index: LogIndex(index.parse().ok()?),
             offset: Offset(offset.parse().ok()?),
         };
-        (rest.to_str()? == name.stem()).then_some((name, kind))
+        let possible = (1..=MAX_NUMBER).contains(&name.index.0) && (0..=MAX_NUMBER as i64).contains(&name.offset.0);
+        (possible && rest.to_str()? == name.stem()).then_some((name, kind))
     }
 }
 
