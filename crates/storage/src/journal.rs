@@ -20,6 +20,7 @@
 //!   live file, or the group's segments are known to have held it.
 
 mod batch;
+mod configured;
 mod frame;
 mod pins;
 mod recovery;
@@ -31,9 +32,11 @@ pub use batch::JournalBatch;
 pub use recovery::RecoveredGroup;
 
 use self::batch::Record;
+use self::configured::Configured;
 use self::frame::FrameWriter;
 use self::pins::Pins;
 use crate::fs::{File, Fs, Mode};
+use crate::start::LogStart;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -103,10 +106,38 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> JournalError + '_ {
 }
 
 /// What every file begins with, of one group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct GroupState {
     hard_state: HardState,
     flushed: LogIndex,
+    /// The last configuration entry that is known to be in its folder.
+    configured: LogIndex,
+    /// A reset that its folder may not reflect.
+    start: Option<Box<LogStart>>,
+}
+
+impl GroupState {
+    /// Everything up to here is durable in the group's folder, a reset included. False if that is no news, or is about
+    /// what was there before the reset.
+    fn flush(&mut self, upto: LogIndex) -> bool {
+        let reset_at = self.start.as_ref().map(|start| start.end.index);
+        if upto <= self.flushed || reset_at.is_some_and(|index| upto < index) {
+            return false;
+        }
+        self.flushed = upto;
+        if let Some(index) = reset_at {
+            self.configured = self.configured.max(index);
+            self.start = None;
+        }
+        true
+    }
+
+    /// The group's log begins anew.
+    fn reset(&mut self, start: &LogStart) {
+        (self.flushed, self.configured) = (LogIndex::ZERO, LogIndex::ZERO);
+        // An empty folder says by itself that its log begins at the beginning.
+        self.start = (start.end.index > LogIndex::ZERO).then(|| Box::new(start.clone()));
+    }
 }
 
 /// The journal, owned by one thread. See the module for what it promises.
@@ -118,6 +149,7 @@ pub struct Journal {
     /// Groups that were flushed further since the last frame; the next one says so.
     newly_flushed: BTreeSet<GroupId>,
     pins: Pins,
+    configured: Configured,
     /// Files whose content is not needed, as a durable frame has said.
     spares: BTreeSet<u64>,
     current: Option<Current>,
@@ -159,6 +191,7 @@ impl Journal {
             groups: found.groups.iter().map(|(id, group)| (*id, group.state())).collect(),
             newly_flushed: BTreeSet::new(),
             pins: found.pins,
+            configured: found.configured,
             spares: found.spares,
             current: found.current,
             next_batch: found.next_batch,
@@ -186,7 +219,8 @@ impl Journal {
     }
 
     /// A group's entries up to here are durable in its segments; files that nothing needs are recycled. Unknown and
-    /// forgotten groups are ignored.
+    /// forgotten groups are ignored, and so is what was durable before a reset that lies further ahead. (A reset to the
+    /// very beginning is to be written after all releases of what was there before.)
     ///
     /// # Errors
     /// None at present: names change only with the next write.
@@ -197,8 +231,9 @@ impl Journal {
         }
         self.pins.release(group, upto);
         let state = self.groups.entry(group).or_default();
-        if state.flushed < upto {
-            state.flushed = upto;
+        if state.flush(upto) {
+            let configured = self.configured.release(group, upto);
+            state.configured = configured.unwrap_or(state.configured);
             self.newly_flushed.insert(group);
         }
         Ok(())
@@ -248,7 +283,7 @@ impl Journal {
         self.newly_flushed.clear();
         self.next_batch += 1;
         for record in batch.records() {
-            apply(record, &mut self.groups, &mut self.pins);
+            apply(record, &mut self.groups, &mut self.pins, &mut self.configured);
         }
         self.let_go_of_flushed(batch);
         self.remove_surplus()
@@ -256,8 +291,9 @@ impl Journal {
 
     fn put_newly_flushed(&mut self) {
         for group in &self.newly_flushed {
-            let upto = self.groups.get(group).map_or(LogIndex::ZERO, |state| state.flushed);
-            self.writer.put(&Record::Flushed { group: *group, upto });
+            if let Some(state) = self.groups.get(group) {
+                self.writer.put_flushed(*group, state);
+            }
         }
     }
 
@@ -336,15 +372,32 @@ impl Journal {
 }
 
 /// What a record means for what is known of the groups and for who needs which file.
-fn apply(record: &Record, groups: &mut BTreeMap<GroupId, GroupState>, pins: &mut Pins) {
+fn apply(record: &Record, groups: &mut BTreeMap<GroupId, GroupState>, pins: &mut Pins, configured: &mut Configured) {
     match record {
         Record::HardState { group, state } => groups.entry(*group).or_default().hard_state = *state,
-        Record::Flushed { group, upto } => groups.entry(*group).or_default().flushed = *upto,
-        Record::Truncate { group, from } => pins.truncate(*group, *from),
-        Record::Entry { group, entry } => pins.append(*group, entry.index),
+        Record::Flushed { group, upto } => {
+            groups.entry(*group).or_default().flush(*upto);
+            configured.release(*group, *upto);
+        }
+        Record::Configured { group, index } => groups.entry(*group).or_default().configured = *index,
+        Record::Truncate { group, from } => {
+            pins.truncate(*group, *from);
+            configured.truncate(*group, *from);
+        }
+        Record::Entry { group, entry } => {
+            pins.append(*group, entry.index);
+            configured.append(*group, entry);
+        }
+        Record::Reset { group, start } => {
+            pins.forget(*group);
+            configured.forget(*group);
+            groups.entry(*group).or_default().reset(start);
+        }
+        Record::Start { group, start } => groups.entry(*group).or_default().start = Some(start.clone()),
         Record::Forget { group } => {
             groups.remove(group);
             pins.forget(*group);
+            configured.forget(*group);
         }
         Record::Begin { .. } => {}
     }

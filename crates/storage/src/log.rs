@@ -14,6 +14,8 @@
 //! Nothing that a checksum does not confirm. Index records bear one, batches bear their own, and what a batch's checksum
 //! does not cover (base offset, leader epoch, length) is known from elsewhere and compared on every read.
 
+mod aside;
+mod configurations;
 mod error;
 mod flush;
 mod lookup;
@@ -31,6 +33,7 @@ pub use self::flush::{FlushJob, Flushed};
 pub use self::read::{Chunk, Entries, FileSlice, LoadJob};
 pub use crate::scale::HighWatermark;
 
+use self::configurations::Configurations;
 use self::error::{corrupt, io_error};
 use self::recovery::Known;
 use self::segment::Segment;
@@ -39,9 +42,10 @@ use self::tail::{Tail, TailEntry};
 use crate::fs::Fs;
 use crate::journal::RecoveredGroup;
 use crate::scale::{LogEnd, TermStarts};
+use crate::start::LogStart;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trimaran_raft::{Entry, GroupId, LogIndex, LogView, Payload, Term};
+use trimaran_raft::{Configuration, Entry, GroupId, LogIndex, LogView, Payload, Term};
 use trimaran_wire::batch::{BatchHeader, Offset};
 
 /// Sizes and limits of one log.
@@ -95,6 +99,15 @@ pub struct ReplicaLog {
     options: LogOptions,
     /// Contiguous; the last one is written to, and may be empty.
     segments: Vec<Segment>,
+    /// Where the log begins while there is no segment.
+    base: LogEnd,
+    configurations: Box<Configurations>,
+    /// A reset that the folder does not reflect.
+    reset: Option<Box<LogStart>>,
+    /// Files of a damaged log are in the folder.
+    has_aside: bool,
+    /// How often the log was reset since it was opened: tells a [`FlushJob`] of before from one of after.
+    resets: u64,
     /// Where terms begin, from the place before the first entry on.
     terms: TermStarts,
     tail: Tail,
@@ -124,12 +137,20 @@ impl ReplicaLog {
         recovered: RecoveredGroup,
     ) -> Result<ReplicaLog, LogError> {
         let first = recovered.entries.first().map(|entry| entry.index);
+        let begin = recovered.start.as_ref().map_or(LogEnd::default(), |start| start.end);
+        let recovered = RecoveredGroup {
+            flushed: recovered.flushed.max(begin.index),
+            ..recovered
+        };
         let known = Known {
             group,
             flushed: recovered.flushed,
+            configured: recovered.configured,
+            start: recovered.start.as_deref(),
             rest_in_journal: first.is_some_and(|first| first <= recovered.flushed.next()),
         };
         let found = recovery::recover(&*fs, dir, &known)?;
+        let has_aside = !aside::files(&*fs, dir)?.is_empty();
         let flushed = found.segments.last().map_or(LogEnd::default(), |last| last.end);
         check_joint(dir, found.segments.last(), &flushed, &recovered)?;
         let mut log = ReplicaLog {
@@ -138,6 +159,11 @@ impl ReplicaLog {
             group,
             options,
             segments: found.segments,
+            base: LogEnd::default(),
+            configurations: Box::new(found.configurations),
+            reset: None,
+            has_aside,
+            resets: 0,
             terms: found.terms,
             tail: Tail::default(),
             flushed,
@@ -147,6 +173,32 @@ impl ReplicaLog {
         let stale = recovered.entries.partition_point(|entry| entry.index <= flushed.index);
         log.append(&recovered.entries[stale..])?;
         Ok(log)
+    }
+
+    /// Opens an empty log where a damaged one is, or none: that one's files are set aside, under names that end in
+    /// `.damaged`, until [`ReplicaLog::delete_aside`]. No [`FlushJob`] of the damaged log may be under way. To be journaled
+    /// as a reset to the very beginning ([`crate::journal::JournalBatch::reset`]); until it is, the journal goes on taking
+    /// the log for a damaged one. May block.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]: some files may have been set aside; what is left is still known for a damaged log.
+    pub fn open_lost(fs: Arc<dyn Fs>, dir: &Path, group: GroupId, options: LogOptions) -> Result<ReplicaLog, LogError> {
+        aside::set_aside(&*fs, dir, group)?;
+        ReplicaLog::open(fs, dir, group, options, RecoveredGroup::default())
+    }
+
+    /// Whether files of a damaged log are kept beside this one.
+    pub fn has_aside(&self) -> bool {
+        self.has_aside
+    }
+
+    /// The log holds again what the damaged one was to hold: what was set aside is deleted.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; what was not deleted is found again at the next start.
+    pub fn delete_aside(&mut self) -> Result<(), LogError> {
+        self.has_aside = false;
+        aside::delete(&*self.fs, &self.dir)
     }
 
     /// Whose log it is.
@@ -176,6 +228,7 @@ impl ReplicaLog {
             match end.after(entry) {
                 Ok(after) => {
                     self.terms.push(entry.term, entry.index, end.offset);
+                    self.configurations.push(entry);
                     self.tail.push(TailEntry {
                         entry: entry.clone(),
                         base: end.offset,
@@ -207,11 +260,48 @@ impl ReplicaLog {
         );
         self.tail.truncate(from);
         self.terms.truncate(from);
+        self.configurations.truncate(from);
+    }
+
+    /// The log begins anew behind a position that a leader named, because the entries up to there are gone for everybody:
+    /// nothing of what it held is left. In memory at once; the caller journals it
+    /// ([`crate::journal::JournalBatch::reset`]), and when that is durable, the next [`ReplicaLog::flush`] gives out a
+    /// job that does the same to the folder. If a crash comes between, [`ReplicaLog::open`] does it.
+    ///
+    /// # Panics
+    /// If the position lies before entries that are in segments: committed entries were to be deleted without need, and a
+    /// stopped replica is safer than a wrong one.
+    pub fn reset(&mut self, start: LogStart) {
+        let LogEnd { index, term, offset } = start.end;
+        assert!(
+            index >= self.flushed.index,
+            "a reset to {index} of group {} deletes committed entries",
+            self.group
+        );
+        self.segments.clear();
+        self.tail = Tail::default();
+        self.terms = TermStarts::default();
+        self.terms.push(term, index, offset);
+        *self.configurations = Configurations::at(&start);
+        (self.base, self.flushed) = (start.end, start.end);
+        self.reset = Some(Box::new(start));
+        self.resets += 1;
+    }
+
+    /// The place before the first entry, on both scales.
+    pub fn start(&self) -> LogEnd {
+        self.segments.first().map_or(self.base, |first| first.start.end())
+    }
+
+    /// The configurations that the log holds, ascending: the latest one at or before its start, and all later ones. None
+    /// if none was ever entered: then the group's first one is in force.
+    pub fn configurations(&self) -> &[(LogIndex, Configuration)] {
+        &self.configurations.list
     }
 
     /// The first offset that is still held.
     pub fn start_offset(&self) -> Offset {
-        self.segments.first().map_or(Offset::ZERO, |first| first.start.offset)
+        self.start().offset
     }
 
     /// The offset after the last appended record, committed or not.
@@ -242,10 +332,17 @@ impl ReplicaLog {
             .collect()
     }
 
-    /// Committed entries that are not in segments yet, to be written; none while a job is out or nothing is there.
+    /// Whether the log was reset and its folder does not reflect that yet: a [`FlushJob`] is worth its while.
+    pub fn is_resetting(&self) -> bool {
+        self.reset.is_some()
+    }
+
+    /// Committed entries that are not in segments yet, to be written; none while a job is out or nothing is there. After a
+    /// [`ReplicaLog::reset`], `committed` must not reach its position before the journal has it.
     pub fn flush(&mut self, committed: LogIndex) -> Option<FlushJob> {
         let upto = committed.min(self.last_index());
-        if self.flushing || upto <= self.flushed.index {
+        let is_reset = self.reset.is_some() && upto >= self.flushed.index;
+        if self.flushing || (upto <= self.flushed.index && !is_reset) {
             return None;
         }
         self.flushing = true;
@@ -259,12 +356,22 @@ impl ReplicaLog {
             end: self.flushed,
             entries: entries.take_while(|entry| entry.entry.index <= upto).cloned().collect(),
             sweep: self.sweep,
+            reset: self.reset.clone(),
+            resets: self.resets,
+            configurations_bytes: self.configurations.file_bytes,
         })
     }
 
     /// The outcome of this log's [`FlushJob`].
     pub fn flushed(&mut self, flushed: Flushed) {
         debug_assert_eq!(flushed.group, self.group);
+        self.flushing = false;
+        if flushed.resets != self.resets {
+            // It was out when the log was reset. What it wrote is removed with the rest.
+            return;
+        }
+        self.reset = None;
+        self.configurations.file_bytes = flushed.configurations_bytes;
         for segment in flushed.segments {
             match self.segments.last_mut() {
                 Some(last) if last.start == segment.start => *last = segment,
@@ -273,7 +380,6 @@ impl ReplicaLog {
         }
         let before = self.flushed.index;
         self.flushed = self.segments.last().map_or(self.flushed, |last| last.end);
-        self.flushing = false;
         self.sweep = false;
         self.tail.flushed(before.next(), self.flushed.index);
         self.evict();
@@ -309,6 +415,7 @@ impl ReplicaLog {
             }
             self.segments.remove(0);
             self.terms.trim(oldest.end.index);
+            self.configurations.trim(oldest.end.index.next());
             self.evict();
             segment::remove(&*self.fs, &self.dir, &segment::Name::of(&oldest.start), self.group)?;
             deleted += 1;

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trimaran_raft::{Entry, GroupId, HardState, LogIndex, LogView, Payload, Term};
+use trimaran_raft::{Configuration, Entry, GroupId, HardState, LogIndex, LogView, NodeId, Payload, Term};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions};
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog, Retention};
-use trimaran_storage::scale::leader_epoch;
+use trimaran_storage::scale::{LogEnd, leader_epoch};
+use trimaran_storage::start::LogStart;
 use trimaran_wire::batch::{self, Offset};
 
-const GROUPS: std::ops::RangeInclusive<u64> = 1..=3;
+const GROUPS: std::ops::RangeInclusive<u64> = 1..=4;
+/// The one whose replica is reset, lost and filled again.
+const REPAIRED: u64 = 4;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -24,9 +27,15 @@ enum Step {
     Rewrite,
     /// Old segments of a group go.
     Retain { group: u64 },
+    /// A group gets a configuration.
+    Configure { group: u64, term: u64, voters: u64 },
+    /// A group's log begins anew behind a position.
+    Reset { group: u64, index: u64, term: u64 },
+    /// A group's log is set aside, and begins anew.
+    Lose { group: u64 },
 }
 
-/// Group 1 flushes all it has, group 2 now and then, group 3 never.
+/// Group 1 flushes all it has, group 2 now and then, group 3 never; group 4 changes its members, is lost, and is reset twice.
 fn script() -> Vec<Step> {
     let mut steps = vec![Step::Append { term: 1, count: 1 }];
     for round in 1..=7 {
@@ -52,21 +61,89 @@ fn script() -> Vec<Step> {
             5 => steps.push(Step::Retain { group: 1 }),
             _ => {}
         }
+        steps.extend(repair(round));
     }
     steps.extend([Step::Rewrite, Step::Append { term: 8, count: 1 }]);
     steps
 }
 
-type Model = BTreeMap<u64, Vec<Entry>>;
+/// What happens to group 4 beside what happens to all.
+fn repair(round: u64) -> Vec<Step> {
+    let group = REPAIRED;
+    let configure = |term, voters| Step::Configure { group, term, voters };
+    let flush = |upto| Step::Flush { group, upto };
+    match round {
+        1 => vec![configure(1, 3), flush(4)],
+        2 => vec![configure(1, 4), flush(6), Step::Lose { group }],
+        3 => vec![configure(2, 3), flush(3), flush(3)],
+        4 => vec![
+            Step::Reset {
+                group,
+                index: 100,
+                term: 2,
+            },
+            flush(100),
+        ],
+        5 => vec![
+            configure(2, 2),
+            flush(103),
+            Step::Reset {
+                group,
+                index: 200,
+                term: 3,
+            },
+            configure(3, 5),
+        ],
+        6 => vec![flush(202), Step::Lose { group }],
+        _ => Vec::new(),
+    }
+}
 
-fn next_offset(entries: &[Entry]) -> i64 {
-    entries.iter().filter(|entry| entry.payload != Payload::Blank).count() as i64
+/// A group's log, from the place on where it begins.
+#[derive(Clone, Default)]
+struct Model {
+    start: LogEnd,
+    entries: Vec<Entry>,
+}
+
+type Models = BTreeMap<u64, Model>;
+
+impl Model {
+    fn end(&self) -> LogEnd {
+        let end = |end: LogEnd, entry| end.after(entry).expect("it continues");
+        self.entries.iter().fold(self.start, end)
+    }
+
+    /// The entries from an index on.
+    fn since(&self, index: u64) -> &[Entry] {
+        &self.entries[(index - self.start.index.0) as usize - 1..]
+    }
+}
+
+fn configuration(voters: u64) -> Configuration {
+    Configuration {
+        voters: (1..=voters).map(NodeId).collect(),
+        ..Configuration::default()
+    }
+}
+
+/// Where a reset to this index leads.
+fn position(index: u64, term: u64) -> LogStart {
+    LogStart {
+        end: LogEnd {
+            index: LogIndex(index),
+            term: Term(term),
+            offset: Offset(3 * index as i64),
+        },
+        configuration: configuration(3),
+    }
 }
 
 /// The entry that comes next: blank where a term begins.
-fn make(entries: &[Entry], term: u64) -> Entry {
-    let index = LogIndex(entries.len() as u64 + 1);
-    let payload = if entries.last().is_none_or(|last| last.term != Term(term)) {
+fn make(model: &Model, term: u64) -> Entry {
+    let end = model.end();
+    let index = end.index.next();
+    let payload = if end.term != Term(term) {
         Payload::Blank
     } else {
         let value = format!(
@@ -74,7 +151,7 @@ fn make(entries: &[Entry], term: u64) -> Entry {
             ".".repeat(150)
         );
         let mut batch = batch::build(index.0 as i64, &[(None, Some(value.as_bytes()))]);
-        batch::stamp(&mut batch, Offset(next_offset(entries)), leader_epoch(Term(term)));
+        batch::stamp(&mut batch, end.offset, leader_epoch(Term(term)));
         Payload::Data(batch.freeze())
     };
     Entry {
@@ -85,38 +162,67 @@ fn make(entries: &[Entry], term: u64) -> Entry {
 }
 
 /// Changes the model, and says what is to be journaled for it.
-fn apply(model: &mut Model, step: Step) -> JournalBatch {
+fn apply(models: &mut Models, step: Step) -> JournalBatch {
     let mut batch = JournalBatch::default();
     match step {
         Step::Append { term, count } => {
             for group in GROUPS {
-                let entries = model.entry(group).or_default();
-                let term = entries.last().map_or(term, |last| last.term.0.max(term));
-                let before = entries.len();
+                let model = models.entry(group).or_default();
+                let term = model.end().term.0.max(term);
+                let before = model.entries.len();
                 for _ in 0..count {
-                    entries.push(make(entries, term));
+                    model.entries.push(make(model, term));
                 }
-                batch.hard_state(
-                    GroupId(group),
-                    HardState {
-                        term: Term(term),
-                        vote: None,
-                        ..HardState::default()
-                    },
-                );
-                batch.entries(GroupId(group), &entries[before..]);
+                let hard_state = HardState {
+                    term: Term(term),
+                    ..HardState::default()
+                };
+                batch.hard_state(GroupId(group), hard_state);
+                batch.entries(GroupId(group), &model.entries[before..]);
             }
         }
         Step::Replace { group, from, term } => {
-            let entries = model.entry(group).or_default();
-            entries.truncate(from as usize - 1);
-            entries.push(make(entries, term));
+            let model = models.entry(group).or_default();
+            model.entries.truncate(from as usize - 1);
+            model.entries.push(make(model, term));
             batch.truncate(GroupId(group), LogIndex(from));
-            batch.entries(GroupId(group), &entries[from as usize - 1..]);
+            batch.entries(GroupId(group), model.since(from));
+        }
+        Step::Configure { group, term, voters } => {
+            let model = models.entry(group).or_default();
+            let end = model.end();
+            model.entries.push(Entry {
+                index: end.index.next(),
+                term: end.term.max(Term(term)),
+                payload: Payload::Configuration(Box::new(configuration(voters))),
+            });
+            batch.entries(GroupId(group), model.since(end.index.0 + 1));
+        }
+        Step::Reset { group, index, term } => {
+            let start = position(index, term);
+            let model = models.entry(group).or_default();
+            (model.start, model.entries) = (start.end, Vec::new());
+            batch.reset(GroupId(group), &start);
+        }
+        Step::Lose { group } => {
+            models.insert(group, Model::default());
+            batch.reset(GroupId(group), &position(0, 0));
         }
         Step::Flush { .. } | Step::Rewrite | Step::Retain { .. } => {}
     }
     batch
+}
+
+/// The entries that a step adds to a group's log.
+fn added(before: &Models, after: &Models, step: Step, group: u64) -> Vec<Entry> {
+    let after = &after[&group];
+    let from = match step {
+        Step::Replace {
+            group: replaced, from, ..
+        } if replaced == group => from,
+        _ => before.get(&group).map_or(1, |model| model.end().index.0 + 1),
+    };
+    after.since(from).to_vec()
 }
 
 #[derive(Debug)]
@@ -139,8 +245,21 @@ impl From<LogError> for Failure {
 }
 
 struct Store {
+    fs: FaultyFs,
     journal: Journal,
     logs: BTreeMap<u64, ReplicaLog>,
+}
+
+fn folder(group: u64) -> PathBuf {
+    PathBuf::from(format!("/data/logs/{group}"))
+}
+
+fn log_options() -> LogOptions {
+    LogOptions {
+        segment_bytes: 600,
+        segment_ms: u64::MAX,
+        tail_bytes: 300,
+    }
 }
 
 impl Store {
@@ -150,43 +269,56 @@ impl Store {
             file_bytes: 2500,
             max_files: 3,
         };
-        let (mut journal, mut groups) = Journal::open(shared.clone(), Path::new("/data/journal"), options)?;
-        let mut logs = BTreeMap::new();
+        let (journal, mut groups) = Journal::open(shared.clone(), Path::new("/data/journal"), options)?;
+        let mut store = Store {
+            fs: fs.clone(),
+            journal,
+            logs: BTreeMap::new(),
+        };
         for group in GROUPS {
-            let options = LogOptions {
-                segment_bytes: 600,
-                segment_ms: u64::MAX,
-                tail_bytes: 300,
-            };
-            let dir = PathBuf::from(format!("/data/logs/{group}"));
             let recovered = groups.remove(&GroupId(group)).unwrap_or_default();
-            let log = ReplicaLog::open(shared.clone(), &dir, GroupId(group), options, recovered)?;
-            journal.release(GroupId(group), log.flushed_index())?;
-            logs.insert(group, log);
+            match ReplicaLog::open(shared.clone(), &folder(group), GroupId(group), log_options(), recovered) {
+                Ok(log) => {
+                    store.journal.release(GroupId(group), log.flushed_index())?;
+                    store.logs.insert(group, log);
+                }
+                // It was being set aside.
+                Err(LogError::Corrupt { .. } | LogError::Gap { .. }) if group == REPAIRED => store.lose(group)?,
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(Store { journal, logs })
+        Ok(store)
     }
 
-    fn run(&mut self, model: &Model, step: Step) -> Result<(), Failure> {
+    fn lose(&mut self, group: u64) -> Result<(), Failure> {
+        let fs = Arc::new(self.fs.clone());
+        let log = ReplicaLog::open_lost(fs, &folder(group), GroupId(group), log_options())?;
+        let mut batch = JournalBatch::default();
+        batch.reset(GroupId(group), &position(0, 0));
+        self.journal.write(&batch)?;
+        self.logs.insert(group, log);
+        Ok(())
+    }
+
+    fn run(&mut self, models: &Models, step: Step) -> Result<(), Failure> {
         match step {
-            Step::Append { .. } | Step::Replace { .. } => {
-                let before = model.clone();
-                let mut after = model.clone();
+            Step::Append { .. } | Step::Replace { .. } | Step::Configure { .. } => {
+                let mut after = models.clone();
                 let batch = apply(&mut after, step);
                 if let Step::Replace { group, from, .. } = step {
                     self.log(group).truncate_from(LogIndex(from));
                 }
-                for group in GROUPS {
-                    let new = match step {
-                        Step::Replace {
-                            group: replaced, from, ..
-                        } if replaced == group => from as usize - 1,
-                        _ => before.get(&group).map_or(0, Vec::len),
-                    };
-                    self.log(group).append(&after[&group][new..])?;
+                for group in GROUPS.filter(|group| after.contains_key(group)) {
+                    self.log(group).append(&added(models, &after, step, group))?;
                 }
                 self.journal.write(&batch)?;
             }
+            Step::Reset { group, index, term } => {
+                let batch = apply(&mut models.clone(), step);
+                self.log(group).reset(position(index, term));
+                self.journal.write(&batch)?;
+            }
+            Step::Lose { group } => self.lose(group)?,
             Step::Flush { group, upto } => {
                 if let Some(job) = self.log(group).flush(LogIndex(upto)) {
                     let flushed = job.run()?;
@@ -222,26 +354,38 @@ impl Store {
     }
 
     /// Whether every log holds exactly what the model says, but for what retention deleted.
-    fn holds(&self, model: &Model) -> bool {
+    fn holds(&self, models: &Models) -> bool {
         { GROUPS }.all(|group| {
-            let entries = model.get(&group).map_or(&[][..], Vec::as_slice);
+            let model = models.get(&group).cloned().unwrap_or_default();
             let log = &self.logs[&group];
             let (first, last) = (log.first_index(), log.last_index());
-            if last.0 != entries.len() as u64 {
+            if (log.end(), log.start().index < model.start.index) != (model.end(), false) {
                 return false;
             }
             let found = match log.entries(first, last).unwrap() {
                 Entries::Ready(found) => found,
                 Entries::Load(job) => job.run().unwrap(),
             };
-            found == entries[first.0 as usize - 1..] && (group == 1 || first == LogIndex(1))
+            found == model.since(first.0)
+                && (group == 1 || log.start() == model.start)
+                && log.configurations() == configurations(&model)
         })
     }
 }
 
+/// Those of a log that retention has not shortened.
+fn configurations(model: &Model) -> Vec<(LogIndex, Configuration)> {
+    let at_start = (model.start.index > LogIndex::ZERO).then(|| (model.start.index, configuration(3)));
+    let later = model.entries.iter().filter_map(|entry| match &entry.payload {
+        Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
+        Payload::Blank | Payload::Data(_) => None,
+    });
+    at_start.into_iter().chain(later).collect()
+}
+
 /// The model after each step, the one before the first included.
-fn models(steps: &[Step]) -> Vec<Model> {
-    let mut models = vec![Model::new()];
+fn models(steps: &[Step]) -> Vec<Models> {
+    let mut models = vec![Models::new()];
     for step in steps {
         let mut model = models[models.len() - 1].clone();
         apply(&mut model, *step);
@@ -251,7 +395,7 @@ fn models(steps: &[Step]) -> Vec<Model> {
 }
 
 /// Crashes at one operation, checks what is there, goes on to the end, and checks again after a last crash.
-fn check(steps: &[Step], models: &[Model], seed: u64, at: u64) {
+fn check(steps: &[Step], models: &[Models], seed: u64, at: u64) {
     let fs = FaultyFs::new(seed * 10_000 + at);
     fs.crash_at(at);
     let done = match Store::open(&fs) {
@@ -299,7 +443,12 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged_and_invents_nothing() {
     assert!(store.logs[&1].first_index() > LogIndex(1), "something was deleted");
     let first_file = Path::new("/data/journal/00000000000000000001.journal");
     assert!(fs.contents(first_file).is_none(), "journal files were recycled");
-    assert!(fs.operations() > 80, "{}", fs.operations());
+    let files: Vec<_> = fs.files().into_iter().map(|(path, _)| path).collect();
+    assert!(
+        files.iter().any(|path| path.to_str().unwrap().ends_with(".damaged")),
+        "{files:?}"
+    );
+    assert!(fs.operations() > 150, "{}", fs.operations());
     for seed in 0..6 {
         for at in 1..=fs.operations() {
             check(&steps, &models, seed, at);

@@ -11,10 +11,19 @@
 //! | 5 | blank entry | group `u64`, index `u64`, term `u64` |
 //! | 6 | entry | group `u64`, index `u64`, term `u64`, length `u32`, payload |
 //! | 7 | forget | group `u64` |
+//! | 8 | configuration entry | group `u64`, index `u64`, term `u64`, configuration |
+//! | 9 | hard state of a member that lost something | as 2, then barred `u64`, life `u64` |
+//! | 10 | reset | group `u64`, index `u64`, term `u64`, offset `u64`, configuration |
+//! | 11 | start, where a file begins: the reset that a group's folder does not reflect yet | as 10 |
+//! | 12 | configured | group `u64`, index `u64` |
+//!
+//! Kinds from 8 on are in frames of version 2. How a configuration looks is told in [`crate::start`].
 
-use super::MAX_NUMBER;
+use crate::start::{
+    CUT_SHORT, LogStart, put_configuration, put_start, take, take_configuration, take_counted, take_number, take_start,
+};
 use bytes::Bytes;
-use trimaran_raft::{Entry, GroupId, HardState, LogIndex, NodeId, Payload, Term};
+use trimaran_raft::{Entry, GroupId, HardState, Life, LogIndex, NodeId, Payload, Term};
 
 mod kind {
     pub(super) const BEGIN: u8 = 1;
@@ -24,6 +33,11 @@ mod kind {
     pub(super) const BLANK: u8 = 5;
     pub(super) const DATA: u8 = 6;
     pub(super) const FORGET: u8 = 7;
+    pub(super) const CONFIGURATION: u8 = 8;
+    pub(super) const LOSER: u8 = 9;
+    pub(super) const RESET: u8 = 10;
+    pub(super) const START: u8 = 11;
+    pub(super) const CONFIGURED: u8 = 12;
 }
 
 /// What one or more groups want written together, in order.
@@ -77,6 +91,16 @@ impl JournalBatch {
         self.entries(group, unflushed);
     }
 
+    /// The group's log begins anew behind this position ([`crate::log::ReplicaLog::reset`]): what was journaled of its
+    /// entries is gone, and so is what its segments held, up to the position. At [`LogIndex::ZERO`], the log is empty.
+    ///
+    /// The journal remembers the position until it is told that the group's segments go further
+    /// ([`crate::journal::Journal::release`]).
+    pub fn reset(&mut self, group: GroupId, start: &LogStart) {
+        let start = Box::new(start.clone());
+        self.records.push(Record::Reset { group, start });
+    }
+
     /// The group is gone for good: nothing of it is needed or recovered from here on.
     pub fn forget(&mut self, group: GroupId) {
         self.records.push(Record::Forget { group });
@@ -121,6 +145,21 @@ pub(super) enum Record {
     Forget {
         group: GroupId,
     },
+    /// The group's log begins anew: all that was said of its entries before is void.
+    Reset {
+        group: GroupId,
+        start: Box<LogStart>,
+    },
+    /// A reset of an earlier file, which the group's folder may not reflect. Voids nothing.
+    Start {
+        group: GroupId,
+        start: Box<LogStart>,
+    },
+    /// This configuration entry was durable in the group's folder, and is the last one of those.
+    Configured {
+        group: GroupId,
+        index: LogIndex,
+    },
 }
 
 impl Record {
@@ -128,10 +167,13 @@ impl Record {
     pub(super) fn encode_head(&self, to: &mut Vec<u8>) {
         match self {
             Record::Begin { previous_end } => put(to, kind::BEGIN, [*previous_end]),
+            Record::HardState { group, state } if (state.barred, state.life) == (LogIndex::ZERO, Life(0)) => {
+                put_hard_state(to, kind::HARD_STATE, *group, state);
+            }
             Record::HardState { group, state } => {
-                put(to, kind::HARD_STATE, [group.0, state.term.0]);
-                to.push(u8::from(state.vote.is_some()));
-                to.extend_from_slice(&state.vote.unwrap_or_default().0.to_le_bytes());
+                put_hard_state(to, kind::LOSER, *group, state);
+                to.extend_from_slice(&state.barred.0.to_le_bytes());
+                to.extend_from_slice(&state.life.0.to_le_bytes());
             }
             Record::Flushed { group, upto } => put(to, kind::FLUSHED, [group.0, upto.0]),
             Record::Truncate { group, from } => put(to, kind::TRUNCATE, [group.0, from.0]),
@@ -145,10 +187,22 @@ impl Record {
                         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                         to.extend_from_slice(&len.to_le_bytes());
                     }
-                    Payload::Configuration(_) => unreachable!("a log refuses it, so that it is never journaled"),
+                    Payload::Configuration(configuration) => {
+                        put(to, kind::CONFIGURATION, place);
+                        put_configuration(to, configuration);
+                    }
                 }
             }
             Record::Forget { group } => put(to, kind::FORGET, [group.0]),
+            Record::Reset { group, start } => {
+                put(to, kind::RESET, [group.0]);
+                put_start(to, start);
+            }
+            Record::Start { group, start } => {
+                put(to, kind::START, [group.0]);
+                put_start(to, start);
+            }
+            Record::Configured { group, index } => put(to, kind::CONFIGURED, [group.0, index.0]),
         }
     }
 
@@ -171,40 +225,71 @@ impl Record {
     pub(super) fn decode(body: &mut &[u8]) -> Result<Record, &'static str> {
         let record = match u8::from_le_bytes(take(body)?) {
             kind::BEGIN => Record::Begin {
-                previous_end: number(body)?,
+                previous_end: take_number(body)?,
             },
-            kind::HARD_STATE => {
-                let group = GroupId(number(body)?);
-                let term = Term(counted(body)?);
-                let voted = u8::from_le_bytes(take(body)?);
-                let vote = NodeId(number(body)?);
-                let vote = (voted != 0).then_some(vote);
-                Record::HardState {
-                    group,
-                    state: HardState {
-                        term,
-                        vote,
-                        ..HardState::default()
-                    },
-                }
-            }
+            kind::HARD_STATE => take_hard_state(body, |_| Ok((LogIndex::ZERO, Life(0))))?,
+            kind::LOSER => take_hard_state(body, |body| {
+                Ok((LogIndex(take_number(body)?), Life(take_number(body)?)))
+            })?,
             kind::FLUSHED => Record::Flushed {
-                group: GroupId(number(body)?),
-                upto: LogIndex(counted(body)?),
+                group: GroupId(take_number(body)?),
+                upto: LogIndex(take_counted(body)?),
             },
             kind::TRUNCATE => Record::Truncate {
-                group: GroupId(number(body)?),
-                from: LogIndex(counted(body)?),
+                group: GroupId(take_number(body)?),
+                from: LogIndex(take_counted(body)?),
             },
             kind::BLANK => decode_entry(body, |_| Ok(Payload::Blank))?,
             kind::DATA => decode_entry(body, decode_payload)?,
+            kind::CONFIGURATION => decode_entry(body, |body| {
+                Ok(Payload::Configuration(Box::new(take_configuration(body)?)))
+            })?,
             kind::FORGET => Record::Forget {
-                group: GroupId(number(body)?),
+                group: GroupId(take_number(body)?),
+            },
+            kind::RESET => Record::Reset {
+                group: GroupId(take_number(body)?),
+                start: Box::new(take_start(body)?),
+            },
+            kind::START => Record::Start {
+                group: GroupId(take_number(body)?),
+                start: Box::new(take_start(body)?),
+            },
+            kind::CONFIGURED => Record::Configured {
+                group: GroupId(take_number(body)?),
+                index: LogIndex(take_counted(body)?),
             },
             _ => return Err("a record of an unknown kind"),
         };
         Ok(record)
     }
+}
+
+fn put_hard_state(to: &mut Vec<u8>, kind: u8, group: GroupId, state: &HardState) {
+    put(to, kind, [group.0, state.term.0]);
+    to.push(u8::from(state.vote.is_some()));
+    to.extend_from_slice(&state.vote.unwrap_or_default().0.to_le_bytes());
+}
+
+fn take_hard_state(
+    body: &mut &[u8],
+    lost: impl FnOnce(&mut &[u8]) -> Result<(LogIndex, Life), &'static str>,
+) -> Result<Record, &'static str> {
+    let group = GroupId(take_number(body)?);
+    let term = Term(take_counted(body)?);
+    let voted = u8::from_le_bytes(take(body)?);
+    let vote = NodeId(take_number(body)?);
+    let vote = (voted != 0).then_some(vote);
+    let (barred, life) = lost(body)?;
+    Ok(Record::HardState {
+        group,
+        state: HardState {
+            term,
+            vote,
+            barred,
+            life,
+        },
+    })
 }
 
 fn put<const N: usize>(to: &mut Vec<u8>, kind: u8, numbers: [u64; N]) {
@@ -218,9 +303,9 @@ fn decode_entry(
     body: &mut &[u8],
     payload: impl FnOnce(&mut &[u8]) -> Result<Payload, &'static str>,
 ) -> Result<Record, &'static str> {
-    let group = GroupId(number(body)?);
-    let index = LogIndex(counted(body)?);
-    let term = Term(counted(body)?);
+    let group = GroupId(take_number(body)?);
+    let index = LogIndex(take_counted(body)?);
+    let term = Term(take_counted(body)?);
     let payload = payload(body)?;
     Ok(Record::Entry {
         group,
@@ -233,25 +318,4 @@ fn decode_payload(body: &mut &[u8]) -> Result<Payload, &'static str> {
     let (payload, rest) = body.split_at_checked(len).ok_or(CUT_SHORT)?;
     *body = rest;
     Ok(Payload::Data(Bytes::copy_from_slice(payload)))
-}
-
-const CUT_SHORT: &str = "a record is cut short";
-
-fn number(body: &mut &[u8]) -> Result<u64, &'static str> {
-    Ok(u64::from_le_bytes(take(body)?))
-}
-
-/// An index or a term.
-fn counted(body: &mut &[u8]) -> Result<u64, &'static str> {
-    let number = number(body)?;
-    if number > MAX_NUMBER {
-        return Err("an index or a term is larger than any can be");
-    }
-    Ok(number)
-}
-
-fn take<const N: usize>(body: &mut &[u8]) -> Result<[u8; N], &'static str> {
-    let (taken, rest) = body.split_first_chunk().ok_or(CUT_SHORT)?;
-    *body = rest;
-    Ok(*taken)
 }

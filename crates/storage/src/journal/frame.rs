@@ -3,7 +3,7 @@
 //! | at | field |
 //! |---|---|
 //! | 0 | magic `TRIJ` |
-//! | 4 | version `u16`, 1 |
+//! | 4 | version `u16`: 2, or 1 as older ones wrote it, without the later kinds of records |
 //! | 6 | zero `u16` |
 //! | 8 | length of the records in bytes `u32` |
 //! | 12 | CRC-32C of the records `u32` |
@@ -27,7 +27,9 @@ pub(super) const HEADER_LEN: usize = 48;
 /// Frames begin at multiples of this, so that a search for one does not have to look at every byte.
 pub(super) const ALIGNMENT: usize = 8;
 const MAGIC: [u8; 4] = *b"TRIJ";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// The oldest version that is read.
+const OLDEST_VERSION: u16 = 1;
 
 /// Payloads from this size on are handed to the operating system where they are; smaller ones are cheaper copied.
 const INLINE_BYTES: usize = 4096;
@@ -93,7 +95,7 @@ impl Header {
     }
 
     pub(super) fn is_known_version(&self) -> bool {
-        self.version == VERSION
+        (OLDEST_VERSION..=VERSION).contains(&self.version)
     }
 
     /// Bytes of the whole frame.
@@ -141,11 +143,20 @@ impl FrameWriter {
                 state: state.hard_state,
             });
         }
-        if state.flushed != LogIndex::ZERO {
-            self.put(&Record::Flushed {
-                group,
-                upto: state.flushed,
-            });
+        if let Some(start) = &state.start {
+            let start = start.clone();
+            self.put(&Record::Start { group, start });
+        }
+        self.put_flushed(group, state);
+    }
+
+    pub(super) fn put_flushed(&mut self, group: GroupId, state: &GroupState) {
+        let (upto, index) = (state.flushed, state.configured);
+        if upto != LogIndex::ZERO {
+            self.put(&Record::Flushed { group, upto });
+        }
+        if index != LogIndex::ZERO {
+            self.put(&Record::Configured { group, index });
         }
     }
 

@@ -1,10 +1,12 @@
 //! What a journal's files say after a restart, whatever happened to them.
 
 use super::batch::Record;
+use super::configured::Configured;
 use super::frame::{FrameReader, Header};
 use super::pins::Pins;
 use super::{Current, GroupState, JournalError, apply, file_path, file_sequence, io_error};
 use crate::fs::{Fs, Mode};
+use crate::start::LogStart;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use trimaran_raft::{Entry, GroupId, HardState, LogIndex};
@@ -19,6 +21,11 @@ pub struct RecoveredGroup {
     /// Everything up to here was once durable in its segments ([`super::Journal::release`]): segments that end earlier
     /// have been damaged.
     pub flushed: LogIndex,
+    /// This configuration entry was once durable in its folder, and was the last one of those; zero if there was none.
+    pub configured: LogIndex,
+    /// The log begins behind this position, and its folder may not reflect that: whatever it holds from before is void.
+    /// None if it does, or if the log has never been reset.
+    pub start: Option<Box<LogStart>>,
 }
 
 impl RecoveredGroup {
@@ -26,6 +33,8 @@ impl RecoveredGroup {
         GroupState {
             hard_state: self.hard_state,
             flushed: self.flushed,
+            configured: self.configured,
+            start: self.start.clone(),
         }
     }
 }
@@ -34,6 +43,7 @@ impl RecoveredGroup {
 pub(super) struct Found {
     pub(super) groups: BTreeMap<GroupId, RecoveredGroup>,
     pub(super) pins: Pins,
+    pub(super) configured: Configured,
     pub(super) spares: BTreeSet<u64>,
     pub(super) current: Option<Current>,
     pub(super) next_batch: u64,
@@ -65,6 +75,7 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
             .collect(),
         groups: replay.groups(),
         pins: replay.pins,
+        configured: replay.configured,
         current: Some(Current {
             sequence: last,
             file,
@@ -80,6 +91,7 @@ fn empty(files: BTreeSet<u64>) -> Found {
     Found {
         groups: BTreeMap::new(),
         pins: Pins::default(),
+        configured: Configured::default(),
         spares: files,
         current: None,
         next_batch: 1,
@@ -214,6 +226,7 @@ struct Replay {
     states: BTreeMap<GroupId, GroupState>,
     entries: BTreeMap<GroupId, Vec<Entry>>,
     pins: Pins,
+    configured: Configured,
     last_batch: Option<u64>,
 }
 
@@ -276,7 +289,7 @@ impl Replay {
     }
 
     fn record(&mut self, record: Record) -> Result<(), &'static str> {
-        apply(&record, &mut self.states, &mut self.pins);
+        apply(&record, &mut self.states, &mut self.pins, &mut self.configured);
         match record {
             Record::Begin { .. } => self.states.clear(),
             Record::Truncate { group, from } => {
@@ -292,10 +305,10 @@ impl Replay {
                 }
                 entries.push(entry);
             }
-            Record::Forget { group } => {
+            Record::Forget { group } | Record::Reset { group, .. } => {
                 self.entries.remove(&group);
             }
-            Record::HardState { .. } | Record::Flushed { .. } => {}
+            Record::HardState { .. } | Record::Flushed { .. } | Record::Configured { .. } | Record::Start { .. } => {}
         }
         Ok(())
     }
@@ -303,8 +316,15 @@ impl Replay {
     fn groups(&mut self) -> BTreeMap<GroupId, RecoveredGroup> {
         let mut groups = BTreeMap::<GroupId, RecoveredGroup>::new();
         for (id, state) in &self.states {
-            let group = groups.entry(*id).or_default();
-            (group.hard_state, group.flushed) = (state.hard_state, state.flushed);
+            let state = state.clone();
+            let group = RecoveredGroup {
+                hard_state: state.hard_state,
+                entries: Vec::new(),
+                flushed: state.flushed,
+                configured: state.configured,
+                start: state.start,
+            };
+            groups.insert(*id, group);
         }
         for (id, entries) in std::mem::take(&mut self.entries) {
             if !entries.is_empty() {

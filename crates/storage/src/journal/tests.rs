@@ -1,8 +1,10 @@
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};
+use crate::scale::LogEnd;
 use bytes::Bytes;
 use std::io::IoSlice;
-use trimaran_raft::{Entry, NodeId, Payload, Term};
+use trimaran_raft::{Configuration, Entry, Life, NodeId, Payload, Term};
+use trimaran_wire::batch::Offset;
 
 const DIR: &str = "/data/journal";
 const SMALL: JournalOptions = JournalOptions {
@@ -31,6 +33,29 @@ fn hard(term: u64, vote: Option<u64>) -> HardState {
     }
 }
 
+fn configuration(voters: &[u64]) -> Configuration {
+    Configuration {
+        voters: voters.iter().copied().map(NodeId).collect(),
+        ..Configuration::default()
+    }
+}
+
+fn configured(index: u64, term: u64, voters: &[u64]) -> Entry {
+    Entry {
+        index: LogIndex(index),
+        term: Term(term),
+        payload: Payload::Configuration(Box::new(configuration(voters))),
+    }
+}
+
+fn start(index: u64, term: u64, offset: i64) -> LogStart {
+    let (index, term, offset) = (LogIndex(index), Term(term), Offset(offset));
+    LogStart {
+        end: LogEnd { index, term, offset },
+        configuration: configuration(&[1, 2, 3]),
+    }
+}
+
 fn open(fs: &FaultyFs) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
     Journal::open(Arc::new(fs.clone()), Path::new(DIR), SMALL)
 }
@@ -49,7 +74,8 @@ enum Step {
 }
 
 /// Groups 1 to 3 write in turn, are released, truncated and rewritten; group 3 never releases but rewrites, and group 2
-/// is forgotten in the end. Long enough for several files to be recycled.
+/// is forgotten in the end. Group 5 changes its members, is lost and begins anew, and is reset to what its leader still has.
+/// Long enough for several files to be recycled.
 fn script() -> Vec<Step> {
     let mut steps = Vec::new();
     let mut first = JournalBatch::default();
@@ -78,6 +104,7 @@ fn script() -> Vec<Step> {
             steps.push(Step::Release(1, index));
             steps.push(Step::Release(2, 2 + round));
         }
+        steps.extend(repair(round));
         if round % 5 == 1 {
             let mut again = JournalBatch::default();
             again.rewrite(GroupId(3), &[entry(1, 1, b"")]);
@@ -91,12 +118,59 @@ fn script() -> Vec<Step> {
     steps
 }
 
+/// What happens to group 5 in each round.
+fn repair(round: u64) -> Option<Step> {
+    let mut batch = JournalBatch::default();
+    let group = GroupId(5);
+    match round {
+        0 => batch.entries(group, &[entry(1, 1, b""), configured(2, 1, &[1, 2])]),
+        1 => batch.entries(group, &[configured(3, 1, &[1, 4]), entry(4, 1, &[5; 40])]),
+        2 | 9 => {
+            batch.truncate(group, LogIndex(3 + round / 9 * 150));
+            batch.entries(group, &[configured(3 + round / 9 * 150, 2 + round / 9 * 8, &[1, 2, 3])]);
+        }
+        3 => return Some(Step::Release(5, 2)),
+        4 => {
+            batch.reset(group, &start(0, 0, 0));
+            let barred = LogIndex(u64::MAX);
+            batch.hard_state(
+                group,
+                HardState {
+                    barred,
+                    ..hard(4, Some(2))
+                },
+            );
+        }
+        5 => {
+            batch.reset(group, &start(150, 9, 77));
+            batch.entries(group, &[entry(151, 9, &[6; 50])]);
+        }
+        6 => return Some(Step::Release(5, 120)),
+        7 => {
+            let barred = LogIndex(152);
+            batch.hard_state(
+                group,
+                HardState {
+                    barred,
+                    ..hard(9, None)
+                },
+            );
+            batch.entries(group, &[entry(152, 10, b""), configured(153, 10, &[2, 3])]);
+        }
+        11 => return Some(Step::Release(5, 151)),
+        12 => batch.hard_state(group, hard(10, None)),
+        13 => return Some(Step::Release(5, 153)),
+        _ => return None,
+    }
+    Some(Step::Write(batch))
+}
+
 type Model = BTreeMap<GroupId, RecoveredGroup>;
 
 /// The journal's meaning, written again in the plainest way.
 fn step_model(model: &mut Model, step: &Step) {
     match step {
-        Step::Release(group, upto) => model.entry(GroupId(*group)).or_default().flushed = LogIndex(*upto),
+        Step::Release(group, upto) => release_model(model.entry(GroupId(*group)).or_default(), LogIndex(*upto)),
         Step::Write(batch) => {
             for record in batch.records() {
                 match record {
@@ -114,11 +188,35 @@ fn step_model(model: &mut Model, step: &Step) {
                         entries.push(entry.clone());
                     }
                     Record::Forget { group } => drop(model.remove(group)),
-                    Record::Begin { .. } | Record::Flushed { .. } => unreachable!("no batch holds these"),
+                    Record::Reset { group, start } => {
+                        let group = model.entry(*group).or_default();
+                        *group = RecoveredGroup {
+                            hard_state: group.hard_state,
+                            start: (start.end.index > LogIndex::ZERO).then(|| start.clone()),
+                            ..RecoveredGroup::default()
+                        };
+                    }
+                    Record::Begin { .. }
+                    | Record::Flushed { .. }
+                    | Record::Configured { .. }
+                    | Record::Start { .. } => unreachable!("no batch holds these"),
                 }
             }
         }
     }
+}
+
+fn release_model(group: &mut RecoveredGroup, upto: LogIndex) {
+    let reset_at = group.start.as_ref().map_or(LogIndex::ZERO, |start| start.end.index);
+    if upto < reset_at {
+        return;
+    }
+    group.start = None;
+    group.flushed = group.flushed.max(upto);
+    let is_configuration = |entry: &&Entry| matches!(entry.payload, Payload::Configuration(_));
+    let flushed = group.entries.iter().filter(|entry| entry.index <= upto);
+    let last = flushed.filter(is_configuration).map(|entry| entry.index).max();
+    group.configured = group.configured.max(reset_at).max(last.unwrap_or_default());
 }
 
 /// Whether what was recovered is what the model holds, but for what had been released: of that, some may be there, and
@@ -135,6 +233,9 @@ fn agrees(found: &Model, model: &Model) -> bool {
                 && found.entries == kept
                 && last_missing <= found.flushed
                 && found.flushed <= model.flushed
+                && found.configured <= model.configured
+                && (found.configured == model.configured || found.flushed < model.flushed)
+                && (found.start == model.start || (found.flushed < model.flushed && model.start.is_none()))
         })
 }
 
@@ -174,6 +275,11 @@ fn what_was_written_is_found_again() {
     assert_eq!(found[&GroupId(3)].entries, [entry(1, 1, b"")]);
     assert!(!found.contains_key(&GroupId(2)), "forgotten");
     assert!(found[&GroupId(1)].flushed > LogIndex::ZERO);
+    let five = &found[&GroupId(5)];
+    assert_eq!(
+        (five.flushed, five.configured, &five.start),
+        (LogIndex(153), LogIndex(153), &None)
+    );
 }
 
 #[test]
@@ -362,7 +468,7 @@ fn a_missing_file_is_noticed() {
 fn a_newer_version_is_refused_and_not_cut() {
     let mut image = image(&finished(1));
     let bytes = &mut image.last_mut().unwrap().1;
-    bytes[4] = 2;
+    bytes[4] = 3;
     let crc = crc32c::crc32c(&bytes[..44]).to_le_bytes();
     bytes[44..48].copy_from_slice(&crc);
     let Err(JournalError::Corrupt { position: 0, what, .. }) = open(&restore(&image)) else {
@@ -602,15 +708,26 @@ fn the_bytes_of_a_frame() {
     journal.release(GroupId(1), LogIndex(4)).unwrap();
     journal.write(&append(1, &[entry(6, 2, b"!")])).unwrap();
     let bytes = fs.contents(&file_path(Path::new(DIR), 1)).unwrap();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex(&bytes), golden_frames(["02", "c0848751", "8584c74f"]));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Two frames, by their version and their headers' checksums: the records of the two versions are alike.
+fn golden_frames([version, first, second]: [&str; 3]) -> String {
     let golden = [
         // Magic, version, zero; length and CRC of the records; file, batch, oldest file; count of records, CRC.
-        "5452494a01000000",
+        "5452494a",
+        version,
+        "000000",
         "760000005384b13a",
         "0100000000000000",
         "0100000000000000",
         "0100000000000000",
-        "060000004ccd2b32",
+        "06000000",
+        first,
         // The file's summary (empty), hard state, truncate, blank entry, entry, forget; then zeros up to a multiple of 8.
         "010000000000000000",
         "0201000000000000000200000000000000010300000000000000",
@@ -620,17 +737,130 @@ fn the_bytes_of_a_frame() {
         "070600000000000000",
         "0000",
         // The second frame: flushed up to 4, and an entry.
-        "5452494a01000000",
+        "5452494a",
+        version,
+        "000000",
         "2f0000005604aefd",
         "0100000000000000",
         "0200000000000000",
         "0100000000000000",
-        "0200000009cd6b2c",
+        "02000000",
+        second,
         "0301000000000000000400000000000000",
         "060100000000000000060000000000000002000000000000000100000021",
         "00",
     ];
-    assert_eq!(hex, golden.concat());
+    golden.concat()
+}
+
+#[test]
+fn a_journal_of_an_earlier_version_is_read() {
+    let golden = golden_frames(["01", "4ccd2b32", "09cd6b2c"]);
+    let bytes: Vec<u8> = golden.as_bytes().chunks(2).map(byte_of_hex).collect();
+    let path = file_path(Path::new(DIR), 1);
+    let (mut journal, found) = open(&restore(&[(path, bytes)])).unwrap();
+    let expected = RecoveredGroup {
+        hard_state: hard(2, Some(3)),
+        entries: vec![entry(4, 2, b""), entry(5, 2, b"hey"), entry(6, 2, b"!")],
+        flushed: LogIndex(4),
+        ..RecoveredGroup::default()
+    };
+    assert_eq!(found, BTreeMap::from([(GroupId(1), expected)]));
+    journal.write(&append(1, &[configured(7, 2, &[1])])).unwrap();
+}
+
+fn byte_of_hex(digits: &[u8]) -> u8 {
+    u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap()
+}
+
+#[test]
+fn the_bytes_of_the_later_records() {
+    let group = GroupId(1);
+    let barred = HardState {
+        barred: LogIndex(7),
+        life: Life(8),
+        ..hard(2, Some(3))
+    };
+    let position = Box::new(start(7, 2, 99));
+    let golden = [
+        (
+            Record::Entry {
+                group,
+                entry: configured(4, 2, &[1, 3]),
+            },
+            // Group, index, term; three counts; two voters.
+            "08010000000000000004000000000000000200000000000000\
+             020000000000000000000000\
+             01000000000000000300000000000000",
+        ),
+        (
+            Record::HardState { group, state: barred },
+            "090100000000000000020000000000000001030000000000000007000000000000000800000000000000",
+        ),
+        (
+            Record::Reset {
+                group,
+                start: position.clone(),
+            },
+            // Group; index, term, offset; three counts; three voters.
+            "0a0100000000000000\
+             070000000000000002000000000000006300000000000000\
+             030000000000000000000000\
+             010000000000000002000000000000000300000000000000",
+        ),
+        (
+            Record::Start { group, start: position },
+            "0b0100000000000000\
+             070000000000000002000000000000006300000000000000\
+             030000000000000000000000\
+             010000000000000002000000000000000300000000000000",
+        ),
+        (
+            Record::Configured {
+                group,
+                index: LogIndex(7),
+            },
+            "0c01000000000000000700000000000000",
+        ),
+    ];
+    for (record, expected) in golden {
+        let mut bytes = Vec::new();
+        record.encode_head(&mut bytes);
+        assert_eq!(hex(&bytes), expected, "{record:?}");
+        assert_eq!(Record::decode(&mut &bytes[..]).as_ref(), Ok(&record));
+    }
+}
+
+#[test]
+fn a_reset_is_remembered_until_the_folder_reflects_it() {
+    let fs = FaultyFs::new(1);
+    let (mut journal, _) = open(&fs).unwrap();
+    let group = GroupId(1);
+    journal.write(&append(1, &[entry(1, 1, &[1; 1000])])).unwrap();
+    let mut batch = JournalBatch::default();
+    batch.reset(group, &start(100, 3, 50));
+    batch.entries(group, &[entry(101, 3, b"x")]);
+    journal.write(&batch).unwrap();
+    // What was before is not needed, and the position goes from file to file.
+    for n in 0..20 {
+        let mut batch = append(2, &[entry(n + 1, 1, &[2; 900])]);
+        batch.rewrite(group, &[entry(101, 3, b"x")]);
+        journal.write(&batch).unwrap();
+        journal.release(GroupId(2), LogIndex(n + 1)).unwrap();
+        // That was in its folder before.
+        journal.release(group, LogIndex(1)).unwrap();
+    }
+    assert!(journal.live_files() <= 2, "{}", journal.live_files());
+    let (mut journal, found) = open(&fs).unwrap();
+    let recovered = &found[&group];
+    assert_eq!(recovered.start.as_deref(), Some(&start(100, 3, 50)));
+    assert_eq!(recovered.entries, [entry(101, 3, b"x")]);
+    journal.release(group, LogIndex(100)).unwrap();
+    journal.write(&append(2, &[entry(21, 1, b"")])).unwrap();
+    let (_, found) = open(&fs).unwrap();
+    let recovered = &found[&group];
+    assert_eq!((&recovered.start, recovered.flushed), (&None, LogIndex(100)));
+    assert_eq!(recovered.configured, LogIndex(100), "the folder begins with it");
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use super::segment::{self, Name, Segment};
 use super::sidecar::{RECORD_LEN, Record, Start};
 use super::tail::TailEntry;
-use super::{LogError, LogOptions, io_error};
+use super::{LogError, LogOptions, configurations, io_error};
 use crate::fs::{File, Fs, Mode};
 use crate::scale::LogEnd;
+use crate::start::LogStart;
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,12 @@ pub struct FlushJob {
     pub(super) entries: Vec<TailEntry>,
     /// An earlier job failed and may have left something behind the end.
     pub(super) sweep: bool,
+    /// The log was reset to this position, and its folder does not reflect that.
+    pub(super) reset: Option<Box<LogStart>>,
+    /// How often the log had been reset.
+    pub(super) resets: u64,
+    /// Bytes of the file of configurations.
+    pub(super) configurations_bytes: u64,
 }
 
 /// What a [`FlushJob`] made durable; goes back to its log by [`super::ReplicaLog::flushed`], and `upto` to
@@ -39,6 +46,10 @@ pub struct Flushed {
     pub upto: LogIndex,
     /// The last segment of before, and new ones.
     pub(super) segments: Vec<Segment>,
+    /// How often the log had been reset.
+    pub(super) resets: u64,
+    /// Bytes of the file of configurations.
+    pub(super) configurations_bytes: u64,
 }
 
 impl FlushJob {
@@ -61,6 +72,10 @@ impl FlushJob {
         if self.sweep {
             self.sweep()?;
         }
+        if self.reset.is_some() {
+            self.remove_what_was()?;
+        }
+        let configurations_bytes = self.write_configurations()?;
         let mut segments = Vec::new();
         let mut writer = match &self.active {
             Some(segment) => SegmentWriter::open(&self.dir, *segment),
@@ -81,7 +96,38 @@ impl FlushJob {
             group: self.group,
             upto,
             segments,
+            resets: self.resets,
+            configurations_bytes,
         })
+    }
+
+    /// They go first: an entry in a segment is a promise that its configuration is there.
+    fn write_configurations(&self) -> Result<u64, LogError> {
+        let mut at = self.configurations_bytes;
+        if let Some(start) = &self.reset {
+            at = configurations::begin(&*self.fs, &self.dir, self.group, start)?.file_bytes;
+        }
+        let list = self.entries.iter().filter_map(|entry| match &entry.entry.payload {
+            Payload::Configuration(configuration) => Some((entry.entry.index, &**configuration)),
+            Payload::Blank | Payload::Data(_) => None,
+        });
+        configurations::append(&*self.fs, &self.dir, self.group, at, list)
+    }
+
+    /// Removes all segments: they are from before the reset. A crash in between leaves it to be done again, since the
+    /// journal holds on to the reset.
+    fn remove_what_was(&self) -> Result<(), LogError> {
+        for (name, _) in self.list()?.iter().filter_map(|path| Name::parse(path)) {
+            segment::remove(&*self.fs, &self.dir, &name, self.group)?;
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<PathBuf>, LogError> {
+        match self.fs.list(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            paths => paths.map_err(io_error(&self.dir)),
+        }
     }
 
     /// A segment whose files are made only when it is finished.
@@ -92,11 +138,7 @@ impl FlushJob {
     /// Removes what a failed job left: segments behind the end, and bytes behind the end of the last one.
     fn sweep(&self) -> Result<(), LogError> {
         let known = self.active.map(|segment| Name::of(&segment.start));
-        let paths = match self.fs.list(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            paths => paths.map_err(io_error(&self.dir))?,
-        };
-        for (name, _) in paths.iter().filter_map(|path| Name::parse(path)) {
+        for (name, _) in self.list()?.iter().filter_map(|path| Name::parse(path)) {
             if name.index > self.end.index && known != Some(name) {
                 segment::remove(&*self.fs, &self.dir, &name, self.group)?;
             }

@@ -4,7 +4,7 @@ use super::read::{Chunk, Entries, FileSlice, LoadJob};
 use super::segment::{Segment, SegmentReader};
 use super::sidecar::{NO_TIMESTAMP, Record};
 use super::tail::TailEntry;
-use super::{BatchMeta, LogError, ReplicaLog};
+use super::{BatchMeta, LogError, ReplicaLog, configurations};
 use crate::scale::HighWatermark;
 use trimaran_raft::{Entry, LogIndex, LogView, Payload, Term, TermAt};
 use trimaran_wire::batch::{BatchHeader, LeaderEpoch, Offset};
@@ -27,6 +27,7 @@ impl ReplicaLog {
         if missing < first {
             return Ok(Entries::Ready(memory));
         }
+        let configurations = self.configurations.between(first, missing);
         let mut parts = Vec::new();
         for segment in self.segments.iter().filter(|segment| segment.end.index >= first) {
             if segment.start.index > missing {
@@ -35,7 +36,12 @@ impl ReplicaLog {
             let range = (segment.start.index.max(first), segment.end.index.min(missing));
             parts.push((self.reader(segment)?, range.0, range.1));
         }
-        Ok(Entries::Load(LoadJob { parts, memory }))
+        Ok(Entries::Load(LoadJob {
+            parts,
+            configurations,
+            configurations_path: configurations::path(&self.dir),
+            memory,
+        }))
     }
 
     /// Whole batches from the one that holds `from`, below `upto`, about `max_bytes` of them but at least one.
@@ -238,7 +244,7 @@ impl ReplicaLog {
 
 impl LogView for ReplicaLog {
     fn first_index(&self) -> LogIndex {
-        self.segments.first().map_or(LogIndex(1), |first| first.start.index)
+        self.start().index.next()
     }
 
     fn last_index(&self) -> LogIndex {

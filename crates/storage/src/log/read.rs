@@ -1,14 +1,14 @@
 //! Reading what is no longer in memory, on threads that may block.
 
 use super::segment::{SegmentReader, check_batch, read_bounded};
-use super::sidecar::Record;
+use super::sidecar::{Kind, Record};
 use super::{LogError, corrupt};
 use crate::fs::File;
 use crate::scale::{Epochs, term};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
-use trimaran_raft::{Entry, LogIndex, Payload, Term};
+use trimaran_raft::{Configuration, Entry, LogIndex, Payload};
 use trimaran_wire::batch::{BatchHeader, Offset};
 
 /// A run of bytes of a stored log: whole record batches, back to back.
@@ -83,6 +83,10 @@ pub enum Entries {
 pub struct LoadJob {
     /// Segments, and of each the entries wanted.
     pub(super) parts: Vec<(SegmentReader, LogIndex, LogIndex)>,
+    /// The configurations among them.
+    pub(super) configurations: Vec<(LogIndex, Configuration)>,
+    /// Where those are on disk.
+    pub(super) configurations_path: PathBuf,
     /// What follows them in memory.
     pub(super) memory: Vec<Entry>,
 }
@@ -96,46 +100,54 @@ impl LoadJob {
         let mut entries = Vec::new();
         for (reader, first, last) in &self.parts {
             let records = reader.records(*first, *last)?;
-            load(reader, &records, &mut entries)?;
+            self.load(reader, &records, &mut entries)?;
         }
         entries.extend(self.memory.iter().cloned());
         Ok(entries)
     }
-}
 
-/// One pread for all the batches that the records describe.
-fn load(reader: &SegmentReader, records: &[Record], entries: &mut Vec<Entry>) -> Result<(), LogError> {
-    let (Some(first), Some(last)) = (records.first(), records.last()) else {
-        return Ok(());
-    };
-    let start = u64::from(first.position);
-    let length = last.position_end().checked_sub(start);
-    let length = length.ok_or_else(|| reader.corrupt_index(last.index, "positions go back"))?;
-    let bytes = Bytes::from(reader.read_log(start, length as usize)?);
-    for record in records {
-        entries.push(entry(reader, record, start, &bytes)?);
+    /// One pread for all the batches that the records describe.
+    fn load(&self, reader: &SegmentReader, records: &[Record], entries: &mut Vec<Entry>) -> Result<(), LogError> {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return Ok(());
+        };
+        let start = u64::from(first.position);
+        let length = last.position_end().checked_sub(start);
+        let length = length.ok_or_else(|| reader.corrupt_index(last.index, "positions go back"))?;
+        let bytes = Bytes::from(reader.read_log(start, length as usize)?);
+        for record in records {
+            let payload = match record.kind {
+                Kind::Blank => Payload::Blank,
+                Kind::Batch => Payload::Data(batch(reader, record, start, &bytes)?),
+                Kind::Configuration => Payload::Configuration(Box::new(self.configuration(record.index)?)),
+            };
+            entries.push(Entry {
+                index: record.index,
+                term: record.term,
+                payload,
+            });
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn configuration(&self, index: LogIndex) -> Result<Configuration, LogError> {
+        let found = self.configurations.iter().find(|(other, _)| *other == index);
+        let missing = || corrupt(&self.configurations_path, 0, "the configuration of an entry is missing");
+        found
+            .map(|(_, configuration)| configuration.clone())
+            .ok_or_else(missing)
+    }
 }
 
-fn entry(reader: &SegmentReader, record: &Record, start: u64, bytes: &Bytes) -> Result<Entry, LogError> {
-    let payload = if record.is_batch {
-        let range = u64::from(record.position).checked_sub(start).map(|from| from as usize);
-        let range = range
-            .map(|from| from..from + record.length as usize)
-            .filter(|range| range.end <= bytes.len());
-        let range = range.ok_or_else(|| reader.corrupt_index(record.index, "positions go back"))?;
-        let batch = bytes.slice(range);
-        check(reader, record, &batch)?;
-        Payload::Data(batch)
-    } else {
-        Payload::Blank
-    };
-    Ok(Entry {
-        index: record.index,
-        term: Term(record.term.0),
-        payload,
-    })
+fn batch(reader: &SegmentReader, record: &Record, start: u64, bytes: &Bytes) -> Result<Bytes, LogError> {
+    let range = u64::from(record.position).checked_sub(start).map(|from| from as usize);
+    let range = range
+        .map(|from| from..from + record.length as usize)
+        .filter(|range| range.end <= bytes.len());
+    let range = range.ok_or_else(|| reader.corrupt_index(record.index, "positions go back"))?;
+    let batch = bytes.slice(range);
+    check(reader, record, &batch)?;
+    Ok(batch)
 }
 
 fn check(reader: &SegmentReader, record: &Record, batch: &[u8]) -> Result<(), LogError> {

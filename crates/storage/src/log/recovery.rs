@@ -1,11 +1,13 @@
 //! What a log's folder holds after a restart, whatever happened to it.
 
-use super::flush::cut;
+use super::configurations::{self, Configurations, Expected};
+use super::flush::{self, cut};
 use super::segment::{self, Kind, Name, Segment, SegmentReader};
-use super::sidecar::{NO_TIMESTAMP, Record, Start};
+use super::sidecar::{self, NO_TIMESTAMP, Record, Start};
 use super::{LogError, corrupt, io_error};
 use crate::fs::Fs;
 use crate::scale::{LogEnd, TermStarts};
+use crate::start::LogStart;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -15,24 +17,29 @@ use trimaran_raft::{GroupId, LogIndex, Term};
 pub(super) struct Found {
     pub(super) segments: Vec<Segment>,
     pub(super) terms: TermStarts,
+    pub(super) configurations: Configurations,
 }
 
 /// What is known besides the folder.
 #[derive(Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct Known<'a> {
     pub(super) group: GroupId,
     /// Everything up to here was once durable in segments.
     pub(super) flushed: LogIndex,
+    /// The last configuration entry that was durable in the folder.
+    pub(super) configured: LogIndex,
+    /// The log was reset to this position, and its folder may not reflect that. Then `flushed` is not below it.
+    pub(super) start: Option<&'a LogStart>,
     /// Everything after `flushed` is in the journal, if there is anything. What segments hold of it need not be trusted:
     /// it may be torn, or in the page cache only.
     pub(super) rest_in_journal: bool,
 }
 
-impl Known {
+impl<'a> Known<'a> {
     /// If all segments lie beyond what is known to have been durable, retention has deleted those before them: a flush
     /// had come back of which the journal had not noted yet how far it went. What the journal holds goes back behind
     /// the log's start, so the segments are all there is of that start: they are taken as they are found.
-    fn where_segments_begin(&self, names: &Names) -> Known {
+    fn where_segments_begin(&self, names: &Names) -> Known<'a> {
         let are_beyond = names
             .first()
             .is_some_and(|(first, _)| first.index > self.flushed.next());
@@ -52,8 +59,15 @@ impl Known {
     }
 }
 
-pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known) -> Result<Found, LogError> {
+pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known<'_>) -> Result<Found, LogError> {
     let mut names = names(fs, dir)?;
+    finish_reset(fs, dir, known, &mut names)?;
+    let expected = Expected {
+        group: known.group,
+        configured: known.configured,
+        start: known.start,
+    };
+    let mut configurations = configurations::open(fs, dir, &expected)?;
     finish_deletion(fs, dir, known, &mut names)?;
     let known = &known.where_segments_begin(&names);
     remove_unfinished(fs, dir, known, &mut names)?;
@@ -78,7 +92,56 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known) -> Result<Found, L
         collect_terms(&reader, &mut terms)?;
         segments.push(reader.segment);
     }
-    Ok(Found { segments, terms })
+    if let (Some(start), true) = (known.start, segments.is_empty()) {
+        // From here on the folder says by itself where the log begins.
+        let segment = flush::create(fs, dir, Start::after(known.group, &start.end))?;
+        terms.push(start.end.term, start.end.index, start.end.offset);
+        segments.push(segment);
+    }
+    let end = segments.last().map_or(LogIndex::ZERO, |last| last.end.index);
+    check_configurations(fs, dir, known, &segments, &configurations)?;
+    configurations.cut(end.next());
+    configurations.trim(segments.first().map_or(LogIndex::ZERO, |first| first.start.index));
+    Ok(Found {
+        segments,
+        terms,
+        configurations,
+    })
+}
+
+/// Removes the segments from before a reset that the folder does not reflect. Those behind it are from after it: before,
+/// nothing that far ahead had been committed.
+fn finish_reset(fs: &dyn Fs, dir: &Path, known: &Known<'_>, names: &mut Names) -> Result<(), LogError> {
+    let Some(start) = known.start else { return Ok(()) };
+    let kept = names.partition_point(|(name, _)| name.index <= start.end.index);
+    for (name, _) in names.drain(..kept) {
+        segment::remove(fs, dir, &name, known.group)?;
+    }
+    Ok(())
+}
+
+/// The journal says which configuration was the last one up to what it knows to be flushed. Entries beyond that are
+/// looked at: there are no more than some flushes brought.
+fn check_configurations(
+    fs: &dyn Fs,
+    dir: &Path,
+    known: &Known<'_>,
+    segments: &[Segment],
+    configurations: &Configurations,
+) -> Result<(), LogError> {
+    let beyond = segments.iter().filter(|segment| segment.end.index > known.flushed);
+    for segment in beyond.filter(|segment| !segment.is_empty()) {
+        let reader = SegmentReader::open(fs, dir, segment)?;
+        let first = segment.start.index.max(known.flushed.next());
+        for record in reader.records(first, segment.end.index)? {
+            if record.kind == sidecar::Kind::Configuration && configurations.of(record.index).is_none() {
+                let path = configurations::path(dir);
+                let what = "the configuration of an entry is missing";
+                return Err(corrupt(&path, configurations.file_bytes, what));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Which of a segment's two files are there.
@@ -113,7 +176,7 @@ fn names(fs: &dyn Fs, dir: &Path) -> Result<Names, LogError> {
 }
 
 /// An index without a log, before a whole segment, is one whose deletion a crash interrupted.
-fn finish_deletion(fs: &dyn Fs, dir: &Path, known: &Known, names: &mut Names) -> Result<(), LogError> {
+fn finish_deletion(fs: &dyn Fs, dir: &Path, known: &Known<'_>, names: &mut Names) -> Result<(), LogError> {
     while names.len() > 1 && !names[0].1.log && names[1..].iter().any(|(_, files)| files.is_whole()) {
         segment::remove(fs, dir, &names[0].0, known.group)?;
         names.remove(0);
@@ -122,7 +185,7 @@ fn finish_deletion(fs: &dyn Fs, dir: &Path, known: &Known, names: &mut Names) ->
 }
 
 /// Removes segments that hold nothing but what the journal holds as well, and one that a crash left half made.
-fn remove_unfinished(fs: &dyn Fs, dir: &Path, known: &Known, names: &mut Names) -> Result<(), LogError> {
+fn remove_unfinished(fs: &dyn Fs, dir: &Path, known: &Known<'_>, names: &mut Names) -> Result<(), LogError> {
     let mut half_made = 0;
     while let Some((name, files)) = names.last().copied() {
         let beyond = name.index > known.limit().next();
@@ -139,7 +202,7 @@ fn remove_unfinished(fs: &dyn Fs, dir: &Path, known: &Known, names: &mut Names) 
 }
 
 /// Whether the segment's files are there and it begins with its own record.
-fn is_begun(fs: &dyn Fs, dir: &Path, known: &Known, name: &Name, files: Files) -> Result<bool, LogError> {
+fn is_begun(fs: &dyn Fs, dir: &Path, known: &Known<'_>, name: &Name, files: Files) -> Result<bool, LogError> {
     if !files.is_whole() {
         return Ok(false);
     }
@@ -147,7 +210,7 @@ fn is_begun(fs: &dyn Fs, dir: &Path, known: &Known, name: &Name, files: Files) -
 }
 
 /// What the segment's own record must say, but for the term.
-fn expected_start(known: &Known, name: &Name) -> Start {
+fn expected_start(known: &Known<'_>, name: &Name) -> Start {
     Start {
         group: known.group,
         index: name.index,
@@ -206,7 +269,7 @@ fn first_timestamp(reader: &SegmentReader, segment: &Segment) -> Result<i64, Log
 
 /// The last segment: what is known to have been durable is taken; what follows only if it is whole and the journal does
 /// not hold it; the rest is cut off.
-fn active(fs: &dyn Fs, dir: &Path, mut reader: SegmentReader, known: &Known) -> Result<SegmentReader, LogError> {
+fn active(fs: &dyn Fs, dir: &Path, mut reader: SegmentReader, known: &Known<'_>) -> Result<SegmentReader, LogError> {
     reader.segment = match durable(&reader, known) {
         Ok(segment) => segment,
         // Perhaps the journal still holds what is damaged; whether it does is checked when both are put together.
@@ -227,7 +290,7 @@ fn active(fs: &dyn Fs, dir: &Path, mut reader: SegmentReader, known: &Known) -> 
 }
 
 /// The segment up to the last entry that was durable.
-fn durable(reader: &SegmentReader, known: &Known) -> Result<Segment, LogError> {
+fn durable(reader: &SegmentReader, known: &Known<'_>) -> Result<Segment, LogError> {
     if known.flushed < reader.segment.start.index {
         return Ok(reader.segment);
     }

@@ -62,7 +62,7 @@ impl Segment {
         self.end = record.end();
         self.bytes = record.position_end();
         self.latest_timestamp = record.latest_timestamp;
-        if record.is_batch && self.first_timestamp == NO_TIMESTAMP {
+        if record.is_batch() && self.first_timestamp == NO_TIMESTAMP {
             self.first_timestamp = record.max_timestamp;
         }
     }
@@ -248,7 +248,7 @@ impl SegmentReader {
 
     /// Reads the batch that a record describes, and checks that it is the one.
     pub(super) fn check_batch(&self, record: &Record) -> Result<(), LogError> {
-        if record.is_batch {
+        if record.is_batch() {
             let bytes = self.read_log(u64::from(record.position), record.length as usize)?;
             let result = check_batch(&bytes, record.base_offset, record.term);
             let next = result.map_err(|what| corrupt(&self.log_path, u64::from(record.position), what))?;
@@ -299,8 +299,8 @@ pub(super) fn check_batch(bytes: &[u8], base: Offset, term: Term) -> Result<Offs
     Ok(header.next_offset())
 }
 
-/// Removes both files of a segment, the log first: an index without a log is a segment that is being deleted or made.
-pub(super) fn remove(fs: &dyn Fs, dir: &Path, name: &Name, group: GroupId) -> Result<(), LogError> {
+/// Both files of a segment, the batches first.
+pub(super) fn paths(dir: &Path, name: &Name, group: GroupId) -> [PathBuf; 2] {
     let start = Start {
         group,
         index: name.index,
@@ -308,7 +308,12 @@ pub(super) fn remove(fs: &dyn Fs, dir: &Path, name: &Name, group: GroupId) -> Re
         previous_term: Term::ZERO,
     };
     let segment = Segment::empty(start);
-    for path in [segment.log_path(dir), segment.index_path(dir)] {
+    [segment.log_path(dir), segment.index_path(dir)]
+}
+
+/// Removes both files of a segment, the log first: an index without a log is a segment that is being deleted or made.
+pub(super) fn remove(fs: &dyn Fs, dir: &Path, name: &Name, group: GroupId) -> Result<(), LogError> {
+    for path in paths(dir, name, group) {
         match fs.remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             result => result.map_err(io_error(&path))?,

@@ -19,12 +19,12 @@
 //! | at | field |
 //! |---|---|
 //! | 0 | version `u8`, 1 |
-//! | 1 | kind `u8`: 1 blank, 2 record batch |
+//! | 1 | kind `u8`: 1 blank, 2 record batch, 3 configuration (see `configurations.rs`) |
 //! | 2 | producer epoch `i16` |
 //! | 4 | index, counted from the segment's first `u32` |
 //! | 8 | term `u64` |
-//! | 16 | offset of the first record (blank: of the next one), counted from the base offset `u32` |
-//! | 20 | last offset delta `i32`, -1 if blank |
+//! | 16 | offset of the first record (where there is none: of the next one), counted from the base offset `u32` |
+//! | 20 | last offset delta `i32`, -1 where there is no record |
 //! | 24 | position in the segment in bytes `u32` |
 //! | 28 | length in bytes `u32` |
 //! | 32 | largest timestamp in the batch `i64` |
@@ -49,6 +49,7 @@ const MAGIC: [u8; 4] = *b"TRIS";
 const KIND_START: u8 = 0;
 const KIND_BLANK: u8 = 1;
 const KIND_DATA: u8 = 2;
+const KIND_CONFIGURATION: u8 = 3;
 
 /// Where a segment begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,12 +122,23 @@ impl Start {
     }
 }
 
+/// What an entry carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing.
+    Blank,
+    /// A record batch, in the segment.
+    Batch,
+    /// A configuration, in the file of configurations.
+    Configuration,
+}
+
 /// What is known of an entry without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) index: LogIndex,
     pub(super) term: Term,
-    pub(super) is_batch: bool,
+    pub(super) kind: Kind,
     pub(super) base_offset: Offset,
     /// The offset after its last record; the base offset if it has none.
     pub(super) next_offset: Offset,
@@ -143,10 +155,10 @@ pub(super) struct Record {
 impl Record {
     /// Of an entry that was checked by [`LogEnd::after`]; `from` is the end before it, `to` the end after it.
     pub(super) fn of(entry: &Entry, from: &LogEnd, to: &LogEnd, position: u32, latest_timestamp: i64) -> Record {
-        let blank = Record {
+        let bare = Record {
             index: entry.index,
             term: entry.term,
-            is_batch: false,
+            kind: Kind::Blank,
             base_offset: from.offset,
             next_offset: to.offset,
             position,
@@ -157,19 +169,26 @@ impl Record {
             producer_epoch: -1,
             base_sequence: -1,
         };
-        let Payload::Data(batch) = &entry.payload else {
-            return blank;
+        let batch = match &entry.payload {
+            Payload::Blank => return bare,
+            Payload::Configuration(_) => {
+                return Record {
+                    kind: Kind::Configuration,
+                    ..bare
+                };
+            }
+            Payload::Data(batch) => batch,
         };
         let header = BatchHeader::parse(batch).expect("a batch is checked when it is appended");
         Record {
-            is_batch: true,
+            kind: Kind::Batch,
             length: header.length,
             max_timestamp: header.max_timestamp,
             latest_timestamp: latest_timestamp.max(header.max_timestamp),
             producer_id: header.producer_id,
             producer_epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
-            ..blank
+            ..bare
         }
     }
 
@@ -186,9 +205,14 @@ impl Record {
         u64::from(self.position) + u64::from(self.length)
     }
 
+    /// Whether it has bytes in the segment.
+    pub(super) fn is_batch(&self) -> bool {
+        self.kind == Kind::Batch
+    }
+
     /// None if it is no batch.
     pub(super) fn meta(&self) -> Option<BatchMeta> {
-        self.is_batch.then_some(BatchMeta {
+        self.is_batch().then_some(BatchMeta {
             index: self.index,
             term: self.term,
             base_offset: self.base_offset,
@@ -207,7 +231,11 @@ impl Record {
         let delta = (self.next_offset.0 - self.base_offset.0 - 1) as i32;
         let mut bytes = [0; RECORD_LEN];
         bytes[0] = VERSION;
-        bytes[1] = if self.is_batch { KIND_DATA } else { KIND_BLANK };
+        bytes[1] = match self.kind {
+            Kind::Blank => KIND_BLANK,
+            Kind::Batch => KIND_DATA,
+            Kind::Configuration => KIND_CONFIGURATION,
+        };
         bytes[2..4].copy_from_slice(&self.producer_epoch.to_le_bytes());
         bytes[4..8].copy_from_slice(&index.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.term.0.to_le_bytes());
@@ -226,9 +254,10 @@ impl Record {
     /// Of the entry at `index`, which is where the record was found.
     pub(super) fn decode(bytes: &[u8; RECORD_LEN], start: &Start, index: LogIndex) -> Result<Record, &'static str> {
         check(bytes, start.seed())?;
-        let is_batch = match bytes[1] {
-            KIND_BLANK => false,
-            KIND_DATA => true,
+        let kind = match bytes[1] {
+            KIND_BLANK => Kind::Blank,
+            KIND_DATA => Kind::Batch,
+            KIND_CONFIGURATION => Kind::Configuration,
             _ => return Err("a record is of an unknown kind"),
         };
         if start.index.0.checked_add(u64::from(u32_at(bytes, 4))) != Some(index.0) {
@@ -238,7 +267,7 @@ impl Record {
         Ok(Record {
             index,
             term: Term(u64_at(bytes, 8)),
-            is_batch,
+            kind,
             base_offset: Offset(base),
             next_offset: Offset(base.saturating_add(i64::from(u32_at(bytes, 20) as i32) + 1)),
             position: u32_at(bytes, 24),

@@ -1,5 +1,7 @@
+mod configurations;
 mod damage;
 mod model;
+mod reset;
 
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};

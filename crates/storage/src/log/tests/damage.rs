@@ -95,6 +95,11 @@ fn restore(image: &[(PathBuf, Vec<u8>)]) -> FaultyFs {
     fs
 }
 
+/// The same files on another disk.
+pub(super) fn copy(fs: &FaultyFs) -> FaultyFs {
+    restore(&image(fs))
+}
+
 /// Entries as followers get them, bytes as consumers do, and what is known of the batches.
 type Everything = (Vec<Entry>, Vec<u8>, Vec<BatchMeta>);
 
@@ -121,16 +126,22 @@ fn read_all(fs: &FaultyFs, recovered: RecoveredGroup) -> Result<Everything, LogE
 fn a_flipped_bit_anywhere_is_an_error_and_never_other_entries() {
     let mut entries = entries(9);
     entries.push(blank(10, 2));
+    entries.push(super::configurations::configured(11, 2, &[1, 2, 3]));
+    entries.push(super::configurations::configured(12, 2, &[2, 3]));
     let (fs, _) = flushed(&entries);
     let image = image(&fs);
-    let expected = read_all(&fs, mark(10, &[])).unwrap();
+    let mark = |entries: &[Entry]| RecoveredGroup {
+        configured: LogIndex(12),
+        ..mark(12, entries)
+    };
+    let expected = read_all(&fs, mark(&[])).unwrap();
     assert_eq!(expected.0, entries);
     let (mut noticed, mut repaired) = (0, 0);
     for (path, bytes) in &image {
         for position in 0..bytes.len() as u64 {
             let fs = restore(&image);
             fs.corrupt(path, position);
-            match read_all(&fs, mark(10, &[])) {
+            match read_all(&fs, mark(&[])) {
                 Err(LogError::Corrupt { path: named, .. }) => {
                     assert_eq!(named.file_stem(), path.file_stem());
                     noticed += 1;
@@ -139,7 +150,7 @@ fn a_flipped_bit_anywhere_is_an_error_and_never_other_entries() {
                 Ok(_) => panic!("{path:?} at {position}: not noticed"),
             }
             // What the journal still holds is never worse than an error.
-            match read_all(&fs, mark(10, &entries[6..])) {
+            match read_all(&fs, mark(&entries[6..])) {
                 Ok(found) => {
                     assert!(found == expected, "{path:?} at {position}");
                     repaired += 1;

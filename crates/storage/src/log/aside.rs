@@ -1,0 +1,65 @@
+//! Damaged data is set aside, not deleted, until the group has filled the replica again: should the other replicas be lost
+//! too, it is all there is.
+
+use super::segment::{self, Name};
+use super::{LogError, configurations, io_error};
+use crate::fs::Fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use trimaran_raft::GroupId;
+
+/// What is appended to the name of a file that was set aside.
+const SUFFIX: &str = ".damaged";
+
+/// Takes everything that a log holds out of its way, durably. The last segment goes first: what a crash leaves is a log
+/// that ends early, which the journal knows, and not one that begins late, which it would take for retention's work.
+pub(super) fn set_aside(fs: &dyn Fs, dir: &Path, group: GroupId) -> Result<(), LogError> {
+    let mut names: Vec<Name> = list(fs, dir)?
+        .iter()
+        .filter_map(|path| Name::parse(path))
+        .map(|(name, _)| name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let segments = names.iter().rev().flat_map(|name| segment::paths(dir, name, group));
+    let mut moved = false;
+    for path in segments.chain([configurations::path(dir)]) {
+        moved |= rename(fs, &path)?;
+    }
+    if moved {
+        fs.sync_dir(dir).map_err(io_error(dir))?;
+    }
+    Ok(())
+}
+
+/// False if there is no such file.
+fn rename(fs: &dyn Fs, path: &Path) -> Result<bool, LogError> {
+    let mut aside = path.to_owned().into_os_string();
+    aside.push(SUFFIX);
+    match fs.rename(path, Path::new(&aside)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|()| true).map_err(io_error(path)),
+    }
+}
+
+/// What was set aside.
+pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<PathBuf>, LogError> {
+    let mut paths = list(fs, dir)?;
+    paths.retain(|path| path.to_str().is_some_and(|path| path.ends_with(SUFFIX)));
+    Ok(paths)
+}
+
+pub(super) fn delete(fs: &dyn Fs, dir: &Path) -> Result<(), LogError> {
+    for path in files(fs, dir)? {
+        fs.remove_file(&path).map_err(io_error(&path))?;
+    }
+    Ok(())
+}
+
+/// The folder's files; none if it is not there.
+fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<PathBuf>, LogError> {
+    match fs.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        paths => paths.map_err(io_error(dir)),
+    }
+}
