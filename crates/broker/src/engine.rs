@@ -289,7 +289,7 @@ impl Engine {
         let bytes = read.await.unwrap_or_else(|_| Err(stopping()));
         if let Err(error) = &bytes {
             tracing::error!(%group, %error, "records can't be read for a consumer");
-            self.mailbox(group).tell(Input::Unreadable(group));
+            self.mailbox(group).tell(Input::Unreadable(group, error.clone()));
         }
         bytes
     }

@@ -169,6 +169,10 @@ impl JournalThread {
                 JournalInput::Closed(group) => closed.push(group),
             }
         }
+        // They are about what was there before: a group that begins anew in this write must not be released afterwards.
+        for (group, upto) in releases {
+            self.journal.release(group, upto)?;
+        }
         if !write.is_empty() {
             self.write(&write)?;
         }
@@ -177,9 +181,6 @@ impl JournalThread {
             if let Some(sequence) = sequence.take() {
                 self.mailboxes.shard(shard).tell(Input::Persisted(sequence));
             }
-        }
-        for (group, upto) in releases {
-            self.journal.release(group, upto)?;
         }
         for group in closed {
             self.files.push(FileJob::Delete(group));

@@ -43,6 +43,8 @@ impl Damaged {
         GroupStatus {
             group: self.group,
             voters: self.voters.clone(),
+            learners: Vec::new(),
+            repairing: false,
             failed: true,
             role: Role::Follower,
             term: self.recovered.hard_state.term,

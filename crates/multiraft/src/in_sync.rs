@@ -67,6 +67,17 @@ impl InSyncView {
         self.members.extend(members);
     }
 
+    /// The voters have changed: those who were there before keep their standing.
+    pub(crate) fn change(&mut self, own: NodeId, voters: &[NodeId]) {
+        let before = core::mem::take(&mut self.members);
+        self.begin(own, voters);
+        for member in &mut self.members {
+            if let Some(old) = before.iter().find(|old| old.node == member.node) {
+                *member = *old;
+            }
+        }
+    }
+
     /// Not a leader any more.
     pub(crate) fn end(&mut self) {
         self.members.clear();

@@ -51,6 +51,7 @@ mod intervals;
 mod leaving;
 mod liveness;
 mod mailbox;
+mod membership;
 mod numbers;
 mod opening;
 mod preference;
@@ -60,6 +61,7 @@ mod replica;
 mod replication;
 mod sabotage;
 mod shard;
+mod snapshots;
 mod timers;
 mod upkeep;
 
@@ -68,7 +70,9 @@ pub use damaged::Damaged;
 pub use in_sync::InSync;
 pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
-pub use mailbox::{Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Outbox, Ticket, TransferOutcome};
+pub use mailbox::{
+    Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, Ticket, TransferOutcome,
+};
 pub use opening::{GroupOptions, Open};
 pub use reads::{OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
 #[cfg(feature = "sabotage")]

@@ -20,15 +20,20 @@ pub struct Ticket(pub u64);
 /// What a shard is told. Inputs for groups that are not here are answered with an error where there is somebody to
 /// answer, and dropped otherwise.
 pub enum Input {
-    /// Adds a group. Ignored if it is here already, if this node is none of its voters, or if one is named twice.
+    /// Adds a group. Ignored if it is here already (unless it is opened as lost, and this shard has asked for that by
+    /// [`Outbox::lost`]), or if its first configuration can't be.
     Open(Box<Open>),
-    /// A replica whose log can't be opened: it neither votes nor leads, but tells the others that it doesn't. Whoever asks
-    /// it for something gets the error that stands for a failed log, until [`Input::Open`] takes its place. Ignored if
-    /// the group is here already, or if this node is none of its voters.
+    /// A replica whose log can't be opened for now, although nothing says that it is damaged (the operating system
+    /// refuses): it neither votes nor leads, but tells the others that it doesn't. Whoever asks it for something gets the
+    /// error that stands for a failed log, until [`Input::Open`] takes its place. Ignored if the group is here already, or
+    /// if this node is none of its voters.
     Damaged(Box<Damaged>),
     /// The group is gone for good: its waiters get `UnknownGroup`, the journal forgets it, its log is dropped (see
     /// [`Outbox::closed`]).
     Close(GroupId),
+    /// Who is to have a replica of this group from now on, the preferred leader first. Its leader sees to it, one step
+    /// after the other ([`Outbox::members`] says how far it is); tell it to all replicas. Without effect if nobody is named.
+    Replicas(GroupId, Vec<NodeId>),
     /// New options for a group and its log. [`GroupOptions::deliver`] stays as it was.
     Configure(GroupId, GroupOptions, LogOptions),
     /// One record batch, already checked (structure, CRC); stamped here. `ticket` gets [`Completion::Appended`].
@@ -48,8 +53,9 @@ pub enum Input {
     Persisted(u64),
     /// A [`FlushJob`] of this group is done, or failed.
     Flushed(GroupId, Result<Flushed, LogError>),
-    /// A [`Chunk`](trimaran_storage::log::Chunk) of this group could not be read: its replica gives up leadership.
-    Unreadable(GroupId),
+    /// A [`Chunk`](trimaran_storage::log::Chunk) of this group could not be read: its replica gives up leadership, and if
+    /// its log is damaged, its membership too (see [`Outbox::lost`]).
+    Unreadable(GroupId, LogError),
     /// A [`LoadJob`] is done: what to send is in it.
     Loaded(Loaded),
     /// Evidence about a broker, from [`crate::LivenessMonitor`].
@@ -140,8 +146,12 @@ pub struct TransferOutcome {
 pub struct GroupStatus {
     /// The group.
     pub group: GroupId,
-    /// The preferred leader first.
+    /// The preferred leader first. As this replica knows them; a change may not be committed yet.
     pub voters: Vec<NodeId>,
+    /// Replicas that are being filled, and don't count yet.
+    pub learners: Vec<NodeId>,
+    /// The replica has lost what it had promised, and is being filled again: it neither votes nor leads until it is.
+    pub repairing: bool,
     /// The log could not be read or written lately: the replica serves nobody, and hands over what it leads. Or it could
     /// not even be opened ([`Input::Damaged`]): then nothing else is known.
     pub failed: bool,
@@ -196,6 +206,31 @@ pub struct LeaderChange {
     pub serving: bool,
 }
 
+/// The members of a group have changed, or a leader has begun to serve with others than the first ones: what its leader
+/// knows to be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The group.
+    pub group: GroupId,
+    /// The term of the leader that says so.
+    pub term: Term,
+    /// Who votes, the preferred leader first.
+    pub voters: Vec<NodeId>,
+    /// Who gets the log, but doesn't count.
+    pub learners: Vec<NodeId>,
+    /// The entry that made them members; of two reports, the one with the higher index is newer.
+    pub index: LogIndex,
+}
+
+/// A replica whose log has turned out to be damaged: it takes no part any more.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// The group.
+    pub group: GroupId,
+    /// What is wrong, with file and position.
+    pub error: LogError,
+}
+
 /// What a step of a shard decided; reused. The caller takes everything out before the next step.
 #[derive(Default)]
 pub struct Outbox {
@@ -215,6 +250,12 @@ pub struct Outbox {
     pub leaders: Vec<LeaderChange>,
     /// Who is in sync, where that changed, from leaders that serve.
     pub in_sync: Vec<InSync>,
+    /// Members, where they changed, from leaders that serve.
+    pub members: Vec<Members>,
+    /// Replicas that are damaged: set their logs aside where blocking is allowed
+    /// ([`open_lost`](trimaran_storage::log::ReplicaLog::open_lost)), and return them by [`Input::Open`] as
+    /// [`Open::lost`]. No job of theirs is under way.
+    pub lost: Vec<Lost>,
     /// To be run where blocking is allowed, and returned by [`Input::Flushed`].
     pub flushes: Vec<FlushJob>,
     /// To be run where blocking is allowed, and returned by [`Input::Loaded`].
@@ -223,6 +264,8 @@ pub struct Outbox {
     pub closed: Vec<GroupId>,
     /// Elections begun, for the metrics: added up until the caller resets it.
     pub elections: u64,
+    /// Logs that were begun anew behind a position that their leader named, for the metrics: added up likewise.
+    pub resets: u64,
 }
 
 impl Outbox {

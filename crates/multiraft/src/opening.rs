@@ -1,8 +1,11 @@
 //! How a replica comes to a shard: what may differ from group to group, and what is read before it can be driven.
 
+use crate::mailbox::Outbox;
 use crate::producers::ProducerTable;
-use trimaran_raft::{GroupId, HardState, LogIndex, LogView, NodeId};
+use trimaran_raft::{Configuration, GroupId, HardState, Life, LogIndex, LogView, NodeId};
 use trimaran_storage::log::{LogError, ReplicaLog, Retention};
+use trimaran_storage::scale::LogEnd;
+use trimaran_storage::start::LogStart;
 
 /// Entries whose producers are read at open: as much as a broker may read before it is ready. Producers that were silent
 /// for longer may begin anew, as those that expired.
@@ -24,29 +27,35 @@ pub struct GroupOptions {
 /// Adds a group to a shard. Made outside of the shard's thread, since opening a log and reading its producers' state
 /// may block.
 pub struct Open {
-    pub(crate) voters: Vec<NodeId>,
+    /// The group's first configuration.
+    pub(crate) founders: Vec<NodeId>,
+    /// Who is to have a replica.
+    pub(crate) wanted: Vec<NodeId>,
+    /// It holds nothing of what it may have promised.
+    pub(crate) is_lost: bool,
     pub(crate) log: ReplicaLog,
     pub(crate) hard_state: HardState,
     pub(crate) options: GroupOptions,
     pub(crate) producers: ProducerTable,
+    /// An earlier opening, that this one succeeds, had delivered everything up to here.
+    pub(crate) delivered: LogIndex,
 }
 
 impl Open {
-    /// Whether `node` is one of its voters, and none is named twice.
-    pub(crate) fn is_for(&self, node: NodeId) -> bool {
-        let mut sorted = self.voters.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        sorted.len() == self.voters.len() && sorted.contains(&node)
+    /// Whether there can be such a group.
+    pub(crate) fn is_possible(&self) -> bool {
+        Configuration::of_voters(self.founders.iter().copied()).check().is_ok()
     }
 
-    /// A replica as it was found on disk: the voters (the preferred leader first), its log, and its hard state from
-    /// the journal. Reads the log's batches to learn what its idempotent producers sent last: may block.
+    /// A replica as it was found on disk: its log, and its hard state from the journal. `founders` are the voters of the
+    /// group's first configuration, the preferred leader first: they are the same for all replicas and never change,
+    /// whoever the members are now. They are also taken for those who are to have a replica, unless
+    /// [`Open::wanting`] says otherwise. Reads the log's batches to learn what its idempotent producers sent last: may block.
     ///
     /// # Errors
     /// The log can't be read.
     pub fn new(
-        voters: Vec<NodeId>,
+        founders: Vec<NodeId>,
         log: ReplicaLog,
         hard_state: HardState,
         options: GroupOptions,
@@ -55,12 +64,63 @@ impl Open {
         let batches = log.batches(log.first_index().max(LogIndex(window)))?;
         let producers = ProducerTable::rebuild(&batches, log.flushed_index());
         Ok(Open {
-            voters,
+            wanted: founders.clone(),
+            founders,
+            is_lost: false,
             log,
             hard_state,
             options,
             producers,
+            delivered: LogIndex::ZERO,
         })
+    }
+
+    /// A replica that holds nothing of what it may have promised: its disk was wiped, or damaged, or it was added to a
+    /// group that it may have belonged to before. It neither votes nor leads until the group's leader has made it a
+    /// learner, filled it, and made it a voter again. `log` is an empty one
+    /// ([`open_lost`](trimaran_storage::log::ReplicaLog::open_lost)); `known` is what the journal still has of its term and
+    /// vote; `life` must be higher than in any earlier loss of this group here: a wall clock will do.
+    pub fn lost(founders: Vec<NodeId>, log: ReplicaLog, known: HardState, life: Life, options: GroupOptions) -> Open {
+        Open {
+            wanted: founders.clone(),
+            founders,
+            is_lost: true,
+            log,
+            hard_state: HardState::lost(known, life),
+            options,
+            producers: ProducerTable::default(),
+            delivered: LogIndex::ZERO,
+        }
+    }
+
+    /// It takes the place of a replica that was damaged while it ran.
+    pub(crate) fn succeed(&mut self, old: HardState, delivered: LogIndex) {
+        let life = self.hard_state.life.max(Life(old.life.0.saturating_add(1)));
+        let newer = if old.term >= self.hard_state.term {
+            old
+        } else {
+            self.hard_state
+        };
+        self.hard_state = HardState::lost(newer, life);
+        self.delivered = delivered;
+    }
+
+    /// The journal is told, before anything that follows from it, that what it has of this replica is void.
+    pub(crate) fn forget_the_past(&self, out: &mut Outbox) {
+        let nothing = LogStart {
+            end: LogEnd::default(),
+            configuration: Configuration::of_voters(self.founders.iter().copied()),
+        };
+        out.journal.reset(self.group(), &nothing);
+        out.journal.hard_state(self.group(), self.hard_state);
+    }
+
+    /// Who is to have a replica, the preferred leader first: see [`crate::Input::Replicas`].
+    pub fn wanting(mut self, replicas: Vec<NodeId>) -> Open {
+        if !replicas.is_empty() {
+            self.wanted = replicas;
+        }
+        self
     }
 
     /// The group.

@@ -288,8 +288,8 @@ impl Replica {
                 start,
                 high_watermark: end,
             },
-            _ => {
-                self.note_failure();
+            error => {
+                self.note_failure(error);
                 ReadError::Storage
             }
         }

@@ -6,6 +6,7 @@ use crate::desk::{Desk, Issued};
 use crate::handover::Handover;
 use crate::in_sync::{Ends, InSync, InSyncView};
 use crate::mailbox::{Completion, GroupStatus, LeaderChange, Outbox};
+use crate::membership::Membership;
 use crate::opening::{GroupOptions, Open};
 use crate::preference::Preference;
 use crate::producers::{ProducedBatch, ProducerTable};
@@ -13,11 +14,12 @@ use crate::reads::{ReadError, ReadWaiters};
 use crate::replication::Loads;
 use crate::sabotage::Sabotage;
 use crate::timers::Armed;
-use crate::upkeep::Failure;
+use crate::upkeep::{Damage, Failure};
 use bytes::Bytes;
 use trimaran_raft::{
-    Body, Config, Configuration, Entry, Event, Group, GroupId, Input as CoreInput, Instant, LogIndex, LogView, Message,
-    NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token, TransferError,
+    Body, ChangeError, Config, Configuration, Entry, Event, Group, GroupId, HardState, Input as CoreInput, Instant,
+    LogIndex, LogView, Message, NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token,
+    TransferError,
 };
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog};
 use trimaran_storage::scale::{HighWatermark, leader_epoch};
@@ -34,9 +36,16 @@ pub(crate) struct Replica {
     pub(crate) group: Group,
     pub(crate) log: ReplicaLog,
     pub(crate) options: GroupOptions,
+    /// The group's first configuration.
+    pub(crate) founders: Vec<NodeId>,
+    /// What was last written of it.
+    pub(crate) hard_state: HardState,
+    pub(crate) membership: Membership,
     pub(crate) producers: ProducerTable,
     /// Everything up to here is applied: at most the commit index.
     pub(crate) applied: LogIndex,
+    /// Everything up to here was delivered, if perhaps by an earlier opening.
+    pub(crate) delivered: LogIndex,
     /// Of `applied`.
     pub(crate) high_watermark: HighWatermark,
     /// Batches to be proposed at the end of the step.
@@ -51,16 +60,20 @@ pub(crate) struct Replica {
     pub(crate) returned: Option<Token>,
     /// What was last said about its leader, and its in-sync view.
     announced: Option<LeaderChange>,
-    in_sync_announced: bool,
+    pub(crate) in_sync_announced: bool,
     /// When to write what is committed to a segment at the latest.
     pub(crate) flush_at: Option<Instant>,
     /// A flush job is out.
     pub(crate) is_flushing: bool,
-    /// The log failed during this step.
-    pub(crate) failing: bool,
+    /// The write that begins the log anew, until it is durable.
+    pub(crate) resetting: Option<Token>,
+    /// How the log failed during this step.
+    pub(crate) failing: Option<LogError>,
     /// The log failed lately.
     pub(crate) failure: Option<Failure>,
-    /// The log and the core disagree: this replica takes no part any more.
+    /// The log is damaged.
+    pub(crate) damage: Option<Damage>,
+    /// The log is damaged, or disagrees with the core: this replica takes no part any more.
     pub(crate) broken: bool,
     /// When the shard's wheel will call.
     pub(crate) armed: Armed,
@@ -68,24 +81,34 @@ pub(crate) struct Replica {
     pub(crate) ready: bool,
 }
 
+/// What the core answers to those who ask it for something.
+#[derive(Default)]
+struct Answers {
+    proposed: Option<Result<Proposed, ProposeError>>,
+    changed: Option<Result<LogIndex, ChangeError>>,
+}
+
 impl Replica {
     pub(crate) fn open(open: Open, opening: u64, desk: &Desk) -> Replica {
         let Open {
-            voters,
+            founders,
+            wanted,
+            is_lost: _,
             log,
             hard_state,
             options,
             producers,
+            delivered,
         } = open;
         let config = Config {
             id: desk.config.node,
-            configuration: Configuration::of_voters(voters),
+            configuration: Configuration::of_voters(founders.iter().copied()),
             tuning: desk.config.tuning.clone(),
         };
         let recovered = Recovered {
             hard_state,
             committed: log.flushed_index(),
-            configurations: Vec::new(),
+            configurations: log.configurations().to_vec(),
         };
         let mut group = Group::new(config, recovered, desk.now, &log);
         desk.breakage.break_core(&mut group);
@@ -95,8 +118,12 @@ impl Replica {
             opening,
             group,
             options,
+            membership: Membership::new(wanted, &log),
+            founders,
+            hard_state,
             producers,
             applied,
+            delivered,
             high_watermark: log.high_watermark(applied),
             log,
             pending: Vec::new(),
@@ -111,8 +138,10 @@ impl Replica {
             in_sync_announced: false,
             flush_at: None,
             is_flushing: false,
-            failing: false,
+            resetting: None,
+            failing: None,
             failure: None,
+            damage: None,
             broken: false,
             armed: Armed::default(),
             ready: false,
@@ -121,25 +150,33 @@ impl Replica {
 
     /// A group that has never had an entry or a term.
     pub(crate) fn is_new(&self) -> bool {
-        self.group.term() == Term::ZERO && self.log.last_index() == LogIndex::ZERO
+        self.group.term() == Term::ZERO && self.log.last_index() == LogIndex::ZERO && !self.is_barred()
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.group.role() == Role::Leader
+        self.group.role() == Role::Leader && !self.broken
+    }
+
+    /// It has lost what it had promised, and is not filled again.
+    pub(crate) fn is_barred(&self) -> bool {
+        self.hard_state.barred > LogIndex::ZERO
     }
 
     pub(crate) fn is_failed(&self) -> bool {
-        self.failing || self.broken || self.failure.is_some()
+        self.failing.is_some() || self.broken || self.failure.is_some() || self.damage.is_some()
     }
 
-    /// The log could not be read or written: leadership is given up at the end of the step.
-    pub(crate) fn note_failure(&mut self) {
-        self.failing = true;
+    /// The log could not be read or written: leadership is given up at the end of the step. Damage weighs more than
+    /// anything else that comes with it.
+    pub(crate) fn note_failure(&mut self, error: LogError) {
+        if self.failing.is_none() || error.is_damage() {
+            self.failing = Some(error);
+        }
     }
 
     /// Tells the core one thing and does what it decided.
     pub(crate) fn step(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) {
-        self.step_for_answer(input, desk, out);
+        self.step_for_answers(input, desk, out);
     }
 
     /// The core's answer to a proposal.
@@ -149,26 +186,35 @@ impl Replica {
         desk: &mut Desk,
         out: &mut Outbox,
     ) -> Result<Proposed, ProposeError> {
-        let answer = self.step_for_answer(CoreInput::Propose(payloads), desk, out);
-        answer.unwrap_or(Err(ProposeError::NotLeader(None)))
+        let answers = self.step_for_answers(CoreInput::Propose(payloads), desk, out);
+        answers.proposed.unwrap_or(Err(ProposeError::NotLeader(None)))
     }
 
-    fn step_for_answer(
+    /// The core's answer to a change of the members.
+    pub(crate) fn step_change(
         &mut self,
-        input: CoreInput,
+        target: Configuration,
         desk: &mut Desk,
         out: &mut Outbox,
-    ) -> Option<Result<Proposed, ProposeError>> {
+    ) -> Result<LogIndex, ChangeError> {
+        let answers = self.step_for_answers(CoreInput::Change(target), desk, out);
+        answers.changed.unwrap_or(Err(ChangeError::NotLeader(None)))
+    }
+
+    fn step_for_answers(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) -> Answers {
         if self.broken {
             self.silence(desk).hear(&input, out);
-            return None;
+            return Answers::default();
         }
         let mut output = core::mem::take(&mut desk.core_output);
         self.group.step(desk.now, input, &self.log, &mut output);
         self.carry_out(&mut output, desk, out);
-        let answer = output.proposed.take();
+        let answers = Answers {
+            proposed: output.proposed.take(),
+            changed: output.changed.take(),
+        };
         desk.core_output = output;
-        answer
+        answers
     }
 
     /// A message from another member. Any message may be lost, so this is also the place to lose those that would do
@@ -181,6 +227,11 @@ impl Replica {
         // Entries that are no record batches never get to the core.
         if let Body::Append { entries, .. } = &message.body
             && !are_well_formed(entries)
+        {
+            return;
+        }
+        if let Body::Snapshot { snapshot, .. } = &message.body
+            && !self.can_begin_at(snapshot)
         {
             return;
         }
@@ -213,10 +264,8 @@ impl Replica {
             truncate_from,
             entries,
         } = persist;
-        if reset.is_some() {
-            // A log can't begin anew yet; nobody sends a snapshot either. As below: what depends on it never leaves.
-            self.broken = true;
-            return self.silence(desk).begin(out);
+        if let Some(snapshot) = &reset {
+            self.begin_anew(snapshot, token, out);
         }
         if let Some(from) = truncate_from {
             self.log.truncate_from(from);
@@ -243,6 +292,7 @@ impl Replica {
         };
         if let Some(hard_state) = hard_state {
             out.journal.hard_state(self.id, hard_state);
+            self.hard_state = hard_state;
         }
         if let Some(from) = truncate_from {
             out.journal.truncate(self.id, from);
@@ -258,7 +308,7 @@ impl Replica {
         });
     }
 
-    fn silence(&self, desk: &Desk) -> Silence<'_> {
+    pub(crate) fn silence(&self, desk: &Desk) -> Silence<'_> {
         Silence {
             own: desk.config.node,
             group: self.id,
@@ -285,11 +335,9 @@ impl Replica {
             Event::Campaigned { .. } => out.elections += 1,
             // Both are seen in the core's state when the step ends; what was truncated went with its write.
             Event::Serving { .. } | Event::Truncated { .. } => {}
-            // A follower that lacks what retention deleted waits for snapshots to exist; retention spares what
-            // any voter lacks, so that it doesn't come to this.
-            Event::NeedsSnapshot(_) => {}
-            // Nobody asks for a change of members yet.
-            Event::ConfigurationChanged { .. } | Event::MemberLost(_) => {}
+            Event::NeedsSnapshot(to) => self.send_position(to, desk, out),
+            Event::ConfigurationChanged { index, .. } => self.note_configuration(index, desk),
+            Event::MemberLost(_) => self.membership.look_again(),
         }
     }
 
@@ -302,6 +350,7 @@ impl Replica {
         self.end_giving_back();
         if role == Role::Leader {
             self.in_sync.begin(desk.config.node, self.group.voters());
+            self.membership.look_again();
             self.end_handover(Err(TransferError::TimedOut), desk, out);
         } else {
             self.in_sync.end();
@@ -322,6 +371,8 @@ impl Replica {
         self.propose(desk, out);
         self.apply(desk, out);
         self.mind_failure(desk, out);
+        self.mind_damage(desk, out);
+        self.mind_members(desk, out);
         let leadership_changed = self.announce(out);
         self.wake_reads(leadership_changed, desk, out);
         self.flush_if_due(desk, out);
@@ -331,10 +382,12 @@ impl Replica {
 
     /// Applies what is committed. For a partition that means: it may be read.
     pub(crate) fn apply(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        while self.applied < self.group.commit() {
+        while self.applied < self.group.commit() && !self.broken {
             let commit = self.group.commit();
-            if self.options.deliver && self.deliver(commit, desk, out).is_err() {
-                return self.note_failure();
+            if self.options.deliver
+                && let Err(error) = self.deliver(commit, desk, out)
+            {
+                return self.note_failure(error);
             }
             self.applied = commit;
             self.high_watermark = self.log.high_watermark(commit);
@@ -356,11 +409,14 @@ impl Replica {
             };
             let skipped = usize::from(desk.breakage.is(Sabotage::SkipAtPageEnd) && entries.len() > 1);
             for entry in entries.into_iter().skip(skipped) {
-                if let Payload::Data(bytes) = entry.payload {
+                if let Payload::Data(bytes) = entry.payload
+                    && entry.index > self.delivered
+                {
                     out.committed.push((self.id, entry.index, bytes));
                 }
             }
             self.applied = last;
+            self.delivered = self.delivered.max(last);
         }
         Ok(())
     }
@@ -404,9 +460,14 @@ impl Replica {
         LeaderChange {
             group: self.id,
             term: self.group.term(),
-            leader: self.group.leader(),
+            leader: self.believed_leader(),
             serving: self.group.is_serving() && !self.is_failed(),
         }
+    }
+
+    /// Whoever takes no part knows of nobody.
+    fn believed_leader(&self) -> Option<NodeId> {
+        self.group.leader().filter(|_| !self.broken)
     }
 
     pub(crate) fn configure(&mut self, options: GroupOptions, log: LogOptions) {
@@ -418,10 +479,7 @@ impl Replica {
 
     /// The group is gone: everybody who waits is told.
     pub(crate) fn close(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        for append in self.pending.drain(..) {
-            out.completions
-                .push((append.ticket, Completion::Appended(Err(AppendError::UnknownGroup))));
-        }
+        self.refuse_pending(&AppendError::UnknownGroup, out);
         self.waiters.fail_all(&AppendError::UnknownGroup, out);
         self.reads.fail_all(&ReadError::UnknownGroup, desk, out);
         self.end_handover(Err(TransferError::NotLeader), desk, out);
@@ -429,14 +487,24 @@ impl Replica {
         out.closed.push(self.id);
     }
 
+    /// Whoever has not been proposed yet is told.
+    pub(crate) fn refuse_pending(&mut self, error: &AppendError, out: &mut Outbox) {
+        for append in self.pending.drain(..) {
+            out.completions
+                .push((append.ticket, Completion::Appended(Err(error.clone()))));
+        }
+    }
+
     pub(crate) fn status(&self) -> GroupStatus {
         GroupStatus {
             group: self.id,
             voters: self.group.voters().to_vec(),
+            learners: self.group.configuration().learners.clone(),
+            repairing: self.is_barred(),
             failed: self.is_failed(),
-            role: self.group.role(),
+            role: if self.broken { Role::Follower } else { self.group.role() },
             term: self.group.term(),
-            leader: self.group.leader(),
+            leader: self.believed_leader(),
             serving: self.group.is_serving() && !self.is_failed(),
             commit: self.group.commit(),
             last_index: self.log.last_index(),
@@ -457,7 +525,10 @@ impl Replica {
         let core = if self.broken { None } else { self.group.deadline() };
         let in_sync = self.in_sync.deadline(desk.config.replica_lag);
         let failure = self.failure.map(|failure| failure.deadline(desk.now));
-        let next = [core, in_sync, self.flush_at, failure].into_iter().flatten().min();
+        let damage = self.damage.as_ref().and_then(Damage::deadline);
+        let members = self.membership.deadline();
+        let next = [core, in_sync, self.flush_at, failure, damage, members];
+        let next = next.into_iter().flatten().min();
         if let Some(next) = next
             && self.armed.needs(next)
         {
@@ -473,8 +544,7 @@ fn are_well_formed(entries: &[Entry]) -> bool {
         let bytes = match &entry.payload {
             Payload::Blank => return true,
             Payload::Data(bytes) => bytes,
-            // A log can't store it yet.
-            Payload::Configuration(_) => return false,
+            Payload::Configuration(configuration) => return configuration.check().is_ok(),
         };
         let Ok(header) = BatchHeader::parse_only(bytes) else {
             return false;

@@ -76,7 +76,7 @@ impl Replica {
             }
             // Retention was faster than the plan; the core plans anew from what is left.
             Err(LogError::NotHeld { .. }) => {}
-            Err(_) => self.note_failure(),
+            Err(error) => self.note_failure(error),
         }
     }
 
@@ -91,7 +91,11 @@ impl Replica {
         match loaded.entries {
             Ok(entries) if is_planned(&entries, &loaded.plan) => self.send_append(loaded.plan, entries, out),
             Err(LogError::NotHeld { .. }) => return,
-            Ok(_) | Err(_) => return self.note_failure(),
+            Ok(_) => {
+                let (first, last) = (loaded.plan.first, loaded.plan.last);
+                return self.note_failure(LogError::NotHeld { first, last });
+            }
+            Err(error) => return self.note_failure(error),
         }
         for plan in behind {
             self.replicate(plan, desk, out);

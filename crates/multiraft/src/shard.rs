@@ -32,6 +32,9 @@ pub struct ShardConfig {
     /// A leader gives its group back to the first live voter in the order of preference once that one has been alive and
     /// in sync for so long; none: leaderships stay where elections put them.
     pub give_back_after: Option<Duration>,
+    /// Bytes a second that this shard reads from segments for followers that are far behind, at most; none: as fast as
+    /// they take it. Only they wait for it: what is in memory is sent at once.
+    pub catch_up_bytes_per_second: Option<u64>,
 }
 
 impl ShardConfig {
@@ -45,6 +48,7 @@ impl ShardConfig {
             flush_bytes: 1 << 20,
             flush_age: Duration::from_secs(60),
             give_back_after: Some(Duration::from_secs(5)),
+            catch_up_bytes_per_second: None,
         }
     }
 }
@@ -55,12 +59,14 @@ pub struct Shard {
     replicas: NumberMap<GroupId, Box<Replica>>,
     /// Replicas that take no part: usually none. Never here and in `replicas` as well.
     damaged: BTreeMap<GroupId, Damaged>,
-    /// Which groups have a node as a voter.
+    /// Which groups have a node as a member.
     by_node: BTreeMap<NodeId, BTreeSet<GroupId>>,
     /// What is known of the brokers that are not simply alive.
     liveness: BTreeMap<NodeId, Liveness>,
     /// Groups to be visited at the end of the step.
     ready: Vec<GroupId>,
+    /// Groups whose members have changed; reused.
+    moved: Vec<GroupId>,
     /// Groups whose tokens came back; reused.
     returned: Vec<GroupId>,
     due: Vec<Timer>,
@@ -80,6 +86,7 @@ impl Shard {
             by_node: BTreeMap::new(),
             liveness: BTreeMap::new(),
             ready: Vec::new(),
+            moved: Vec::new(),
             returned: Vec::new(),
             due: Vec::new(),
             leaving: None,
@@ -137,6 +144,9 @@ impl Shard {
             Input::Open(open) => self.open(*open, out),
             Input::Damaged(damaged) => self.note_damage(*damaged, out),
             Input::Close(group) => self.close(group, out),
+            Input::Replicas(group, wanted) => {
+                self.visit(group, out, |replica, _, _| replica.want(wanted));
+            }
             Input::Configure(group, options, log) => {
                 self.visit(group, out, |replica, _, _| replica.configure(options, log));
             }
@@ -153,8 +163,8 @@ impl Shard {
             Input::Flushed(group, result) => {
                 self.visit(group, out, |replica, desk, _| replica.flushed(result, desk));
             }
-            Input::Unreadable(group) => {
-                self.visit(group, out, |replica, _, _| replica.note_failure());
+            Input::Unreadable(group, error) => {
+                self.visit(group, out, |replica, _, _| replica.note_failure(error));
             }
             Input::Loaded(loaded) => {
                 self.visit(loaded.group, out, |replica, desk, out| {
@@ -205,29 +215,76 @@ impl Shard {
         true
     }
 
-    fn open(&mut self, open: Open, out: &mut Outbox) {
+    /// Whether the group can be opened: it is not here, or waits to be opened as lost. Then what it knew of its term and
+    /// vote is newer than what the caller knows.
+    fn make_room(&mut self, open: &mut Open, out: &mut Outbox) -> bool {
+        let group = open.group();
+        let Some(old) = self.replicas.get_mut(&group) else {
+            return true;
+        };
+        if !open.is_lost || !old.awaits_reopening() {
+            return false;
+        }
+        open.succeed(old.hard_state, old.delivered);
+        old.refuse_pending(&AppendError::Storage, out);
+        old.leave_line(&mut self.desk);
+        self.forget_members(group);
+        self.replicas.remove(&group);
+        true
+    }
+
+    /// Has a group told what comes of the nodes that belong to it, and what is known of those that are new to it.
+    fn follow_members(&mut self, group: GroupId, out: &mut Outbox) {
+        let Some(replica) = self.replicas.get_mut(&group) else {
+            return;
+        };
+        let (gone, new) = replica.membership.follow(replica.group.configuration());
+        for node in gone {
+            self.note_stranger(node, group);
+        }
+        let mut evidence = Vec::new();
+        for node in new {
+            self.by_node.entry(node).or_default().insert(group);
+            evidence.extend(self.liveness.get(&node).map(|&liveness| (node, liveness)));
+        }
+        self.visit(group, out, |replica, desk, out| {
+            for (node, liveness) in evidence {
+                replica.step(CoreInput::Liveness(node, liveness), desk, out);
+            }
+        });
+    }
+
+    /// A group is not told any more of nodes that don't belong to it.
+    fn forget_members(&mut self, group: GroupId) {
+        let replica = self.replicas.get_mut(&group);
+        for node in replica.map(|replica| replica.membership.forget()).unwrap_or_default() {
+            self.note_stranger(node, group);
+        }
+    }
+
+    fn note_stranger(&mut self, node: NodeId, group: GroupId) {
+        if let Some(groups) = self.by_node.get_mut(&node) {
+            groups.remove(&group);
+        }
+    }
+
+    fn open(&mut self, mut open: Open, out: &mut Outbox) {
         let group = open.group();
         let own = self.desk.config.node;
-        if self.replicas.contains_key(&group) || !open.is_for(own) {
+        if !open.is_possible() || !self.make_room(&mut open, out) {
             return;
         }
         self.damaged.remove(&group);
-        for &node in &open.voters {
-            self.by_node.entry(node).or_default().insert(group);
-        }
         // A new group's preferred leader need not wait for anybody else to stand. One that is leaving won't.
-        let preferred = open.voters.first() == Some(&own) && !self.desk.is_leaving;
+        let preferred = open.founders.first() == Some(&own) && !self.desk.is_leaving;
         self.openings += 1;
+        if open.is_lost {
+            open.forget_the_past(out);
+        }
         let replica = Replica::open(open, self.openings, &self.desk);
         self.replicas.insert(group, Box::new(replica));
-        let liveness = &self.liveness;
-        let evidence: Vec<_> = liveness.iter().map(|(&node, &liveness)| (node, liveness)).collect();
+        self.follow_members(group, out);
         self.visit(group, out, |replica, desk, out| {
-            for (node, liveness) in evidence {
-                if replica.group.voters().contains(&node) {
-                    replica.step(CoreInput::Liveness(node, liveness), desk, out);
-                }
-            }
             if preferred && replica.is_new() {
                 replica.step(CoreInput::Campaign, desk, out);
             }
@@ -247,16 +304,12 @@ impl Shard {
             out.journal.forget(group);
             out.closed.push(group);
         }
+        self.forget_members(group);
         let Some(mut replica) = self.replicas.remove(&group) else {
             return;
         };
         replica.close(&mut self.desk, out);
         replica.leave_line(&mut self.desk);
-        for node in replica.group.voters() {
-            if let Some(groups) = self.by_node.get_mut(node) {
-                groups.remove(&group);
-            }
-        }
     }
 
     fn append(&mut self, group: GroupId, append: PendingAppend, out: &mut Outbox) {
@@ -307,7 +360,7 @@ impl Shard {
         for group in returned.drain(..) {
             self.visit(group, out, |replica, desk, out| {
                 if let Some(token) = replica.returned.take() {
-                    replica.step(CoreInput::Persisted(token), desk, out);
+                    replica.persisted(token, desk, out);
                 }
             });
         }
@@ -337,7 +390,7 @@ impl Shard {
         }
     }
 
-    /// Only groups that have the node as a voter are told.
+    /// Only groups that have the node as a member are told.
     fn tell_groups_of(&mut self, node: NodeId, input: CoreInput, out: &mut Outbox) {
         let groups = self.by_node.get_mut(&node).map(core::mem::take).unwrap_or_default();
         for &group in &groups {
@@ -456,15 +509,25 @@ impl Shard {
     }
 
     fn settle(&mut self, out: &mut Outbox) {
-        let mut ready = core::mem::take(&mut self.ready);
-        for group in ready.drain(..) {
-            if let Some(replica) = self.replicas.get_mut(&group) {
-                replica.ready = false;
-                replica.settle(&mut self.desk, out);
-                self.visited += 1;
+        while !self.ready.is_empty() {
+            let mut ready = core::mem::take(&mut self.ready);
+            let mut moved = core::mem::take(&mut self.moved);
+            for group in ready.drain(..) {
+                if let Some(replica) = self.replicas.get_mut(&group) {
+                    replica.ready = false;
+                    replica.settle(&mut self.desk, out);
+                    self.visited += 1;
+                    if replica.membership.has_moved() {
+                        moved.push(group);
+                    }
+                }
             }
+            self.ready = ready;
+            for group in moved.drain(..) {
+                self.follow_members(group, out);
+            }
+            self.moved = moved;
         }
-        self.ready = ready;
     }
 
     /// Gives leaderships back to whom they are preferred to be, a few at a time.

@@ -1,11 +1,12 @@
 //! What a log needs beside appends: flushes of what is committed, retention, and a way to cope when its disk fails.
 
+use crate::appends::AppendError;
 use crate::desk::Desk;
-use crate::mailbox::Outbox;
+use crate::mailbox::{Lost, Outbox};
 use crate::replica::Replica;
 use crate::sabotage::Sabotage;
 use core::time::Duration;
-use trimaran_raft::{Input as CoreInput, Instant, Liveness, NodeId};
+use trimaran_raft::{Input as CoreInput, Instant, Liveness, NodeId, TransferError};
 use trimaran_storage::log::{Flushed, LogError};
 
 /// How long a replica whose log failed serves nobody before it tries again (a full disk may have been made
@@ -47,12 +48,78 @@ impl Failure {
     }
 }
 
+/// The log is damaged: what this replica has promised to hold, it does not hold. It neither votes nor leads until the
+/// group has filled it again.
+#[derive(Clone, Debug)]
+pub(crate) struct Damage {
+    error: LogError,
+    /// A leader that nobody relieves leads no longer than this.
+    give_up_at: Instant,
+    /// The shard was asked to open it as lost.
+    is_reported: bool,
+}
+
+impl Damage {
+    /// When to look again, if nothing happens before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.is_reported).then_some(self.give_up_at)
+    }
+}
+
 impl Replica {
+    fn note_damage(&mut self, error: LogError, desk: &Desk) {
+        if error.is_damage() && self.damage.is_none() {
+            self.damage = Some(Damage {
+                error,
+                give_up_at: desk.now + desk.config.tuning.election_timeout,
+                is_reported: false,
+            });
+        }
+    }
+
+    /// A damaged leader has a moment for a handover, which is quicker than an election. Then it takes no part any more,
+    /// and is to be opened as lost once no job of its log is under way.
+    pub(crate) fn mind_damage(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        let Some(damage) = &self.damage else { return };
+        if !self.broken {
+            if self.leads() && desk.now < damage.give_up_at {
+                return;
+            }
+            self.take_no_part(desk, out);
+        }
+        let Some(damage) = self.damage.as_mut().filter(|_| !self.is_flushing) else {
+            return;
+        };
+        if !core::mem::replace(&mut damage.is_reported, true) {
+            out.lost.push(Lost {
+                group: self.id,
+                error: damage.error.clone(),
+            });
+        }
+    }
+
+    fn take_no_part(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        self.broken = true;
+        self.silence(desk).begin(out);
+        self.refuse_pending(&AppendError::Storage, out);
+        self.waiters.fail_all(&AppendError::Lost, out);
+        self.loads.clear();
+        self.in_sync.end();
+        self.end_giving_back();
+        self.end_handover(Err(TransferError::NotLeader), desk, out);
+    }
+
+    /// It waits to be opened as lost.
+    pub(crate) fn awaits_reopening(&self) -> bool {
+        self.damage.as_ref().is_some_and(|damage| damage.is_reported)
+    }
+
     /// A replica whose log failed gives up its leadership for as long as that lasts: to one voter after the other, since
     /// the first one asked may be as badly off.
     pub(crate) fn mind_failure(&mut self, desk: &mut Desk, out: &mut Outbox) {
         let now = desk.now;
-        if core::mem::take(&mut self.failing) {
+        if let Some(error) = self.failing.take() {
+            self.note_damage(error, desk);
             self.failure.get_or_insert(Failure::new(now)).until = now + FAILURE_PAUSE;
         }
         let Some(failure) = self.failure.filter(|failure| failure.until > now) else {
@@ -98,14 +165,22 @@ impl Replica {
         }
         match result {
             Ok(flushed) => self.log.flushed(flushed),
-            Err(_) => {
+            Err(error) => {
                 self.log.flush_failed();
-                self.note_failure();
+                self.note_failure(error);
             }
         }
     }
 
     pub(crate) fn flush_if_due(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        if self.broken {
+            self.flush_at = None;
+            return;
+        }
+        // What a reset has made void is deleted at once, for its room's sake.
+        if self.log.is_resetting() && self.failure.is_none() {
+            self.flush(desk, out);
+        }
         // Blank entries alone are not worth a segment.
         let unflushed = self.log.unflushed_bytes() > 0 && self.log.flushed_index() < self.applied;
         if !unflushed || self.failure.is_some() {
@@ -123,6 +198,10 @@ impl Replica {
     /// True if a job went out. What others have made durable and thereby committed, and this journal does not hold yet,
     /// stays where it is: after a crash the journal would go on behind a gap.
     fn flush(&mut self, desk: &Desk, out: &mut Outbox) -> bool {
+        // The journal has to know first that what was there is void.
+        if self.resetting.is_some() {
+            return false;
+        }
         if desk.breakage.is(Sabotage::FlushTwice) {
             self.log.flush_failed();
         }
@@ -146,14 +225,17 @@ impl Replica {
         }
     }
 
-    /// Deletes what retention allows. What any voter lacks is spared.
+    /// Deletes what retention allows. What a voter in contact lacks is spared.
     pub(crate) fn retain(&mut self, now_ms: i64, desk: &Desk) {
+        if self.broken {
+            return;
+        }
         let floor = match desk.breakage.is(Sabotage::RetainUnheld) {
             true => self.applied,
             false => self.group.floor().min(self.applied),
         };
-        if self.log.retain(now_ms, &self.options.retention, floor).is_err() {
-            self.note_failure();
+        if let Err(error) = self.log.retain(now_ms, &self.options.retention, floor) {
+            self.note_failure(error);
         }
     }
 }

@@ -59,7 +59,6 @@ impl LogEnd {
         let offset = match &entry.payload {
             Payload::Blank | Payload::Configuration(_) => self.offset,
             Payload::Data(batch) => self.offset_after(batch, entry.term)?,
-            Payload::Configuration(_) => return Err("a configuration can't be stored yet"),
         };
         Ok(LogEnd {
             index: entry.index,

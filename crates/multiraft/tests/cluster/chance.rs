@@ -1,7 +1,7 @@
 //! Random lives on one seed: brokers crash, pause, are cut off and come back while producers write; then everything
 //! heals, and what was promised must hold. And nonsense from a peer, which must do no harm.
 
-use crate::harness::{Cluster, G, Settings, batch_of, from, produced};
+use crate::harness::{Cluster, G, Settings, batch_of, from, produced, unreadable};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use trimaran_multiraft::{Acks, Appended, Completion, Input, ReadRequest, Ticket};
@@ -77,7 +77,7 @@ fn disturb(cluster: &mut Cluster, chance: &mut Chance) {
         6 => cluster.nodes.get_mut(&id).expect("a node").paused ^= true,
         7 => cluster.nodes.get_mut(&id).expect("a node").stuck ^= true,
         8 => cluster.tell(id, Input::Failover { group: G, failed: None }),
-        9 => cluster.tell(id, Input::Unreadable(G)),
+        9 => cluster.tell(id, unreadable()),
         _ => {
             let ticket = cluster.ticket();
             cluster.tell(id, Input::Transfer(ticket, G, None));

@@ -1,6 +1,6 @@
 //! Replicas whose logs can't be opened, read or written while their brokers live: nobody would notice by heartbeats.
 
-use crate::harness::{Cluster, G, Settings, batch_of, from};
+use crate::harness::{Cluster, G, Settings, batch_of, from, unreadable};
 use std::path::PathBuf;
 use trimaran_multiraft::{Acks, AppendError, Input, OffsetQuery, ReadError, ReadRequest};
 use trimaran_raft::{Body, LogIndex, Message, NodeId, Role};
@@ -170,9 +170,9 @@ fn a_replica_that_could_not_be_opened_is_opened_at_the_next_start_with_all_it_ha
 fn a_leader_whose_log_can_not_be_read_hands_over_to_whoever_can() {
     let mut cluster = filled();
     // The first in line is as badly off.
-    cluster.tell(2, Input::Unreadable(G));
+    cluster.tell(2, unreadable());
     cluster.run(1);
-    cluster.tell(1, Input::Unreadable(G));
+    cluster.tell(1, unreadable());
     let began = cluster.now;
     cluster.until("the third one leads", |cluster| cluster.leader(G) == Some(3));
     assert!(cluster.now.since(began).as_millis() <= 150);
@@ -182,7 +182,7 @@ fn a_leader_whose_log_can_not_be_read_hands_over_to_whoever_can() {
 #[test]
 fn a_replica_whose_log_failed_does_not_keep_what_it_is_elected_to() {
     let mut cluster = filled();
-    cluster.tell(1, Input::Unreadable(G));
+    cluster.tell(1, unreadable());
     cluster.until("another leads", |cluster| {
         cluster.leader(G).is_some_and(|leader| leader != 1)
     });

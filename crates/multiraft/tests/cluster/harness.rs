@@ -14,7 +14,7 @@ use trimaran_multiraft::{
 use trimaran_raft::{Body, GroupId, Instant, LogIndex, Message, NodeId};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, RecoveredGroup};
-use trimaran_storage::log::{Chunk, FlushJob, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::log::{Chunk, FlushJob, LogError, LogOptions, ReplicaLog, Retention};
 use trimaran_wire::batch::{self, Offset, ProducerStamp};
 
 /// The group of most tests.
@@ -610,6 +610,15 @@ impl Cluster {
             _ => panic!("another kind of answer"),
         }
     }
+}
+
+/// What a shard is told of a segment that the operating system does not let it read.
+pub(crate) fn unreadable() -> Input {
+    let error = LogError::Io {
+        path: "/group-1".into(),
+        source: std::io::ErrorKind::PermissionDenied.into(),
+    };
+    Input::Unreadable(G, error)
 }
 
 /// One batch of these values.

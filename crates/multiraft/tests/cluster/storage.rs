@@ -1,6 +1,6 @@
 //! Flushes, loads, retention, failing disks, and state machines that are fed from the log.
 
-use crate::harness::{Cluster, G, Settings, batch_of, from};
+use crate::harness::{Cluster, G, Settings, batch_of, from, unreadable};
 use trimaran_multiraft::{Acks, AppendError, Input, ReadError};
 use trimaran_raft::LogIndex;
 use trimaran_storage::fs::faulty::{Fault, Operation};
@@ -201,7 +201,7 @@ fn a_single_voter_whose_log_failed_refuses_until_it_works_again() {
         ..Settings::default()
     });
     cluster.produce(batch_of(&["a"])).expect("accepted");
-    cluster.tell(1, Input::Unreadable(G));
+    cluster.tell(1, unreadable());
     let ticket = cluster.append(1, G, Acks::All, batch_of(&["b"]));
     cluster.run(2);
     let other = cluster.append(1, G, Acks::All, batch_of(&["c"]));

@@ -56,6 +56,44 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// Whether what was once durable is not there any more: nothing but the group's other members can make it good. (Where
+    /// the operating system refuses, a later attempt may succeed.)
+    pub fn is_damage(&self) -> bool {
+        match self {
+            LogError::Corrupt { .. } | LogError::Gap { .. } => true,
+            LogError::Io { .. }
+            | LogError::Malformed { .. }
+            | LogError::NotHeld { .. }
+            | LogError::OutOfRange { .. } => false,
+        }
+    }
+}
+
+impl Clone for LogError {
+    fn clone(&self) -> LogError {
+        match self {
+            LogError::Io { path, source } => LogError::Io {
+                path: path.clone(),
+                source: copy(source),
+            },
+            LogError::Corrupt { path, position, what } => corrupt(path, *position, what),
+            &LogError::Gap { expected, found } => LogError::Gap { expected, found },
+            &LogError::Malformed { index, what } => LogError::Malformed { index, what },
+            &LogError::NotHeld { first, last } => LogError::NotHeld { first, last },
+            &LogError::OutOfRange { start, end } => LogError::OutOfRange { start, end },
+        }
+    }
+}
+
+/// The operating system's number if it has one, and otherwise what it says.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

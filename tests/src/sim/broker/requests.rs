@@ -188,7 +188,7 @@ impl Running {
                     Ok(bytes) => records.extend_from_slice(&bytes),
                     Err(error) => {
                         effects.push(self.note(format!("can't read a chunk of group {group}: {error:?}")));
-                        self.tell(now, group, Input::Unreadable(group), effects);
+                        self.tell(now, group, Input::Unreadable(group, error), effects);
                         return Err(ReadError::Storage);
                     }
                 },

@@ -99,7 +99,10 @@ impl Running {
         for (ticket, completion) in std::mem::take(&mut out.completions) {
             self.complete(now, ticket, completion, effects)?;
         }
-        out.elections = 0;
+        // Nobody asks for other members, and no segment is damaged while it is used.
+        out.members.clear();
+        out.lost.clear();
+        (out.elections, out.resets) = (0, 0);
         Ok(())
     }
 }

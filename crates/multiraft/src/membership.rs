@@ -1,0 +1,228 @@
+//! Who belongs to a group, and who is to: its leader takes one step after the other from the one to the other.
+//!
+//! 1. A voter that has lost what it promised is made a learner: from then on nothing counts that it promised, so it may be
+//!    filled again.
+//! 2. Who is wanted and is no member becomes a learner; learners that nobody wants are dropped.
+//! 3. When all that are wanted hold the log, they become the voters, in one (joint) change. While there are fewer voters
+//!    than are wanted, a learner that is ready doesn't wait for the others: a repaired replica counts again at once.
+
+use crate::desk::Desk;
+use crate::mailbox::{Members, Outbox};
+use crate::replica::Replica;
+use core::time::Duration;
+use trimaran_raft::{ChangeError, Configuration, Instant, LogIndex, NodeId, Progress};
+use trimaran_storage::log::ReplicaLog;
+
+/// A change that was refused is asked for again after so long: what stands in its way (another change, a transfer, a
+/// member that is not caught up after all) takes some exchanges.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a replica knows of its group's members, and of who is to be one.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    /// The preferred leader first.
+    wanted: Vec<NodeId>,
+    /// Whom the shard tells this group of.
+    followed: Vec<NodeId>,
+    /// The configuration has changed, and the shard does not know.
+    moved: bool,
+    /// Where the current configuration's entry is; zero for the first one.
+    index: LogIndex,
+    /// Of the configuration that was last reported, the term and index.
+    reported: Option<(trimaran_raft::Term, LogIndex)>,
+    /// Nothing is to be done until something changes.
+    at_rest: bool,
+    /// A change was refused.
+    retry_at: Option<Instant>,
+}
+
+impl Membership {
+    pub(crate) fn new(wanted: Vec<NodeId>, log: &ReplicaLog) -> Membership {
+        Membership {
+            wanted,
+            followed: Vec::new(),
+            moved: false,
+            index: log.configurations().last().map_or(LogIndex::ZERO, |(index, _)| *index),
+            reported: None,
+            at_rest: false,
+            retry_at: None,
+        }
+    }
+
+    /// Something has changed that may call for a step.
+    pub(crate) fn look_again(&mut self) {
+        self.at_rest = false;
+    }
+
+    /// Whether the shard is to be told of new members.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        core::mem::take(&mut self.moved)
+    }
+
+    /// Who is not a member any more, and who is new, since this was last asked.
+    pub(crate) fn follow(&mut self, configuration: &Configuration) -> (Vec<NodeId>, Vec<NodeId>) {
+        let members: Vec<_> = configuration.members().collect();
+        let gone = self.followed.iter().copied().filter(|node| !members.contains(node));
+        let new = members.iter().copied().filter(|node| !self.followed.contains(node));
+        let change = (gone.collect(), new.collect());
+        self.followed = members;
+        change
+    }
+
+    /// Everybody whom the shard tells this group of.
+    pub(crate) fn forget(&mut self) -> Vec<NodeId> {
+        core::mem::take(&mut self.followed)
+    }
+
+    /// When to look again, if nothing happens before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+}
+
+impl Replica {
+    /// Who is to have a replica from now on.
+    pub(crate) fn want(&mut self, replicas: Vec<NodeId>) {
+        let wanted = Configuration::of_voters(replicas);
+        if wanted.check().is_ok() {
+            self.membership.wanted = wanted.voters;
+            self.membership.look_again();
+        }
+    }
+
+    /// Another configuration is in force, or is committed now.
+    pub(crate) fn note_configuration(&mut self, index: LogIndex, desk: &Desk) {
+        self.membership.index = index;
+        self.membership.moved = true;
+        self.membership.look_again();
+        if self.leads() {
+            self.in_sync.change(desk.config.node, self.group.voters());
+            self.in_sync_announced = false;
+        }
+    }
+
+    /// Takes the next step, if one is due, and says who the members are if that is news.
+    pub(crate) fn mind_members(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        if !self.leads() || !self.group.is_serving() {
+            self.membership.retry_at = None;
+            return;
+        }
+        self.report_members(out);
+        let is_waiting = self.membership.retry_at.is_some_and(|at| at > desk.now);
+        if self.membership.at_rest || is_waiting || self.is_failed() || desk.is_leaving {
+            return;
+        }
+        self.membership.retry_at = None;
+        let configuration = self.group.configuration();
+        let progress = |node| self.group.progress(node);
+        match next_step(configuration, &self.membership.wanted, progress) {
+            Next::Rest => self.membership.at_rest = true,
+            Next::Wait => {}
+            Next::Change(target) => self.change_members(target, desk, out),
+        }
+    }
+
+    fn change_members(&mut self, target: Configuration, desk: &mut Desk, out: &mut Outbox) {
+        match self.step_change(target, desk, out) {
+            Ok(_) => {}
+            // In another order: nothing that a group decides depends on it.
+            Err(ChangeError::Unchanged | ChangeError::Malformed(_)) => self.membership.at_rest = true,
+            Err(_) => self.membership.retry_at = Some(desk.now + RETRY_PAUSE),
+        }
+    }
+
+    fn report_members(&mut self, out: &mut Outbox) {
+        let (term, index) = (self.group.term(), self.membership.index);
+        let configuration = self.group.configuration();
+        let is_settled = !configuration.is_joint() && index <= self.group.commit();
+        // Who founded the group, everybody knows.
+        if index == LogIndex::ZERO || !is_settled || self.membership.reported == Some((term, index)) {
+            return;
+        }
+        self.membership.reported = Some((term, index));
+        out.members.push(Members {
+            group: self.id,
+            term,
+            voters: configuration.voters.clone(),
+            learners: configuration.learners.clone(),
+            index,
+        });
+    }
+}
+
+/// What follows from who is a member, who is wanted, and how far each is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Next {
+    /// All is as it should be.
+    Rest,
+    /// Somebody has to catch up, or a change to end.
+    Wait,
+    /// This is due.
+    Change(Configuration),
+}
+
+/// `progress` knows nothing of the leader itself, which holds all there is.
+fn next_step(now: &Configuration, wanted: &[NodeId], progress: impl Fn(NodeId) -> Option<Progress>) -> Next {
+    if now.is_joint() {
+        return Next::Wait;
+    }
+    let is_lost = |node: &NodeId| progress(*node).is_some_and(|progress| progress.is_lost);
+    let is_ready = |node: &NodeId| progress(*node).is_none_or(|progress| progress.is_caught_up);
+    let sound: Vec<_> = now.voters.iter().copied().filter(|node| !is_lost(node)).collect();
+    if sound.len() < now.voters.len() {
+        return demote(now, wanted, sound);
+    }
+    let learners = missing(wanted, &now.voters);
+    if !is_permutation(&now.learners, &learners) {
+        return Next::Change(with(&now.voters, learners));
+    }
+    if learners.iter().all(is_ready) {
+        return match is_permutation(&now.voters, wanted) {
+            true => Next::Rest,
+            false => Next::Change(with(wanted, Vec::new())),
+        };
+    }
+    let room = wanted.len().saturating_sub(now.voters.len());
+    let promoted: Vec<_> = learners.iter().copied().filter(is_ready).take(room).collect();
+    if promoted.is_empty() {
+        return Next::Wait;
+    }
+    let voters = in_order(wanted, now.voters.iter().chain(&promoted).copied());
+    let learners = missing(wanted, &voters);
+    Next::Change(with(&voters, learners))
+}
+
+/// Voters that have lost what they promised count no more. If they are too many, nothing helps but those that come back:
+/// a change would not be committed either.
+fn demote(now: &Configuration, wanted: &[NodeId], sound: Vec<NodeId>) -> Next {
+    if sound.len() * 2 <= now.voters.len() {
+        return Next::Wait;
+    }
+    let learners = missing(wanted, &sound);
+    Next::Change(with(&sound, learners))
+}
+
+/// Those of `wanted` that are not among `there`.
+fn missing(wanted: &[NodeId], there: &[NodeId]) -> Vec<NodeId> {
+    wanted.iter().copied().filter(|node| !there.contains(node)).collect()
+}
+
+fn with(voters: &[NodeId], learners: Vec<NodeId>) -> Configuration {
+    Configuration {
+        voters: voters.to_vec(),
+        outgoing: Vec::new(),
+        learners,
+    }
+}
+
+/// The nodes, those that are wanted in that order first.
+fn in_order(wanted: &[NodeId], nodes: impl Iterator<Item = NodeId>) -> Vec<NodeId> {
+    let mut nodes: Vec<_> = nodes.collect();
+    let place = |node: &NodeId| wanted.iter().position(|other| other == node).unwrap_or(wanted.len());
+    nodes.sort_by_key(place);
+    nodes
+}
+
+fn is_permutation(these: &[NodeId], those: &[NodeId]) -> bool {
+    these.len() == those.len() && these.iter().all(|node| those.contains(node))
+}

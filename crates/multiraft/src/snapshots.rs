@@ -1,0 +1,74 @@
+//! Followers that lack what has been deleted.
+//!
+//! A log's snapshot is a position ([`trimaran_storage::start`]): the leader names the place before its first entry, the
+//! follower's log begins anew there, and the rest follows as ordinary appends, read out of the leader's segments.
+
+use crate::desk::Desk;
+use crate::mailbox::Outbox;
+use crate::producers::ProducerTable;
+use crate::replica::Replica;
+use bytes::Bytes;
+use trimaran_raft::{Configuration, Input as CoreInput, LogIndex, NodeId, Snapshot, Token};
+use trimaran_storage::scale::{HighWatermark, LogEnd};
+use trimaran_storage::start::{self, LogStart};
+
+impl Replica {
+    /// Tells a follower where this log begins.
+    pub(crate) fn send_position(&mut self, to: NodeId, desk: &mut Desk, out: &mut Outbox) {
+        let LogEnd { index, term, offset } = self.log.start();
+        let snapshot = Box::new(Snapshot {
+            index,
+            term,
+            configuration: self.configuration_at(index),
+            data: Bytes::copy_from_slice(&start::encode_offset(offset)),
+        });
+        self.step(CoreInput::Snapshot { to, snapshot }, desk, out);
+    }
+
+    fn configuration_at(&self, index: LogIndex) -> Configuration {
+        let before = self.log.configurations().iter().rev().find(|(at, _)| *at <= index);
+        match before {
+            Some((_, configuration)) => configuration.clone(),
+            None => Configuration::of_voters(self.founders.iter().copied()),
+        }
+    }
+
+    /// Whether this log could begin there. A state machine can't be had from a position: whoever is delivered every entry
+    /// waits for all of them, and such a group's log is not shortened.
+    pub(crate) fn can_begin_at(&self, snapshot: &Snapshot) -> bool {
+        let is_sound = snapshot.configuration.check().is_ok() && position(snapshot).is_some();
+        is_sound && !self.options.deliver
+    }
+
+    /// The log begins anew where the leader's does.
+    pub(crate) fn begin_anew(&mut self, snapshot: &Snapshot, token: Token, out: &mut Outbox) {
+        let position = position(snapshot).expect("what can't be used never gets to the core");
+        let LogEnd { index, offset, .. } = position.end;
+        out.journal.reset(self.id, &position);
+        self.log.reset(position);
+        self.producers = ProducerTable::default();
+        (self.applied, self.high_watermark) = (index, HighWatermark(offset));
+        self.resetting = Some(token);
+        out.resets += 1;
+    }
+
+    /// Everything up to this write is durable.
+    pub(crate) fn persisted(&mut self, token: Token, desk: &mut Desk, out: &mut Outbox) {
+        if self.resetting.is_some_and(|reset| reset <= token) {
+            self.resetting = None;
+        }
+        self.step(CoreInput::Persisted(token), desk, out);
+    }
+}
+
+fn position(snapshot: &Snapshot) -> Option<LogStart> {
+    let offset = start::decode_offset(&snapshot.data).ok()?;
+    Some(LogStart {
+        end: LogEnd {
+            index: snapshot.index,
+            term: snapshot.term,
+            offset,
+        },
+        configuration: snapshot.configuration.clone(),
+    })
+}
