@@ -327,6 +327,7 @@ pub(crate) fn to_wire(message: raft::Message) -> wire::Message {
             since: index(since),
             life: life.0,
         },
+        raft::Body::Seek => wire::Body::Seek,
     };
     wire::Message {
         term: term(message.term),
@@ -421,6 +422,7 @@ pub(crate) fn from_wire(message: wire::Message) -> raft::Message {
             since: index(since),
             life: raft::Life(life),
         },
+        wire::Body::Seek => raft::Body::Seek,
     };
     raft::Message {
         term: term(message.term),

@@ -9,8 +9,13 @@ mod election;
 mod following;
 mod identity;
 mod leadership;
+mod lost;
+mod mail;
+mod membership;
 mod replication;
 mod sabotage;
+mod seeking;
+mod snapshot;
 mod time;
 mod transfer;
 
@@ -20,20 +25,22 @@ mod tests;
 use crate::durability::{Durability, Write};
 use crate::progress::Peer;
 use crate::{
-    Body, ChangeError, Config, Configuration, Event, HardState, Heartbeats, Input, Instant, Liveness, LogIndex,
-    LogView, Message, NodeId, Output, Persist, Progress, ReadError, Recovered, Role, Term, TermAt, Token, Tuning,
-    quorum,
+    Body, Config, Configuration, Event, HardState, Heartbeats, Input, Instant, Liveness, LogIndex, LogView, Message,
+    NodeId, Output, Persist, Progress, ReadError, Recovered, Role, Term, TermAt, Token, Tuning, quorum,
 };
 use alloc::vec::Vec;
 use core::mem;
 use election::Election;
-use following::{Append, Following};
+use following::Following;
 use leadership::Leading;
+use membership::Membership;
+pub(crate) use membership::Standing;
 #[cfg_attr(
     not(feature = "sabotage"),
     allow(unreachable_pub, reason = "it is public only with the feature")
 )]
 pub use sabotage::Sabotage;
+use seeking::Seeking;
 
 /// Terms and indices beyond this are no honest counters: a message that names one is ignored, so that no arithmetic
 /// overflows and no group is driven to the last term there is.
@@ -77,9 +84,9 @@ struct Summary {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Group {
     id: NodeId,
-    configuration: Configuration,
+    membership: Membership,
     tuning: Tuning,
-    /// This member's place in `voters`: how many precede it.
+    /// How many peers precede this member in the order of preference.
     place: usize,
     hard: HardState,
     role: Role,
@@ -89,7 +96,7 @@ pub struct Group {
     last: Position,
     /// At most `last`; never falls.
     commit: LogIndex,
-    /// At most `commit`; never falls.
+    /// Never falls. At most `commit`, but for a snapshot that is not durable yet.
     applied: LogIndex,
     /// At most `commit`; never falls.
     floor: LogIndex,
@@ -98,9 +105,11 @@ pub struct Group {
     durability: Durability,
     /// This step's write; empty between steps.
     write: Write,
-    /// The other voters, in the order of `voters`.
+    /// The other members, in the order of the configuration; behind them those that are none (any more), but are sent to
+    /// or followed.
     peers: Vec<Peer>,
     election: Election,
+    seeking: Seeking,
     following: Following,
     leading: Leading,
     #[cfg(any(test, feature = "sabotage"))]
@@ -125,15 +134,6 @@ impl Group {
             configuration,
             tuning,
         } = config;
-        let configuration = match recovered.configurations.last() {
-            Some((_, latest)) => latest.clone(),
-            None => configuration,
-        };
-        if let Err(malformed) = configuration.check() {
-            panic!("a group can't have these members: {malformed}");
-        }
-        let voters = &configuration.voters;
-        let place = voters.iter().position(|voter| *voter == id).unwrap_or(voters.len());
         let index = log.last_index();
         let TermAt::Known(term) = log.term_at(index) else {
             panic!("a log must know the term of its last entry, {index}");
@@ -146,37 +146,43 @@ impl Group {
                 ..hard
             };
         }
-        let others = voters.iter().filter(|voter| **voter != id);
-        let peers: Vec<Peer> = others.map(|voter| Peer::new(*voter, now)).collect();
-        // Alone, there is nobody to wait for.
-        let patience = if peers.is_empty() {
-            Default::default()
-        } else {
-            tuning.election_timeout
-        };
-        Group {
+        // What has been deleted was committed.
+        let commit = recovered.committed.max(log.first_index().prev()).min(index);
+        let mut group = Group {
             id,
-            place,
+            membership: Membership::recovered(id, configuration, recovered.configurations, commit),
+            place: 0,
             hard,
             role: Role::Follower,
             leader: None,
             last: Position { term, index },
-            commit: recovered.committed.min(index),
+            commit,
             applied: LogIndex::ZERO,
             floor: LogIndex::ZERO,
             now,
             durability: Durability::recovered(index),
             write: Write::default(),
-            peers,
-            election: Election::standing_at(now + patience),
+            peers: Vec::new(),
+            election: Election::standing_at(now + tuning.election_timeout),
+            seeking: Seeking::default(),
             following: Following::default(),
             leading: Leading::default(),
             #[cfg(any(test, feature = "sabotage"))]
             sabotage: None,
             #[cfg(any(test, feature = "sabotage"))]
             resigned_at: None,
-            configuration,
             tuning,
+        };
+        group.begin();
+        group
+    }
+
+    fn begin(&mut self) {
+        self.adopt_configuration();
+        self.begin_seeking(self.now);
+        // Alone, there is nobody to wait for.
+        if self.is_alone() {
+            self.election = Election::standing_at(self.now);
         }
     }
 
@@ -195,6 +201,7 @@ impl Group {
         self.now = self.now.max(now);
         let before = self.summary();
         let commit_before = self.commit;
+        let members_before = self.configuration_mark();
         let mut step = Step {
             now: self.now,
             log,
@@ -205,6 +212,7 @@ impl Group {
         self.look_at_the_clock(&mut step);
         self.settle(&mut step);
         self.report(&mut step, before, commit_before);
+        self.report_members(&mut step, members_before);
     }
 
     fn dispatch(&mut self, step: &mut Step, input: Input) {
@@ -219,104 +227,10 @@ impl Group {
             Input::Transfer(to) => self.transfer(step, to),
             Input::Campaign => self.campaign(step),
             Input::ForgetLeader => self.forget_leader(step),
-            Input::Change(_) => step.out.changed = Some(Err(ChangeError::NotServing)),
-            Input::Snapshot { .. } => {}
+            Input::Change(target) => self.change(step, target),
+            Input::Snapshot { to, snapshot } => self.send_snapshot(step, to, snapshot),
             Input::Read(read) => step.out.reads.push((read, Err(ReadError::NotServing))),
         }
-    }
-
-    fn on_message(&mut self, step: &mut Step, from: NodeId, message: Message) {
-        let Message { term, body } = message;
-        let Some(peer) = self.peer_at(from) else { return };
-        if term.0 >= ABSURD {
-            return;
-        }
-        match body {
-            Body::PreVote { last_index, last_term } => {
-                let theirs = Position {
-                    term: last_term,
-                    index: last_index,
-                };
-                self.on_pre_vote(step, from, term, theirs);
-            }
-            Body::PreVoteReply { granted: true, .. } => self.on_pre_vote_granted(step, peer, term),
-            Body::PreVoteReply {
-                granted: false,
-                longer_log,
-            } => self.on_pre_vote_refused(step, peer, term, longer_log),
-            Body::Vote {
-                last_index,
-                last_term,
-                transfer,
-            } => {
-                let theirs = Position {
-                    term: last_term,
-                    index: last_index,
-                };
-                self.on_vote(step, from, term, theirs, transfer);
-            }
-            Body::VoteReply { granted } => {
-                if self.is_answer_in_this_term(step, term) {
-                    self.on_vote_reply(step, peer, granted);
-                }
-            }
-            Body::Append {
-                prev_index,
-                prev_term,
-                commit,
-                floor,
-                entries,
-            } => {
-                let append = Append {
-                    prev: Position {
-                        term: prev_term,
-                        index: prev_index,
-                    },
-                    commit,
-                    floor,
-                    entries,
-                };
-                self.on_append(step, from, term, append);
-            }
-            Body::AppendAccepted {
-                match_index, commit, ..
-            } => {
-                if self.is_answer_in_this_term(step, term) || self.is_broken(Sabotage::CountOldAnswers) {
-                    self.on_append_accepted(step, peer, match_index, commit);
-                }
-            }
-            Body::AppendRejected {
-                prev_index,
-                hint_index,
-                hint_term,
-            } => {
-                if self.is_answer_in_this_term(step, term) {
-                    let hint = Position {
-                        term: hint_term,
-                        index: hint_index,
-                    };
-                    self.on_append_rejected(step, peer, prev_index, hint);
-                }
-            }
-            Body::Heartbeat { commit, round } => self.on_heartbeat(step, from, term, commit, round),
-            Body::HeartbeatReply { commit, .. } => {
-                if self.is_answer_in_this_term(step, term) {
-                    self.on_heartbeat_reply(step, peer, commit);
-                }
-            }
-            Body::Snapshot { .. } | Body::Lost { .. } | Body::Rejoin { .. } => {}
-            Body::TimeoutNow => self.on_timeout_now(step, from, term),
-        }
-    }
-
-    /// "If RPC request or response contains term T > currentTerm: set currentTerm = T, convert to follower" (Raft
-    /// paper, figure 2). An answer of an earlier term is about a leadership or a candidacy that has ended.
-    fn is_answer_in_this_term(&mut self, step: &mut Step, term: Term) -> bool {
-        if term > self.hard.term {
-            self.enter_term(term);
-            self.become_leaderless(step);
-        }
-        term == self.hard.term
     }
 
     /// A vote is never cleared but by a later term; neither is what is known about a term's leader's log.
@@ -391,7 +305,8 @@ impl Group {
     fn report(&mut self, step: &mut Step, before: Summary, commit_before: LogIndex) {
         if !self.write.is_empty() {
             let keeps_marks = self.is_broken(Sabotage::KeepMarks);
-            if let Some(from) = self.write.truncate_from.filter(|_| !keeps_marks) {
+            let reset = self.write.reset.as_ref().map(|_| commit_before.next());
+            if let Some(from) = self.write.truncate_from.or(reset).filter(|_| !keeps_marks) {
                 #[cfg(any(test, feature = "sabotage"))]
                 let durable = self.durability.index();
                 self.durability.truncated(from);
@@ -428,6 +343,24 @@ impl Group {
         }
         self.begin_serving(step);
         debug_assert!(!self.is_forlorn(), "a member without a live leader keeps a timer");
+    }
+
+    fn report_members(&mut self, step: &mut Step, before: (LogIndex, bool)) {
+        let (index, committed) = self.configuration_mark();
+        if (index, committed) != before {
+            step.event(Event::ConfigurationChanged { index, committed });
+        }
+    }
+
+    /// What is committed never becomes less.
+    fn raise_commit(&mut self, to: LogIndex) {
+        if to > self.commit {
+            self.commit = to;
+            self.membership.commit(to);
+            if self.is_broken(Sabotage::ConfigureAtCommit) {
+                self.adopt_configuration();
+            }
+        }
     }
 
     fn summary(&self) -> Summary {
@@ -486,18 +419,34 @@ impl Group {
 
     /// All voters, this member included, the preferred leader first.
     pub fn voters(&self) -> &[NodeId] {
-        &self.configuration.voters
+        &self.membership.current().voters
     }
 
     /// Who belongs to the group, as far as this member knows; maybe not committed yet.
     pub fn configuration(&self) -> &Configuration {
-        &self.configuration
+        self.membership.current()
+    }
+
+    /// The place of its entry: zero for the group's first configuration, the snapshot's for one that came with it.
+    pub fn configuration_index(&self) -> LogIndex {
+        self.membership.index()
+    }
+
+    /// Whether it is known to be committed.
+    pub fn is_configuration_committed(&self) -> bool {
+        self.membership.is_committed()
+    }
+
+    /// This member lost what it had promised, and takes no part in decisions yet ([`HardState::barred`]).
+    pub fn is_lost(&self) -> bool {
+        self.is_barred()
     }
 
     /// A leader's view of another member; none unless it leads.
     pub fn progress(&self, node: NodeId) -> Option<Progress> {
         let peer = self.peer_at(node).filter(|_| self.role == Role::Leader)?;
-        Some(self.peers[peer].view())
+        let peer = &self.peers[peer];
+        Some(peer.view(self.is_caught_up(peer)))
     }
 
     /// The highest index that at least `count` voters hold durably, as far as the leader knows (itself included); the
@@ -506,15 +455,7 @@ impl Group {
         if self.role != Role::Leader {
             return LogIndex::ZERO;
         }
-        let counts_all = self.is_broken(Sabotage::CountSelfAtOnce);
-        let own = core::iter::once(if counts_all {
-            self.last.index
-        } else if self.is_broken(Sabotage::CountFirstAtOnce) {
-            self.durability.index().max(self.leading.first)
-        } else {
-            self.durability.index()
-        });
-        let all = own.chain(self.peers.iter().map(|peer| peer.match_index));
+        let all = self.held(|standing| standing.incoming);
         if self.is_broken(Sabotage::CountUnsorted) {
             let mut all = all;
             return all.nth(count.saturating_sub(1)).unwrap_or_default();

@@ -114,6 +114,8 @@ pub enum Body {
         /// Which life this is about.
         life: Life,
     },
+    /// Who leads? The sender does not, nor can it stand: it is no voter, or barred.
+    Seek,
     /// Stand now: the leader hands over to you (Raft dissertation, section 3.10).
     TimeoutNow,
 }

@@ -1,6 +1,7 @@
 //! A leader's view of one other member: what it holds, what is on its way, and when to send again.
 
-use crate::{Instant, Liveness, LogIndex, NodeId, Progress};
+use crate::group::Standing;
+use crate::{Instant, Life, Liveness, LogIndex, NodeId, Progress};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -17,6 +18,8 @@ pub(crate) enum Pace {
     Replicate,
     /// What it needs is deleted here: only a snapshot helps.
     Snapshot,
+    /// It has lost what it promised, and gets nothing until it may rejoin. `asked`: it was asked to.
+    Lost { asked: bool },
 }
 
 /// What a voter has said to a candidate.
@@ -72,13 +75,26 @@ impl Inflight {
     }
 }
 
-/// Another voter. Its liveness counts in every role, its ballot in a candidate, the rest in a leader.
+/// Intervals without an answer after which a member that has been removed is given up.
+const SILENCE: u32 = 3;
+
+/// Another member. Its liveness counts in every role, its ballot in a candidate, the rest in a leader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
+    /// In which majorities it counts.
+    pub(crate) standing: Standing,
+    /// It has been removed, and is still sent to so that it can know.
+    pub(crate) is_parting: bool,
     pub(crate) liveness: Liveness,
     pub(crate) ballot: Ballot,
-    /// Known to be durable there. Never falls within a term.
+    /// The latest life that it has named in this term.
+    pub(crate) life: Life,
+    /// In that life it has not rejoined yet: it holds nothing of what it promised.
+    pub(crate) is_lost: bool,
+    /// The last of this leader's rounds of heartbeats that it has answered.
+    pub(crate) round: u64,
+    /// Known to be durable there. Never falls within a term and a life.
     pub(crate) match_index: LogIndex,
     /// The first entry of the next append; above `match_index`.
     pub(crate) next_index: LogIndex,
@@ -98,13 +114,19 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(id: NodeId, now: Instant) -> Peer {
+    /// A member of which nothing is known yet. `next` is where a leader would begin to ask.
+    pub(crate) fn unknown(id: NodeId, next: LogIndex, now: Instant) -> Peer {
         Peer {
             id,
+            standing: Standing::default(),
+            is_parting: false,
             liveness: Liveness::Alive,
             ballot: Ballot::Open,
+            life: Life::default(),
+            is_lost: false,
+            round: 0,
             match_index: LogIndex::ZERO,
-            next_index: LogIndex(1),
+            next_index: next,
             commit: LogIndex::ZERO,
             sent_commit: LogIndex::ZERO,
             sent_floor: LogIndex::ZERO,
@@ -120,13 +142,13 @@ impl Peer {
         self.liveness == Liveness::Alive
     }
 
-    pub(crate) fn view(&self) -> Progress {
+    pub(crate) fn view(&self, is_caught_up: bool) -> Progress {
         Progress {
             match_index: self.match_index,
             commit: self.commit,
             liveness: self.liveness,
-            is_lost: false,
-            is_caught_up: self.is_alive() && self.pace == Pace::Replicate,
+            is_lost: self.is_lost,
+            is_caught_up,
         }
     }
 
@@ -135,6 +157,9 @@ impl Peer {
     pub(crate) fn begin_term(&mut self, next: LogIndex, now: Instant) {
         self.match_index = LogIndex::ZERO;
         self.next_index = next;
+        self.life = Life::default();
+        self.is_lost = false;
+        self.round = 0;
         self.heard = now;
         self.make_contact();
     }
@@ -144,6 +169,8 @@ impl Peer {
         self.commit = LogIndex::ZERO;
         self.backoff = 0;
         self.probe();
+        // A lost one as well: it says so again, or it is not lost any more.
+        self.pace = Pace::Probe { asked: false };
     }
 
     /// Everything on the way may be lost: start again from what is known to have arrived.
@@ -151,7 +178,10 @@ impl Peer {
         if self.match_index > LogIndex::ZERO {
             self.next_index = self.match_index.next();
         }
-        self.pace = Pace::Probe { asked: false };
+        self.pace = match self.pace {
+            Pace::Lost { .. } => Pace::Lost { asked: false },
+            Pace::Probe { .. } | Pace::Replicate | Pace::Snapshot => Pace::Probe { asked: false },
+        };
         self.inflight.clear();
         self.sent_commit = LogIndex::ZERO;
         self.resend_at = None;
@@ -165,10 +195,10 @@ impl Peer {
                 self.inflight.push(last, bytes);
                 self.next_index = last.next();
             }
-            Pace::Replicate | Pace::Snapshot => {}
+            Pace::Replicate | Pace::Snapshot | Pace::Lost { .. } => {}
         }
         if self.resend_at.is_none() {
-            self.resend_at = Some(now + timeout.saturating_mul(1 << self.backoff));
+            self.resend_at = Some(self.later(now, timeout));
         }
     }
 
@@ -181,7 +211,7 @@ impl Peer {
         self.inflight.arrived(self.match_index);
         match self.pace {
             Pace::Replicate => self.next_index = self.next_index.max(self.match_index.next()),
-            Pace::Probe { .. } | Pace::Snapshot => {
+            Pace::Probe { .. } | Pace::Snapshot | Pace::Lost { .. } => {
                 self.pace = Pace::Replicate;
                 self.next_index = self.match_index.next();
             }
@@ -198,7 +228,7 @@ impl Peer {
         match self.pace {
             Pace::Probe { asked } => asked && prev_index == self.next_index.prev() && prev_index > self.match_index,
             Pace::Replicate => prev_index > self.match_index && prev_index < self.next_index,
-            Pace::Snapshot => false,
+            Pace::Snapshot | Pace::Lost { .. } => false,
         }
     }
 
@@ -209,11 +239,42 @@ impl Peer {
         self.next_index = agreed.max(self.match_index).next();
     }
 
-    /// What it needs is gone.
-    pub(crate) fn needs_snapshot(&mut self) {
+    /// What it needs is gone. It is looked at again after a while: the snapshot may not arrive, or not be had.
+    pub(crate) fn needs_snapshot(&mut self, now: Instant, timeout: Duration) {
         self.pace = Pace::Snapshot;
         self.inflight.clear();
-        self.resend_at = None;
+        self.resend_at = Some(self.later(now, timeout));
+    }
+
+    /// It is in this life now, with an empty log.
+    pub(crate) fn lose(&mut self, life: Life) {
+        self.life = life;
+        self.is_lost = true;
+        self.match_index = LogIndex::ZERO;
+        self.commit = LogIndex::ZERO;
+        self.round = 0;
+        if !matches!(self.pace, Pace::Lost { .. }) {
+            self.pace = Pace::Lost { asked: false };
+            self.probe();
+        }
+    }
+
+    /// It was asked to rejoin; it needs an answer.
+    pub(crate) fn asked_to_rejoin(&mut self, now: Instant, timeout: Duration) {
+        self.pace = Pace::Lost { asked: true };
+        self.resend_at = Some(self.later(now, timeout));
+        if !self.is_alive() {
+            self.suspend();
+        }
+    }
+
+    /// Whether it has not answered several times.
+    pub(crate) fn has_been_silent(&self) -> bool {
+        self.backoff >= SILENCE
+    }
+
+    fn later(&self, now: Instant, timeout: Duration) -> Instant {
+        now + timeout.saturating_mul(1 << self.backoff)
     }
 
     /// No answer in time: send again, and wait longer.
@@ -240,7 +301,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(10);
 
     fn replicating() -> Peer {
-        let mut peer = Peer::new(NodeId(2), Instant::ZERO);
+        let mut peer = Peer::unknown(NodeId(2), LogIndex(1), Instant::ZERO);
         peer.begin_term(LogIndex(5), Instant::ZERO);
         peer.sent(LogIndex(5), 10, Instant::ZERO, SOON);
         peer.accepted(LogIndex(5), LogIndex(4), Instant::ZERO, SOON);

@@ -239,6 +239,7 @@ pub enum Body {
         since: LogIndex,
         life: u64,
     },
+    Seek,
 }
 
 /// One entry of a group's log. Entries of an append are contiguous from its `prev_index` on, so they carry no index.
@@ -350,6 +351,7 @@ enum BodyHead {
         since: LogIndex,
         life: u64,
     },
+    Seek,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -515,6 +517,7 @@ fn body_head(body: &Body) -> BodyHead {
         },
         Body::Lost { life } => BodyHead::Lost { life },
         Body::Rejoin { since, life } => BodyHead::Rejoin { since, life },
+        Body::Seek => BodyHead::Seek,
     }
 }
 
@@ -651,6 +654,7 @@ fn message(head: MessageHead, payloads: &mut Bytes) -> Result<(GroupId, Message)
         },
         BodyHead::Lost { life } => Body::Lost { life },
         BodyHead::Rejoin { since, life } => Body::Rejoin { since, life },
+        BodyHead::Seek => Body::Seek,
     };
     Ok((head.group, Message { term: head.term, body }))
 }

@@ -45,6 +45,7 @@ fn body_name(body: &peer::Body) -> &'static str {
         peer::Body::Snapshot { .. } => "snapshot",
         peer::Body::Lost { .. } => "lost",
         peer::Body::Rejoin { .. } => "rejoin",
+        peer::Body::Seek => "seek",
     }
 }
 
@@ -166,6 +167,7 @@ fn message_out(message: Message) -> peer::Message {
             since: index(since),
             life: life.0,
         },
+        Body::Seek => peer::Body::Seek,
     };
     peer::Message {
         term: term(message.term),
@@ -264,6 +266,7 @@ fn message_in(message: peer::Message) -> Message {
             since: index(since),
             life: Life(life),
         },
+        peer::Body::Seek => Body::Seek,
     };
     Message {
         term: term(message.term),

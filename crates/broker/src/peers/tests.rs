@@ -78,6 +78,7 @@ fn bodies() -> Vec<Body> {
             since: i(9),
             life: Life(7),
         },
+        Body::Seek,
     ]
 }
 

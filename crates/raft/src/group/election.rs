@@ -10,8 +10,8 @@
 //! at its end someone has a timer.
 
 use super::{Group, Position, Sabotage, Step, identity::Renaming};
-use crate::progress::Ballot;
-use crate::{Body, Event, Heartbeats, Instant, Liveness, NodeId, Role, Term, quorum};
+use crate::progress::{Ballot, Peer};
+use crate::{Body, Event, Heartbeats, Instant, Liveness, NodeId, Role, Term};
 use core::time::Duration;
 
 /// So often in a row a candidate makes way for a longer log. If nobody leads even then, whoever has it can't win,
@@ -124,18 +124,15 @@ impl Election {
 impl Group {
     /// When this follower stands, if nothing happens before.
     pub(super) fn stands_at(&self) -> Option<Instant> {
-        let base = self.election.base?;
+        let base = self.election.base.filter(|_| self.may_stand())?;
         Some(base + self.tuning.rank_delay.saturating_mul(self.rank()) + self.election.jitter)
     }
 
     /// How many members should stand before this one: the live ones that precede it, but not the leader that is gone.
     fn rank(&self) -> u32 {
         let gone = self.leader.or(self.election.former_leader);
-        let before = &self.peers[..self.place];
-        let count = before
-            .iter()
-            .filter(|peer| peer.is_alive() && Some(peer.id) != gone)
-            .count();
+        let before = self.peers.iter().take(self.place);
+        let count = before.filter(|peer| peer.is_alive() && Some(peer.id) != gone).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -147,8 +144,16 @@ impl Group {
         if self.is_broken(Sabotage::ForgetVote) {
             self.hard.vote = None;
         }
-        let base = step.now + self.tuning.election_timeout;
-        self.election.base.get_or_insert(base);
+        self.begin_seeking(step.now);
+        self.keep_a_timer();
+    }
+
+    /// A member without a leader stands sooner or later, if it may. A timer that runs already is not put off.
+    pub(super) fn keep_a_timer(&mut self) {
+        if self.role == Role::Follower && !self.has_live_leader() {
+            let base = self.now + self.tuning.election_timeout;
+            self.election.base.get_or_insert(base);
+        }
     }
 
     /// Word from the current term's leader.
@@ -156,6 +161,7 @@ impl Group {
         self.role = Role::Follower;
         let is_new = self.leader != Some(leader);
         self.leader = Some(leader);
+        self.watch_guest(leader);
         self.following.heard = step.now;
         let base = match self.tuning.heartbeats {
             Heartbeats::Own(_) => Some(step.now + self.tuning.election_timeout),
@@ -227,7 +233,7 @@ impl Group {
 
     /// [`crate::Input::Campaign`].
     pub(super) fn campaign(&mut self, step: &mut Step) {
-        if self.role == Role::Follower {
+        if self.role == Role::Follower && self.may_stand() {
             self.stand(step);
         }
     }
@@ -288,7 +294,8 @@ impl Group {
             }
             _ => (self.hard.term.next(), Body::PreVote { last_index, last_term }),
         };
-        for peer in self.peers.iter().filter(|peer| peer.ballot != Ballot::Granted) {
+        let is_asked = |peer: &&Peer| peer.standing.votes() && peer.ballot != Ballot::Granted;
+        for peer in self.peers.iter().filter(is_asked) {
             step.send(peer.id, term, body.clone());
         }
         self.election.ask_at = step.now + self.tuning.retransmit_timeout;
@@ -342,18 +349,18 @@ impl Group {
         }
     }
 
-    fn granted(&self) -> usize {
-        1 + self.peers.iter().filter(|peer| peer.ballot == Ballot::Granted).count()
+    fn is_elected(&self) -> bool {
+        self.is_quorum(true, |peer| peer.ballot == Ballot::Granted)
     }
 
     fn count_pre_votes(&mut self, step: &mut Step) {
-        if self.role == Role::PreCandidate && self.granted() >= quorum::majority(self.configuration.voters.len()) {
+        if self.role == Role::PreCandidate && self.is_elected() {
             self.become_candidate(step, false);
         }
     }
 
     fn count_votes(&mut self, step: &mut Step) {
-        if self.granted() >= quorum::majority(self.configuration.voters.len()) {
+        if self.is_elected() {
             self.become_leader(step);
         }
     }
@@ -392,10 +399,8 @@ impl Group {
         }
         self.peers[peer].ballot = if granted { Ballot::Granted } else { Ballot::Refused };
         self.count_votes(step);
-        let refused = self.peers.iter().filter(|peer| peer.ballot == Ballot::Refused).count();
-        if self.role == Role::Candidate
-            && refused > self.configuration.voters.len() - quorum::majority(self.configuration.voters.len())
-        {
+        let can_win = self.is_quorum(true, |peer| peer.ballot != Ballot::Refused);
+        if self.role == Role::Candidate && !can_win {
             self.fail_candidacy(step.now);
         }
     }
@@ -432,8 +437,10 @@ impl Group {
             });
             return self.refuse_pre_vote(step, from, false);
         }
-        if self.last > theirs && !self.is_broken(Sabotage::VoteForShorterLog) {
-            self.refuse_pre_vote(step, from, true);
+        if self.is_barred() {
+            self.refuse_pre_vote(step, from, false);
+        } else if self.last > theirs && !self.is_broken(Sabotage::VoteForShorterLog) {
+            self.refuse_pre_vote(step, from, self.may_stand());
             self.stand_instead(step, term);
         } else if term <= self.hard.term || self.stands_before(from, term, theirs) {
             self.refuse_pre_vote(step, from, false);
@@ -473,10 +480,13 @@ impl Group {
         let theirs = Term(term.0.saturating_sub(1));
         if theirs > self.hard.term && !self.is_broken(Sabotage::IgnoreRefusals) {
             self.enter_term(theirs);
+            self.become_leaderless(step);
         } else if self.role != Role::Follower {
             return;
         }
-        self.stand(step);
+        if self.may_stand() {
+            self.stand(step);
+        }
     }
 
     /// RequestVote (Raft paper, sections 5.2 and 5.4.1).
@@ -492,7 +502,7 @@ impl Group {
         }
         let is_free = self.hard.vote.is_none_or(|vote| vote == from) && self.leader.is_none();
         let is_up_to_date = theirs >= self.last || self.is_broken(Sabotage::VoteForShorterLog);
-        if term == self.hard.term && term > Term::ZERO && is_free && is_up_to_date {
+        if term == self.hard.term && term > Term::ZERO && is_free && is_up_to_date && !self.is_barred() {
             self.grant_vote(step, from);
         } else {
             let refused = Body::VoteReply { granted: false };

@@ -1,7 +1,7 @@
 //! The receiver's side of replication: taking entries over, and saying what is held.
 
 use super::{ABSURD, Group, Position, Sabotage, Step};
-use crate::{Body, Entry, LogIndex, NodeId, Role, Term, TermAt};
+use crate::{Body, Entry, LogIndex, NodeId, Payload, Role, Term, TermAt};
 use alloc::vec::Vec;
 use core::mem;
 
@@ -54,6 +54,11 @@ impl Append {
             if entry.index != last.index.next() || entry.term < last.term {
                 return false;
             }
+            if let Payload::Configuration(configuration) = &entry.payload
+                && configuration.check().is_err()
+            {
+                return false;
+            }
             last = Position {
                 term: entry.term,
                 index: entry.index,
@@ -87,7 +92,7 @@ impl Group {
             }
             return self.reject(step, from, append.prev);
         }
-        if !self.accept_leader(step, from, term) {
+        if !self.accept_leader(step, from, term) || self.says_lost(step, from) {
             return;
         }
         if self.is_broken(Sabotage::CommitUnverified) {
@@ -96,7 +101,8 @@ impl Group {
             self.raise_follower_commit();
         }
         // What is committed here is in every later leader's log: no need to compare it.
-        let is_known = append.prev.index <= self.commit;
+        let invents = self.is_broken(Sabotage::InventTerms) && append.prev.term == Term::ZERO;
+        let is_known = append.prev.index <= self.commit || invents;
         if !is_known && step.log.term_at(append.prev.index) != TermAt::Known(append.prev.term) {
             return self.reject(step, from, append.prev);
         }
@@ -104,7 +110,7 @@ impl Group {
     }
 
     /// Whether `from` is to be believed that it leads this term; if so, it is followed from now on.
-    fn accept_leader(&mut self, step: &mut Step, from: NodeId, term: Term) -> bool {
+    pub(super) fn accept_leader(&mut self, step: &mut Step, from: NodeId, term: Term) -> bool {
         if term > self.hard.term {
             self.enter_term(term);
         }
@@ -133,6 +139,7 @@ impl Group {
                     ..self.last
                 };
                 self.write.truncate_from = Some(end.next());
+                self.take_configurations_back(end.next());
                 None
             }
             Meeting::Contained => None,
@@ -146,11 +153,21 @@ impl Group {
             append.entries.retain(|entry| entry.index >= from);
             self.append(mem::take(&mut append.entries));
         }
-        self.following.verified = self.following.verified.max(end);
-        self.following.leader_commit = self.following.leader_commit.max(append.commit);
+        self.agree_upto(end, append.commit, append.floor);
+    }
+
+    /// The log agrees with the leader's up to here.
+    pub(super) fn agree_upto(&mut self, end: LogIndex, commit: LogIndex, floor: LogIndex) {
+        self.following.verified = self.following.verified.max(end).max(self.commit);
+        self.following.leader_commit = self.following.leader_commit.max(commit);
         self.raise_follower_commit();
-        self.floor = self.floor.max(append.floor.min(self.commit));
+        self.floor = self.floor.max(floor.min(self.commit));
         self.following.report_owed = true;
+    }
+
+    /// Says to the leader where this member stands.
+    pub(super) fn owe_a_report(&mut self) {
+        self.agree_upto(self.commit, LogIndex::ZERO, LogIndex::ZERO);
     }
 
     fn meeting(&self, step: &Step, entries: &[Entry]) -> Meeting {
@@ -162,6 +179,7 @@ impl Group {
                 TermAt::Known(term) if term == entry.term => {}
                 // Only committed entries are ever deleted.
                 TermAt::Compacted => {}
+                TermAt::Known(_) if entry.index < step.log.first_index() => return Meeting::Impossible,
                 _ if entry.index <= self.commit => return Meeting::Impossible,
                 _ => return Meeting::Conflicts(entry.index),
             }
@@ -172,7 +190,20 @@ impl Group {
     fn truncate(&mut self, step: &mut Step, from: LogIndex) {
         assert!(from > self.commit, "a committed entry is never deleted");
         self.write.truncate_from = Some(from);
+        self.take_configurations_back(from);
         step.event(crate::Event::Truncated { from });
+    }
+
+    /// Nothing follows what was truncated, for now.
+    pub(super) fn cut_off(&mut self, step: &mut Step, from: LogIndex) {
+        let TermAt::Known(term) = step.log.term_at(from.prev()) else {
+            return;
+        };
+        self.truncate(step, from);
+        self.last = Position {
+            term,
+            index: from.prev(),
+        };
     }
 
     /// Adds entries to this step's write.
@@ -182,13 +213,17 @@ impl Group {
             term: last.term,
             index: last.index,
         };
-        debug_assert!(self.write.entries.is_empty(), "one append a step");
-        self.write.entries = entries;
+        self.note_configurations(&entries);
+        if self.write.entries.is_empty() {
+            self.write.entries = entries;
+        } else {
+            self.write.entries.extend(entries);
+        }
     }
 
     /// Says where the logs may agree, so that one round suffices even if they differ in many entries: nothing of a later
     /// term than `prev`'s can be the leader's there, and what is committed surely is.
-    fn reject(&mut self, step: &mut Step, from: NodeId, prev: Position) {
+    pub(super) fn reject(&mut self, step: &mut Step, from: NodeId, prev: Position) {
         let upto = prev.index.prev().min(self.last.index);
         let agreed = step.log.last_index_with_term_at_most(prev.term, upto).max(self.commit);
         let hint_term = match step.log.term_at(agreed) {
@@ -205,7 +240,7 @@ impl Group {
 
     pub(super) fn on_heartbeat(&mut self, step: &mut Step, from: NodeId, term: Term, commit: LogIndex, round: u64) {
         let is_current = term >= self.hard.term;
-        if is_current && !self.accept_leader(step, from, term) {
+        if is_current && (!self.accept_leader(step, from, term) || self.says_lost(step, from)) {
             return;
         }
         if is_current {
@@ -230,12 +265,12 @@ impl Group {
             leader_commit,
             ..
         } = self.following;
-        let durable = if self.write.truncate_from.is_some() {
+        let durable = if self.write.truncate_from.is_some() || self.write.reset.is_some() {
             self.commit
         } else {
             self.durability.index()
         };
-        self.commit = self.commit.max(leader_commit.min(verified).min(durable));
+        self.raise_commit(leader_commit.min(verified).min(durable));
     }
 
     /// Reports agreement as far as it is durable. A report that the disk holds up is sent in parts, as it proceeds.

@@ -41,6 +41,7 @@ impl Group {
         self.now = now;
         self.durability.rename();
         self.election.rename(renaming);
+        renaming.rename_some(&mut self.seeking.at);
         renaming.rename(&mut self.following.heard);
         self.leading.rename(renaming);
         for peer in &mut self.peers {

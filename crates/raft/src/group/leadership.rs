@@ -1,7 +1,7 @@
 //! Leading a term: its beginning, its end, what is committed in it, and when it may serve.
 
 use super::{Group, Sabotage, Step, identity::Renaming, transfer::Transferring};
-use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, progress::Peer, quorum};
+use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, progress::Peer};
 use alloc::collections::VecDeque;
 use alloc::vec;
 
@@ -66,6 +66,7 @@ impl Group {
         self.election.settle(None);
         let first = self.last.index.next();
         self.leading.first = first;
+        self.part_from_guests();
         for peer in &mut self.peers {
             peer.begin_term(first, step.now);
         }
@@ -111,9 +112,9 @@ impl Group {
 
     pub(super) fn settle_leadership(&mut self, step: &mut Step) {
         self.commit_by_quorum();
-        self.floor = self
-            .floor
-            .max(self.held_by(self.configuration.voters.len()).min(self.commit));
+        self.settle_membership(step);
+        self.floor = self.floor.max(self.held_by_all().min(self.commit));
+        self.let_lost_rejoin(step);
         self.replicate(step);
         self.settle_transfer(step);
     }
@@ -122,10 +123,10 @@ impl Group {
     /// currentTerm: set commitIndex = N" (Raft paper, figure 2). The entries of this term are those from
     /// its first one on; this member's own count only as far as they are durable.
     fn commit_by_quorum(&mut self) {
-        let held = self.held_by(quorum::majority(self.configuration.voters.len()));
+        let held = self.held_by_quorum();
         let is_own = held >= self.leading.first || self.is_broken(Sabotage::CommitOldTerms);
         if held > self.commit && is_own {
-            self.commit = held;
+            self.raise_commit(held);
             self.leading.uncommitted.committed(held);
         }
     }
@@ -146,7 +147,7 @@ impl Group {
     /// timeout; then it steps down, so that its clients look elsewhere.
     pub(super) fn watch_quorum(&mut self, now: Instant) {
         let patience = now + self.tuning.election_timeout;
-        let needs_watch = !self.peers.is_empty() && (self.keeps_time() || !self.has_live_quorum());
+        let needs_watch = !self.is_alone() && (self.keeps_time() || !self.has_live_quorum());
         self.leading.quorum_deadline = match self.leading.quorum_deadline {
             _ if !needs_watch => None,
             None => Some(patience),
@@ -166,11 +167,12 @@ impl Group {
 
     fn has_live_quorum(&self) -> bool {
         let patience = self.tuning.election_timeout;
-        let is_live = |peer: &&Peer| match self.tuning.heartbeats {
+        let is_live = |peer: &Peer| match self.tuning.heartbeats {
+            _ if peer.is_lost => false,
             Heartbeats::Own(_) => self.now < peer.heard + patience,
             Heartbeats::External => peer.is_alive(),
         };
-        1 + self.peers.iter().filter(is_live).count() >= quorum::majority(self.configuration.voters.len())
+        self.is_quorum(true, is_live)
     }
 
     /// New evidence about a follower: one that is back is asked where it stands, one that is out of contact is not sent

@@ -2,7 +2,7 @@
 
 use super::{Group, Position, Sabotage, Step};
 use crate::progress::{Pace, Peer};
-use crate::{AppendPlan, Entry, Event, Liveness, LogIndex, Payload, ProposeError, Proposed, Role, TermAt};
+use crate::{AppendPlan, Entry, Event, Life, Liveness, LogIndex, Payload, ProposeError, Proposed, Role, Term, TermAt};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -69,7 +69,7 @@ impl Group {
     fn wants_append(&self, peer: &Peer) -> bool {
         match peer.pace {
             Pace::Probe { asked } => !asked,
-            Pace::Snapshot => false,
+            Pace::Snapshot | Pace::Lost { .. } => false,
             Pace::Replicate if peer.liveness == Liveness::Dead => false,
             Pace::Replicate if peer.next_index <= self.last.index => true,
             // Nothing to carry the commit index: it is sent alone, but only once all before it has arrived.
@@ -85,6 +85,7 @@ impl Group {
         let prev_index = self.peers[peer].next_index.prev();
         let prev_term = match self.leader_term_at(step, prev_index) {
             TermAt::Known(term) => term,
+            TermAt::Compacted if self.is_broken(Sabotage::InventTerms) => Term::ZERO,
             TermAt::Compacted => {
                 self.lack_entries(step, peer);
                 return false;
@@ -121,7 +122,10 @@ impl Group {
     /// that it doesn't ask for votes for ever.
     fn lack_entries(&mut self, step: &mut Step, peer: usize) {
         let to = self.peers[peer].id;
-        self.peers[peer].needs_snapshot();
+        self.peers[peer].needs_snapshot(step.now, self.tuning.retransmit_timeout);
+        if !self.peers[peer].is_alive() {
+            self.peers[peer].suspend();
+        }
         step.event(Event::NeedsSnapshot(to));
         let Position {
             term: prev_term,
@@ -179,18 +183,31 @@ impl Group {
 
     /// The term at an index of a leader's log: its own from its first entry on.
     fn leader_term_at(&self, step: &Step, index: LogIndex) -> TermAt {
-        if index >= self.leading.first && index <= self.last.index {
+        let is_held = index.next() >= step.log.first_index() && index <= self.last.index;
+        if index >= self.leading.first && is_held {
             return TermAt::Known(self.hard.term);
         }
         step.log.term_at(index)
     }
 }
 
+/// An AppendAccepted, unpacked. See [`crate::Body::AppendAccepted`].
+pub(super) struct Accepted {
+    pub(super) match_index: LogIndex,
+    pub(super) commit: LogIndex,
+    pub(super) life: Life,
+}
+
 /// Answers.
 impl Group {
-    pub(super) fn on_append_accepted(&mut self, step: &mut Step, peer: usize, match_index: LogIndex, commit: LogIndex) {
+    pub(super) fn on_append_accepted(&mut self, step: &mut Step, peer: usize, accepted: Accepted) {
+        let Accepted {
+            match_index,
+            commit,
+            life,
+        } = accepted;
         // Nobody can agree beyond what there is: such an answer is no answer to this leader.
-        if self.role != Role::Leader || match_index > self.last.index {
+        if self.role != Role::Leader || match_index > self.last.index || !self.counts_life(peer, life) {
             return;
         }
         self.hear_from(step, peer);
@@ -227,7 +244,7 @@ impl Group {
     }
 
     /// It answers: for check-quorum, and to resume at once what its silence has slowed down.
-    fn hear_from(&mut self, step: &mut Step, peer: usize) {
+    pub(super) fn hear_from(&mut self, step: &mut Step, peer: usize) {
         let silence = step.now.since(self.peers[peer].heard);
         self.peers[peer].heard = step.now;
         if self.keeps_time() && silence > self.tuning.election_timeout {
@@ -235,7 +252,7 @@ impl Group {
         }
     }
 
-    pub(super) fn on_heartbeat_reply(&mut self, step: &mut Step, peer: usize, commit: LogIndex) {
+    pub(super) fn on_heartbeat_reply(&mut self, step: &mut Step, peer: usize, commit: LogIndex, _round: u64) {
         if self.role != Role::Leader {
             return;
         }

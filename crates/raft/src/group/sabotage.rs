@@ -70,6 +70,27 @@ pub enum Sabotage {
     CountHints,
     /// Entries of earlier terms are committed by counting who holds them (Raft paper, figure 8).
     CommitOldTerms,
+    /// A configuration without voters is taken for one (redpanda #2289).
+    AcceptNoVoters,
+    /// Where the term of an entry is not known, it is taken to be zero, and to agree (etcd-io/raft#31).
+    InventTerms,
+    /// A configuration is in force only once it is known to be committed (etcd #7280).
+    ConfigureAtCommit,
+    /// The joint configuration is left before it is committed (etcd #12359).
+    LeaveAtOnce,
+    /// While voters are exchanged, a majority of the new ones decides.
+    ForgetOutgoing,
+    /// A learner is handed leadership, and counts itself as a voter (openraft #1805, Ra 114d1d37).
+    LetLearnersLead,
+    /// A member that takes a snapshot goes on with the configuration that it had (openraft #1808).
+    KeepConfiguration,
+    /// Voters are exchanged in a single step, while another change is under way, and before the leader knows what is
+    /// committed (the erratum to the Raft dissertation).
+    ChangeAtOnce,
+    /// A member that has lost what it promised takes part as if it hadn't.
+    ForgetLoss,
+    /// An acknowledgement that a member sent before it lost its log counts afterwards.
+    CountFormerLives,
 }
 
 #[cfg(any(test, feature = "sabotage"))]
@@ -103,6 +124,16 @@ impl Sabotage {
         Sabotage::CommitUnverified,
         Sabotage::CountHints,
         Sabotage::CommitOldTerms,
+        Sabotage::AcceptNoVoters,
+        Sabotage::InventTerms,
+        Sabotage::ConfigureAtCommit,
+        Sabotage::LeaveAtOnce,
+        Sabotage::ForgetOutgoing,
+        Sabotage::LetLearnersLead,
+        Sabotage::KeepConfiguration,
+        Sabotage::ChangeAtOnce,
+        Sabotage::ForgetLoss,
+        Sabotage::CountFormerLives,
     ];
 }
 
@@ -111,6 +142,7 @@ impl Group {
     /// From now on this member is broken in that way: for tests of tests.
     pub fn sabotage(&mut self, how: Sabotage) {
         self.sabotage = Some(how);
+        self.membership.lags = how == Sabotage::ConfigureAtCommit;
     }
 
     pub(super) fn is_broken(&self, how: Sabotage) -> bool {

@@ -7,7 +7,7 @@ impl Group {
     /// When to send [`crate::Input::Tick`] next; none while it is idle. Asked after every step: any input may move it.
     pub fn deadline(&self) -> Option<Instant> {
         match self.role {
-            Role::Follower => self.stands_at(),
+            Role::Follower => self.stands_at().or(self.seeks_at()),
             Role::PreCandidate | Role::Candidate => Some(self.election.until.min(self.election.ask_at)),
             Role::Leader => self.leader_deadline(),
         }
@@ -25,7 +25,8 @@ impl Group {
             return;
         }
         match self.role {
-            Role::Follower => self.stand(step),
+            Role::Follower if self.may_stand() => self.stand(step),
+            Role::Follower => self.seek(step),
             Role::PreCandidate | Role::Candidate => self.candidacy_clock(step),
             Role::Leader => self.leader_clock(step),
         }
@@ -87,6 +88,6 @@ impl Group {
 
     /// A follower that waits for nothing: if it had no live leader either, nothing would ever wake the group.
     pub(super) fn is_forlorn(&self) -> bool {
-        self.role == Role::Follower && self.stands_at().is_none() && !self.has_live_leader()
+        self.role == Role::Follower && self.may_stand() && self.stands_at().is_none() && !self.has_live_leader()
     }
 }

@@ -3,7 +3,7 @@
 //! Proposals are refused until it is decided, so that the target can reach the end of the log; then it is told to
 //! stand. The leader leads on until it hears of a later term, or gives up.
 
-use super::{Group, Step, identity::Renaming};
+use super::{Group, Sabotage, Step, identity::Renaming};
 use crate::progress::{Pace, Peer};
 use crate::{Body, Event, Instant, NodeId, Role, Term, TransferError};
 
@@ -56,16 +56,25 @@ impl Group {
 
     /// The named member if it can take over soon; or the one that holds most, the preferred one among equals.
     fn choose_target(&self, to: Option<NodeId>) -> Option<NodeId> {
-        let fit = self.peers.iter().filter(|peer| self.is_caught_up(peer));
+        let takes_learners = self.is_broken(Sabotage::LetLearnersLead);
+        let votes = |peer: &&Peer| peer.standing.votes() || takes_learners;
+        let fit = self.peers.iter().filter(votes).filter(|peer| self.is_caught_up(peer));
         let fit = fit.filter(|peer| to.is_none_or(|to| peer.id == to));
         // `max_by_key` prefers the last of equals.
         fit.rev().max_by_key(|peer| peer.match_index).map(|peer| peer.id)
     }
 
+    /// This leader is no voter any more: whoever can take over should.
+    pub(super) fn hand_over(&mut self, step: &mut Step) {
+        if self.choose_target(None).is_some() {
+            self.transfer(step, None);
+        }
+    }
+
     /// It lives, and lacks nothing that isn't on its way already.
-    fn is_caught_up(&self, peer: &Peer) -> bool {
+    pub(super) fn is_caught_up(&self, peer: &Peer) -> bool {
         let is_near = peer.match_index >= self.commit || peer.next_index > self.last.index;
-        peer.is_alive() && peer.pace == Pace::Replicate && is_near
+        peer.is_alive() && !peer.is_lost && peer.pace == Pace::Replicate && is_near
     }
 
     /// Tells the target to stand as soon as it holds everything.
@@ -117,7 +126,7 @@ impl Group {
     /// this term's leader is late.
     pub(super) fn on_timeout_now(&mut self, step: &mut Step, from: NodeId, term: Term) {
         let is_asked = self.role == Role::Follower && self.leader == Some(from) && term == self.hard.term;
-        if is_asked {
+        if is_asked && self.may_stand() {
             self.become_candidate(step, true);
         }
     }

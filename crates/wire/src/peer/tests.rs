@@ -59,6 +59,7 @@ fn every_body() -> Vec<Body> {
         },
         Body::Lost { life: 5 },
         Body::Rejoin { since: i(42), life: 5 },
+        Body::Seek,
     ]
 }
 
@@ -140,11 +141,11 @@ fn bytes_are_golden() {
         "0000 01 026331 02 07 04",
         "0001 01 026331 04 08",
         "0203 07 e807 e707 08",
-        // Thirteen messages of group 300 (ac02) in term 3, then the payloads "first", "second" and "third".
-        "0204 0d ac0203 000502 ac0203 010001 ac0203 02050201 ac0203 0301 \
+        // Fourteen messages of group 300 (ac02) in term 3, then the payloads "first", "second" and "third".
+        "0204 0e ac0203 000502 ac0203 010001 ac0203 02050201 ac0203 0301 \
          ac0203 0404020301 05 0200 020105 020100 020106 0202 020102 0101 0103 \
          ac0203 05070600 ac0203 06070601 ac0203 070902 ac0203 080902 ac0203 09 \
-         ac0203 0a 2802 020102 0101 0103 05 2927 ac0203 0b05 ac0203 0c2a05 \
+         ac0203 0a 2802 020102 0101 0103 05 2927 ac0203 0b05 ac0203 0c2a05 ac0203 0d \
          6669727374 7365636f6e64 7468697264",
         "0205 6f7061717565",
         "0206 ac02 01 04",

@@ -2,10 +2,12 @@
 //! is on its disk.
 
 mod checkers;
+mod members;
 
-use super::replica::{Replica, append_of, tuning};
+use super::replica::{Disk, Replica, append_of, tuning};
 use crate::group::Sabotage;
 use crate::*;
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec::Vec;
 use alloc::{format, string::String};
@@ -13,6 +15,7 @@ use bytes::Bytes;
 use checkers::Seen;
 use core::cmp::Reverse;
 use core::time::Duration;
+use members::Wishes;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Xorshift64*: small, and the same everywhere.
@@ -46,15 +49,43 @@ impl Chance {
 /// What happens at a moment.
 #[derive(Debug)]
 enum Happening {
-    Arrives { from: usize, to: usize, message: Message },
-    Synced { node: usize, life: u64 },
-    Applied { node: usize, life: u64 },
-    Timer { node: usize },
-    Evidence { at: usize, of: usize, input: Input },
-    Restart { node: usize },
-    Mend { a: usize, b: usize },
+    Arrives {
+        from: usize,
+        to: usize,
+        message: Message,
+    },
+    Synced {
+        node: usize,
+        life: u64,
+    },
+    Applied {
+        node: usize,
+        life: u64,
+    },
+    Timer {
+        node: usize,
+    },
+    Evidence {
+        at: usize,
+        of: usize,
+        input: Input,
+    },
+    Restart {
+        node: usize,
+    },
+    Mend {
+        a: usize,
+        b: usize,
+    },
+    Snapshot {
+        node: usize,
+        life: u64,
+        to: NodeId,
+        snapshot: Box<Snapshot>,
+    },
     Client,
     Operator,
+    Reconcile,
 }
 
 pub(super) struct World {
@@ -69,6 +100,7 @@ pub(super) struct World {
     timers: Vec<Option<Instant>>,
     cut: Vec<Vec<bool>>,
     seen: Seen,
+    wishes: Wishes,
     faults: bool,
     loss: u64,
     own_time: bool,
@@ -83,6 +115,16 @@ struct Life {
     group: Group,
     log: MemoryLog,
     told: Vec<(Instant, Input, u64)>,
+    /// What was deleted from the log, before which of them.
+    compactions: Vec<(usize, LogIndex)>,
+}
+
+impl Life {
+    fn compact(&mut self, before: usize) {
+        for (_, upto) in self.compactions.iter().filter(|(at, _)| *at == before) {
+            self.log.compact(*upto);
+        }
+    }
 }
 
 impl World {
@@ -112,10 +154,12 @@ impl World {
             };
             Replica::new(config, Instant::ZERO)
         };
-        let count = voters.len();
+        // Some that may be added.
+        let nodes: Vec<NodeId> = (1..=members + 2).map(NodeId).collect();
+        let count = nodes.len();
         let loss = [0, 0, 2, 10, 25][chance.below(5) as usize];
         World {
-            nodes: voters.iter().map(replica).collect(),
+            nodes: nodes.iter().map(replica).collect(),
             chance,
             now: Instant::ZERO,
             agenda: BinaryHeap::new(),
@@ -125,6 +169,10 @@ impl World {
             timers: alloc::vec![None; count],
             cut: alloc::vec![alloc::vec![false; count]; count],
             seen: Seen::default(),
+            wishes: Wishes {
+                voters,
+                ..Wishes::default()
+            },
             faults: true,
             loss,
             own_time,
@@ -176,8 +224,19 @@ impl World {
             Happening::Evidence { at, of, input } => self.evidence(at, of, input),
             Happening::Restart { node } => self.restart(node),
             Happening::Mend { a, b } => self.mend(a, b),
+            Happening::Snapshot {
+                node,
+                life,
+                to,
+                snapshot,
+            } => {
+                if life == self.lives[node] {
+                    self.tell(node, Input::Snapshot { to, snapshot });
+                }
+            }
             Happening::Client => self.client(),
             Happening::Operator => self.operator(),
+            Happening::Reconcile => self.reconcile(),
         }
     }
 
@@ -195,6 +254,20 @@ impl World {
             life.told.push((self.now, input, fingerprint(&output)));
         }
         self.check(node, &output);
+        if let Some(reset) = output.persist.as_ref().and_then(|persist| persist.reset.as_ref()) {
+            assert_eq!(
+                reset.data,
+                reset.index.0.to_be_bytes()[..],
+                "data arrives as it was sent"
+            );
+        }
+        for event in &output.events {
+            match event {
+                Event::NeedsSnapshot(to) => self.take_snapshot(node, *to),
+                Event::ConfigurationChanged { committed: false, .. } => self.introduce_members(node),
+                _ => {}
+            }
+        }
         if output.persist.is_some() {
             let life = self.lives[node];
             let slow = self.faults && self.chance.percent(3);
@@ -216,6 +289,12 @@ impl World {
         self.set_timer(node);
     }
 
+    /// What is recorded of the life that a node is in.
+    fn life_of(&mut self, node: usize) -> Option<&mut Life> {
+        let number = self.lives[node];
+        self.history.as_mut()?.get_mut(&(node, number))
+    }
+
     fn record_beginning(&mut self, node: usize) {
         let Some(history) = &mut self.history else { return };
         let Replica {
@@ -230,6 +309,7 @@ impl World {
             group: group.clone(),
             log: log.clone(),
             told: Vec::new(),
+            compactions: Vec::new(),
         };
         history.insert((node, self.lives[node]), life);
     }
@@ -333,7 +413,7 @@ impl World {
     }
 
     fn restart(&mut self, node: usize) {
-        if !self.is_down(node) {
+        if !self.is_down(node) || self.wishes.is_settled && !self.wishes.voters.contains(&self.nodes[node].id()) {
             return;
         }
         self.start_life(node);
@@ -382,7 +462,9 @@ impl World {
         self.cut[a][b] = false;
         for (at, of) in [(a, b), (b, a)] {
             let delay = self.chance.millis(1, 20);
-            let evidence = self.chance.percent(50).then_some(Liveness::Alive);
+            // That a node began anew is noticed at the latest when it is back; and without its disk it may know nobody.
+            let was_wiped = self.nodes[of].disk.hard_state.life > crate::Life::default();
+            let evidence = (self.chance.percent(50) && !was_wiped).then_some(Liveness::Alive);
             self.notice(at, of, delay, evidence);
         }
     }
@@ -422,7 +504,7 @@ impl World {
         if self.chance.percent(30) {
             a = self.leader().unwrap_or(a);
         }
-        match self.chance.below(18) {
+        match self.chance.below(26) {
             0..=2 => self.crash_for_a_while(a),
             3 => (0..self.nodes.len()).for_each(|node| self.crash_for_a_while(node)),
             4..=6 if a != b => self.part(a, b),
@@ -449,6 +531,9 @@ impl World {
                     self.start_life(node);
                 }
             }
+            17..=19 => self.churn(),
+            20 | 21 => self.wipe(a),
+            22..=24 => self.compact(a),
             _ => {}
         }
         let delay = self.chance.millis(5, 120);
@@ -523,6 +608,7 @@ impl World {
     fn run(&mut self) {
         self.after(Duration::from_millis(1), Happening::Client);
         self.after(Duration::from_millis(150), Happening::Operator);
+        self.after(Duration::from_millis(200), Happening::Reconcile);
         self.run_until(Instant::ZERO + Duration::from_millis(1500));
         self.heal();
         converge(self);
@@ -536,21 +622,19 @@ impl World {
     }
 }
 
-/// With all faults gone, a proposal is committed everywhere within a bound, and then (where others keep time) there is
+/// With all faults gone, the members become those that they were first; a proposal is committed everywhere within a bound, and then (where others keep time) there is
 /// silence.
 fn converge(world: &mut World) {
     let started = world.now;
-    let bound = started + Duration::from_millis(2000);
+    let bound = started + Duration::from_millis(4000);
+    world.wishes.voters = world.nodes[0].config.configuration.voters.clone();
     // The largest payload that was proposed before is older than this mark.
     let mark = world.seen.committed.len() as u64;
     loop {
         world.run_until(world.now + Duration::from_millis(10));
         world.client();
-        let commits = world
-            .nodes
-            .iter()
-            .map(|node| node.group.as_ref().map_or(0, |group| group.commit().0));
-        if commits.min().unwrap_or(0) > mark + 3 {
+        let commits = members(world).map(|node| node.group.as_ref().map_or(0, |group| group.commit().0));
+        if commits.min().unwrap_or(0) > mark + 3 && is_arranged(world) {
             break;
         }
         assert!(
@@ -559,6 +643,7 @@ fn converge(world: &mut World) {
             describe(world)
         );
     }
+    dismiss_others(world);
     world.run_until(world.now + Duration::from_millis(1500));
     let leaders = world
         .nodes
@@ -567,7 +652,7 @@ fn converge(world: &mut World) {
         .count();
     assert_eq!(leaders, 1, "one serving leader: {}", describe(world));
     let last = world.seen.committed.len() as u64;
-    for node in &world.nodes {
+    for node in members(world) {
         let group = node.group.as_ref().expect("all are up");
         assert_eq!(
             group.commit(),
@@ -587,14 +672,44 @@ fn converge(world: &mut World) {
     }
 }
 
+fn members(world: &World) -> impl Iterator<Item = &Replica> {
+    let is_member = |node: &&Replica| world.wishes.voters.contains(&node.id());
+    world.nodes.iter().filter(is_member)
+}
+
+/// Whether all who are wanted are the members, and nobody else, and know it, and have all come back from their losses.
+fn is_arranged(world: &World) -> bool {
+    let wanted = Configuration::of_voters(world.wishes.voters.iter().copied());
+    let leader = world.leader().map(|leader| world.nodes[leader].id());
+    let is_led = leader.is_some_and(|leader| wanted.is_voter(leader));
+    is_led
+        && members(world).all(|node| {
+            let group = node.group.as_ref().expect("all are up");
+            *group.configuration() == wanted && group.is_configuration_committed() && !group.is_lost()
+        })
+}
+
+/// Whoever is no member any more is closed, as its node would do once it knows.
+fn dismiss_others(world: &mut World) {
+    world.wishes.is_settled = true;
+    for node in 0..world.nodes.len() {
+        if !world.wishes.voters.contains(&world.nodes[node].id()) {
+            world.nodes[node].crash();
+            world.lives[node] += 1;
+        }
+    }
+}
+
 fn describe(world: &World) -> String {
     let mut text = format!("at {:?}", world.now);
     for node in &world.nodes {
         let Some(group) = &node.group else { continue };
         let (role, term, leader) = (group.role(), group.term(), group.leader());
         let (commit, last, deadline) = (group.commit(), node.log.last_index(), group.deadline());
+        let (members, index) = (group.configuration(), group.configuration_index());
+        let lost = group.is_lost();
         text += &format!(
-            "\n{}: {role:?} term {term} leader {leader:?} commit {commit} last {last} deadline {deadline:?}",
+            "\n{}: {role:?} term {term} leader {leader:?} commit {commit} last {last} deadline {deadline:?} members {members:?} at {index} lost {lost}",
             node.id()
         );
     }
@@ -647,7 +762,7 @@ fn for_every_life(check: impl Fn(usize, u64, Life)) {
     for (seed, own_time) in [(1, false), (2, true), (3, false), (4, true)] {
         let mut world = World::new(seed, 3, own_time);
         world.history = Some(BTreeMap::new());
-        for node in 0..3 {
+        for node in 0..world.nodes.len() {
             world.record_beginning(node);
         }
         world.run();
@@ -663,7 +778,8 @@ fn for_every_life(check: impl Fn(usize, u64, Life)) {
 #[test]
 fn replay_gives_identical_output() {
     for_every_life(|node, number, mut life| {
-        for (now, input, said) in life.told {
+        for (at, (now, input, said)) in core::mem::take(&mut life.told).into_iter().enumerate() {
+            life.compact(at);
             let mut output = Output::default();
             life.group.step(now, input, &life.log, &mut output);
             if let Some(persist) = &output.persist {
@@ -683,7 +799,8 @@ fn a_renamed_group_says_the_same() {
     for_every_life(|node, number, mut life| {
         let (mut zero, mut issued, mut completed) = (0, 0, 0);
         let mut last = life.group.now;
-        for (at, (now, mut input, said)) in (0..).zip(life.told) {
+        for (at, (now, mut input, said)) in (0..).zip(core::mem::take(&mut life.told)) {
+            life.compact(at as usize);
             let name = Instant(HOUR + at % 1000);
             life.group.rename(name);
             zero = completed.max(zero);

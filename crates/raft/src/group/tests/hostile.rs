@@ -3,6 +3,7 @@
 use super::chance::Chance;
 use super::replica::{Replica, entries, member};
 use crate::*;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -25,13 +26,17 @@ fn some_entries(chance: &mut Chance) -> Vec<Entry> {
         let at = chance.below(entries.len() as u64) as usize;
         entries[at].index = LogIndex(number(chance));
     }
+    if chance.percent(20) && !entries.is_empty() {
+        let at = chance.below(entries.len() as u64) as usize;
+        entries[at].payload = Payload::Configuration(Box::new(configuration(chance)));
+    }
     entries
 }
 
 fn body(chance: &mut Chance) -> Body {
     let (index, other) = (LogIndex(number(chance)), LogIndex(number(chance)));
     let (term, flag) = (Term(number(chance)), chance.percent(50));
-    match chance.below(11) {
+    match chance.below(15) {
         0 => Body::PreVote {
             last_index: index,
             last_term: term,
@@ -75,7 +80,34 @@ fn body(chance: &mut Chance) -> Body {
             commit: index,
             round: chance.below(3),
         },
+        10 => Body::Snapshot {
+            snapshot: Box::new(Snapshot {
+                index,
+                term,
+                configuration: configuration(chance),
+                data: "data".into(),
+            }),
+            commit: other,
+            floor: LogIndex(number(chance)),
+        },
+        11 => Body::Lost {
+            life: Life(chance.below(2)),
+        },
+        12 => Body::Rejoin {
+            since: index,
+            life: Life(chance.below(2)),
+        },
+        13 => Body::Seek,
         _ => Body::TimeoutNow,
+    }
+}
+
+fn configuration(chance: &mut Chance) -> Configuration {
+    let mut nodes = || (0..chance.below(3)).map(|_| NodeId(chance.below(5))).collect();
+    Configuration {
+        voters: nodes(),
+        outgoing: nodes(),
+        learners: nodes(),
     }
 }
 
@@ -95,6 +127,7 @@ fn input(chance: &mut Chance, now: Instant) -> (Instant, Input) {
         6 => Input::Transfer(Some(node).filter(|_| chance.percent(50))),
         7 => Input::Campaign,
         8 => Input::ForgetLeader,
+        9 => Input::Change(configuration(chance)),
         _ => {
             let term = Term(number(chance));
             let body = body(chance);
@@ -136,15 +169,27 @@ fn nothing_that_arrives_makes_it_panic() {
     assert!(led > 1000, "leaders were among them");
 }
 
-/// A stranger's messages are as if they had not come.
+/// A stranger was asked nothing: its answers are as if they had not come.
 #[test]
-fn strangers_are_ignored() {
+fn answers_of_strangers_are_ignored() {
     let mut chance = Chance::new(7);
     let mut replica = member(2, &[1, 1, 2]);
     let before = format!("{:?}", replica.up());
     for _ in 0..500 {
         let term = Term(number(&mut chance));
         let body = body(&mut chance);
+        let is_answer = matches!(
+            body,
+            Body::PreVoteReply { .. }
+                | Body::VoteReply { .. }
+                | Body::AppendAccepted { .. }
+                | Body::AppendRejected { .. }
+                | Body::HeartbeatReply { .. }
+                | Body::Lost { .. }
+        );
+        if !is_answer {
+            continue;
+        }
         let from = [NodeId(0), NodeId(1), NodeId(4)][chance.below(3) as usize];
         let output = tell(&mut replica, from, Message { term, body });
         assert!(output.messages.is_empty() && output.persist.is_none());

@@ -39,6 +39,8 @@ pub(super) struct Replica {
     pub(super) group: Option<Group>,
     pub(super) log: MemoryLog,
     pub(super) disk: Disk,
+    /// What was on its disk before that was wiped.
+    pub(super) wiped: MemoryLog,
     /// Handed to the disk, but not durable yet.
     pub(super) writes: VecDeque<Persist>,
     /// How far it has applied since it started.
@@ -56,6 +58,7 @@ impl Replica {
             group: Some(group),
             log,
             disk: Disk::default(),
+            wiped: MemoryLog::new(),
             writes: VecDeque::new(),
             applied: LogIndex::ZERO,
             sabotage: None,
@@ -74,6 +77,9 @@ impl Replica {
         group.step(now, input, &self.log, &mut output);
         if let Some(persist) = &output.persist {
             self.log.apply(persist);
+            if let Some(reset) = &persist.reset {
+                self.applied = self.applied.max(reset.index);
+            }
             self.writes.push_back(persist.clone());
         }
         for plan in mem::take(&mut output.appends) {
@@ -96,6 +102,17 @@ impl Replica {
         self.group = None;
         self.writes.clear();
         self.log = self.disk.log.clone();
+        self.applied = self.log.first_index().prev();
+    }
+
+    /// Its disk is gone while it is down.
+    pub(super) fn wipe(&mut self, life: Life) {
+        let disk = Disk {
+            hard_state: HardState::lost(HardState::default(), life),
+            log: MemoryLog::new(),
+        };
+        self.wiped = mem::replace(&mut self.disk, disk).log;
+        self.log = MemoryLog::new();
         self.applied = LogIndex::ZERO;
     }
 
@@ -106,7 +123,9 @@ impl Replica {
             configurations: self.log.configurations().to_vec(),
         };
         let mut group = Group::new(self.config.clone(), recovered, now, &self.log);
-        group.sabotage = self.sabotage;
+        if let Some(how) = self.sabotage {
+            group.sabotage(how);
+        }
         self.group = Some(group);
     }
 

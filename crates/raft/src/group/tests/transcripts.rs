@@ -454,6 +454,7 @@ fn message_text(message: &Message) -> String {
         }
         Body::Lost { life } => format!("Lost in term {term}, life {life}"),
         Body::Rejoin { since, life } => format!("Rejoin in term {term}, since {since}, life {life}"),
+        Body::Seek => format!("Seek in term {term}"),
         Body::TimeoutNow => format!("TimeoutNow in term {term}"),
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Seen {
     pub(super) committed: Vec<Entry>,
     /// In which term each of them was committed first.
     pub(super) committed_in: Vec<Term>,
-    pub(super) votes: BTreeMap<(Term, NodeId), NodeId>,
+    pub(super) votes: BTreeMap<(Term, NodeId, Life), NodeId>,
 }
 
 /// The checkers.
@@ -48,16 +48,18 @@ impl World {
         if output.events.iter().any(|event| matches!(event, Event::Serving { .. })) {
             self.check_serving(node);
         }
+        self.check_configuration(node, output);
         for (_, message) in &output.messages {
             self.check_promise(node, message);
         }
+        let life = self.nodes[node].disk.hard_state.life;
         for (to, message) in &output.messages {
             let vote = match message.body {
                 Body::VoteReply { granted: true } => *to,
                 Body::Vote { .. } => id,
                 _ => continue,
             };
-            let known = *self.seen.votes.entry((message.term, id)).or_insert(vote);
+            let known = *self.seen.votes.entry((message.term, id, life)).or_insert(vote);
             assert_eq!(known, vote, "{id} voted twice in term {}", message.term);
         }
     }
@@ -82,9 +84,8 @@ impl World {
             .count();
         for entry in &self.seen.committed[..earlier] {
             let held = log.term_at(entry.index);
-            assert_eq!(
-                held,
-                TermAt::Known(entry.term),
+            assert!(
+                held == TermAt::Known(entry.term) || held == TermAt::Compacted,
                 "the new leader {node} lacks committed entry {}",
                 entry.index
             );
@@ -130,17 +131,68 @@ impl World {
             match self.seen.committed.get(entry.index.0 as usize - 1) {
                 Some(known) => assert_eq!(known, entry, "node {node} commits something else"),
                 None => {
-                    let holds = |other: &&Replica| other.disk.log.term_at(entry.index) == TermAt::Known(entry.term);
-                    let holders = self.nodes.iter().filter(holds).count();
-                    assert!(
-                        holders > self.nodes.len() / 2,
-                        "committed on {holders} disks: {}",
-                        entry.index
-                    );
+                    self.check_held(node, entry);
                     self.seen.committed.push(entry.clone());
                     self.seen.committed_in.push(term);
                 }
             }
+        }
+    }
+
+    /// On the disks of a majority of the voters; while they are exchanged, of those before as well.
+    fn check_held(&self, node: usize, entry: &Entry) {
+        let holds = |id: &&NodeId| {
+            let holder = self.nodes.iter().find(|other| other.id() == **id).expect("a node");
+            // It may have acknowledged, and lost its disk since.
+            let is_lost = holder.disk.hard_state.barred == LogIndex::MAX;
+            let log = if is_lost { &holder.wiped } else { &holder.disk.log };
+            let held = log.term_at(entry.index);
+            held == TermAt::Known(entry.term) || held == TermAt::Compacted
+        };
+        let configuration = self.nodes[node].group.as_ref().expect("it is up").configuration();
+        for voters in [&configuration.voters, &configuration.outgoing] {
+            let holders = voters.iter().filter(holds).count();
+            assert!(
+                holders > voters.len() / 2 || voters.is_empty(),
+                "committed on {holders} disks of {voters:?}: {}",
+                entry.index
+            );
+        }
+    }
+
+    /// The configuration in force is the latest in the log. A leader begins a change only when the one before it is
+    /// committed, and exchanges voters only by way of both.
+    fn check_configuration(&self, node: usize, output: &Output) {
+        let replica = &self.nodes[node];
+        let Replica {
+            log,
+            group: Some(group),
+            config,
+            ..
+        } = replica
+        else {
+            return;
+        };
+        let latest = log.configuration_at(log.last_index()).unwrap_or(&config.configuration);
+        assert_eq!(group.configuration(), latest, "node {node}, at {:?}", self.now);
+        let appended = output.persist.iter().flat_map(|persist| &persist.entries);
+        for entry in appended.filter(|_| group.role() == Role::Leader) {
+            let Payload::Configuration(next) = &entry.payload else {
+                continue;
+            };
+            let before = log
+                .configurations()
+                .iter()
+                .rev()
+                .find(|(index, _)| *index < entry.index);
+            let first = (LogIndex::ZERO, config.configuration.clone());
+            let (index, before) = before.unwrap_or(&first);
+            assert!(index.0 <= self.seen.committed.len() as u64, "two changes at a time");
+            let leaves = before.is_joint() && next.voters == before.voters && !next.is_joint();
+            let joins = !before.is_joint() && next.outgoing == before.voters;
+            let is_same = next.voters.iter().all(|voter| before.voters.contains(voter));
+            let learns = !before.is_joint() && !next.is_joint() && is_same && next.voters.len() == before.voters.len();
+            assert!(leaves || joins || learns, "from {before:?} to {next:?}");
         }
     }
 
@@ -151,6 +203,11 @@ impl World {
             Body::VoteReply { granted: true } => {
                 assert_eq!(disk.hard_state.term, message.term, "a vote that can be forgotten");
                 assert!(disk.hard_state.vote.is_some(), "a vote that can be forgotten");
+                let barred = disk.hard_state.barred;
+                assert!(
+                    barred <= disk.log.last_index(),
+                    "a vote of one who has forgotten others"
+                );
             }
             Body::Vote { .. } => {
                 let own = HardState {
@@ -160,15 +217,21 @@ impl World {
                 };
                 assert_eq!(disk.hard_state, own, "a candidacy that can be forgotten");
             }
-            Body::AppendAccepted { match_index, .. } => {
+            Body::AppendAccepted { match_index, life, .. } => {
+                assert_eq!(disk.hard_state.life, life, "an acknowledgement of another life");
+                assert_ne!(
+                    disk.hard_state.barred,
+                    LogIndex::MAX,
+                    "a lost member acknowledges nothing"
+                );
                 assert!(
                     disk.hard_state.term >= message.term,
                     "an acknowledgement in a term that can be forgotten"
                 );
                 let on_disk = disk.log.term_at(match_index);
-                assert_eq!(
-                    on_disk,
-                    log.term_at(match_index),
+                let in_log = log.term_at(match_index);
+                assert!(
+                    on_disk == in_log || in_log == TermAt::Compacted,
                     "an acknowledgement of what can be lost"
                 );
                 assert_ne!(on_disk, TermAt::Missing);

@@ -1,0 +1,123 @@
+//! Members that lost what they had promised, and how they come back.
+//!
+//! Raft's proof needs every member to remember its votes and its acknowledgements. One whose disk was wiped or damaged (or
+//! that is added anew under an id that had belonged here before) does not. It is barred: it neither votes nor stands, and
+//! answers every leader that it is lost. The leader counts it no more, and says so to whoever decides about members. Once
+//! a configuration is committed in which it is but a learner, nothing depends any more on what it promised:
+//!
+//! - whoever has that configuration in its log doesn't ask for its vote, and needs a majority without it;
+//! - whoever doesn't can't win against a majority of those that have it.
+//!
+//! So the leader lets it rejoin, and it catches up like any learner. When its log reaches that configuration, its vote can
+//! no longer go to anyone who lacks it; it may be made a voter again.
+//!
+//! Within one term, an acknowledgement that it sent before may still arrive when it has come back with an empty log. That
+//! is what lives are for: a leader hears only the latest.
+
+use super::{ABSURD, Group, Sabotage, Step};
+use crate::progress::Pace;
+use crate::{Body, Event, Life, LogIndex, NodeId, Role, Term};
+
+/// The lost member.
+impl Group {
+    /// It neither votes nor stands until its log durably reaches the place from which on it is known what it promised.
+    pub(super) fn is_barred(&self) -> bool {
+        self.hard.barred > self.durability.index() && !self.is_broken(Sabotage::ForgetLoss)
+    }
+
+    /// Whether no leader has let it back in yet; then it says so, and takes nothing.
+    pub(super) fn says_lost(&mut self, step: &mut Step, leader: NodeId) -> bool {
+        let is_lost = self.hard.barred == LogIndex::MAX && !self.is_broken(Sabotage::ForgetLoss);
+        if is_lost {
+            let life = self.hard.life;
+            step.send(leader, self.hard.term, Body::Lost { life });
+        }
+        is_lost
+    }
+
+    pub(super) fn on_rejoin(&mut self, step: &mut Step, from: NodeId, term: Term, since: LogIndex, life: Life) {
+        if term < self.hard.term || since.0 >= ABSURD || !self.accept_leader(step, from, term) {
+            return;
+        }
+        if life != self.hard.life {
+            return;
+        }
+        if self.hard.barred != LogIndex::MAX {
+            // The answer was lost.
+            return self.owe_a_report();
+        }
+        self.hard.barred = since;
+        self.write.hard_state = true;
+        // What it holds beyond what it knows to be committed may be what a leader of old wanted.
+        if self.last.index > self.commit {
+            self.cut_off(step, self.commit.next());
+        }
+        self.owe_a_report();
+    }
+}
+
+/// Its leader.
+impl Group {
+    /// It holds nothing of what it promised. A late word of it changes nothing: in this life it has acknowledged since.
+    pub(super) fn on_lost(&mut self, step: &mut Step, peer: usize, life: Life) {
+        if self.role != Role::Leader {
+            return;
+        }
+        self.hear_from(step, peer);
+        let lost = &mut self.peers[peer];
+        if life < lost.life || (life == lost.life && !lost.is_lost && lost.match_index > LogIndex::ZERO) {
+            return;
+        }
+        lost.lose(life);
+        let node = lost.id;
+        self.transfer_target_lost(step, peer);
+        if self.peers[peer].standing.votes() {
+            step.event(Event::MemberLost(node));
+        } else {
+            self.let_rejoin(step, peer);
+        }
+    }
+
+    /// Lets a lost member back in, if it is a learner and everybody who could win knows it.
+    fn let_rejoin(&mut self, step: &mut Step, peer: usize) {
+        let is_settled = self.membership.is_committed() && self.commit >= self.leading.first;
+        let since = self.membership.index();
+        let Some(lost) = self.peers.get_mut(peer).filter(|lost| lost.is_lost && is_settled) else {
+            return;
+        };
+        if lost.standing.votes() || lost.is_parting {
+            return;
+        }
+        let (to, life) = (lost.id, lost.life);
+        lost.asked_to_rejoin(step.now, self.tuning.retransmit_timeout);
+        step.send(to, self.hard.term, Body::Rejoin { since, life });
+    }
+
+    /// Those who wait for it may rejoin now, or are asked once more.
+    pub(super) fn let_lost_rejoin(&mut self, step: &mut Step) {
+        for peer in 0..self.peers.len() {
+            if self.peers[peer].pace == (Pace::Lost { asked: false }) {
+                self.let_rejoin(step, peer);
+            }
+        }
+    }
+
+    /// An acknowledgement of that life, if it counts: not if the member has lost since what it acknowledges.
+    pub(super) fn counts_life(&mut self, peer: usize, life: Life) -> bool {
+        let known = &mut self.peers[peer];
+        if life < known.life && !self.sabotage_counts_lives() {
+            return false;
+        }
+        let known = &mut self.peers[peer];
+        if life > known.life {
+            // It has rejoined under an earlier leader.
+            known.lose(life);
+        }
+        known.is_lost = false;
+        true
+    }
+
+    fn sabotage_counts_lives(&self) -> bool {
+        self.is_broken(Sabotage::CountFormerLives)
+    }
+}

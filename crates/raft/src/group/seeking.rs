@@ -1,0 +1,56 @@
+//! Members that can't stand, and know of no leader.
+//!
+//! Where nobody sends heartbeats for the group, a follower trusts its leader until there is evidence against it. One that
+//! leads no longer must let that be known; a member that may stand does so by asking for votes. One that may not (a
+//! learner, one that was removed, one that is barred) asks who leads: whoever believed in it learns that it does not, and
+//! a leader that hears it answers by an append.
+
+use super::{Group, Step};
+use crate::{Body, Instant, NodeId, Role, Term};
+
+/// How often the interval between two questions doubles, at most.
+const MAX_BACKOFF: u32 = 5;
+
+/// When to ask next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Seeking {
+    pub(super) at: Option<Instant>,
+    backoff: u32,
+}
+
+impl Group {
+    /// When to ask who leads, if this member can't find out by standing.
+    pub(super) fn seeks_at(&self) -> Option<Instant> {
+        let seeks = self.role == Role::Follower && self.leader.is_none() && !self.may_stand();
+        self.seeking.at.filter(|_| seeks && !self.peers.is_empty())
+    }
+
+    /// From now on there is no leader: ask soon.
+    pub(super) fn begin_seeking(&mut self, now: Instant) {
+        self.seeking = Seeking {
+            at: Some(now + self.tuning.election_timeout),
+            backoff: 0,
+        };
+    }
+
+    pub(super) fn seek(&mut self, step: &mut Step) {
+        for peer in &self.peers {
+            step.send(peer.id, self.hard.term, Body::Seek);
+        }
+        let wait = self.tuning.election_timeout.saturating_mul(1 << self.seeking.backoff);
+        self.seeking = Seeking {
+            at: Some(step.now + wait),
+            backoff: (self.seeking.backoff + 1).min(MAX_BACKOFF),
+        };
+    }
+
+    /// It doesn't lead the term that it names, or any before. A leader's append tells it who does.
+    pub(super) fn on_seek(&mut self, step: &mut Step, from: NodeId, term: Term) {
+        if self.role == Role::Leader {
+            return self.show_leadership(from);
+        }
+        if self.leader == Some(from) && term >= self.hard.term {
+            self.leader_restored(step);
+        }
+    }
+}
