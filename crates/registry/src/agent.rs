@@ -3,22 +3,26 @@
 //!
 //! Sans-I/O: it is told, and answers with effects. Time comes with every input.
 
+mod beginning;
 mod controller;
 mod message;
 mod news;
+mod replicas;
 mod requests;
 mod topics;
 
-use crate::catalog::{Broker, Catalog, Command, DecodeError, NewTopic, Outcome, Topic, TopicRef, Wish};
+use crate::catalog::{Broker, Catalog, Command, DecodeError, NewTopic, Topic, TopicRef, Wish};
+use crate::founding::{Decision, Founding, FoundingConfig, Standing};
 use crate::placement::scramble;
 use crate::{
-    BrokerId, CatalogError, CommandIndex, GroupId, Instant, LeaderView, METADATA_GROUP, PartitionIndex, Term,
+    BrokerId, CatalogError, CommandIndex, FolderId, GroupId, Instant, LeaderView, METADATA_GROUP, PartitionIndex, Term,
     TopicConfig, TopicId,
 };
 use controller::Controller;
 use core::time::Duration;
 use message::Message;
 use news::News;
+use replicas::Replicas;
 use requests::{Purpose, Requests};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,6 +37,10 @@ pub struct Ticket(pub u64);
 pub struct AgentConfig {
     /// Its own broker, as it wants to be registered.
     pub broker: Broker,
+    /// Names its data folder; the same at every start with that folder, and with no other.
+    pub folder: FolderId,
+    /// What this folder has noted of [`Decision::Found`].
+    pub founded_with: Option<Vec<(BrokerId, FolderId)>>,
     /// The cluster's id as configured here. The first controller founds the cluster with it.
     pub cluster_id: String,
     /// Replicas of the metadata group: whom to ask before any controller is known.
@@ -47,7 +55,8 @@ pub struct AgentConfig {
     pub retry_after: Duration,
     /// Between two messages that tell a peer which version of the leadership news it should have.
     pub digest_every: Duration,
-    /// Groups that this broker's disk holds something of, as found at its start. Replicas of other groups are opened
+    /// Groups that this broker's disk holds something of, as found at its start; the metadata group among them, unless it
+    /// holds nothing of that. Replicas of other groups are opened
     /// only once this start of the broker is registered: the catalog is replayed from where it is known to be
     /// committed, and a topic that it says was created may have been deleted since, and forgotten here. A member that
     /// has forgotten its votes must not vote again.
@@ -92,6 +101,15 @@ pub enum AdminRequest {
         config: BTreeMap<String, String>,
         /// Check it only, against this broker's catalog.
         validate_only: bool,
+    },
+    /// Keep a partition on other brokers.
+    Reassign {
+        /// The topic.
+        topic: TopicRef,
+        /// The partition.
+        partition: PartitionIndex,
+        /// All of its replicas, the preferred leader first. None: where it was before the reassignment that is under way.
+        replicas: Option<Vec<BrokerId>>,
     },
     /// A producer id that nobody else has or will have.
     ProducerId,
@@ -149,6 +167,17 @@ pub enum Input<'a> {
         /// The replicas.
         replicas: &'a [BrokerId],
     },
+    /// This broker leads a group whose configuration is committed and needs no change any more.
+    Members {
+        /// The group.
+        group: GroupId,
+        /// Of the last [`Effect::Replicas`] that the leader had been told when it found that there is nothing to change.
+        since: CommandIndex,
+        /// The voting members.
+        voters: &'a [BrokerId],
+        /// The others.
+        learners: &'a [BrokerId],
+    },
     /// A message from another broker's agent.
     Peer {
         /// That broker, authenticated by the transport.
@@ -180,9 +209,22 @@ pub enum Effect {
     Propose(Vec<u8>),
     /// Send this to another broker's agent. May be lost.
     Send(BrokerId, Vec<u8>),
-    /// This broker has a replica of this group: open or create it. (If its log and hard state are empty and this
-    /// broker is the first of the replicas, the group is new and may campaign at once.)
+    /// Open the metadata group. Comes once: with the first input, or when the other replicas have answered.
+    OpenMetadata(Decision),
+    /// This broker has a replica of this group: open or create it. (If its log and hard state are empty, it is a founder,
+    /// and this broker is the first of the founders, the group is new and may campaign at once.)
     Open(OpenReplica),
+    /// From now on the group's leader, should this broker lead it, is to make these the group's voting members, one step at
+    /// a time, and no others. It answers with [`Input::Members`] when there is nothing left to do: also if there was
+    /// nothing to do, and again whenever it begins to lead.
+    Replicas {
+        /// The group.
+        group: GroupId,
+        /// The preferred leader first. Empty: leave the group's members as they are (but bring back one that is lost).
+        replicas: Arc<[BrokerId]>,
+        /// Goes into the answer.
+        since: CommandIndex,
+    },
     /// The group's configuration changed.
     Configure {
         /// The group.
@@ -190,7 +232,7 @@ pub enum Effect {
         /// What is in force now.
         config: TopicConfig,
     },
-    /// The group is gone for good: its replica and its data can go.
+    /// The group is gone for good, or this broker is no member of it any more: its replica and its data can go.
     Close(GroupId),
     /// The answer to a request.
     Reply(Ticket, Result<AdminReply, AdminError>),
@@ -215,8 +257,12 @@ pub enum Effect {
 pub struct OpenReplica {
     /// Its group.
     pub group: GroupId,
-    /// All replicas of the group, the preferred leader first.
+    /// The group's first members: its configuration before its first entry.
+    pub founders: Arc<[BrokerId]>,
+    /// As in [`Effect::Replicas`]. Empty if that is not known yet: then the group's members stay as they are.
     pub replicas: Arc<[BrokerId]>,
+    /// How to open it if the disk holds nothing of it.
+    pub standing: Standing,
     /// The topic's name.
     pub topic: Arc<str>,
     /// The topic's id.
@@ -257,8 +303,12 @@ pub struct Agent {
     controlling: Option<Controller>,
     /// Brokers that are believed to be down.
     down: BTreeSet<BrokerId>,
-    /// Groups with a replica here that wait to be opened; see [`AgentConfig::known_groups`].
-    withheld: BTreeSet<GroupId>,
+    replicas: Replicas,
+    founding: Founding,
+    /// The metadata group was ordered to be opened.
+    begun: bool,
+    /// When to ask the other metadata replicas next what they hold.
+    ask_at: Instant,
     /// When open requests were last looked at.
     looked_at: Instant,
     /// How many topic ids were made.
@@ -266,11 +316,23 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that knows nothing yet. It begins to register its broker with the first input.
+    /// An agent that knows nothing yet. It begins to register its broker with the first input, for which it does not want
+    /// to wait: its first deadline has passed.
     pub fn new(config: AgentConfig, now: Instant) -> Agent {
         let mut requests = Requests::new(config.broker.id, config.broker.incarnation);
         // The limit on open requests can't be reached by the first one.
-        let _ = requests.open(Wish::RegisterBroker(config.broker.clone()), Purpose::Internal, None);
+        let wish = Wish::RegisterBroker {
+            broker: config.broker.clone(),
+            folder: config.folder,
+        };
+        let _ = requests.open(wish, Purpose::Internal, None);
+        let founding = Founding::new(FoundingConfig {
+            broker: config.broker.id,
+            folder: config.folder,
+            replicas: config.metadata_replicas.clone(),
+            holds: config.known_groups.contains(&METADATA_GROUP),
+            founded_with: config.founded_with.clone(),
+        });
         Agent {
             news: News::new(config.broker.id, config.broker.incarnation, now + config.digest_every),
             config,
@@ -281,7 +343,10 @@ impl Agent {
             producer_ids: ProducerIds::default(),
             controlling: None,
             down: BTreeSet::new(),
-            withheld: BTreeSet::new(),
+            replicas: Replicas::default(),
+            founding,
+            begun: false,
+            ask_at: now,
             looked_at: now,
             topic_ids: 0,
         }
@@ -304,6 +369,12 @@ impl Agent {
                 serving,
             } => self.led(now, group, term, leader, serving),
             Input::InSync { group, term, replicas } => self.in_sync(now, group, term, replicas),
+            Input::Members {
+                group,
+                since,
+                voters,
+                learners,
+            } => self.members(group, since, voters, learners),
             Input::Peer { from, message } => self.peer(now, from, message, effects),
             Input::Request {
                 ticket,
@@ -316,14 +387,21 @@ impl Agent {
             }
             Input::Tick => {}
         }
+        self.begin(effects);
         self.look_at_the_clock(now, effects);
     }
 
     /// When to send [`Input::Tick`] next.
     pub fn deadline(&self) -> Instant {
         let look = self.looked_at + self.granularity();
-        let news = self.news.deadline();
-        if self.is_waiting() { look.min(news) } else { news }
+        let mut deadline = self.news.deadline();
+        if self.is_waiting() {
+            deadline = deadline.min(look);
+        }
+        if !self.begun {
+            deadline = deadline.min(self.ask_at);
+        }
+        deadline
     }
 
     /// Cheap to clone and publish; see [`Catalog::applied`].
@@ -368,6 +446,7 @@ impl Agent {
         !self.requests.is_empty()
             || !self.waiting.is_empty()
             || self.producer_ids.is_waiting()
+            || self.has_arrivals()
             || self
                 .controlling
                 .as_ref()
@@ -379,6 +458,7 @@ impl Agent {
             self.looked_at = now;
             self.expire(now, effects);
         }
+        self.ask_others(now, effects);
         self.resend(now, effects);
         self.spread(now, effects);
     }
@@ -392,6 +472,7 @@ impl Agent {
         }
         self.requests.abandon_topics(|name| self.waiting.contains(name));
         self.ask_for_topics(now);
+        self.report_arrivals();
         for ticket in self.producer_ids.expire(now) {
             effects.push(Effect::Reply(ticket, Err(AdminError::TimedOut)));
         }
@@ -409,62 +490,8 @@ impl Agent {
         if let Some(controller) = &mut self.controlling {
             controller.applied(command.request);
         }
-        self.follow(&outcome, effects);
+        self.follow(now, &outcome, effects);
         self.answer(now, &command, outcome, effects);
-    }
-
-    /// What a change of the catalog means for the replicas on this broker.
-    fn follow(&mut self, outcome: &Outcome, effects: &mut Vec<Effect>) {
-        match outcome {
-            Outcome::TopicCreated(topic) => self.open_from(topic, PartitionIndex(0), effects),
-            Outcome::PartitionsAdded { topic, first } => self.open_from(topic, *first, effects),
-            Outcome::TopicConfigured(topic) => {
-                let configure = |(_, group): (_, GroupId)| Effect::Configure {
-                    group,
-                    config: topic.config.clone(),
-                };
-                let open = held(topic, self.id()).filter(|(_, group)| !self.withheld.contains(group));
-                effects.extend(open.map(configure));
-            }
-            Outcome::TopicDeleted(topic) => {
-                let withheld = &mut self.withheld;
-                let open = held(topic, self.config.broker.id).filter(|(_, group)| !withheld.remove(group));
-                effects.extend(open.map(|(_, group)| Effect::Close(group)));
-                for partition in &topic.partitions {
-                    self.leaders.forget(partition.group);
-                    self.news.forget(partition.group);
-                }
-            }
-            Outcome::BrokerRegistered(_) if self.registration() == Registration::Registered => {
-                self.open_withheld(effects);
-            }
-            Outcome::ClusterFounded
-            | Outcome::BrokerRegistered(_)
-            | Outcome::ProducerIds { .. }
-            | Outcome::Refused(_)
-            | Outcome::Repeated
-            | Outcome::Stale => {}
-        }
-    }
-
-    fn open_from(&mut self, topic: &Arc<Topic>, first: PartitionIndex, effects: &mut Vec<Effect>) {
-        let registered = self.registration() == Registration::Registered;
-        for (partition, group) in held(topic, self.id()).filter(|(partition, _)| *partition >= first) {
-            if registered || self.config.known_groups.contains(&group) {
-                effects.extend(open(topic, partition));
-            } else {
-                self.withheld.insert(group);
-            }
-        }
-    }
-
-    /// Everything that was committed before this start is applied: what is still in the catalog exists.
-    fn open_withheld(&mut self, effects: &mut Vec<Effect>) {
-        for group in std::mem::take(&mut self.withheld) {
-            if let Some((topic, partition)) = self.catalog.partition_of(group) {
-                effects.extend(open(topic, partition));
-            }
-        }
     }
 
     fn peer(&mut self, now: Instant, from: BrokerId, bytes: &[u8], effects: &mut Vec<Effect>) {
@@ -491,12 +518,17 @@ impl Agent {
                 self.told(now, from, incarnation, (after, upto), &words, effects);
             }
             Message::Want { incarnation, after } => self.news.answer(from, incarnation, after, effects),
+            Message::Applied { index } => self.heard(from, index, effects),
+            Message::Ask { folder } => self.asked(from, folder, effects),
+            Message::Answer { asker, folder, found } => self.answered(from, asker, folder, found, effects),
         }
     }
 
     fn restored(&mut self, broker: BrokerId, effects: &mut Vec<Effect>) {
         self.down.remove(&broker);
         self.news.digest_to(broker, effects);
+        self.announce(Some(broker), effects);
+        self.ask_if_silent(broker, effects);
     }
 
     /// Everyone who may have to be told something.
@@ -524,30 +556,9 @@ impl Agent {
     }
 }
 
-/// The partitions of a topic that have a replica on this broker.
-fn held(topic: &Topic, broker: BrokerId) -> impl Iterator<Item = (PartitionIndex, GroupId)> + '_ {
-    let numbered = (0..).map(PartitionIndex).zip(&topic.partitions);
-    numbered
-        .filter(move |(_, p)| p.replicas.contains(&broker))
-        .map(|(number, p)| (number, p.group))
-}
-
-/// The order to open a partition's replica here.
-fn open(topic: &Topic, partition: PartitionIndex) -> Option<Effect> {
-    let placed = topic.partition(partition)?;
-    Some(Effect::Open(OpenReplica {
-        group: placed.group,
-        replicas: placed.replicas.clone(),
-        topic: topic.name.clone(),
-        topic_id: topic.id,
-        partition,
-        config: topic.config.clone(),
-    }))
-}
-
 /// A broker registers itself, and nobody else.
 fn may_ask(from: BrokerId, wish: &Wish) -> bool {
-    !matches!(wish, Wish::RegisterBroker(broker) if broker.id != from)
+    !matches!(wish, Wish::RegisterBroker { broker, .. } if broker.id != from)
 }
 
 #[cfg(test)]

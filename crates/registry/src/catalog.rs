@@ -7,13 +7,17 @@
 
 mod apply;
 mod command;
+mod partition;
 mod plan;
 mod session;
 
 pub use command::{Change, Command, DecodeError, RequestId};
+pub use partition::{Partition, Reassignment};
 pub use plan::check_name;
 
-use crate::{BrokerId, CatalogError, CommandIndex, GroupId, Incarnation, PartitionIndex, TopicConfig, TopicId};
+use crate::{
+    BrokerId, CatalogError, CommandIndex, FolderId, GroupId, Incarnation, PartitionIndex, TopicConfig, TopicId,
+};
 use serde::{Deserialize, Serialize};
 use session::Session;
 use std::collections::BTreeMap;
@@ -43,15 +47,6 @@ pub struct Broker {
     pub peer: Endpoint,
     /// Where the administration port is.
     pub admin: Endpoint,
-}
-
-/// A partition: a consensus group with its replicas.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partition {
-    /// Its consensus group.
-    pub group: GroupId,
-    /// Its replicas, the preferred leader first.
-    pub replicas: Arc<[BrokerId]>,
 }
 
 /// A topic.
@@ -109,7 +104,12 @@ pub enum Wish {
     /// The cluster shall have this id, unless it has one.
     FoundCluster(String),
     /// A broker has started.
-    RegisterBroker(Broker),
+    RegisterBroker {
+        /// As it is now.
+        broker: Broker,
+        /// The folder that it has its data in.
+        folder: FolderId,
+    },
     /// A topic shall be; the asker chooses its id, so that a retry is no second topic.
     CreateTopic(TopicId, NewTopic),
     /// A topic shall be gone.
@@ -132,6 +132,31 @@ pub enum Wish {
     },
     /// A block of producer ids for the asker.
     AllocateProducerIds,
+    /// A partition shall be kept on exactly these brokers.
+    Reassign {
+        /// The topic.
+        topic: TopicRef,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The preferred leader first.
+        replicas: Vec<BrokerId>,
+    },
+    /// A partition shall be kept where it was before its reassignment began.
+    CancelReassignment {
+        /// The topic.
+        topic: TopicRef,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// The leader of a partition's group says that its members are these, and that it has nothing more to change.
+    FinishReassignment {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+        /// [`Reassignment::since`] of the reassignment that it means.
+        since: CommandIndex,
+    },
 }
 
 /// What became of a command.
@@ -154,6 +179,22 @@ pub enum Outcome {
     },
     /// The topic has another configuration.
     TopicConfigured(Arc<Topic>),
+    /// A partition is to be kept elsewhere from now on (or where it was: the reassignment is to be undone).
+    Reassigning {
+        /// The topic as it is now.
+        topic: Arc<Topic>,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// A partition is kept where it was to be; other replicas of it can go.
+    Reassigned {
+        /// The topic as it is now.
+        topic: Arc<Topic>,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Brokers that may have a replica of it still.
+        left: Vec<BrokerId>,
+    },
     /// The asker may hand out these producer ids.
     ProducerIds {
         /// The first of [`crate::limits::PRODUCER_ID_BLOCK`].
@@ -176,6 +217,8 @@ pub struct Catalog {
     applied: CommandIndex,
     cluster_id: Option<Arc<str>>,
     brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
+    /// Where each broker has its data.
+    folders: Arc<BTreeMap<BrokerId, Folder>>,
     topics: Arc<BTreeMap<Arc<str>, Arc<Topic>>>,
     names: Arc<BTreeMap<TopicId, Arc<str>>>,
     /// Runs of groups that were created together, by their first.
@@ -199,6 +242,15 @@ struct Run {
     count: usize,
 }
 
+/// A broker's data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Folder {
+    /// None: registered by a version that did not say.
+    id: Option<FolderId>,
+    /// The first registration with it.
+    since: CommandIndex,
+}
+
 /// How much of the cluster's work a broker has been given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -215,6 +267,7 @@ impl Default for Catalog {
             applied: CommandIndex(0),
             cluster_id: None,
             brokers: Arc::default(),
+            folders: Arc::default(),
             topics: Arc::default(),
             names: Arc::default(),
             runs: Arc::default(),
@@ -242,6 +295,12 @@ impl Catalog {
     /// A registered broker, whether it runs now or not.
     pub fn broker(&self, id: BrokerId) -> Option<&Arc<Broker>> {
         self.brokers.get(&id)
+    }
+
+    /// The command that first registered a broker with the data folder that it has now. What it was given before that, it
+    /// has lost. None if it is not registered.
+    pub fn folder_since(&self, id: BrokerId) -> Option<CommandIndex> {
+        self.folders.get(&id).map(|folder| folder.since)
     }
 
     /// All registered brokers, by id.

@@ -76,6 +76,10 @@ pub enum CatalogError {
     },
     /// The cluster has [`crate::limits::BROKERS`] brokers.
     TooManyBrokers,
+    /// The topic has no partition of that number.
+    UnknownPartition,
+    /// The partition is not being reassigned (or not any more in that way).
+    NoReassignment,
     /// A broker's description is over a limit, or its id is negative.
     InvalidBroker(String),
     /// A later start of the same broker is registered: two processes use one id.
@@ -107,6 +111,8 @@ impl CatalogError {
             CatalogError::InvalidName(NameFault::Collides(_))
             | CatalogError::TopicExists
             | CatalogError::UnknownTopic
+            | CatalogError::UnknownPartition
+            | CatalogError::NoReassignment
             | CatalogError::InvalidReplicationFactor { .. }
             | CatalogError::StaleIncarnation
             | CatalogError::WrongCluster { .. } => Fault::State,
@@ -161,6 +167,8 @@ impl fmt::Display for CatalogError {
         match self {
             CatalogError::TopicExists => f.write_str("a topic of that name exists"),
             CatalogError::UnknownTopic => f.write_str("there is no such topic"),
+            CatalogError::UnknownPartition => f.write_str("the topic has no such partition"),
+            CatalogError::NoReassignment => f.write_str("the partition is not being reassigned"),
             CatalogError::InvalidName(fault) => write!(f, "the topic can't have that name: {fault}"),
             CatalogError::InvalidReplicationFactor { asked, available } => {
                 write!(

@@ -69,6 +69,50 @@ impl fmt::Display for TopicId {
     }
 }
 
+/// Names one data folder of a broker: random, made together with the folder. A broker that comes back with another one has
+/// lost all that it had promised, whatever its id says.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FolderId(pub [u8; 16]);
+
+impl fmt::Debug for FolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FolderId({self})")
+    }
+}
+
+/// Thirty-two hexadecimal digits.
+impl fmt::Display for FolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Why a text is no folder's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAFolderId;
+
+impl fmt::Display for NotAFolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a folder's id is thirty-two hexadecimal digits")
+    }
+}
+
+impl core::error::Error for NotAFolderId {}
+
+impl core::str::FromStr for FolderId {
+    type Err = NotAFolderId;
+
+    /// What [`fmt::Display`] writes.
+    fn from_str(text: &str) -> Result<FolderId, NotAFolderId> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(NotAFolderId);
+        }
+        u128::from_str_radix(text, 16)
+            .map(|number| FolderId(number.to_be_bytes()))
+            .map_err(|_| NotAFolderId)
+    }
+}
+
 /// A moment of the caller's monotonic clock, in microseconds since an origin of its choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(pub u64);
@@ -86,5 +130,24 @@ impl core::ops::Add<Duration> for Instant {
     fn add(self, rhs: Duration) -> Instant {
         let micros = u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX);
         Instant(self.0.saturating_add(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folders_id_is_read_as_it_is_written() {
+        let id = FolderId(*b"\x00\x01sixteen bytes\xff");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in [
+            "",
+            "00",
+            "+0000000000000000000000000000000",
+            "0000000000000000000000000000000g",
+        ] {
+            assert_eq!(bad.parse::<FolderId>(), Err(NotAFolderId), "{bad}");
+        }
     }
 }

@@ -14,10 +14,12 @@
 //! use std::time::Duration;
 //! use trimaran_registry::agent::{Agent, AgentConfig, Effect, Input};
 //! use trimaran_registry::catalog::Broker;
-//! use trimaran_registry::{BrokerId, CommandIndex, Instant, METADATA_GROUP, Term};
+//! use trimaran_registry::{BrokerId, CommandIndex, FolderId, Instant, METADATA_GROUP, Term};
 //!
 //! let config = AgentConfig {
 //!     broker: Broker { id: BrokerId(1), ..Broker::default() },
+//!     folder: FolderId([7; 16]),
+//!     founded_with: None,
 //!     cluster_id: "demo".into(),
 //!     metadata_replicas: vec![BrokerId(1)],
 //!     seed: 1,
@@ -50,6 +52,7 @@ pub mod agent;
 pub mod catalog;
 mod codec;
 mod error;
+pub mod founding;
 mod ids;
 pub mod leaders;
 pub mod limits;
@@ -60,7 +63,11 @@ pub mod topic_config;
 pub use agent::Agent;
 pub use catalog::Catalog;
 pub use error::{AssignmentFault, CatalogError, Fault, NameFault};
-pub use ids::{BrokerId, CommandIndex, GroupId, Incarnation, Instant, METADATA_GROUP, PartitionIndex, Term, TopicId};
+pub use founding::Standing;
+pub use ids::{
+    BrokerId, CommandIndex, FolderId, GroupId, Incarnation, Instant, METADATA_GROUP, NotAFolderId, PartitionIndex,
+    Term, TopicId,
+};
 pub use leaders::LeaderView;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;

@@ -1,12 +1,13 @@
 //! What agents say to each other.
 
 use crate::catalog::{DecodeError, RequestId, Wish};
+use crate::founding::Found;
 use crate::leaders::Word;
-use crate::{BrokerId, CatalogError, Incarnation, codec};
+use crate::{BrokerId, CatalogError, CommandIndex, FolderId, Incarnation, codec};
 use serde::{Deserialize, Serialize};
 
-/// The version that this build speaks. Version 1 is the only one so far.
-const VERSION: u8 = 1;
+/// The version that this build speaks. Version 1 knew neither folders nor reassignments.
+const VERSION: u8 = 2;
 
 /// Any of these may be lost, delayed, repeated or overtaken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,18 @@ pub(super) enum Message {
     },
     /// To the source of news, of that start: the sender has them only up to `after`.
     Want { incarnation: Incarnation, after: u64 },
+    /// The sender's catalog is that far; see [`super::replicas`].
+    Applied { index: CommandIndex },
+    /// The sender's folder holds nothing of the metadata group. What does the receiver's? See [`crate::founding`].
+    Ask { folder: FolderId },
+    /// The answer.
+    Answer {
+        /// The folder whose question is answered.
+        asker: FolderId,
+        /// The sender's own.
+        folder: FolderId,
+        found: Found,
+    },
 }
 
 impl Message {

@@ -214,6 +214,13 @@ impl Agent {
         }
     }
 
+    /// The replica here is closed: what this broker said of leading it holds no longer.
+    pub(super) fn resign(&mut self, now: Instant, group: GroupId) {
+        if let Some(term) = self.news.word(group).filter(|word| word.leads).map(|word| word.term) {
+            self.say(now, group, term, false);
+        }
+    }
+
     fn say(&mut self, now: Instant, group: GroupId, term: Term, leads: bool) {
         let in_sync = if leads {
             self.news.in_sync(group, term)
@@ -300,6 +307,7 @@ impl Agent {
             for other in self.others() {
                 self.news.digest_to(other, effects);
             }
+            self.announce(None, effects);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{AdminError, AdminReply, AdminRequest, Agent, Effect, Message, Ticket};
 use crate::catalog::{Command, Layout, NewTopic, Outcome, RequestId, Wish};
-use crate::{BrokerId, CatalogError, Incarnation, Instant, METADATA_GROUP, limits};
+use crate::{BrokerId, CatalogError, GroupId, Incarnation, Instant, METADATA_GROUP, limits};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -24,6 +24,8 @@ pub(super) enum Purpose {
     Topic(String),
     /// Clients wait for producer ids.
     ProducerIds,
+    /// Nobody waits: this group has arrived where it was reassigned to.
+    Arrival(GroupId),
 }
 
 #[derive(Debug)]
@@ -136,7 +138,7 @@ impl Requests {
     pub(super) fn abandon_topics(&mut self, wanted: impl Fn(&str) -> bool) {
         self.open.retain(|_, open| match &open.purpose {
             Purpose::Topic(name) => wanted(name),
-            Purpose::Internal | Purpose::Client(_) | Purpose::ProducerIds => true,
+            Purpose::Internal | Purpose::Client(_) | Purpose::ProducerIds | Purpose::Arrival(_) => true,
         });
     }
 
@@ -214,6 +216,21 @@ impl Agent {
                 config,
                 validate_only,
             } => self.wish(ticket, deadline, Wish::ConfigureTopic { topic, config }, validate_only),
+            AdminRequest::Reassign {
+                topic,
+                partition,
+                replicas,
+            } => {
+                let wish = match replicas {
+                    None => Wish::CancelReassignment { topic, partition },
+                    Some(replicas) => Wish::Reassign {
+                        topic,
+                        partition,
+                        replicas,
+                    },
+                };
+                self.wish(ticket, deadline, wish, false)
+            }
         };
         match accepted {
             Ok(None) => {}
@@ -342,6 +359,7 @@ impl Agent {
             Some(Purpose::Client(ticket)) => effects.push(Effect::Reply(ticket, reply(outcome))),
             Some(Purpose::Topic(name)) => self.topic_answered(now, &name, outcome, effects),
             Some(Purpose::ProducerIds) => self.producer_ids_answered(outcome, effects),
+            Some(Purpose::Arrival(group)) => self.arrival_reported(group),
         }
     }
 }
@@ -352,7 +370,9 @@ fn reply(outcome: Outcome) -> Result<AdminReply, AdminError> {
         Outcome::TopicCreated(topic)
         | Outcome::TopicDeleted(topic)
         | Outcome::TopicConfigured(topic)
-        | Outcome::PartitionsAdded { topic, .. } => Ok(AdminReply::Topic(topic)),
+        | Outcome::PartitionsAdded { topic, .. }
+        | Outcome::Reassigning { topic, .. }
+        | Outcome::Reassigned { topic, .. } => Ok(AdminReply::Topic(topic)),
         Outcome::Refused(error) => Err(AdminError::Refused(error)),
         // None of these answers a client's request; should one ever, the client must not wait for nothing.
         Outcome::ClusterFounded
@@ -377,6 +397,7 @@ fn message_is_too_large(wish: &Wish) -> bool {
             assignments: Some(assignments),
             ..
         } => assignments,
+        Wish::Reassign { replicas, .. } => return replicas.len() > limits::PARTITIONS_PER_TOPIC,
         _ => return false,
     };
     let ids: usize = assignments.iter().map(Vec::len).sum();

@@ -1,8 +1,10 @@
 //! From one state to the next. Nothing here may ever decide otherwise than it did, or old logs replay differently.
 
 use super::session::{Admission, Session};
-use super::{Broker, Catalog, Change, Command, Load, Outcome, Partition, RequestId, Run, Topic};
-use crate::{AssignmentFault, BrokerId, CatalogError, CommandIndex, GroupId, PartitionIndex, TopicConfig, TopicId};
+use super::{Broker, Catalog, Change, Command, Folder, Load, Outcome, Partition, RequestId, Run, Topic};
+use crate::{
+    AssignmentFault, BrokerId, CatalogError, CommandIndex, FolderId, GroupId, PartitionIndex, TopicConfig, TopicId,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -44,7 +46,7 @@ impl Catalog {
     fn change(&mut self, change: &Change) -> Result<Outcome, CatalogError> {
         match change {
             Change::FoundCluster(id) => self.found(id),
-            Change::RegisterBroker(broker) => self.register(broker),
+            Change::RegisterBroker(broker) => self.register(broker, None),
             Change::CreateTopic {
                 id,
                 name,
@@ -59,6 +61,14 @@ impl Catalog {
             } => self.add_partitions(*id, *present, partitions),
             Change::ConfigureTopic { id, config } => self.configure(*id, config),
             Change::AllocateProducerIds { count } => Ok(self.allocate_producer_ids(*count)),
+            Change::RegisterFolder { broker, folder } => self.register(broker, Some(*folder)),
+            Change::Reassign {
+                id,
+                partition,
+                replicas,
+            } => self.reassign(*id, *partition, replicas),
+            Change::CancelReassignment { id, partition } => self.cancel_reassignment(*id, *partition),
+            Change::FinishReassignment { id, partition, since } => self.finish_reassignment(*id, *partition, *since),
         }
     }
 
@@ -73,11 +83,17 @@ impl Catalog {
         }
     }
 
-    fn register(&mut self, broker: &Broker) -> Result<Outcome, CatalogError> {
+    /// Without a folder's id nobody knows whether it is the one that the broker had: as long as that is so, it isn't.
+    fn register(&mut self, broker: &Broker, folder: Option<FolderId>) -> Result<Outcome, CatalogError> {
         match self.brokers.get(&broker.id) {
             Some(known) if known.incarnation > broker.incarnation => Err(CatalogError::StaleIncarnation),
             _ => {
                 Arc::make_mut(&mut self.brokers).insert(broker.id, Arc::new(broker.clone()));
+                let known = self.folders.get(&broker.id);
+                if folder.is_none() || known.is_none_or(|known| known.id != folder) {
+                    let since = self.applied;
+                    Arc::make_mut(&mut self.folders).insert(broker.id, Folder { id: folder, since });
+                }
                 Ok(Outcome::BrokerRegistered(broker.id))
             }
         }
@@ -120,7 +136,7 @@ impl Catalog {
         let loads = Arc::make_mut(&mut self.loads);
         for partition in &topic.partitions {
             runs.remove(&partition.group);
-            unload(loads, &partition.replicas);
+            unload(loads, partition);
         }
         self.partition_count -= topic.partitions.len();
         if self.breakage.is(crate::sabotage::Sabotage::ReuseGroupIds) {
@@ -160,11 +176,9 @@ impl Catalog {
         Arc::make_mut(&mut self.runs).insert(self.next_group, run);
         let loads = Arc::make_mut(&mut self.loads);
         for replicas in partitions {
-            load(loads, replicas);
-            topic.partitions.push(Partition {
-                group: self.next_group,
-                replicas: replicas.as_slice().into(),
-            });
+            let partition = Partition::new(self.next_group, replicas, self.applied);
+            load(loads, &partition);
+            topic.partitions.push(partition);
             self.next_group = GroupId(self.next_group.0 + 1);
         }
         self.partition_count += partitions.len();
@@ -182,6 +196,67 @@ impl Catalog {
         topic.overrides = config.clone();
         topic.config = TopicConfig::lenient(config);
         Ok(Outcome::TopicConfigured(self.put(topic)))
+    }
+
+    fn reassign(
+        &mut self,
+        id: TopicId,
+        partition: PartitionIndex,
+        replicas: &[BrokerId],
+    ) -> Result<Outcome, CatalogError> {
+        check_replicas(&[replicas.to_vec()])?;
+        let since = self.applied;
+        let change = |found: &mut Partition| {
+            found.reassign(replicas, since);
+            Ok(())
+        };
+        let (topic, ()) = self.change_partition(id, partition, change)?;
+        Ok(Outcome::Reassigning { topic, partition })
+    }
+
+    /// The way back is a reassignment, too: replicas that were taken in have to be let go in good order.
+    fn cancel_reassignment(&mut self, id: TopicId, partition: PartitionIndex) -> Result<Outcome, CatalogError> {
+        let since = self.applied;
+        let change = |found: &mut Partition| match found.reassignment {
+            Some(_) => {
+                found.reassign(&found.replicas.clone(), since);
+                Ok(())
+            }
+            None => Err(CatalogError::NoReassignment),
+        };
+        let (topic, ()) = self.change_partition(id, partition, change)?;
+        Ok(Outcome::Reassigning { topic, partition })
+    }
+
+    fn finish_reassignment(
+        &mut self,
+        id: TopicId,
+        partition: PartitionIndex,
+        since: CommandIndex,
+    ) -> Result<Outcome, CatalogError> {
+        let change = |found: &mut Partition| match &found.reassignment {
+            Some(under_way) if under_way.since == since => Ok(found.finish()),
+            _ => Err(CatalogError::NoReassignment),
+        };
+        let (topic, left) = self.change_partition(id, partition, change)?;
+        Ok(Outcome::Reassigned { topic, partition, left })
+    }
+
+    fn change_partition<T>(
+        &mut self,
+        id: TopicId,
+        partition: PartitionIndex,
+        change: impl FnOnce(&mut Partition) -> Result<T, CatalogError>,
+    ) -> Result<(Arc<Topic>, T), CatalogError> {
+        let mut topic = Topic::clone(self.topic_by_id(id).ok_or(CatalogError::UnknownTopic)?);
+        let at = usize::try_from(partition.0).map_err(|_| CatalogError::UnknownPartition)?;
+        let found = topic.partitions.get_mut(at).ok_or(CatalogError::UnknownPartition)?;
+        let before = found.clone();
+        let changed = change(found)?;
+        let loads = Arc::make_mut(&mut self.loads);
+        unload(loads, &before);
+        load(loads, found);
+        Ok((self.put(topic), changed))
     }
 
     fn allocate_producer_ids(&mut self, count: u32) -> Outcome {
@@ -215,18 +290,19 @@ fn check_replicas(partitions: &[Vec<BrokerId>]) -> Result<(), CatalogError> {
     Ok(())
 }
 
-fn load(loads: &mut BTreeMap<BrokerId, Load>, replicas: &[BrokerId]) {
-    for (place, replica) in replicas.iter().enumerate() {
-        let load = loads.entry(*replica).or_default();
+/// A broker that a partition is on its way to counts as if it had it already, or the next one would be sent there, too.
+fn load(loads: &mut BTreeMap<BrokerId, Load>, partition: &Partition) {
+    for replica in partition.assigned() {
+        let load = loads.entry(replica).or_default();
         load.replicas += 1;
-        load.leaders += usize::from(place == 0);
+        load.leaders += usize::from(partition.wanted().first() == Some(&replica));
     }
 }
 
-fn unload(loads: &mut BTreeMap<BrokerId, Load>, replicas: &[BrokerId]) {
-    for (place, replica) in replicas.iter().enumerate() {
-        let load = loads.entry(*replica).or_default();
+fn unload(loads: &mut BTreeMap<BrokerId, Load>, partition: &Partition) {
+    for replica in partition.assigned() {
+        let load = loads.entry(replica).or_default();
         load.replicas -= 1;
-        load.leaders -= usize::from(place == 0);
+        load.leaders -= usize::from(partition.wanted().first() == Some(&replica));
     }
 }

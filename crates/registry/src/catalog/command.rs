@@ -1,12 +1,13 @@
 //! What stands in the metadata group's log.
 
 use super::Broker;
-use crate::{BrokerId, Incarnation, TopicId, limits};
+use crate::{BrokerId, CommandIndex, FolderId, Incarnation, PartitionIndex, TopicId, limits};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The version that this build writes. Version 1 is the only one so far.
+/// The version that this build writes. Version 1 is the only one so far: new changes are added at the end, and old ones
+/// stay as they are.
 const VERSION: u8 = 1;
 
 /// Names a request for as long as anyone may retry it (Raft dissertation, section 6.3: client sessions).
@@ -25,7 +26,8 @@ pub struct RequestId {
 pub enum Change {
     /// The cluster's id.
     FoundCluster(String),
-    /// A broker started, or moved.
+    /// A broker started, or moved. Written by versions that did not know folders; [`Change::RegisterFolder`] is what is
+    /// written now.
     RegisterBroker(Broker),
     /// A topic with the replicas of each of its partitions.
     CreateTopic {
@@ -60,6 +62,38 @@ pub enum Change {
     AllocateProducerIds {
         /// How many.
         count: u32,
+    },
+    /// A broker started, or moved, with this data folder.
+    RegisterFolder {
+        /// As it is now.
+        broker: Broker,
+        /// Where it has its data.
+        folder: FolderId,
+    },
+    /// A partition shall be kept on these brokers.
+    Reassign {
+        /// The topic.
+        id: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Checked; the preferred leader first.
+        replicas: Vec<BrokerId>,
+    },
+    /// A partition shall be kept where it was before the reassignment that is under way.
+    CancelReassignment {
+        /// The topic.
+        id: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// The reassignment that was asked for by the command `since` is done.
+    FinishReassignment {
+        /// The topic.
+        id: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Which one.
+        since: CommandIndex,
     },
 }
 

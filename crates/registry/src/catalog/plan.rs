@@ -1,9 +1,11 @@
 //! From a wish to a change: rules, limits and placement. May change from version to version, since only its result
 //! stands in the log.
 
-use super::{Broker, Catalog, Change, Endpoint, Layout, NewTopic, Topic, TopicRef, Wish};
+use super::{Broker, Catalog, Change, Endpoint, Layout, NewTopic, Partition, Topic, TopicRef, Wish};
 use crate::placement::{self, Candidate};
-use crate::{AssignmentFault, BrokerId, CatalogError, NameFault, TopicId, limits, topic_config};
+use crate::{
+    AssignmentFault, BrokerId, CatalogError, FolderId, NameFault, PartitionIndex, TopicId, limits, topic_config,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ impl Catalog {
     pub fn plan(&self, wish: &Wish, avoid: &BTreeSet<BrokerId>) -> Result<Change, CatalogError> {
         match wish {
             Wish::FoundCluster(id) => self.plan_cluster(id),
-            Wish::RegisterBroker(broker) => self.plan_broker(broker),
+            Wish::RegisterBroker { broker, folder } => self.plan_broker(broker, *folder),
             Wish::CreateTopic(id, topic) => self.plan_topic(*id, topic, avoid),
             Wish::DeleteTopic(topic) => Ok(Change::DeleteTopic(self.existing(topic)?.id)),
             Wish::AddPartitions {
@@ -24,6 +26,21 @@ impl Catalog {
             Wish::ConfigureTopic { topic, config } => self.plan_configuration(topic, config),
             Wish::AllocateProducerIds => Ok(Change::AllocateProducerIds {
                 count: limits::PRODUCER_ID_BLOCK as u32,
+            }),
+            Wish::Reassign {
+                topic,
+                partition,
+                replicas,
+            } => self.plan_reassignment(topic, *partition, replicas),
+            Wish::CancelReassignment { topic, partition } => self.plan_cancellation(topic, *partition),
+            Wish::FinishReassignment {
+                topic,
+                partition,
+                since,
+            } => Ok(Change::FinishReassignment {
+                id: *topic,
+                partition: *partition,
+                since: *since,
             }),
         }
     }
@@ -39,12 +56,15 @@ impl Catalog {
         }
     }
 
-    fn plan_broker(&self, broker: &Broker) -> Result<Change, CatalogError> {
+    fn plan_broker(&self, broker: &Broker, folder: FolderId) -> Result<Change, CatalogError> {
         check_broker(broker).map_err(|reason| CatalogError::InvalidBroker(reason.to_owned()))?;
         match self.broker(broker.id) {
             Some(known) if known.incarnation > broker.incarnation => Err(CatalogError::StaleIncarnation),
             None if self.brokers.len() >= limits::BROKERS => Err(CatalogError::TooManyBrokers),
-            _ => Ok(Change::RegisterBroker(broker.clone())),
+            _ => Ok(Change::RegisterFolder {
+                broker: broker.clone(),
+                folder,
+            }),
         }
     }
 
@@ -216,6 +236,48 @@ impl Catalog {
             present: present as u32,
             partitions,
         })
+    }
+
+    /// The topic, and one of its partitions.
+    fn existing_partition(
+        &self,
+        topic: &TopicRef,
+        partition: PartitionIndex,
+    ) -> Result<(&Arc<Topic>, &Partition), CatalogError> {
+        let topic = self.existing(topic)?;
+        let found = topic.partition(partition).ok_or(CatalogError::UnknownPartition)?;
+        Ok((topic, found))
+    }
+
+    /// Any number of replicas will do: that is how a topic's replication factor is changed.
+    fn plan_reassignment(
+        &self,
+        topic: &TopicRef,
+        partition: PartitionIndex,
+        replicas: &[BrokerId],
+    ) -> Result<Change, CatalogError> {
+        let (topic, _) = self.existing_partition(topic, partition)?;
+        self.check_assignment(replicas, replicas.len())
+            .map_err(|reason| CatalogError::InvalidAssignment {
+                partition: usize::try_from(partition.0).unwrap_or(0),
+                reason,
+            })?;
+        Ok(Change::Reassign {
+            id: topic.id,
+            partition,
+            replicas: replicas.to_vec(),
+        })
+    }
+
+    fn plan_cancellation(&self, topic: &TopicRef, partition: PartitionIndex) -> Result<Change, CatalogError> {
+        let (topic, found) = self.existing_partition(topic, partition)?;
+        match found.reassignment {
+            Some(_) => Ok(Change::CancelReassignment {
+                id: topic.id,
+                partition,
+            }),
+            None => Err(CatalogError::NoReassignment),
+        }
     }
 
     fn plan_configuration(&self, topic: &TopicRef, config: &BTreeMap<String, String>) -> Result<Change, CatalogError> {

@@ -15,7 +15,7 @@ impl Story {
             sequence: 0,
         };
         for id in 0..count {
-            story.must(Wish::RegisterBroker(broker(id)));
+            story.must(register(broker(id)));
         }
         story
     }
@@ -55,6 +55,11 @@ impl Story {
         }
     }
 
+    /// Nothing speaks against it before its turn comes.
+    fn refuses_at_application(&mut self, wish: Wish, error: CatalogError) {
+        assert_eq!(self.wish(wish), Err(error));
+    }
+
     fn refuses(&mut self, wish: Wish, error: CatalogError) {
         let before = self.catalog.clone();
         assert_eq!(self.wish(wish), Err(error));
@@ -75,6 +80,12 @@ fn broker(id: i32) -> Broker {
         peer: endpoint(9093),
         admin: endpoint(9094),
     }
+}
+
+/// With the same folder every time.
+fn register(broker: Broker) -> Wish {
+    let folder = FolderId([9; 16]);
+    Wish::RegisterBroker { broker, folder }
 }
 
 fn request(sequence: u64) -> RequestId {
@@ -384,21 +395,21 @@ fn brokers_come_back_with_a_later_start_only() {
         rack: Some("r".into()),
         ..broker(0)
     };
-    story.must(Wish::RegisterBroker(later.clone()));
+    story.must(register(later.clone()));
     assert_eq!(**story.catalog.broker(BrokerId(0)).unwrap(), later);
-    story.refuses(Wish::RegisterBroker(broker(0)), CatalogError::StaleIncarnation);
+    story.refuses(register(broker(0)), CatalogError::StaleIncarnation);
     let negative = Broker {
         id: BrokerId(-1),
         ..broker(0)
     };
     assert!(matches!(
-        story.wish(Wish::RegisterBroker(negative)),
+        story.wish(register(negative)),
         Err(CatalogError::InvalidBroker(_))
     ));
     let mut endless = broker(7);
     endless.client.host = "x".repeat(limits::HOST_BYTES + 1);
     assert!(matches!(
-        story.wish(Wish::RegisterBroker(endless)),
+        story.wish(register(endless)),
         Err(CatalogError::InvalidBroker(_))
     ));
 }
@@ -521,6 +532,211 @@ fn golden_bytes() {
         &[&[5][..], &[9; 16], &[0]].concat(),
     );
     check(Change::AllocateProducerIds { count: 1000 }, &[6, 0xe8, 0x07]);
+    let broker = Broker {
+        id: BrokerId(3),
+        ..Broker::default()
+    };
+    let folder = FolderId([5; 16]);
+    let registered = [&[7, 6, 0, 0, 0, 0, 0, 0, 0, 0][..], &[5; 16]].concat();
+    check(Change::RegisterFolder { broker, folder }, &registered);
+    let partition = PartitionIndex(2);
+    let reassign = Change::Reassign {
+        id,
+        partition,
+        replicas: vec![BrokerId(1), BrokerId(2)],
+    };
+    check(reassign, &[&[8][..], &[9; 16], &[4, 2, 2, 4]].concat());
+    check(
+        Change::CancelReassignment { id, partition },
+        &[&[9][..], &[9; 16], &[4]].concat(),
+    );
+    let since = CommandIndex(300);
+    let finish = Change::FinishReassignment { id, partition, since };
+    check(finish, &[&[10][..], &[9; 16], &[4, 0xac, 2]].concat());
+}
+
+fn ids(ids: &[i32]) -> Vec<BrokerId> {
+    ids.iter().map(|id| BrokerId(*id)).collect()
+}
+
+fn reassign(topic: &str, replicas: &[i32]) -> Wish {
+    Wish::Reassign {
+        topic: named(topic),
+        partition: PartitionIndex(0),
+        replicas: ids(replicas),
+    }
+}
+
+impl Story {
+    fn partition(&self) -> Partition {
+        self.catalog.partition("t", PartitionIndex(0)).unwrap().clone()
+    }
+
+    fn manual(&mut self, replicas: &[i32]) {
+        let topic = NewTopic {
+            name: "t".into(),
+            layout: Layout::Manual(vec![ids(replicas)]),
+            config: BTreeMap::new(),
+        };
+        self.must(Wish::CreateTopic(topic_id("t", self.sequence), topic));
+    }
+
+    fn finish(&mut self) -> Vec<BrokerId> {
+        let topic = self.catalog.topic("t").unwrap().id;
+        let since = self.partition().wanted_since();
+        let wish = Wish::FinishReassignment {
+            topic,
+            partition: PartitionIndex(0),
+            since,
+        };
+        match self.must(wish) {
+            Outcome::Reassigned { left, .. } => left,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn loads(&self) -> Vec<(usize, usize)> {
+        let load = |broker: &Arc<Broker>| self.catalog.load(broker.id);
+        self.catalog
+            .brokers()
+            .map(load)
+            .map(|load| (load.replicas, load.leaders))
+            .collect()
+    }
+}
+
+#[test]
+fn a_partition_is_where_it_was_until_it_has_arrived() {
+    let mut story = Story::with_brokers(5);
+    story.manual(&[0, 1, 2]);
+    story.must(reassign("t", &[3, 2, 4]));
+    let moving = story.partition();
+    assert_eq!(*moving.replicas, *ids(&[0, 1, 2]));
+    assert_eq!(**moving.wanted(), *ids(&[3, 2, 4]));
+    assert_eq!(moving.assigned(), ids(&[0, 1, 2, 3, 4]));
+    assert_eq!((moving.adding(), moving.removing()), (ids(&[3, 4]), ids(&[0, 1])));
+    assert_eq!(story.loads(), [(1, 0), (1, 0), (1, 0), (1, 1), (1, 0)]);
+    assert_eq!(story.finish(), ids(&[0, 1]));
+    let there = story.partition();
+    assert_eq!(
+        (&*there.replicas, there.reassignment.clone()),
+        (&*ids(&[3, 2, 4]), None)
+    );
+    assert_eq!(
+        *there.founders,
+        *ids(&[0, 1, 2]),
+        "its first configuration never changes"
+    );
+    assert_eq!(story.loads(), [(0, 0), (0, 0), (1, 0), (1, 1), (1, 0)]);
+    story.must(Wish::DeleteTopic(named("t")));
+    assert_eq!(story.loads(), [(0, 0); 5]);
+}
+
+#[test]
+fn an_arrival_counts_for_the_reassignment_that_it_means() {
+    let mut story = Story::with_brokers(5);
+    story.manual(&[0, 1]);
+    story.must(reassign("t", &[2, 3]));
+    let (topic, partition) = (story.catalog.topic("t").unwrap().id, PartitionIndex(0));
+    let first = story.partition().wanted_since();
+    story.must(reassign("t", &[4]));
+    assert!(
+        [0, 1, 2, 3, 4]
+            .into_iter()
+            .all(|id| story.partition().is_on(BrokerId(id)))
+    );
+    assert_eq!(story.partition().adding(), ids(&[4]));
+    let late = Wish::FinishReassignment {
+        topic,
+        partition,
+        since: first,
+    };
+    story.refuses_at_application(late, CatalogError::NoReassignment);
+    assert_eq!(
+        story.finish(),
+        ids(&[0, 1, 2, 3]),
+        "also where an earlier target may have left something"
+    );
+    let cancel = Wish::CancelReassignment {
+        topic: named("t"),
+        partition,
+    };
+    story.refuses(cancel.clone(), CatalogError::NoReassignment);
+    story.must(reassign("t", &[0]));
+    story.must(cancel);
+    assert_eq!(**story.partition().wanted(), *ids(&[4]));
+    assert_eq!(story.finish(), ids(&[0]));
+}
+
+#[test]
+fn impossible_reassignments_are_refused() {
+    let mut story = Story::with_brokers(3);
+    story.manual(&[0, 1]);
+    let fault = |reason| CatalogError::InvalidAssignment { partition: 0, reason };
+    story.refuses(reassign("t", &[]), fault(AssignmentFault::Count));
+    story.refuses(reassign("t", &[1, 1]), fault(AssignmentFault::Duplicate(1)));
+    story.refuses(reassign("t", &[7]), fault(AssignmentFault::UnknownBroker(7)));
+    story.refuses(reassign("other", &[0]), CatalogError::UnknownTopic);
+    for partition in [-1, 1] {
+        let wish = Wish::Reassign {
+            topic: named("t"),
+            partition: PartitionIndex(partition),
+            replicas: ids(&[0]),
+        };
+        story.refuses(wish, CatalogError::UnknownPartition);
+    }
+    story.must(reassign("t", &[0, 1, 2])); // another replication factor is possible
+}
+
+#[test]
+fn a_founder_is_one_as_long_as_it_has_its_folder_and_its_place() {
+    use crate::Standing::{Founding, Joining};
+    let mut story = Story::with_brokers(4);
+    story.manual(&[0, 1, 2]);
+    let standing = |story: &Story, id: i32| {
+        let since = story.catalog.folder_since(BrokerId(id));
+        story.partition().standing(BrokerId(id), since)
+    };
+    assert_eq!(
+        [0, 1, 2, 3].map(|id| standing(&story, id)),
+        [Founding, Founding, Founding, Joining]
+    );
+    let again = |story: &mut Story, folder: u8, incarnation| {
+        let broker = Broker {
+            incarnation: Incarnation(incarnation),
+            ..broker(1)
+        };
+        let folder = FolderId([folder; 16]);
+        story.must(Wish::RegisterBroker { broker, folder });
+    };
+    again(&mut story, 9, 2);
+    assert_eq!(standing(&story, 1), Founding, "the same folder as before");
+    again(&mut story, 8, 3);
+    assert_eq!(standing(&story, 1), Joining, "another folder");
+    again(&mut story, 8, 4);
+    assert_eq!(standing(&story, 1), Joining);
+    story.must(reassign("t", &[0, 1]));
+    story.finish();
+    story.must(reassign("t", &[0, 1, 2]));
+    story.finish();
+    assert_eq!(standing(&story, 2), Joining, "it was away, and its replica deleted");
+    assert_eq!(standing(&story, 0), Founding);
+    assert_eq!(standing(&story, 9), Joining, "not even registered");
+}
+
+/// Before folders were known a registration said nothing of them; each may have been with another one.
+#[test]
+fn registrations_of_an_older_version_vouch_for_nothing() {
+    let mut story = Story::with_brokers(2);
+    let old = |story: &mut Story| {
+        let command = story.command(Change::RegisterBroker(broker(0)));
+        story.apply(&command);
+        story.catalog.folder_since(BrokerId(0)).unwrap()
+    };
+    let (first, second) = (old(&mut story), old(&mut story));
+    assert!(first < second);
+    story.must(register(broker(0)));
+    assert!(second < story.catalog.folder_since(BrokerId(0)).unwrap());
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::Incarnation;
-use crate::catalog::Command;
+use crate::agent::replicas::held;
+use crate::catalog::{Command, Outcome, Partition};
+use crate::founding::Decision;
 
 /// What the network does to messages, per thousand.
 #[derive(Clone, Copy)]
@@ -30,6 +32,55 @@ struct Node {
     open: BTreeMap<GroupId, TopicConfig>,
     /// Groups led here.
     leads: BTreeMap<GroupId, Term>,
+    /// Where groups shall be, as this broker's shards were told last.
+    wanted: BTreeMap<GroupId, (Arc<[BrokerId]>, CommandIndex)>,
+    disk: Disk,
+}
+
+/// What outlives a start.
+#[derive(Clone, Default)]
+struct Disk {
+    folder: FolderId,
+    known: BTreeSet<GroupId>,
+    founded_with: Option<Vec<(BrokerId, FolderId)>>,
+}
+
+impl Disk {
+    /// That of a broker's first, second, ... folder.
+    fn empty(id: i32, number: u8) -> Disk {
+        let mut folder = FolderId([number; 16]);
+        folder.0[..4].copy_from_slice(&id.to_be_bytes());
+        Disk {
+            folder,
+            ..Disk::default()
+        }
+    }
+}
+
+impl Node {
+    fn start(id: i32, incarnation: u64, brokers: i32, disk: Disk, now: Instant) -> Node {
+        let config = AgentConfig {
+            folder: disk.folder,
+            known_groups: disk.known.clone(),
+            founded_with: disk.founded_with.clone(),
+            ..config(id, incarnation, brokers)
+        };
+        Node {
+            agent: Agent::new(config, now),
+            applied: 0,
+            open: BTreeMap::new(),
+            leads: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            disk,
+        }
+    }
+}
+
+/// The Raft group of a partition, as far as the registry has to do with it: its members, changed by its leader alone.
+struct Group {
+    voters: Vec<BrokerId>,
+    leader: Option<usize>,
+    term: Term,
 }
 
 pub(super) struct Cluster {
@@ -45,6 +96,11 @@ pub(super) struct Cluster {
     term: Term,
     drop_proposals: bool,
     cut: BTreeSet<usize>,
+    groups: BTreeMap<GroupId, Group>,
+    /// How replicas were opened of which the disk held nothing.
+    opened: BTreeMap<(usize, GroupId), Vec<Standing>>,
+    /// How each broker's replica of the metadata group was opened, every time.
+    begun: Vec<(usize, Decision)>,
     tickets: u64,
     asked: BTreeMap<Ticket, AdminRequest>,
     answers: BTreeMap<Ticket, Result<AdminReply, AdminError>>,
@@ -61,6 +117,8 @@ fn config(id: i32, incarnation: u64, brokers: i32) -> AgentConfig {
     };
     AgentConfig {
         broker,
+        folder: Disk::empty(id, 1).folder,
+        founded_with: None,
         cluster_id: "test".into(),
         metadata_replicas: (0..brokers).map(BrokerId).collect(),
         seed: 11,
@@ -74,12 +132,7 @@ fn config(id: i32, incarnation: u64, brokers: i32) -> AgentConfig {
 
 impl Cluster {
     pub(super) fn new(brokers: i32, faults: Faults, seed: u64) -> Cluster {
-        let node = |id| Node {
-            agent: Agent::new(config(id, 1, brokers), Instant::default()),
-            applied: 0,
-            open: BTreeMap::new(),
-            leads: BTreeMap::new(),
-        };
+        let node = |id| Node::start(id, 1, brokers, Disk::empty(id, 1), Instant::default());
         Cluster {
             nodes: (0..brokers).map(node).collect(),
             now: Instant::default(),
@@ -92,6 +145,9 @@ impl Cluster {
             term: Term(0),
             drop_proposals: false,
             cut: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            begun: Vec::new(),
             tickets: 0,
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -177,22 +233,61 @@ impl Cluster {
         for effect in effects {
             match effect {
                 Effect::Propose(bytes) => self.propose(id, bytes),
+                Effect::OpenMetadata(decision) => self.open_metadata(id, decision),
+                Effect::Replicas { group, replicas, since } => {
+                    assert!(self.nodes[id].open.contains_key(&group), "only what is open is told");
+                    self.nodes[id].wanted.insert(group, (replicas, since));
+                }
                 Effect::Send(to, bytes) => self.send(id, to, bytes),
                 Effect::Open(replica) => {
                     let open = &mut self.nodes[id].open;
                     assert!(open.insert(replica.group, replica.config).is_none(), "opened twice");
+                    if self.nodes[id].disk.known.insert(replica.group) {
+                        let opened = self.opened.entry((id, replica.group)).or_default();
+                        let first = opened.is_empty() && replica.founders.contains(&BrokerId(id as i32));
+                        assert!(
+                            first || replica.standing == Standing::Joining,
+                            "broker {id} has forgotten what it promised in group {}",
+                            replica.group
+                        );
+                        opened.push(replica.standing);
+                    }
                 }
                 Effect::Configure { group, config } => {
                     let before = self.nodes[id].open.insert(group, config);
                     assert!(before.is_some(), "only what is open is configured");
                 }
-                Effect::Close(group) => assert!(self.nodes[id].open.remove(&group).is_some(), "closed twice"),
+                Effect::Close(group) => self.close(id, group),
                 Effect::Reply(ticket, answer) => {
                     assert!(self.answers.insert(ticket, answer).is_none(), "answered twice");
                 }
                 Effect::Rejected { .. } | Effect::Unreadable { .. } => panic!("{effect:?}"),
             }
         }
+    }
+
+    fn open_metadata(&mut self, id: usize, decision: Decision) {
+        let disk = &mut self.nodes[id].disk;
+        if let Decision::Found(with) = &decision {
+            disk.founded_with = Some(with.clone());
+        }
+        disk.known.insert(METADATA_GROUP);
+        self.begun.push((id, decision));
+    }
+
+    /// A replica is closed, and what it held is gone.
+    fn close(&mut self, id: usize, group: GroupId) {
+        let node = &mut self.nodes[id];
+        assert!(node.open.remove(&group).is_some(), "closed twice");
+        node.wanted.remove(&group);
+        node.leads.remove(&group);
+        node.disk.known.remove(&group);
+        let exists = node.agent.catalog.partition_of(group).is_some();
+        let member = |group: &Group| group.voters.contains(&BrokerId(id as i32));
+        assert!(
+            !exists || !self.groups.get(&group).is_some_and(member),
+            "broker {id} deletes its replica of group {group}, which counts on it"
+        );
     }
 
     fn propose(&mut self, id: usize, bytes: Vec<u8>) {
@@ -343,23 +438,35 @@ impl Cluster {
     pub(super) fn starting(&self, id: usize, known: &[GroupId]) -> Agent {
         let incarnation = self.nodes[id].agent.config.broker.incarnation.0 + 1;
         let config = AgentConfig {
-            known_groups: known.iter().copied().collect(),
+            known_groups: known.iter().copied().chain([METADATA_GROUP]).collect(),
             ..config(id as i32, incarnation, self.nodes.len() as i32)
         };
         Agent::new(config, self.now)
+    }
+
+    /// The broker's disk is replaced.
+    pub(super) fn wipe(&mut self, id: usize) {
+        let number = self.nodes[id].disk.folder.0[15] + 1;
+        self.nodes[id].disk = Disk::empty(id as i32, number);
+        self.restart(id);
+    }
+
+    pub(super) fn opened(&self, id: usize, group: GroupId) -> &[Standing] {
+        self.opened.get(&(id, group)).map_or(&[], Vec::as_slice)
+    }
+
+    /// How the broker's replicas of the metadata group were opened.
+    pub(super) fn begun(&self, id: usize) -> Vec<&Decision> {
+        let begun = self.begun.iter().filter(|(at, _)| *at == id);
+        begun.map(|(_, decision)| decision).collect()
     }
 
     /// The broker's process starts anew, and has its log still. Returns what it was.
     pub(super) fn restart(&mut self, id: usize) -> Agent {
         let incarnation = self.nodes[id].agent.config.broker.incarnation.0 + 1;
         let brokers = self.nodes.len() as i32;
-        let agent = Agent::new(config(id as i32, incarnation, brokers), self.now);
-        let node = Node {
-            agent,
-            applied: 0,
-            open: BTreeMap::new(),
-            leads: BTreeMap::new(),
-        };
+        let disk = self.nodes[id].disk.clone();
+        let node = Node::start(id as i32, incarnation, brokers, disk, self.now);
         let old = std::mem::replace(&mut self.nodes[id], node);
         if self.leader == Some(id) {
             self.depose(false);
@@ -419,6 +526,94 @@ impl Cluster {
         self.now = self.now.max(until);
     }
 
+    // --- The partitions' groups ---
+
+    fn placed(&self, id: usize, group: GroupId) -> Option<&Partition> {
+        let (topic, partition) = self.nodes[id].agent.catalog.partition_of(group)?;
+        topic.partition(partition)
+    }
+
+    /// Some group gets a leader: any member whose replica is open may be it, however little of the catalog it knows.
+    pub(super) fn elect(&mut self, group: GroupId) {
+        let founders = self.nodes.iter().find_map(|node| {
+            let (topic, partition) = node.agent.catalog.partition_of(group)?;
+            Some(topic.partition(partition)?.founders.to_vec())
+        });
+        let Some(founders) = founders else { return };
+        let known = self.groups.entry(group).or_insert(Group {
+            voters: founders,
+            leader: None,
+            term: Term(0),
+        });
+        let open: Vec<usize> = known.voters.iter().map(|id| id.0 as usize).collect();
+        let open: Vec<usize> = open
+            .into_iter()
+            .filter(|id| self.nodes[*id].open.contains_key(&group))
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        let id = open[self.chance(open.len() as u64) as usize];
+        self.make_leader(group, id);
+    }
+
+    fn make_leader(&mut self, group: GroupId, id: usize) {
+        let Some(known) = self.groups.get_mut(&group) else {
+            return;
+        };
+        known.term = Term(known.term.0 + 1);
+        let (term, before) = (known.term, known.leader.replace(id));
+        if let Some(before) = before.filter(|before| *before != id && self.nodes[*before].leads.contains_key(&group)) {
+            self.resign_partition(group, before, term);
+        }
+        self.lead_partition(group, id, term, &[id as i32]);
+        self.report_members(group);
+    }
+
+    /// The leader makes its group's members those that it was told, if their replicas are there to be filled; then it says
+    /// so.
+    pub(super) fn change_members(&mut self, group: GroupId) {
+        let Some(leader) = self.groups.get(&group).and_then(|known| known.leader) else {
+            return;
+        };
+        let Some((wanted, _)) = self.nodes[leader].wanted.get(&group).cloned() else {
+            return;
+        };
+        let open = |id: &BrokerId| self.nodes[id.0 as usize].open.contains_key(&group);
+        if wanted.is_empty() || !wanted.iter().all(open) {
+            return;
+        }
+        if let Some(known) = self.groups.get_mut(&group) {
+            known.voters = wanted.to_vec();
+        }
+        self.report_members(group);
+        if !wanted.contains(&BrokerId(leader as i32)) {
+            self.make_leader(group, wanted[0].0 as usize);
+        }
+    }
+
+    fn report_members(&mut self, group: GroupId) {
+        let Some(known) = self.groups.get(&group) else { return };
+        let (Some(leader), voters) = (known.leader, known.voters.clone()) else {
+            return;
+        };
+        let Some((wanted, since)) = self.nodes[leader].wanted.get(&group).cloned() else {
+            return;
+        };
+        if wanted.len() == voters.len() && wanted.iter().all(|id| voters.contains(id)) {
+            let learners = &[];
+            self.do_tell(
+                leader,
+                Input::Members {
+                    group,
+                    since,
+                    voters: &voters,
+                    learners,
+                },
+            );
+        }
+    }
+
     /// Until every request has its answer; no request takes longer than its deadline.
     pub(super) fn run_until_answered(&mut self) {
         let until = self.now + 6 * SECOND;
@@ -463,6 +658,17 @@ impl Cluster {
         }
     }
 
+    /// Partitions are where they were to be, and nothing is under way any more.
+    pub(super) fn check_members(&self) {
+        for (group, known) in &self.groups {
+            if let Some(placed) = self.placed(0, *group) {
+                assert_eq!(placed.reassignment, None, "group {group}");
+                let voters: BTreeSet<BrokerId> = known.voters.iter().copied().collect();
+                assert_eq!(voters, placed.replicas.iter().copied().collect(), "group {group}");
+            }
+        }
+    }
+
     fn check_catalogs(&self) {
         let mut replayed = Catalog::default();
         let mut created = BTreeMap::new();
@@ -494,25 +700,26 @@ impl Cluster {
     }
 }
 
-/// Requests on all brokers, while messages are lost, repeated and delayed, controllers come and go and brokers restart.
-/// Then all heals: everything must agree.
+/// Requests on all brokers, while messages are lost, repeated and delayed, controllers come and go, brokers restart and
+/// partitions move. Then all heals: everything must agree.
 pub(super) fn chaos(seed: u64) {
     let faults = Faults {
         lost: 200,
         repeated: 100,
         delay_ms: 80,
     };
-    let mut cluster = Cluster::new(3, faults, seed);
-    let mut terms = BTreeMap::<GroupId, u64>::new();
-    for round in 0..150_u64 {
-        let id = cluster.chance(3) as usize;
-        match cluster.chance(12) {
+    let brokers = 3 + seed as usize % 3;
+    let mut cluster = Cluster::new(brokers as i32, faults, seed);
+    for round in 0..200_u64 {
+        let id = cluster.chance(brokers as u64) as usize;
+        match cluster.chance(16) {
             0 => cluster.lead(id),
             1 => {
                 let at_once = cluster.chance(2) == 0;
                 cluster.depose(at_once);
             }
             2 if cluster.chance(4) == 0 => drop(cluster.restart(id)),
+            2 if cluster.chance(4) == 0 => cluster.wipe(id),
             3 => {
                 cluster.cut.clear();
                 if cluster.chance(2) == 0 {
@@ -520,12 +727,18 @@ pub(super) fn chaos(seed: u64) {
                 }
             }
             4 => cluster.drop_proposals = !cluster.drop_proposals && cluster.chance(3) == 0,
-            5 => some_leader(&mut cluster, id, &mut terms),
+            5 => on_some_group(&mut cluster, id, Cluster::elect),
             6 => _ = cluster.request(id, AdminRequest::ProducerId),
             7 => _ = cluster.request(id, ensure(&format!("auto-{}", round % 10))),
             8 => {
                 let name = TopicRef::Name(format!("topic-{}", round % 20));
                 cluster.request(id, AdminRequest::DeleteTopic(name));
+            }
+            9..=11 => on_some_group(&mut cluster, id, move_somewhere),
+            12..=13 => {
+                for group in cluster.groups.keys().copied().collect::<Vec<_>>() {
+                    cluster.change_members(group);
+                }
             }
             _ => _ = cluster.request(id, create(&format!("topic-{}", round % 20), 2, 2)),
         }
@@ -533,7 +746,7 @@ pub(super) fn chaos(seed: u64) {
         cluster.run(pause);
     }
     cluster.heal();
-    let last = cluster.chance(3) as usize;
+    let last = cluster.chance(brokers as u64) as usize;
     cluster.lead(last);
     cluster.run(2 * SECOND);
     let name = format!("after-{seed}");
@@ -544,30 +757,55 @@ pub(super) fn chaos(seed: u64) {
         "seed {seed}: {:?}",
         cluster.answer(ticket)
     );
+    let moved: Vec<GroupId> = cluster.groups.keys().copied().collect();
+    for group in moved {
+        cluster.elect(group);
+        cluster.change_members(group);
+        cluster.run(2 * SECOND);
+    }
+    cluster.run(2 * SECOND);
+    cluster.check_members();
     cluster.check_answers();
     cluster.check_catalogs();
     cluster.check_replicas();
     cluster.check_views();
     assert!(
-        (0..3).all(|id| cluster.agent(id).registration() == Registration::Registered),
+        (0..brokers).all(|id| cluster.agent(id).registration() == Registration::Registered),
         "seed {seed}"
     );
 }
 
-/// Some partition that this broker holds gets it as a leader, in its next term.
-fn some_leader(cluster: &mut Cluster, id: usize, terms: &mut BTreeMap<GroupId, u64>) {
+/// Something happens to a partition that this broker has a replica of.
+fn on_some_group(cluster: &mut Cluster, id: usize, what: impl FnOnce(&mut Cluster, GroupId)) {
     let open: Vec<GroupId> = cluster.nodes[id].open.keys().copied().collect();
-    if open.is_empty() {
+    if !open.is_empty() {
+        let group = open[cluster.chance(open.len() as u64) as usize];
+        what(cluster, group);
+    }
+}
+
+/// Somebody wishes a partition to be elsewhere, or where it was.
+fn move_somewhere(cluster: &mut Cluster, group: GroupId) {
+    let brokers = cluster.nodes.len() as u64;
+    let id = cluster.chance(brokers) as usize;
+    let Some((topic, partition)) = cluster.agent(id).catalog.partition_of(group) else {
         return;
+    };
+    let (topic, partition) = (TopicRef::Name(topic.name.to_string()), partition);
+    let mut replicas: Vec<BrokerId> = (0..brokers as i32).map(BrokerId).collect();
+    for place in (1..replicas.len()).rev() {
+        let other = cluster.chance(place as u64 + 1) as usize;
+        replicas.swap(place, other);
     }
-    let group = open[cluster.chance(open.len() as u64) as usize];
-    let term = terms.entry(group).or_default();
-    *term += 1;
-    let term = Term(*term);
-    for other in 0..3 {
-        if other != id && cluster.nodes[other].leads.contains_key(&group) {
-            cluster.resign_partition(group, other, term);
-        }
-    }
-    cluster.lead_partition(group, id, term, &[id as i32]);
+    let count = 1 + cluster.chance(3) as usize;
+    replicas.truncate(count);
+    let replicas = (cluster.chance(5) > 0).then_some(replicas);
+    cluster.request(
+        id,
+        AdminRequest::Reassign {
+            topic,
+            partition,
+            replicas,
+        },
+    );
 }
