@@ -56,6 +56,14 @@ impl Failure {
         }
     }
 
+    /// It goes on, but not within the time that was given.
+    fn late(text: impl Into<String>) -> Failure {
+        Failure {
+            exit: Exit::Unreachable,
+            text: text.into(),
+        }
+    }
+
     fn usage(text: impl Into<String>) -> Failure {
         Failure {
             exit: Exit::Usage,
@@ -105,7 +113,7 @@ struct Arguments {
 enum Command {
     /// Runs a broker until it is told to stop.
     Broker(broker::Arguments),
-    /// Creates, lists, describes and deletes topics.
+    /// Creates, lists, describes, moves and deletes topics.
     Topic {
         #[command(subcommand)]
         command: topic::Command,

@@ -10,13 +10,16 @@ pub use connection::Connection;
 pub use producer::{Producer, partition_for_key};
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicsRequest;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::list_partition_reassignments_response::OngoingTopicReassignment;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DescribeConfigsRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, TopicName,
+    AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, DescribeConfigsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use std::collections::{BTreeMap, HashMap};
@@ -129,6 +132,21 @@ pub struct ClusterInfo {
     pub topics: BTreeMap<String, Vec<PartitionInfo>>,
     /// Topics that were asked for and have errors: the code.
     pub errors: BTreeMap<String, i16>,
+}
+
+/// A partition on its way to other brokers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReassignmentInfo {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// Brokers that have a replica, or will.
+    pub replicas: Vec<i32>,
+    /// Of these, those that don't count yet.
+    pub adding: Vec<i32>,
+    /// Of these, those that are to give theirs up.
+    pub removing: Vec<i32>,
 }
 
 impl ClusterInfo {
@@ -287,6 +305,59 @@ impl Client {
             }
             Some(result) => check(&what, result.error_code, result.error_message.as_ref()),
             None => Err(incomplete()),
+        })
+        .await
+    }
+
+    /// Keeps partitions of a topic on these brokers from now on, the preferred leader first; none: where they were before
+    /// the reassignment that is under way. Done when the cluster has taken it up; see [`Client::reassignments`].
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the cluster's reason, for the first partition that it refuses.
+    pub async fn reassign(&mut self, topic: &str, wanted: &[(i32, Option<Vec<i32>>)]) -> Result<(), ClientError> {
+        let partitions = wanted.iter().map(|(partition, replicas)| {
+            let replicas = replicas.as_ref();
+            ReassignablePartition::default()
+                .with_partition_index(*partition)
+                .with_replicas(replicas.map(|ids| ids.iter().map(|id| BrokerId(*id)).collect()))
+        });
+        let of_topic = ReassignableTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(partitions.collect());
+        let request = AlterPartitionReassignmentsRequest::default()
+            .with_timeout_ms(self.timeout_ms())
+            .with_topics(vec![of_topic]);
+        let what = format!("reassigning topic `{topic}`");
+        self.ask_any(&what, 0, &request, |response| {
+            check(&what, response.error_code, response.error_message.as_ref())?;
+            let results = response.responses.iter().flat_map(|topic| &topic.partitions);
+            for result in results {
+                let of_partition = format!("reassigning {topic}/{}", result.partition_index);
+                match check(&of_partition, result.error_code, result.error_message.as_ref()) {
+                    // No other broker knows better.
+                    Err(_) if result.error_code == ResponseError::UnknownTopicOrPartition.code() => {
+                        return Err(Attempt::Never(refused(&of_partition, result.error_code, None)));
+                    }
+                    outcome => outcome?,
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The partitions that are on their way to other brokers.
+    ///
+    /// # Errors
+    /// [`ClientError`], when no broker answers in time.
+    pub async fn reassignments(&mut self) -> Result<Vec<ReassignmentInfo>, ClientError> {
+        let request = ListPartitionReassignmentsRequest::default()
+            .with_timeout_ms(self.timeout_ms())
+            .with_topics(None);
+        let what = "listing reassignments";
+        self.ask_any(what, 0, &request, |response| {
+            check(what, response.error_code, response.error_message.as_ref())?;
+            Ok(response.topics.iter().flat_map(reassignment_infos).collect())
         })
         .await
     }
@@ -523,6 +594,18 @@ pub(crate) fn refused(what: &str, code: i16, message: Option<&StrBytes>) -> Clie
 
 pub(crate) fn incomplete() -> Attempt {
     Attempt::Never(ClientError::Protocol("it says nothing of what was asked".to_owned()))
+}
+
+fn reassignment_infos(topic: &OngoingTopicReassignment) -> Vec<ReassignmentInfo> {
+    let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect();
+    let partitions = topic.partitions.iter().map(|partition| ReassignmentInfo {
+        topic: topic.name.to_string(),
+        partition: partition.partition_index,
+        replicas: ids(&partition.replicas),
+        adding: ids(&partition.adding_replicas),
+        removing: ids(&partition.removing_replicas),
+    });
+    partitions.collect()
 }
 
 fn cluster_info(response: MetadataResponse) -> ClusterInfo {

@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::engine::{AdminAnswer, ClusterView};
 use crate::fatal::Fatal;
 use crate::files::FileQueue;
+use crate::folder::Notes;
 use crate::ids;
 use crate::journal::JournalQueue;
 use crate::metrics::Metrics;
@@ -27,7 +28,8 @@ use trimaran_multiraft::{Acks, Heartbeat, InSync, Input, IntervalPlan, LeaderCha
 use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
 use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, AgentConfig, Effect, Registration};
 use trimaran_registry::catalog::{Layout, NewTopic};
-use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex};
+use trimaran_registry::founding::Decision;
+use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex, FolderId};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::LogError;
 use trimaran_transport::PeerLinks;
@@ -88,6 +90,12 @@ pub(crate) struct ControlParts {
     pub(crate) voters: Vec<NodeId>,
     /// Random bits.
     pub(crate) seed: u64,
+    /// The data folder's name.
+    pub(crate) folder: FolderId,
+    /// What it has noted of the cluster's founding.
+    pub(crate) founded_with: Option<Vec<(BrokerId, FolderId)>>,
+    /// Where that is noted.
+    pub(crate) notes: Notes,
     /// What the journal had of each group.
     pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
     /// Where its work comes from.
@@ -172,7 +180,6 @@ impl Control {
     }
 
     fn run(mut self) {
-        self.replicas.open_metadata(&self.parts);
         let mut inputs = Vec::new();
         let queue = Arc::clone(&self.parts.queue);
         loop {
@@ -362,9 +369,7 @@ impl Control {
         } else {
             let partition = self.agent.catalog().partition_of(ids::catalog_group(group));
             let found = partition.and_then(|(topic, at)| topic.partitions.get(usize::try_from(at.0).ok()?));
-            found.map_or_else(Vec::new, |found| {
-                found.replicas.iter().copied().map(ids::node).collect()
-            })
+            found.map_or_else(Vec::new, |found| found.assigned().into_iter().map(ids::node).collect())
         };
         let own = ids::node(self.parts.broker.id);
         for replica in replicas {
@@ -419,7 +424,9 @@ impl Control {
                 let frame = wire::Frame::Control(Bytes::from(message));
                 peers::send(&self.parts.links, ids::node(to), &frame);
             }
+            Effect::OpenMetadata(decision) => self.open_metadata(&decision),
             Effect::Open(replica) => self.replicas.open(&self.parts, &replica),
+            Effect::Replicas { .. } => {}
             Effect::Configure { group, config } => {
                 let group = ids::group(group);
                 let (options, log) = replicas::options(&self.parts, &config);
@@ -436,6 +443,28 @@ impl Control {
                  broker"
             )),
         }
+    }
+
+    fn open_metadata(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Resume => {}
+            Decision::Found(with) => {
+                if let Err(error) = self.parts.notes.founded_with(with) {
+                    return self.parts.fatal.fail(format!(
+                        "can't note in {} with whom this broker founds the cluster: {error}",
+                        self.parts.settings.broker.data.display()
+                    ));
+                }
+                tracing::info!(
+                    with = with.len(),
+                    "founds the cluster: none of its brokers holds anything yet"
+                );
+            }
+            Decision::Join => tracing::warn!(
+                "the data folder is empty, but the cluster is not new: this broker is refilled by the others"
+            ),
+        }
+        self.replicas.open_metadata(&self.parts);
     }
 
     /// The metadata group's payloads are record batches, like all others'.
@@ -500,6 +529,8 @@ fn agent_config(parts: &ControlParts) -> AgentConfig {
     let brokers = parts.voters.len();
     AgentConfig {
         broker: parts.broker.clone(),
+        folder: parts.folder,
+        founded_with: parts.founded_with.clone(),
         cluster_id: cluster.id.clone(),
         metadata_replicas: parts.voters.iter().copied().map(ids::broker).collect(),
         seed: parts.seed,

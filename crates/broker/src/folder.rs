@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! trimaran-data/
-//!   identity.toml   cluster, broker, format, and the number of the last start
+//!   identity.toml   cluster, broker, format, the folder's own name, and the number of the last start
 //!   lock            held by the process that has the folder open; names it
 //!   journal/        the one write-ahead journal
 //!   partitions/     a folder a replica: group-0 is the cluster's metadata
@@ -14,6 +14,10 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use trimaran_registry::{BrokerId, FolderId};
+
+/// Whose folder it is.
+const IDENTITY: &str = "identity.toml";
 
 /// The only format so far. A folder of a later one is refused, not guessed at.
 const FORMAT: i64 = 1;
@@ -22,7 +26,7 @@ const FORMAT: i64 = 1;
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    incarnation: u64,
+    identity: Identity,
     /// Holds the lock for as long as it is open.
     _lock: File,
 }
@@ -85,11 +89,37 @@ struct Identity {
     cluster: String,
     broker: u32,
     incarnation: u64,
+    /// None in a folder that was made before folders had names.
+    folder: Option<FolderId>,
+    /// The others that this broker founded the cluster with, and their folders.
+    founded_with: Option<Vec<(BrokerId, FolderId)>>,
+}
+
+/// The way to write down something in the folder's description, for whoever doesn't hold the folder itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Notes {
+    path: PathBuf,
+    identity: Identity,
+}
+
+impl Notes {
+    /// Notes durably with whom this broker founds the cluster.
+    ///
+    /// # Errors
+    /// When the system refuses: then the cluster must not be founded.
+    pub(crate) fn founded_with(&mut self, with: &[(BrokerId, FolderId)]) -> io::Result<()> {
+        if self.identity.founded_with.as_deref() != Some(with) {
+            self.identity.founded_with = Some(with.to_vec());
+            write_identity(&self.path, &self.path.join(IDENTITY), &self.identity)?;
+        }
+        Ok(())
+    }
 }
 
 impl Folder {
     /// Opens or creates the folder, takes its lock, checks that it belongs to this broker of this cluster, and counts
-    /// this start, durably.
+    /// this start, durably. A folder without a journal holds nothing that was promised: it gets a new name, even if its
+    /// description is still there.
     ///
     /// # Errors
     /// [`FolderError`]: in use, another broker's, or the system refuses.
@@ -98,28 +128,50 @@ impl Folder {
             fs::create_dir_all(folder).map_err(io_error(folder))?;
         }
         let lock = lock(path)?;
-        let file = path.join("identity.toml");
+        let file = path.join(IDENTITY);
         let before = read_identity(&file)?;
         if let Some(before) = &before {
             before.check(&file, path, cluster, broker)?;
         }
-        let incarnation = next_incarnation(before.map(|before| before.incarnation));
+        let journal = path.join("journal");
+        let empty = fs::read_dir(&journal).map_err(io_error(&journal))?.next().is_none();
+        let same = before.as_ref().filter(|_| !empty);
         let identity = Identity {
             cluster: cluster.to_owned(),
             broker,
-            incarnation,
+            incarnation: next_incarnation(before.as_ref().map(|before| before.incarnation)),
+            folder: Some(same.and_then(|before| before.folder).unwrap_or_else(random)),
+            founded_with: same.and_then(|before| before.founded_with.clone()),
         };
         write_identity(path, &file, &identity).map_err(io_error(&file))?;
         Ok(Folder {
             path: path.to_owned(),
-            incarnation,
+            identity,
             _lock: lock,
         })
     }
 
     /// Which start of the broker this is: larger than all before it.
     pub(crate) fn incarnation(&self) -> u64 {
-        self.incarnation
+        self.identity.incarnation
+    }
+
+    /// Its own name.
+    pub(crate) fn id(&self) -> FolderId {
+        self.identity.folder.unwrap_or_default()
+    }
+
+    /// With whom this broker founded the cluster, if it did, in this folder.
+    pub(crate) fn founded_with(&self) -> Option<Vec<(BrokerId, FolderId)>> {
+        self.identity.founded_with.clone()
+    }
+
+    /// For the thread that founds.
+    pub(crate) fn notes(&self) -> Notes {
+        Notes {
+            path: self.path.clone(),
+            identity: self.identity.clone(),
+        }
     }
 
     /// Where the journal lies.
@@ -166,6 +218,19 @@ impl Identity {
 fn next_incarnation(last: Option<u64>) -> u64 {
     let now = u64::try_from(crate::clock::wall_clock_ms()).unwrap_or(0);
     last.map_or(1, |last| last.saturating_add(1)).max(now)
+}
+
+/// A name that no other folder has.
+fn random() -> FolderId {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let mut bytes = [0; 16];
+    for half in bytes.chunks_exact_mut(8) {
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_i64(crate::clock::wall_clock_ms());
+        hasher.write_u32(std::process::id());
+        half.copy_from_slice(&hasher.finish().to_be_bytes());
+    }
+    FolderId(bytes)
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
@@ -231,9 +296,23 @@ fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
             cluster: table.get("cluster_id")?.as_str()?.to_owned(),
             broker: number("broker_id")?.try_into().ok()?,
             incarnation: number("incarnation")?.try_into().ok()?,
+            folder: match table.get("folder_id") {
+                None => None,
+                Some(id) => Some(id.as_str()?.parse().ok()?),
+            },
+            founded_with: match table.get("founded_with") {
+                None => None,
+                Some(with) => Some(with.as_array()?.iter().map(founder).collect::<Option<_>>()?),
+            },
         })
     };
     identity().map(Some).ok_or_else(damaged)
+}
+
+/// `2@0123…`: a broker and its folder.
+fn founder(text: &toml::Value) -> Option<(BrokerId, FolderId)> {
+    let (broker, folder) = text.as_str()?.split_once('@')?;
+    Some((BrokerId(broker.parse().ok()?), folder.parse().ok()?))
 }
 
 /// Written beside and renamed over, so that a crash leaves the old one or the new one.
@@ -246,6 +325,16 @@ fn write_identity(folder: &Path, file: &Path, identity: &Identity) -> io::Result
          format = {FORMAT}\ncluster_id = \"{}\"\nbroker_id = {}\nincarnation = {}\n",
         identity.cluster, identity.broker, identity.incarnation
     )?;
+    if let Some(id) = identity.folder {
+        writeln!(new, "folder_id = \"{id}\"")?;
+    }
+    if let Some(with) = &identity.founded_with {
+        let with: Vec<String> = with
+            .iter()
+            .map(|(broker, folder)| format!("\"{broker}@{folder}\""))
+            .collect();
+        writeln!(new, "founded_with = [{}]", with.join(", "))?;
+    }
     new.sync_all()?;
     fs::rename(&beside, file)?;
     File::open(folder)?.sync_all()
@@ -278,6 +367,41 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_keeps_its_name_and_its_notes_as_long_as_it_has_its_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Folder::open(dir.path(), "c", 1).unwrap();
+        let (name, with) = (
+            first.id(),
+            vec![(BrokerId(2), FolderId([7; 16])), (BrokerId(3), first.id())],
+        );
+        assert_eq!(first.founded_with(), None);
+        first.notes().founded_with(&with).unwrap();
+        fs::write(first.journal().join("1"), "").unwrap();
+        drop(first);
+        let second = Folder::open(dir.path(), "c", 1).unwrap();
+        assert_eq!((second.id(), second.founded_with()), (name, Some(with)));
+        fs::remove_file(second.journal().join("1")).unwrap();
+        drop(second);
+        let third = Folder::open(dir.path(), "c", 1).unwrap();
+        assert_ne!(third.id(), name);
+        assert_eq!(third.founded_with(), None, "what was promised is lost");
+    }
+
+    #[test]
+    fn a_folder_of_an_earlier_version_gets_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "format = 1\ncluster_id = \"c\"\nbroker_id = 1\nincarnation = 5\n";
+        fs::write(dir.path().join("identity.toml"), text).unwrap();
+        fs::create_dir(dir.path().join("journal")).unwrap();
+        fs::write(dir.path().join("journal/1"), "").unwrap();
+        let folder = Folder::open(dir.path(), "c", 1).unwrap();
+        let name = folder.id();
+        assert_ne!(name, FolderId::default());
+        drop(folder);
+        assert_eq!(Folder::open(dir.path(), "c", 1).unwrap().id(), name);
+    }
+
+    #[test]
     fn a_folder_of_someone_else_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
         drop(Folder::open(dir.path(), "here", 1).unwrap());
@@ -303,6 +427,8 @@ mod tests {
             "format = 2",
             "format = 1",
             "format = 1\ncluster_id = 3",
+            "format = 1\ncluster_id = \"c\"\nbroker_id = 1\nincarnation = 1\nfolder_id = \"x\"",
+            "format = 1\ncluster_id = \"c\"\nbroker_id = 1\nincarnation = 1\nfounded_with = [\"2\"]",
             "\u{0}\u{0}",
         ] {
             fs::write(&file, text).unwrap();

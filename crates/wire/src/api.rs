@@ -31,6 +31,8 @@ pub enum Api {
     OffsetForLeaderEpoch,
     DescribeConfigs,
     CreatePartitions,
+    AlterPartitionReassignments,
+    ListPartitionReassignments,
     DescribeCluster,
 }
 
@@ -163,6 +165,22 @@ pub const TABLE: &[ApiSpec] = &[
         (0, 3),
         2,
         "accepted by any broker",
+    ),
+    line(
+        Api::AlterPartitionReassignments,
+        45,
+        "AlterPartitionReassignments",
+        (0, 0),
+        0,
+        "accepted by any broker; also for another number of replicas",
+    ),
+    line(
+        Api::ListPartitionReassignments,
+        46,
+        "ListPartitionReassignments",
+        (0, 0),
+        0,
+        "answered by any broker",
     ),
     line(Api::DescribeCluster, 60, "DescribeCluster", (0, 1), 0, ""),
 ];

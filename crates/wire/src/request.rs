@@ -11,9 +11,9 @@ use crate::reader::Reader;
 use crate::schema;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest,
+    AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
@@ -37,6 +37,8 @@ pub enum Request {
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
     DescribeConfigs(DescribeConfigsRequest),
     CreatePartitions(CreatePartitionsRequest),
+    AlterPartitionReassignments(AlterPartitionReassignmentsRequest),
+    ListPartitionReassignments(ListPartitionReassignmentsRequest),
     DescribeCluster(DescribeClusterRequest),
 }
 
@@ -57,6 +59,8 @@ pub fn decode_request(header: &RequestHeader, body: BytesMut) -> Result<Request,
         Api::OffsetForLeaderEpoch => guarded(header, body).map(Request::OffsetForLeaderEpoch),
         Api::DescribeConfigs => guarded(header, body).map(Request::DescribeConfigs),
         Api::CreatePartitions => guarded(header, body).map(Request::CreatePartitions),
+        Api::AlterPartitionReassignments => guarded(header, body).map(Request::AlterPartitionReassignments),
+        Api::ListPartitionReassignments => guarded(header, body).map(Request::ListPartitionReassignments),
         Api::DescribeCluster => guarded(header, body).map(Request::DescribeCluster),
     }
 }

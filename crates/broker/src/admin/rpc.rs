@@ -108,10 +108,10 @@ async fn partition_leader(engine: &Engine, topic: &str, partition: u32) -> Resul
     Ok(Reply::PartitionLeaderOk {
         leader: ids::broker_name(leader),
         followers: found
-            .replicas
-            .iter()
-            .filter(|replica| **replica != leader)
-            .map(|replica| ids::broker_name(*replica))
+            .assigned()
+            .into_iter()
+            .filter(|replica| *replica != leader)
+            .map(ids::broker_name)
             .collect(),
         term,
     })
@@ -130,12 +130,13 @@ async fn partition_failover(
         ))
     })?;
     let found = find(engine, topic, partition)?;
-    if !found.replicas.contains(&failed) {
+    let replicas = found.assigned();
+    if !replicas.contains(&failed) {
         return Err(Failure::Precondition(format!(
             "{failed_leader} has no replica of {topic}/{partition}"
         )));
     }
-    if found.replicas.len() == 1 {
+    if replicas.len() == 1 {
         return Err(Failure::Precondition(format!(
             "{topic}/{partition} has no other replica than {failed_leader}"
         )));

@@ -1,7 +1,7 @@
 //! `trimaran topic`.
 
 use super::{Exit, Failure, Reach};
-use crate::client::{ClientError, PartitionInfo};
+use crate::client::{Client, ClientError, PartitionInfo, ReassignmentInfo};
 use clap::{Args, Subcommand};
 use kafka_protocol::ResponseError;
 use std::fmt::Write as _;
@@ -20,6 +20,13 @@ Try it:
     /// Shows a topic's partitions and what is configured for it.
     #[command(after_help = "Try it:\n  trimaran topic describe orders")]
     Describe(Describe),
+    /// Moves partitions to other brokers, or shows which are on their way.
+    #[command(after_help = "\
+Try it:
+  trimaran topic reassign orders --partition 0 --replicas 4,2,3 --wait
+  trimaran topic reassign orders --partition 0 --cancel
+  trimaran topic reassign orders                  what is under way")]
+    Reassign(Reassign),
     /// Deletes a topic and its records.
     #[command(after_help = "Try it:\n  trimaran topic delete orders")]
     Delete(Delete),
@@ -63,6 +70,26 @@ pub(super) struct Describe {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Reassign {
+    /// The topic
+    name: String,
+    /// The partition; all of the topic's if not given
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// The brokers that shall keep it, the preferred leader first
+    #[arg(long, short, value_name = "BROKER,...", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..))]
+    replicas: Vec<i32>,
+    /// Take the reassignment back that is under way
+    #[arg(long, conflicts_with = "replicas")]
+    cancel: bool,
+    /// Wait until it has arrived
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Delete {
     /// The topic
     name: String,
@@ -83,6 +110,7 @@ pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Create(create) => run_create(create).await,
         Command::List(list) => run_list(list).await,
         Command::Describe(describe) => run_describe(describe).await,
+        Command::Reassign(reassign) => run_reassign(reassign).await,
         Command::Delete(delete) => run_delete(delete).await,
     }
 }
@@ -168,6 +196,64 @@ fn ids(ids: &[i32]) -> String {
 
 fn lines(names: &[&str]) -> String {
     names.iter().map(|name| format!("{name}\n")).collect()
+}
+
+async fn run_reassign(reassign: Reassign) -> Result<Exit, Failure> {
+    let mut client = reassign.reach.client();
+    let name = reassign.name.as_str();
+    let known = client.topic(name, false).await?;
+    if !reassign.replicas.is_empty() || reassign.cancel {
+        let replicas = (!reassign.cancel).then(|| reassign.replicas.clone());
+        let moving = under_way(&mut client, name).await?;
+        let chosen = |partition: i32| match reassign.partition {
+            Some(named) => partition == named,
+            // Only what is under way can be taken back.
+            None => !reassign.cancel || moving.iter().any(|info| info.partition == partition),
+        };
+        let wanted: Vec<(i32, Option<Vec<i32>>)> = known
+            .iter()
+            .filter(|partition| chosen(partition.index))
+            .map(|partition| (partition.index, replicas.clone()))
+            .collect();
+        if wanted.is_empty() {
+            let what = if reassign.partition.is_some() { "partition" } else { "reassignment" };
+            return Err(Failure::failed(format!("topic `{name}` has no such {what}")));
+        }
+        client.reassign(name, &wanted).await?;
+    }
+    let mut moving = under_way(&mut client, name).await?;
+    let deadline = client.deadline();
+    while reassign.wait && !moving.is_empty() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        moving = under_way(&mut client, name).await?;
+    }
+    let lines: String = moving.iter().map(moving_line).collect();
+    super::print(&lines)?;
+    match reassign.wait && !moving.is_empty() {
+        true => Err(Failure::late(format!(
+            "{} partition(s) of `{name}` have not arrived yet; they go on, and `trimaran topic reassign {name}` shows them",
+            moving.len()
+        ))),
+        false if moving.is_empty() => super::print(&format!("{name}: nothing is under way\n")).map(|()| Exit::Done),
+        false => Ok(Exit::Done),
+    }
+}
+
+async fn under_way(client: &mut Client, topic: &str) -> Result<Vec<ReassignmentInfo>, ClientError> {
+    let mut all = client.reassignments().await?;
+    all.retain(|info| info.topic == topic);
+    Ok(all)
+}
+
+fn moving_line(info: &ReassignmentInfo) -> String {
+    format!(
+        "  {}/{}  replicas {}  to be added {}  to be removed {}\n",
+        info.topic,
+        info.partition,
+        ids(&info.replicas),
+        ids(&info.adding),
+        ids(&info.removing)
+    )
 }
 
 async fn run_delete(delete: Delete) -> Result<Exit, Failure> {

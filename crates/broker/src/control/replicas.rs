@@ -69,7 +69,7 @@ impl Replicas {
     pub(super) fn open(&mut self, parts: &ControlParts, replica: &OpenReplica) {
         let group = ids::group(replica.group);
         tracing::debug!(%group, topic = %replica.topic, partition = %replica.partition, "opens a replica");
-        let voters = replica.replicas.iter().copied().map(ids::node).collect();
+        let voters = replica.founders.iter().copied().map(ids::node).collect();
         let (options, log) = options(parts, &replica.config);
         self.start(parts, group, voters, options, log);
     }

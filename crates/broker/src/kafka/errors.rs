@@ -132,7 +132,8 @@ pub(super) fn admin(error: &AdminError) -> Failure {
 pub(super) fn catalog(error: &CatalogError) -> Failure {
     let code = match error {
         CatalogError::TopicExists => ResponseError::TopicAlreadyExists,
-        CatalogError::UnknownTopic => ResponseError::UnknownTopicOrPartition,
+        CatalogError::UnknownTopic | CatalogError::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+        CatalogError::NoReassignment => ResponseError::NoReassignmentInProgress,
         CatalogError::InvalidName(_) => ResponseError::InvalidTopicException,
         CatalogError::InvalidReplicationFactor { .. } => ResponseError::InvalidReplicationFactor,
         CatalogError::InvalidPartitions { .. } => ResponseError::InvalidPartitions,

@@ -204,8 +204,9 @@ fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataR
     } else {
         reported
     };
-    let offline: Vec<_> = partition
-        .replicas
+    // While it is on its way: where it is and where it shall be, as from Kafka.
+    let replicas = partition.assigned();
+    let offline: Vec<_> = replicas
         .iter()
         .copied()
         .filter(|replica| view.unreachable.contains(replica))
@@ -220,7 +221,7 @@ fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataR
         .with_partition_index(index)
         .with_leader_id(BrokerId(leader.map_or(-1, |leader| leader.0)))
         .with_leader_epoch(leadership.map_or(-1, |leadership| partitions::leader_epoch(leadership.term).0))
-        .with_replica_nodes(brokers(&partition.replicas))
+        .with_replica_nodes(brokers(&replicas))
         .with_isr_nodes(brokers(in_sync))
         .with_offline_replicas(brokers(&offline))
 }

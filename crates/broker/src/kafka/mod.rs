@@ -16,6 +16,7 @@ mod offsets;
 mod partitions;
 mod produce;
 mod producer_ids;
+mod reassignments;
 mod topics;
 
 #[cfg(test)]
@@ -77,6 +78,10 @@ impl Handlers {
             Request::CreateTopics(request) => reply(header, topics::create(engine, request)),
             Request::DeleteTopics(request) => reply(header, topics::delete(engine, request)),
             Request::CreatePartitions(request) => reply(header, topics::grow(engine, request)),
+            Request::AlterPartitionReassignments(request) => reply(header, reassignments::alter(engine, request)),
+            Request::ListPartitionReassignments(request) => {
+                done(respond(&header, &reassignments::list(&engine.view(), &request)))
+            }
             Request::DescribeConfigs(request) => {
                 let view = engine.view();
                 done(respond(&header, &configs::describe(engine.settings(), &view, &request)))

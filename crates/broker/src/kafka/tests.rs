@@ -12,7 +12,7 @@ use crate::engine::ClusterView;
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, BTreeSet};
 use trimaran_registry::catalog::{Broker, Catalog, Command, Endpoint, Layout, NewTopic, RequestId, Wish};
-use trimaran_registry::{BrokerId, CommandIndex, Incarnation, TopicId};
+use trimaran_registry::{BrokerId, CommandIndex, FolderId, Incarnation, TopicId};
 
 use connection::{Client, TestBroker};
 
@@ -43,7 +43,7 @@ pub(super) fn view() -> ClusterView {
     };
     apply(Wish::FoundCluster("founded".into()));
     for (id, rack) in [(1, "a"), (2, "b"), (3, "c")] {
-        apply(Wish::RegisterBroker(Broker {
+        let broker = Broker {
             id: BrokerId(id),
             incarnation: Incarnation(1),
             rack: Some(rack.into()),
@@ -52,7 +52,9 @@ pub(super) fn view() -> ClusterView {
                 port: 9092,
             },
             ..Broker::default()
-        }));
+        };
+        let folder = FolderId::default();
+        apply(Wish::RegisterBroker { broker, folder });
     }
     let orders = NewTopic {
         name: "orders".into(),

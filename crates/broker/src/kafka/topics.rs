@@ -38,7 +38,7 @@ const LEADERS_DEADLINE: Duration = Duration::from_secs(1);
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DEFAULT: i8 = 5;
 
-fn deadline(timeout_ms: i32) -> Duration {
+pub(super) fn deadline(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0)).clamp(MIN_DEADLINE, MAX_DEADLINE)
 }
 

@@ -17,7 +17,7 @@ use trimaran_multiraft::{
 use trimaran_raft::{GroupId, Instant, Liveness, LogIndex, NodeId};
 use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, Agent, AgentConfig, Effect, OpenReplica};
 use trimaran_registry::catalog::{Broker, Endpoint};
-use trimaran_registry::{Catalog, CommandIndex, Incarnation, LeaderView, TopicConfig};
+use trimaran_registry::{Catalog, CommandIndex, FolderId, Incarnation, LeaderView, TopicConfig};
 use trimaran_storage::fs::Fs;
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalOptions, RecoveredGroup};
@@ -67,6 +67,8 @@ pub(super) struct Room {
     journal: Journal,
     monitor: LivenessMonitor,
     agent: Agent,
+    /// All nodes: each has a replica of the metadata group.
+    members: Vec<NodeId>,
     /// Replicas on this node; those of the offsets topic with what was committed there.
     hosted: BTreeMap<GroupId, Option<OffsetStore>>,
     tickets: u64,
@@ -88,6 +90,7 @@ impl Room {
         let mut tuning = plan.tuning(seed ^ own.0);
         tuning.retransmit_timeout = RETRANSMIT;
         let peers: Vec<NodeId> = members.iter().copied().filter(|member| *member != own).collect();
+        let agent = agent_config(own, &members, incarnation, seed);
         let mut room = Room {
             own,
             fs,
@@ -96,16 +99,14 @@ impl Room {
             outbox: Outbox::default(),
             journal,
             monitor: LivenessMonitor::new(plan.liveness(own, incarnation), &peers, now.at),
-            agent: Agent::new(
-                agent_config(own, &members, incarnation, seed),
-                ids::registry_instant(now.at),
-            ),
+            agent: Agent::new(agent, ids::registry_instant(now.at)),
+            members,
             hosted: BTreeMap::new(),
             tickets: 0,
             frames: Vec::new(),
             news: Vec::new(),
         };
-        room.open(METADATA, members, group_options(&TopicConfig::default(), true), None)?;
+        room.tell_agent(now, agent::Input::Tick)?;
         Ok(room)
     }
 
@@ -426,7 +427,14 @@ impl Room {
                 self.append(now, METADATA, &command);
             }
             Effect::Send(to, message) => self.frames.push((ids::node(to), Frame::Control(Bytes::from(message)))),
+            // A node begins with nothing on its disk, and nothing needs to be noted on it.
+            Effect::OpenMetadata(_) => {
+                let options = group_options(&TopicConfig::default(), true);
+                self.open(METADATA, self.members.clone(), options, None)?;
+            }
             Effect::Open(replica) => self.open_replica(&replica)?,
+            // Nobody asks a node to move a partition.
+            Effect::Replicas { .. } => {}
             Effect::Configure { group, config } => {
                 let group = ids::group(group);
                 let delivers = self.offsets(group).is_some();
@@ -455,7 +463,7 @@ impl Room {
 
     fn open_replica(&mut self, replica: &OpenReplica) -> Result<(), Fault> {
         let store = (*replica.topic == *OFFSETS_TOPIC).then(OffsetStore::default);
-        let voters = replica.replicas.iter().copied().map(ids::node).collect();
+        let voters = replica.founders.iter().copied().map(ids::node).collect();
         let options = group_options(&replica.config, store.is_some());
         self.open(ids::group(replica.group), voters, options, store)
     }
@@ -505,6 +513,8 @@ fn agent_config(own: NodeId, members: &[NodeId], incarnation: u64, seed: u64) ->
     };
     AgentConfig {
         broker,
+        folder: folder_id(own, incarnation, seed),
+        founded_with: None,
         cluster_id: "maelstrom".to_owned(),
         metadata_replicas: members.iter().copied().map(ids::broker).collect(),
         seed,
@@ -515,6 +525,14 @@ fn agent_config(own: NodeId, members: &[NodeId], incarnation: u64, seed: u64) ->
         // A node begins with nothing on its disk: it is simulated, and Maelstrom never restarts one.
         known_groups: Default::default(),
     }
+}
+
+/// A name for the node's disk, which is made anew at every start.
+fn folder_id(own: NodeId, incarnation: u64, seed: u64) -> FolderId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&(seed ^ own.0.rotate_left(32)).to_be_bytes());
+    bytes[8..].copy_from_slice(&incarnation.to_be_bytes());
+    FolderId(bytes)
 }
 
 fn group_options(config: &TopicConfig, deliver: bool) -> GroupOptions {

@@ -77,6 +77,16 @@ fn what_is_offered_can_be_decoded_and_encoded() {
             kp::CreatePartitionsResponse::VERSIONS,
         ),
         (
+            Api::AlterPartitionReassignments,
+            kp::AlterPartitionReassignmentsRequest::VERSIONS,
+            kp::AlterPartitionReassignmentsResponse::VERSIONS,
+        ),
+        (
+            Api::ListPartitionReassignments,
+            kp::ListPartitionReassignmentsRequest::VERSIONS,
+            kp::ListPartitionReassignmentsResponse::VERSIONS,
+        ),
+        (
             Api::DescribeCluster,
             kp::DescribeClusterRequest::VERSIONS,
             kp::DescribeClusterResponse::VERSIONS,

@@ -57,8 +57,30 @@ fn sample(api: Api, version: i16) -> BytesMut {
         Api::OffsetForLeaderEpoch => encoded(&offset_for_leader_epoch(version), version),
         Api::DescribeConfigs => encoded(&describe_configs(version), version),
         Api::CreatePartitions => encoded(&create_partitions(), version),
+        Api::AlterPartitionReassignments => encoded(&reassign(), version),
+        Api::ListPartitionReassignments => encoded(&reassignments(), version),
         Api::DescribeCluster => encoded(&DescribeClusterRequest::default(), version),
     }
+}
+
+fn reassign() -> AlterPartitionReassignmentsRequest {
+    use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+    let partition = ReassignablePartition::default()
+        .with_partition_index(3)
+        .with_replicas(Some(vec![BrokerId(1), BrokerId(2)]));
+    let taken_back = ReassignablePartition::default().with_replicas(None);
+    let topic = ReassignableTopic::default()
+        .with_name(name("t"))
+        .with_partitions(vec![partition, taken_back]);
+    AlterPartitionReassignmentsRequest::default().with_topics(vec![topic])
+}
+
+fn reassignments() -> ListPartitionReassignmentsRequest {
+    use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
+    let topic = ListPartitionReassignmentsTopics::default()
+        .with_name(name("t"))
+        .with_partition_indexes(vec![1, 2]);
+    ListPartitionReassignmentsRequest::default().with_topics(Some(vec![topic]))
 }
 
 fn list_offsets(version: i16) -> ListOffsetsRequest {
@@ -231,6 +253,8 @@ fn requests_of_every_version_are_decoded() {
     round_trip!(OffsetForLeaderEpoch, offset_for_leader_epoch);
     round_trip!(DescribeConfigs, describe_configs);
     round_trip!(CreatePartitions, |_| create_partitions());
+    round_trip!(AlterPartitionReassignments, |_| reassign());
+    round_trip!(ListPartitionReassignments, |_| reassignments());
     round_trip!(DescribeCluster, |_| DescribeClusterRequest::default());
 }
 

@@ -63,6 +63,19 @@ const DESCRIBE_CONFIGS: &[Field] = &[
     from(3, BOOL),
 ];
 
+const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
+    field(I32),
+    field(Kind::List(&[
+        field(Kind::Text),
+        field(Kind::List(&[field(I32), field(Kind::FixedList(4))])),
+    ])),
+];
+
+const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
+    field(I32),
+    field(Kind::List(&[field(Kind::Text), field(Kind::FixedList(4))])),
+];
+
 const DESCRIBE_CLUSTER: &[Field] = &[field(BOOL), from(1, I8)];
 
 const FIND_COORDINATOR: &[Field] = &[upto(3, Kind::Text), from(1, I8), from(4, Kind::TextList)];
@@ -83,6 +96,8 @@ pub(crate) fn of(api: Api) -> Option<&'static [Field]> {
         Api::OffsetForLeaderEpoch => Some(OFFSET_FOR_LEADER_EPOCH),
         Api::DescribeConfigs => Some(DESCRIBE_CONFIGS),
         Api::CreatePartitions => Some(CREATE_PARTITIONS),
+        Api::AlterPartitionReassignments => Some(ALTER_PARTITION_REASSIGNMENTS),
+        Api::ListPartitionReassignments => Some(LIST_PARTITION_REASSIGNMENTS),
         Api::DescribeCluster => Some(DESCRIBE_CLUSTER),
     }
 }

@@ -209,6 +209,31 @@ const FIND_COORDINATOR: &[Field] = &[
 
 const INIT_PRODUCER_ID: &[Field] = &[field(I32), field(I16), field(I64), field(I16)];
 
+const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
+    field(I32),
+    field(I16),
+    field(Kind::Text),
+    field(Kind::List(&[
+        field(Kind::Text),
+        field(Kind::List(&[field(I32), field(I16), field(Kind::Text)])),
+    ])),
+];
+
+const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
+    field(I32),
+    field(I16),
+    field(Kind::Text),
+    field(Kind::List(&[
+        field(Kind::Text),
+        field(Kind::List(&[
+            field(I32),
+            field(Kind::FixedList(4)),
+            field(Kind::FixedList(4)),
+            field(Kind::FixedList(4)),
+        ])),
+    ])),
+];
+
 /// The schema of a response.
 pub(crate) fn of(api: Api) -> &'static [Field] {
     match api {
@@ -224,6 +249,8 @@ pub(crate) fn of(api: Api) -> &'static [Field] {
         Api::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
         Api::DescribeConfigs => DESCRIBE_CONFIGS,
         Api::CreatePartitions => CREATE_PARTITIONS,
+        Api::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
+        Api::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
         Api::DescribeCluster => DESCRIBE_CLUSTER,
     }
 }

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use trimaran_multiraft::{Acks, GroupOptions, InSync, Input, LeaderChange, Open};
 use trimaran_raft::{GroupId, HardState, Instant, LogIndex, NodeId};
 use trimaran_registry::agent::{self, Effect as Wish, OpenReplica};
+use trimaran_registry::founding::Decision;
 use trimaran_registry::{BrokerId, CommandIndex, Term};
-use trimaran_storage::log::ReplicaLog;
+use trimaran_storage::log::{ReplicaLog, Retention};
 use trimaran_wire::batch;
 use trimaran_wire::peer::Frame;
 
@@ -71,7 +72,9 @@ impl Running {
                 let to = u32::try_from(to.0).unwrap_or(0);
                 effects.push(Effect::Send(to, Frame::Control(Bytes::from(message))));
             }
+            Wish::OpenMetadata(decision) => self.open_metadata(now, &decision, effects)?,
             Wish::Open(replica) => self.open_replica(now, &replica, effects)?,
+            Wish::Replicas { .. } => {}
             Wish::Configure { group, config } => {
                 let group = GroupId(group.0);
                 let input = Input::Configure(group, group_options(&config), log_options());
@@ -94,9 +97,24 @@ impl Running {
         Ok(())
     }
 
+    fn open_metadata(&mut self, now: Micros, decision: &Decision, effects: &mut Vec<Effect>) -> Result<(), String> {
+        effects.push(self.note(format!("opens the metadata group: {decision:?}")));
+        if let Decision::Found(with) = decision {
+            let noted = super::folder::note_founders(&self.fs, with);
+            noted.map_err(|error| format!("the founders can't be noted: {error}"))?;
+        }
+        let all = (1..=self.settings.brokers).map(|id| NodeId(u64::from(id))).collect();
+        let options = GroupOptions {
+            min_insync_replicas: 1,
+            retention: Retention::default(),
+            deliver: true,
+        };
+        self.open(now, METADATA, all, options, effects)
+    }
+
     fn open_replica(&mut self, now: Micros, replica: &OpenReplica, effects: &mut Vec<Effect>) -> Result<(), String> {
         let group = GroupId(replica.group.0);
-        let voters = replica.replicas.iter().map(|id| node_of(*id)).collect();
+        let voters = replica.founders.iter().map(|id| node_of(*id)).collect();
         effects.push(self.note(format!(
             "opens group {group}: {}-{} on {:?}",
             replica.topic, replica.partition, voters

@@ -4,6 +4,7 @@
 mod control;
 mod disk;
 mod event;
+mod folder;
 mod peers;
 mod requests;
 mod settings;
@@ -19,15 +20,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use trimaran_multiraft::{
-    GroupOptions, Input, IntervalPlan, LivenessMonitor, Load, Outbox, Shard, ShardConfig, Ticket,
-};
+use trimaran_multiraft::{Input, IntervalPlan, LivenessMonitor, Load, Outbox, Shard, ShardConfig, Ticket};
 use trimaran_raft::{GroupId, Instant, NodeId};
 use trimaran_registry::BrokerId;
 use trimaran_registry::agent::Agent;
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, RecoveredGroup};
-use trimaran_storage::log::{FlushJob, Retention};
+use trimaran_storage::log::FlushJob;
 
 /// The group that replicates the catalog.
 pub const METADATA: GroupId = GroupId(0);
@@ -93,7 +92,7 @@ enum Waiter {
 }
 
 impl Running {
-    /// Starts the process: recovers the journal, opens the metadata group, and waits for what happens.
+    /// Starts the process: recovers the journal, asks how the metadata group is to be opened, and waits for what happens.
     pub fn start(
         settings: Settings,
         incarnation: u64,
@@ -136,7 +135,9 @@ impl Running {
             .keys()
             .map(|group| trimaran_registry::GroupId(group.0))
             .collect();
-        let config = agent_config(&settings, incarnation, rng.next(), known_groups);
+        let noted = folder::name(&fs, &mut rng).and_then(|name| Ok((name, folder::founders(&fs)?)));
+        let noted = noted.map_err(|error| format!("the folder can't be used: {error}"))?;
+        let config = agent_config(&settings, incarnation, rng.next(), noted, known_groups);
         let agent = Agent::new(config, registry_instant(clock));
         let mut running = Running {
             monitor: LivenessMonitor::new(plan.liveness(node, incarnation), &peers, clock),
@@ -162,13 +163,7 @@ impl Running {
         if let Some(bug) = running.settings.bug {
             bug.build_in(running.seats.iter_mut().map(|seat| &mut seat.shard), &mut running.agent);
         }
-        let all = (1..=running.settings.brokers).map(|id| NodeId(u64::from(id))).collect();
-        let options = GroupOptions {
-            min_insync_replicas: 1,
-            retention: Retention::default(),
-            deliver: true,
-        };
-        running.open(now, METADATA, all, options, effects)?;
+        running.control_tick(now, effects)?;
         running.plan_control(now, effects);
         effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
         Ok(running)

@@ -9,7 +9,7 @@ use trimaran_multiraft::GroupOptions;
 use trimaran_raft::{Instant, Tuning};
 use trimaran_registry::agent::AgentConfig;
 use trimaran_registry::catalog::{Broker as Registered, Endpoint};
-use trimaran_registry::{Incarnation, TopicConfig};
+use trimaran_registry::{BrokerId, FolderId, Incarnation, TopicConfig};
 use trimaran_storage::log::{LogOptions, Retention};
 
 /// What stays the same from start to start.
@@ -92,6 +92,7 @@ pub(super) fn agent_config(
     settings: &Settings,
     incarnation: u64,
     seed: u64,
+    folder: (FolderId, Option<Vec<(BrokerId, FolderId)>>),
     known_groups: BTreeSet<trimaran_registry::GroupId>,
 ) -> AgentConfig {
     let endpoint = |base: u16| Endpoint {
@@ -114,6 +115,8 @@ pub(super) fn agent_config(
         default_replication_factor: 3,
         retry_after: Duration::from_millis(300),
         digest_every: Duration::from_secs(1),
+        folder: folder.0,
+        founded_with: folder.1,
         known_groups,
     }
 }

@@ -104,6 +104,33 @@ fn find_coordinator(version: i16) -> kp::FindCoordinatorResponse {
     response.with_coordinators(vec![Coordinator::default().with_key(text("g")).with_host(text("h"))])
 }
 
+fn reassign(_: i16) -> kp::AlterPartitionReassignmentsResponse {
+    use kafka_protocol::messages::alter_partition_reassignments_response::{
+        ReassignablePartitionResponse, ReassignableTopicResponse,
+    };
+    let partition = ReassignablePartitionResponse::default()
+        .with_error_code(39)
+        .with_error_message(Some(text("m")));
+    let topic = ReassignableTopicResponse::default()
+        .with_name(name("t"))
+        .with_partitions(vec![partition]);
+    kp::AlterPartitionReassignmentsResponse::default().with_responses(vec![topic])
+}
+
+fn reassignments(_: i16) -> kp::ListPartitionReassignmentsResponse {
+    use kafka_protocol::messages::list_partition_reassignments_response::{
+        OngoingPartitionReassignment, OngoingTopicReassignment,
+    };
+    let partition = OngoingPartitionReassignment::default()
+        .with_replicas(vec![BrokerId(1), BrokerId(2)])
+        .with_adding_replicas(vec![BrokerId(2)])
+        .with_removing_replicas(vec![BrokerId(1)]);
+    let topic = OngoingTopicReassignment::default()
+        .with_name(name("t"))
+        .with_partitions(vec![partition]);
+    kp::ListPartitionReassignmentsResponse::default().with_topics(vec![topic])
+}
+
 fn describe_cluster(_: i16) -> kp::DescribeClusterResponse {
     let broker = DescribeClusterBroker::default()
         .with_host(text("h"))
@@ -236,6 +263,8 @@ fn all_frames() -> Frames {
             .with_error_message(Some(text("m")));
         kp::CreatePartitionsResponse::default().with_results(vec![topic; 2])
     });
+    check(&mut frames, Api::AlterPartitionReassignments, reassign);
+    check(&mut frames, Api::ListPartitionReassignments, reassignments);
     check(&mut frames, Api::DescribeCluster, describe_cluster);
     frames
 }
