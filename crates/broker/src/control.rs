@@ -8,7 +8,7 @@ use crate::clock::{Clock, wall_clock_ms};
 use crate::config::Settings;
 use crate::engine::{AdminAnswer, ClusterView};
 use crate::fatal::Fatal;
-use crate::files::FileQueue;
+use crate::files::{FileQueue, Opened};
 use crate::folder::Notes;
 use crate::ids;
 use crate::journal::JournalQueue;
@@ -24,14 +24,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch as channel};
-use trimaran_multiraft::{Acks, Heartbeat, InSync, Input, IntervalPlan, LeaderChange, Ticket};
+use trimaran_multiraft::{Acks, Heartbeat, InSync, Input, IntervalPlan, LeaderChange, Lost, Members, Ticket};
 use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
 use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, AgentConfig, Effect, Registration};
 use trimaran_registry::catalog::{Layout, NewTopic};
 use trimaran_registry::founding::Decision;
-use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex, FolderId};
+use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex, FolderId, Standing};
 use trimaran_storage::journal::RecoveredGroup;
-use trimaran_storage::log::LogError;
 use trimaran_transport::PeerLinks;
 use trimaran_wire::peer as wire;
 use watch::Watch;
@@ -44,6 +43,12 @@ pub(crate) const METADATA: GroupId = GroupId(trimaran_registry::METADATA_GROUP.0
 
 /// Between two looks for what retention lets go.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// Between two looks at how far replicas are that are being filled.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two lines in the log that say for whom a start waits.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// What the control thread is told.
 pub(crate) enum ControlInput {
@@ -71,7 +76,13 @@ pub(crate) enum ControlInput {
         failed: Option<NodeId>,
     },
     /// A replica's log was opened, and its shard has it; or it can't be.
-    Opened(GroupId, Result<(), LogError>),
+    Opened(GroupId, Opened),
+    /// The folder of a replica that was closed is gone.
+    Deleted(GroupId),
+    /// A replica here has turned out to be damaged.
+    Lost(Lost),
+    /// Members of groups led here.
+    Members(Vec<Members>),
     /// This broker is leaving: it is not ready any longer.
     Leaving,
 }
@@ -135,6 +146,9 @@ struct Control {
     effects: Vec<Effect>,
     replies: Vec<(agent::Ticket, AdminAnswer)>,
     retain_at: Instant,
+    look_at: Instant,
+    /// When to say next for whom the founding waits.
+    say_at: Instant,
     leaving: bool,
     /// All replicas that the catalog had when this broker came back have been opened.
     opened_all: bool,
@@ -172,6 +186,8 @@ impl Control {
             effects: Vec::new(),
             replies: Vec::new(),
             retain_at: now + RETAIN_EVERY,
+            look_at: now + LOOK_EVERY,
+            say_at: now + SAY_EVERY,
             leaving: false,
             opened_all: false,
             published: Published::default(),
@@ -203,7 +219,7 @@ impl Control {
 
     fn deadline(&self) -> Instant {
         let agent = Instant(self.agent.deadline().0);
-        self.watch.deadline().min(agent).min(self.retain_at)
+        self.watch.deadline().min(agent).min(self.retain_at).min(self.look_at)
     }
 
     fn handle(&mut self, now: Instant, input: ControlInput) {
@@ -235,6 +251,13 @@ impl Control {
             ControlInput::Request(asker, timeout, request) => self.request(now, asker, timeout, request),
             ControlInput::FailOver { group, failed } => self.fail_over(group, failed),
             ControlInput::Opened(group, outcome) => self.replicas.opened(&self.parts, group, outcome),
+            ControlInput::Deleted(group) => self.replicas.deleted(&self.parts, group),
+            ControlInput::Lost(lost) => self.replicas.reopen(&self.parts, &lost),
+            ControlInput::Members(reports) => {
+                for report in reports {
+                    self.members(now, &report);
+                }
+            }
             ControlInput::Leaving => self.leaving = true,
         }
     }
@@ -282,6 +305,19 @@ impl Control {
             group: ids::catalog_group(report.group),
             term: ids::registry_term(report.term),
             replicas: &replicas,
+        };
+        self.tell_agent(now, input);
+    }
+
+    fn members(&mut self, now: Instant, report: &Members) {
+        self.replicas.members(&self.parts, report);
+        let Some(version) = report.fulfils else { return };
+        let brokers = |nodes: &[NodeId]| nodes.iter().copied().map(ids::broker).collect::<Vec<_>>();
+        let input = agent::Input::Members {
+            group: ids::catalog_group(report.group),
+            since: CommandIndex(version),
+            voters: &brokers(&report.voters),
+            learners: &brokers(&report.learners),
         };
         self.tell_agent(now, input);
     }
@@ -397,6 +433,11 @@ impl Control {
         if now >= Instant(self.agent.deadline().0) {
             self.tell_agent(now, agent::Input::Tick);
         }
+        if now >= self.look_at {
+            self.look_at = now + LOOK_EVERY;
+            self.replicas.look(&self.parts);
+            self.say_who_is_silent(now);
+        }
         if now >= self.retain_at {
             self.retain_at = now + RETAIN_EVERY;
             let now_ms = wall_clock_ms();
@@ -426,12 +467,11 @@ impl Control {
             }
             Effect::OpenMetadata(decision) => self.open_metadata(&decision),
             Effect::Open(replica) => self.replicas.open(&self.parts, &replica),
-            Effect::Replicas { .. } => {}
-            Effect::Configure { group, config } => {
-                let group = ids::group(group);
-                let (options, log) = replicas::options(&self.parts, &config);
-                self.parts.mailboxes.of(group).tell(Input::Configure(group, options, log));
+            Effect::Replicas { group, replicas, since } => {
+                let wanted = replicas.iter().copied().map(ids::node).collect();
+                self.replicas.want(&self.parts, ids::group(group), wanted, since.0);
             }
+            Effect::Configure { group, config } => self.replicas.configure(&self.parts, ids::group(group), &config),
             Effect::Close(group) => self.replicas.close(&self.parts, ids::group(group)),
             Effect::Reply(ticket, answer) => self.replies.push((ticket, answer)),
             Effect::Rejected { from, error } => {
@@ -464,7 +504,27 @@ impl Control {
                 "the data folder is empty, but the cluster is not new: this broker is refilled by the others"
             ),
         }
-        self.replicas.open_metadata(&self.parts);
+        let standing = match decision {
+            Decision::Join => Standing::Joining,
+            Decision::Resume | Decision::Found(_) => Standing::Founding,
+        };
+        self.replicas.open_metadata(&self.parts, standing);
+    }
+
+    fn say_who_is_silent(&mut self, now: Instant) {
+        if now < self.say_at {
+            return;
+        }
+        self.say_at = now + SAY_EVERY;
+        let silent = self.agent.founding_waits_for();
+        if !silent.is_empty() {
+            let silent: Vec<String> = silent.into_iter().map(ids::broker_name).collect();
+            tracing::warn!(
+                waits_for = silent.join(", "),
+                "the data folder holds nothing of the cluster's metadata: whether the cluster is new, or this broker has lost \
+                 its disk, only the others can tell, and all of them must"
+            );
+        }
     }
 
     /// The metadata group's payloads are record batches, like all others'.

@@ -1,6 +1,7 @@
 //! The threads that may block on files: flushes of committed entries to segments, loads of old ones for followers,
 //! opening and deleting replicas' folders.
 
+use crate::clock::wall_clock_ms;
 use crate::control::{ControlInput, ControlQueue};
 use crate::fatal::Fatal;
 use crate::journal::{JournalInput, JournalQueue};
@@ -12,7 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use trimaran_multiraft::{Damaged, GroupOptions, Input, Load, Loaded, Open};
-use trimaran_raft::{GroupId, NodeId};
+use trimaran_raft::{GroupId, HardState, Life, NodeId};
+use trimaran_registry::Standing;
 use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog};
@@ -36,14 +38,40 @@ pub(crate) enum FileJob {
 pub(crate) struct OpenJob {
     /// Its group.
     pub(crate) group: GroupId,
-    /// All replicas, the preferred leader first.
-    pub(crate) voters: Vec<NodeId>,
+    /// The group's first members, the preferred leader first.
+    pub(crate) founders: Vec<NodeId>,
+    /// Who shall have a replica; nobody, if that is not known yet.
+    pub(crate) wanted: Vec<NodeId>,
+    /// As what.
+    pub(crate) how: How,
     /// Sizes and limits of its log.
     pub(crate) log_options: LogOptions,
     /// What may differ from group to group.
     pub(crate) options: GroupOptions,
-    /// What the journal had of it.
-    pub(crate) recovered: RecoveredGroup,
+}
+
+/// As what a replica is opened.
+#[derive(Clone, Debug)]
+pub(crate) enum How {
+    /// With what the journal, and perhaps the folder, have of it.
+    Found(Box<RecoveredGroup>),
+    /// The disk has nothing of it.
+    Nothing(Standing),
+    /// It turned out to be damaged while it ran.
+    Damaged,
+}
+
+/// What has become of a replica that was to be opened.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// It is open.
+    Sound,
+    /// It is open, holds nothing, and is filled by the others.
+    Lost,
+    /// The same, since what it held is damaged.
+    SetAside(LogError),
+    /// It takes no part.
+    Failed(LogError),
 }
 
 /// What the threads need.
@@ -124,33 +152,63 @@ impl FileThreads {
     }
 
     fn open(&self, job: OpenJob) {
-        let group = job.group;
-        let (voters, recovered) = (job.voters.clone(), job.recovered.clone());
-        let opened = self.try_open(job);
+        let (group, wanted) = (job.group, job.wanted.clone());
+        let opened = match &job.how {
+            How::Nothing(Standing::Founding) => self.open_found(&job, RecoveredGroup::default()),
+            How::Found(recovered) => self.open_or_set_aside(&job, recovered),
+            How::Nothing(Standing::Joining) | How::Damaged => self
+                .open_lost(&job, HardState::default())
+                .map(|open| (open, Opened::Lost)),
+        };
         let (input, outcome) = match opened {
-            Ok(open) => (Input::Open(Box::new(open)), Ok(())),
+            Ok((open, outcome)) => (Input::Open(Box::new(open.wanting(wanted))), outcome),
             // It takes no part, and must say so: this broker's heartbeats vouch for all of its replicas.
             Err(error) => {
                 let damaged = Damaged {
                     group,
-                    voters,
-                    recovered,
+                    voters: job.founders,
+                    recovered: match job.how {
+                        How::Found(recovered) => *recovered,
+                        How::Nothing(_) | How::Damaged => RecoveredGroup::default(),
+                    },
                 };
-                (Input::Damaged(Box::new(damaged)), Err(error))
+                (Input::Damaged(Box::new(damaged)), Opened::Failed(error))
             }
         };
         self.mailboxes.of(group).tell(input);
         self.control.push(ControlInput::Opened(group, outcome));
     }
 
-    fn try_open(&self, job: OpenJob) -> Result<Open, LogError> {
+    /// A damaged log is set aside, and its replica filled by the others, if there are any.
+    fn open_or_set_aside(&self, job: &OpenJob, recovered: &RecoveredGroup) -> Result<(Open, Opened), LogError> {
+        match self.open_found(job, recovered.clone()) {
+            Err(error) if error.is_damage() && job.founders.len().max(job.wanted.len()) > 1 => {
+                let open = self.open_lost(job, recovered.hard_state)?;
+                Ok((open, Opened::SetAside(error)))
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn open_found(&self, job: &OpenJob, recovered: RecoveredGroup) -> Result<(Open, Opened), LogError> {
         let dir = self.partitions.join(group_folder(job.group));
-        let hard_state = job.recovered.hard_state;
-        let log = ReplicaLog::open(Arc::clone(&self.fs), &dir, job.group, job.log_options, job.recovered)?;
+        let hard_state = recovered.hard_state;
+        let options = job.log_options.clone();
+        let log = ReplicaLog::open(Arc::clone(&self.fs), &dir, job.group, options, recovered)?;
         // A flush that was done before a crash, and not heard of: without this the journal keeps its files for ever.
         self.journal
             .submit(JournalInput::Release(job.group, log.flushed_index()));
-        Open::new(job.voters, log, hard_state, job.options)
+        let open = Open::new(job.founders.clone(), log, hard_state, job.options.clone())?;
+        let lost = hard_state.barred > trimaran_raft::LogIndex::ZERO;
+        Ok((open, if lost { Opened::Lost } else { Opened::Sound }))
+    }
+
+    fn open_lost(&self, job: &OpenJob, known: HardState) -> Result<Open, LogError> {
+        let dir = self.partitions.join(group_folder(job.group));
+        let options = job.log_options.clone();
+        let log = ReplicaLog::open_lost(Arc::clone(&self.fs), &dir, job.group, options)?;
+        let life = Life(u64::try_from(wall_clock_ms()).unwrap_or(0).max(1));
+        Ok(Open::lost(job.founders.clone(), log, known, life, job.options.clone()))
     }
 
     fn delete(&self, group: GroupId) {
@@ -160,12 +218,13 @@ impl FileThreads {
             .remove_dir_all(&dir)
             .and_then(|()| self.fs.sync_dir(&self.partitions));
         match deleted {
-            Ok(()) => tracing::info!(%group, "deleted the data of a deleted partition"),
+            Ok(()) => tracing::info!(%group, "deleted the data of a partition that is kept here no more"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(
                 %group, %error, folder = %dir.display(),
-                "the data of a deleted partition can't be deleted; it is tried again at the next start"
+                "the data of a partition that is kept here no more can't be deleted; it is tried again at the next start"
             ),
         }
+        self.control.push(ControlInput::Deleted(group));
     }
 }

@@ -24,6 +24,16 @@ pub struct Metrics {
     pub replicas: Gauge,
     /// Partitions led here whose in-sync replicas are fewer than their replicas.
     pub under_replicated: Gauge,
+    /// Replicas here that hold nothing, or not all, of what they had promised, and are being filled.
+    pub repairing: Gauge,
+    /// Replicas that were found damaged or lost, and opened to be filled again.
+    pub lost: Counter,
+    /// Replicas of groups led here that are being filled, and don't count yet.
+    pub learners: Gauge,
+    /// Changes of members of groups led here.
+    pub member_changes: Counter,
+    /// Logs here that were begun anew behind a position of their leader's.
+    pub log_resets: Counter,
     /// Brokers believed alive, this one included.
     pub brokers_alive: Gauge,
     /// Messages of peers that were dropped because a mailbox was full.
@@ -50,6 +60,11 @@ impl Metrics {
             leaderships: Gauge::default(),
             replicas: Gauge::default(),
             under_replicated: Gauge::default(),
+            repairing: Gauge::default(),
+            lost: Counter::default(),
+            learners: Gauge::default(),
+            member_changes: Counter::default(),
+            log_resets: Counter::default(),
             brokers_alive: Gauge::default(),
             dropped_messages: Counter::default(),
             bad_frames: Counter::default(),
@@ -71,6 +86,34 @@ impl Metrics {
         Exporter { registry }
     }
 
+    fn register_repair(&self, to: &mut Registry) {
+        to.register(
+            "replicas_repairing",
+            "Replicas on this broker that were lost or damaged, and are being filled by the others",
+            self.repairing.clone(),
+        );
+        to.register(
+            "replicas_lost",
+            "Replicas on this broker that were found lost or damaged",
+            self.lost.clone(),
+        );
+        to.register(
+            "learners",
+            "Replicas of groups led by this broker that are being filled and don't count yet",
+            self.learners.clone(),
+        );
+        to.register(
+            "member_changes",
+            "Changes of the members of groups led by this broker",
+            self.member_changes.clone(),
+        );
+        to.register(
+            "log_resets",
+            "Logs on this broker begun anew behind a position of their leader's",
+            self.log_resets.clone(),
+        );
+    }
+
     fn register(&self, to: &mut Registry) {
         to.register(
             "leaderships",
@@ -83,6 +126,7 @@ impl Metrics {
             "Groups led by this broker with replicas out of sync",
             self.under_replicated.clone(),
         );
+        self.register_repair(to);
         to.register(
             "brokers_alive",
             "Brokers believed alive, this one included",

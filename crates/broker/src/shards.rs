@@ -273,12 +273,12 @@ fn hand_on<P: PeerSink>(at: usize, out: &mut Outbox, to: &mut Outputs<P>) {
     if !out.in_sync.is_empty() {
         to.control.push(ControlInput::InSync(std::mem::take(&mut out.in_sync)));
     }
-    // The registry asks for no other members yet.
-    out.members.clear();
-    for lost in out.lost.drain(..) {
-        let (group, error) = (lost.group, lost.error);
-        tracing::error!(%group, %error, "a replica is damaged: it takes no part until the broker is started again");
+    if !out.members.is_empty() {
+        to.control.push(ControlInput::Members(std::mem::take(&mut out.members)));
     }
-    out.resets = 0;
+    for lost in out.lost.drain(..) {
+        to.control.push(ControlInput::Lost(lost));
+    }
+    to.metrics.log_resets.inc_by(std::mem::take(&mut out.resets));
     to.metrics.elections.inc_by(std::mem::take(&mut out.elections));
 }

@@ -32,8 +32,9 @@ pub enum Input {
     /// [`Outbox::closed`]).
     Close(GroupId),
     /// Who is to have a replica of this group from now on, the preferred leader first. Its leader sees to it, one step
-    /// after the other ([`Outbox::members`] says how far it is); tell it to all replicas. Without effect if nobody is named.
-    Replicas(GroupId, Vec<NodeId>),
+    /// after the other ([`Outbox::members`] says how far it is); tell it to all replicas. If nobody is named, the members
+    /// stay as they are, but for those that are lost. The number names this wish; see [`Members::fulfils`].
+    Replicas(GroupId, Vec<NodeId>, u64),
     /// New options for a group and its log. [`GroupOptions::deliver`] stays as it was.
     Configure(GroupId, GroupOptions, LogOptions),
     /// One record batch, already checked (structure, CRC); stamped here. `ticket` gets [`Completion::Appended`].
@@ -206,8 +207,8 @@ pub struct LeaderChange {
     pub serving: bool,
 }
 
-/// The members of a group have changed, or a leader has begun to serve with others than the first ones: what its leader
-/// knows to be committed.
+/// The members of a group have changed, or a leader has begun to serve with others than the first ones, or they are those
+/// that were wished for: what its leader knows to be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     /// The group.
@@ -220,6 +221,9 @@ pub struct Members {
     pub learners: Vec<NodeId>,
     /// The entry that made them members; of two reports, the one with the higher index is newer.
     pub index: LogIndex,
+    /// Nothing is left to be changed: these are the members that [`Input::Replicas`] of this number wished for. Said once
+    /// for each wish, and again by each new leader.
+    pub fulfils: Option<u64>,
 }
 
 /// A replica whose log has turned out to be damaged: it takes no part any more.

@@ -5,6 +5,8 @@
 //! 2. Who is wanted and is no member becomes a learner; learners that nobody wants are dropped.
 //! 3. When all that are wanted hold the log, they become the voters, in one (joint) change. While there are fewer voters
 //!    than are wanted, a learner that is ready doesn't wait for the others: a repaired replica counts again at once.
+//!
+//! As long as nobody says who is wanted, only the first of these is done.
 
 use crate::desk::Desk;
 use crate::mailbox::{Members, Outbox};
@@ -20,8 +22,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// What a replica knows of its group's members, and of who is to be one.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    /// The preferred leader first.
+    /// The preferred leader first. Empty: nobody knows, and members stay as they are.
     wanted: Vec<NodeId>,
+    /// Which wish that is.
+    version: u64,
+    /// The wish that was last reported to be fulfilled, in which term.
+    fulfilled: Option<(trimaran_raft::Term, u64)>,
     /// Whom the shard tells this group of.
     followed: Vec<NodeId>,
     /// The configuration has changed, and the shard does not know.
@@ -40,6 +46,8 @@ impl Membership {
     pub(crate) fn new(wanted: Vec<NodeId>, log: &ReplicaLog) -> Membership {
         Membership {
             wanted,
+            version: 0,
+            fulfilled: None,
             followed: Vec::new(),
             moved: false,
             index: log.configurations().last().map_or(LogIndex::ZERO, |(index, _)| *index),
@@ -82,10 +90,11 @@ impl Membership {
 
 impl Replica {
     /// Who is to have a replica from now on.
-    pub(crate) fn want(&mut self, replicas: Vec<NodeId>) {
+    pub(crate) fn want(&mut self, replicas: Vec<NodeId>, version: u64) {
         let wanted = Configuration::of_voters(replicas);
-        if wanted.check().is_ok() {
+        if wanted.voters.is_empty() || wanted.check().is_ok() {
             self.membership.wanted = wanted.voters;
+            self.membership.version = version;
             self.membership.look_again();
         }
     }
@@ -116,7 +125,10 @@ impl Replica {
         let configuration = self.group.configuration();
         let progress = |node| self.group.progress(node);
         match next_step(configuration, &self.membership.wanted, progress) {
-            Next::Rest => self.membership.at_rest = true,
+            Next::Rest => {
+                self.membership.at_rest = true;
+                self.report_fulfilment(out);
+            }
             Next::Wait => {}
             Next::Change(target) => self.change_members(target, desk, out),
         }
@@ -140,13 +152,31 @@ impl Replica {
             return;
         }
         self.membership.reported = Some((term, index));
-        out.members.push(Members {
+        out.members.push(self.members(None));
+    }
+
+    /// Nothing is left to be changed: whoever wished for these members is told, once a term.
+    fn report_fulfilment(&mut self, out: &mut Outbox) {
+        let (term, version) = (self.group.term(), self.membership.version);
+        let is_committed = self.membership.index <= self.group.commit();
+        if !is_committed {
+            self.membership.at_rest = false;
+        } else if !self.membership.wanted.is_empty() && self.membership.fulfilled != Some((term, version)) {
+            self.membership.fulfilled = Some((term, version));
+            out.members.push(self.members(Some(version)));
+        }
+    }
+
+    fn members(&self, fulfils: Option<u64>) -> Members {
+        let configuration = self.group.configuration();
+        Members {
             group: self.id,
-            term,
+            term: self.group.term(),
             voters: configuration.voters.clone(),
             learners: configuration.learners.clone(),
-            index,
-        });
+            index: self.membership.index,
+            fulfils,
+        }
     }
 }
 
@@ -171,6 +201,9 @@ fn next_step(now: &Configuration, wanted: &[NodeId], progress: impl Fn(NodeId) -
     let sound: Vec<_> = now.voters.iter().copied().filter(|node| !is_lost(node)).collect();
     if sound.len() < now.voters.len() {
         return demote(now, wanted, sound);
+    }
+    if wanted.is_empty() {
+        return Next::Rest;
     }
     let learners = missing(wanted, &now.voters);
     if !is_permutation(&now.learners, &learners) {
@@ -198,7 +231,11 @@ fn demote(now: &Configuration, wanted: &[NodeId], sound: Vec<NodeId>) -> Next {
     if sound.len() * 2 <= now.voters.len() {
         return Next::Wait;
     }
-    let learners = missing(wanted, &sound);
+    let learners = match wanted {
+        // Who is lost is to come back. Learners there are stay, since nobody knows better.
+        [] => now.members().filter(|node| !sound.contains(node)).collect(),
+        _ => missing(wanted, &sound),
+    };
     Next::Change(with(&sound, learners))
 }
 

@@ -115,11 +115,10 @@ impl Open {
         out.journal.hard_state(self.group(), self.hard_state);
     }
 
-    /// Who is to have a replica, the preferred leader first: see [`crate::Input::Replicas`].
+    /// Who is to have a replica, the preferred leader first; nobody, if that is not known yet: see
+    /// [`crate::Input::Replicas`].
     pub fn wanting(mut self, replicas: Vec<NodeId>) -> Open {
-        if !replicas.is_empty() {
-            self.wanted = replicas;
-        }
+        self.wanted = replicas;
         self
     }
 

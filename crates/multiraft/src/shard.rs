@@ -144,8 +144,8 @@ impl Shard {
             Input::Open(open) => self.open(*open, out),
             Input::Damaged(damaged) => self.note_damage(*damaged, out),
             Input::Close(group) => self.close(group, out),
-            Input::Replicas(group, wanted) => {
-                self.visit(group, out, |replica, _, _| replica.want(wanted));
+            Input::Replicas(group, wanted, version) => {
+                self.visit(group, out, |replica, _, _| replica.want(wanted, version));
             }
             Input::Configure(group, options, log) => {
                 self.visit(group, out, |replica, _, _| replica.configure(options, log));

@@ -68,7 +68,9 @@ impl Damage {
 
 impl Replica {
     fn note_damage(&mut self, error: LogError, desk: &Desk) {
-        if error.is_damage() && self.damage.is_none() {
+        // One that is alone can't be filled by anybody: what is not damaged is all there is.
+        let alone = self.group.configuration().members().nth(1).is_none();
+        if error.is_damage() && self.damage.is_none() && !alone {
             self.damage = Some(Damage {
                 error,
                 give_up_at: desk.now + desk.config.tuning.election_timeout,

@@ -47,6 +47,8 @@ pub(super) fn target(data: &[u8]) {
         Request::OffsetForLeaderEpoch(request) => again(&header, request),
         Request::DescribeConfigs(request) => again(&header, request),
         Request::CreatePartitions(request) => again(&header, request),
+        Request::AlterPartitionReassignments(request) => again(&header, request),
+        Request::ListPartitionReassignments(request) => again(&header, request),
         Request::DescribeCluster(request) => again(&header, request),
     }
 }
@@ -178,6 +180,8 @@ fn body(api: Api, version: i16) -> BytesMut {
         Api::OffsetForLeaderEpoch => encoded(&offset_for_leader_epoch(version), version),
         Api::DescribeConfigs => encoded(&describe_configs(version), version),
         Api::CreatePartitions => encoded(&create_partitions(), version),
+        Api::AlterPartitionReassignments => encoded(&reassign(), version),
+        Api::ListPartitionReassignments => encoded(&reassignments(), version),
         Api::DescribeCluster => encoded(&kp::DescribeClusterRequest::default(), version),
     }
 }
@@ -196,6 +200,26 @@ pub(super) fn text(text: &'static str) -> StrBytes {
 
 pub(super) fn name(name: &'static str) -> TopicName {
     TopicName(text(name))
+}
+
+fn reassign() -> kp::AlterPartitionReassignmentsRequest {
+    use kp::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+    let partition = ReassignablePartition::default()
+        .with_partition_index(3)
+        .with_replicas(Some(vec![kp::BrokerId(1), kp::BrokerId(2)]));
+    let taken_back = ReassignablePartition::default().with_replicas(None);
+    let topic = ReassignableTopic::default()
+        .with_name(name("t"))
+        .with_partitions(vec![partition, taken_back]);
+    kp::AlterPartitionReassignmentsRequest::default().with_topics(vec![topic])
+}
+
+fn reassignments() -> kp::ListPartitionReassignmentsRequest {
+    use kp::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
+    let topic = ListPartitionReassignmentsTopics::default()
+        .with_name(name("t"))
+        .with_partition_indexes(vec![1, 2]);
+    kp::ListPartitionReassignmentsRequest::default().with_topics(Some(vec![topic]))
 }
 
 /// kafka-protocol has no versions below 3, which begin with the transactional id.

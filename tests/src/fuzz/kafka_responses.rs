@@ -46,6 +46,8 @@ pub(super) fn target(data: &[u8]) {
         Api::OffsetForLeaderEpoch => check::<kp::OffsetForLeaderEpochResponse>(spec.api, version, frame),
         Api::DescribeConfigs => check::<kp::DescribeConfigsResponse>(spec.api, version, frame),
         Api::CreatePartitions => check::<kp::CreatePartitionsResponse>(spec.api, version, frame),
+        Api::AlterPartitionReassignments => check::<kp::AlterPartitionReassignmentsResponse>(spec.api, version, frame),
+        Api::ListPartitionReassignments => check::<kp::ListPartitionReassignmentsResponse>(spec.api, version, frame),
         Api::DescribeCluster => check::<kp::DescribeClusterResponse>(spec.api, version, frame),
     }
 }
@@ -102,12 +104,37 @@ fn frame(api: Api, version: i16) -> Bytes {
         Api::OffsetForLeaderEpoch => encoded(api, version, &epoch_ends()),
         Api::DescribeConfigs => encoded(api, version, &describe_configs(version)),
         Api::CreatePartitions => encoded(api, version, &create_partitions()),
+        Api::AlterPartitionReassignments => encoded(api, version, &reassigned()),
+        Api::ListPartitionReassignments => encoded(api, version, &reassignments()),
         Api::DescribeCluster => encoded(api, version, &describe_cluster()),
     }
 }
 
 fn encoded(api: Api, version: i16, response: &impl Encodable) -> Bytes {
     encode_response(api, version, 77, response).expect("a sample has only what its version has")
+}
+
+fn reassigned() -> kp::AlterPartitionReassignmentsResponse {
+    use kp::alter_partition_reassignments_response::{ReassignablePartitionResponse, ReassignableTopicResponse};
+    let partition = ReassignablePartitionResponse::default()
+        .with_error_code(39)
+        .with_error_message(Some(text("m")));
+    let topic = ReassignableTopicResponse::default()
+        .with_name(name("t"))
+        .with_partitions(vec![partition]);
+    kp::AlterPartitionReassignmentsResponse::default().with_responses(vec![topic])
+}
+
+fn reassignments() -> kp::ListPartitionReassignmentsResponse {
+    use kp::list_partition_reassignments_response::{OngoingPartitionReassignment, OngoingTopicReassignment};
+    let partition = OngoingPartitionReassignment::default()
+        .with_replicas(vec![BrokerId(1), BrokerId(2)])
+        .with_adding_replicas(vec![BrokerId(2)])
+        .with_removing_replicas(vec![BrokerId(1)]);
+    let topic = OngoingTopicReassignment::default()
+        .with_name(name("t"))
+        .with_partitions(vec![partition]);
+    kp::ListPartitionReassignmentsResponse::default().with_topics(vec![topic])
 }
 
 fn endpoint() -> NodeEndpoint {

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use trimaran_registry::agent::{AdminRequest, Agent, AgentConfig, Effect, Input, Ticket};
 use trimaran_registry::catalog::{Broker, Catalog, Change, Command, Layout, NewTopic, RequestId, TopicRef};
-use trimaran_registry::{BrokerId, CommandIndex, GroupId, Incarnation, Instant, METADATA_GROUP, Term, TopicId, limits};
+use trimaran_registry::{
+    BrokerId, CommandIndex, FolderId, GroupId, Incarnation, Instant, METADATA_GROUP, PartitionIndex, Term, TopicId,
+    limits,
+};
 
 /// Several commands, applied in turn on two replicas.
 pub(super) fn commands(data: &[u8]) {
@@ -44,6 +47,24 @@ pub(super) fn command_seeds() -> Vec<Vec<u8>> {
             partitions: replicas,
         },
         Change::AllocateProducerIds { count: 1000 },
+        Change::RegisterFolder {
+            broker: broker(1),
+            folder: FolderId([1; 16]),
+        },
+        Change::Reassign {
+            id,
+            partition: PartitionIndex(0),
+            replicas: vec![BrokerId(3)],
+        },
+        Change::CancelReassignment {
+            id,
+            partition: PartitionIndex(0),
+        },
+        Change::FinishReassignment {
+            id,
+            partition: PartitionIndex(0),
+            since: CommandIndex(9),
+        },
         Change::DeleteTopic(id),
     ];
     let found = [Change::FoundCluster("fuzz".into())];
@@ -122,6 +143,8 @@ impl Desk {
     fn new(id: i32) -> Desk {
         let config = AgentConfig {
             broker: broker(id),
+            folder: FolderId([7; 16]),
+            founded_with: None,
             cluster_id: "fuzz".into(),
             metadata_replicas: vec![BrokerId(1)],
             seed: 1,
@@ -174,7 +197,9 @@ impl Desk {
                 assert!(to != BrokerId(1) && message.len() <= limits::MESSAGE_BYTES);
             }
             Effect::Unreadable { .. } => panic!("a command that was applied can't be read"),
-            Effect::Open(_)
+            Effect::OpenMetadata(_)
+            | Effect::Open(_)
+            | Effect::Replicas { .. }
             | Effect::Configure { .. }
             | Effect::Close(_)
             | Effect::Reply(..)

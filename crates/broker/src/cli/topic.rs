@@ -216,7 +216,11 @@ async fn run_reassign(reassign: Reassign) -> Result<Exit, Failure> {
             .map(|partition| (partition.index, replicas.clone()))
             .collect();
         if wanted.is_empty() {
-            let what = if reassign.partition.is_some() { "partition" } else { "reassignment" };
+            let what = if reassign.partition.is_some() {
+                "partition"
+            } else {
+                "reassignment"
+            };
             return Err(Failure::failed(format!("topic `{name}` has no such {what}")));
         }
         client.reassign(name, &wanted).await?;

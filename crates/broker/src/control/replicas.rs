@@ -1,13 +1,15 @@
-//! The replicas of this broker: opened when the catalog gives them, closed when it takes them away.
+//! The replicas of this broker: opened when the catalog gives them, closed when it takes them away, and opened again as
+//! lost when they turn out to be damaged.
 
 use super::{ControlParts, METADATA};
-use crate::files::{FileJob, OpenJob};
+use crate::files::{FileJob, How, OpenJob, Opened};
 use crate::ids;
 use std::collections::{BTreeMap, BTreeSet};
-use trimaran_multiraft::{GroupOptions, InSync, Input, LeaderChange};
+use tokio::sync::oneshot;
+use trimaran_multiraft::{Completion, GroupOptions, InSync, Input, LeaderChange, Lost, Members};
 use trimaran_raft::{GroupId, Instant, NodeId};
-use trimaran_registry::TopicConfig;
 use trimaran_registry::agent::OpenReplica;
+use trimaran_registry::{Standing, TopicConfig};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{LogError, LogOptions, Retention};
 
@@ -18,17 +20,80 @@ pub(super) struct Replicas {
     known: BTreeMap<GroupId, Replica>,
     /// Being opened.
     opening: BTreeSet<GroupId>,
+    /// Closed, and their folders not deleted yet; with what is to be opened in the place of the old one.
+    leaving: BTreeMap<GroupId, Option<Plan>>,
 }
 
-#[derive(Default)]
+/// What it takes to open a replica, and to open it again.
+#[derive(Clone)]
+struct Plan {
+    founders: Vec<NodeId>,
+    /// Who shall have a replica, and which wish that is.
+    wanted: (Vec<NodeId>, u64),
+    options: GroupOptions,
+    log_options: LogOptions,
+}
+
 struct Replica {
-    voters: usize,
+    plan: Plan,
     /// To be closed as soon as it is open.
     closing: bool,
     leads: bool,
     under_replicated: bool,
+    learners: usize,
     /// Since when no leader is known.
     leaderless_since: Option<Instant>,
+    /// It is being filled.
+    repairing: bool,
+    /// Its shard was asked how far it is.
+    asked: Option<oneshot::Receiver<Completion>>,
+}
+
+impl Replica {
+    fn new(plan: Plan) -> Replica {
+        Replica {
+            plan,
+            closing: false,
+            leads: false,
+            under_replicated: false,
+            learners: 0,
+            leaderless_since: None,
+            repairing: false,
+            asked: None,
+        }
+    }
+
+    /// How many replicas there are to be.
+    fn replicas(&self) -> usize {
+        match self.plan.wanted.0.len() {
+            0 => self.plan.founders.len(),
+            wanted => wanted,
+        }
+    }
+
+    fn set_under_replicated(&mut self, parts: &ControlParts, now: bool) {
+        let step = i64::from(now) - i64::from(std::mem::replace(&mut self.under_replicated, now));
+        parts.metrics.under_replicated.inc_by(step);
+    }
+
+    fn set_learners(&mut self, parts: &ControlParts, now: usize) {
+        let step = now as i64 - std::mem::replace(&mut self.learners, now) as i64;
+        parts.metrics.learners.inc_by(step);
+    }
+
+    fn set_repairing(&mut self, parts: &ControlParts, now: bool) {
+        let step = i64::from(now) - i64::from(std::mem::replace(&mut self.repairing, now));
+        parts.metrics.repairing.inc_by(step);
+    }
+
+    fn set_leads(&mut self, parts: &ControlParts, now: bool) {
+        let step = i64::from(now) - i64::from(std::mem::replace(&mut self.leads, now));
+        parts.metrics.leaderships.inc_by(step);
+        if !now {
+            self.set_under_replicated(parts, false);
+            self.set_learners(parts, 0);
+        }
+    }
 }
 
 impl Replicas {
@@ -37,12 +102,13 @@ impl Replicas {
             recovered,
             known: BTreeMap::new(),
             opening: BTreeSet::new(),
+            leaving: BTreeMap::new(),
         }
     }
 
     /// Whether nothing is being opened, and the metadata group is among what is open.
     pub(super) fn all_open(&self) -> bool {
-        self.opening.is_empty()
+        self.opening.is_empty() && self.known.contains_key(&METADATA)
     }
 
     pub(super) fn count(&self) -> usize {
@@ -50,85 +116,167 @@ impl Replicas {
     }
 
     /// The metadata group: its members are configured, and it is never closed.
-    pub(super) fn open_metadata(&mut self, parts: &ControlParts) {
-        let options = GroupOptions {
-            min_insync_replicas: 1,
-            retention: Retention::default(),
-            deliver: true,
+    pub(super) fn open_metadata(&mut self, parts: &ControlParts, standing: Standing) {
+        let plan = Plan {
+            founders: parts.voters.clone(),
+            wanted: (parts.voters.clone(), 0),
+            options: GroupOptions {
+                min_insync_replicas: 1,
+                retention: Retention::default(),
+                deliver: true,
+            },
+            log_options: log_options(parts, &TopicConfig::default()),
         };
-        let defaults = TopicConfig::default();
-        self.start(
-            parts,
-            METADATA,
-            parts.voters.clone(),
-            options,
-            log_options(parts, &defaults),
-        );
+        self.start(parts, METADATA, plan, standing);
     }
 
     pub(super) fn open(&mut self, parts: &ControlParts, replica: &OpenReplica) {
         let group = ids::group(replica.group);
-        tracing::debug!(%group, topic = %replica.topic, partition = %replica.partition, "opens a replica");
-        let voters = replica.founders.iter().copied().map(ids::node).collect();
-        let (options, log) = options(parts, &replica.config);
-        self.start(parts, group, voters, options, log);
+        tracing::debug!(
+            %group, topic = %replica.topic, partition = %replica.partition, standing = ?replica.standing, "opens a replica"
+        );
+        let nodes = |brokers: &[_]| brokers.iter().copied().map(ids::node).collect();
+        let (options, log_options) = options(parts, &replica.config);
+        let plan = Plan {
+            founders: nodes(&replica.founders),
+            wanted: (nodes(&replica.replicas), 0),
+            options,
+            log_options,
+        };
+        // What is closing must be gone before it comes back: then its disk holds nothing.
+        if let Some(next) = self.leaving.get_mut(&group) {
+            *next = Some(plan);
+        } else if self.known.get(&group).is_some_and(|known| known.closing) {
+            self.leaving.insert(group, Some(plan));
+        } else {
+            self.start(parts, group, plan, replica.standing);
+        }
     }
 
-    fn start(
-        &mut self,
-        parts: &ControlParts,
-        group: GroupId,
-        voters: Vec<NodeId>,
-        options: GroupOptions,
-        log_options: LogOptions,
-    ) {
+    fn start(&mut self, parts: &ControlParts, group: GroupId, plan: Plan, standing: Standing) {
         if self.known.contains_key(&group) {
             return;
         }
-        let replica = Replica {
-            voters: voters.len(),
-            ..Replica::default()
+        let how = match self.recovered.remove(&group) {
+            Some(recovered) => How::Found(Box::new(recovered)),
+            None => How::Nothing(standing),
         };
-        self.known.insert(group, replica);
+        self.known.insert(group, Replica::new(plan));
+        self.begin(parts, group, how);
+    }
+
+    fn begin(&mut self, parts: &ControlParts, group: GroupId, how: How) {
+        let Some(replica) = self.known.get(&group) else { return };
+        let plan = replica.plan.clone();
         self.opening.insert(group);
         let job = OpenJob {
             group,
-            voters,
-            log_options,
-            options,
-            recovered: self.recovered.remove(&group).unwrap_or_default(),
+            founders: plan.founders,
+            wanted: plan.wanted.0,
+            how,
+            log_options: plan.log_options,
+            options: plan.options,
         };
         parts.files.push(FileJob::Open(Box::new(job)));
     }
 
-    pub(super) fn opened(&mut self, parts: &ControlParts, group: GroupId, outcome: Result<(), LogError>) {
+    pub(super) fn opened(&mut self, parts: &ControlParts, group: GroupId, outcome: Opened) {
         self.opening.remove(&group);
         parts.metrics.replicas.set(self.known.len() as i64);
-        if let Err(error) = outcome {
-            cannot_open(parts, group, &error);
+        let Some(replica) = self.known.get_mut(&group) else {
+            return;
+        };
+        match outcome {
+            Opened::Sound => replica.set_repairing(parts, false),
+            Opened::Lost => {
+                tracing::info!(%group, "a replica here holds nothing of what it may have promised: the others fill it");
+                replica.set_repairing(parts, true);
+                parts.metrics.lost.inc();
+            }
+            Opened::SetAside(error) => {
+                say_damaged(group, &error);
+                replica.set_repairing(parts, true);
+                parts.metrics.lost.inc();
+            }
+            Opened::Failed(error) => cannot_open(parts, group, &error),
         }
-        if self.known.get(&group).is_some_and(|replica| replica.closing) {
-            self.close(parts, group);
+        if replica.closing {
+            return self.shut(parts, group);
+        }
+        // What was said while it was being opened did not reach it.
+        let (wanted, version) = replica.plan.wanted.clone();
+        parts.mailboxes.of(group).tell(Input::Replicas(group, wanted, version));
+    }
+
+    /// It has turned out to be damaged: its log is set aside, and it is filled by the others.
+    pub(super) fn reopen(&mut self, parts: &ControlParts, lost: &Lost) {
+        let Lost { group, error } = lost;
+        if self.known.contains_key(group) && !self.opening.contains(group) {
+            say_damaged(*group, error);
+            self.begin(parts, *group, How::Damaged);
         }
     }
 
+    /// Who shall have a replica from now on.
+    pub(super) fn want(&mut self, parts: &ControlParts, group: GroupId, replicas: Vec<NodeId>, version: u64) {
+        let wanted = (replicas.clone(), version);
+        if let Some(Some(next)) = self.leaving.get_mut(&group) {
+            next.wanted = wanted;
+        } else if let Some(replica) = self.known.get_mut(&group) {
+            replica.plan.wanted = wanted;
+            parts
+                .mailboxes
+                .of(group)
+                .tell(Input::Replicas(group, replicas, version));
+        }
+    }
+
+    pub(super) fn configure(&mut self, parts: &ControlParts, group: GroupId, config: &TopicConfig) {
+        let (options, log_options) = options(parts, config);
+        let next = self.leaving.get_mut(&group).and_then(Option::as_mut);
+        let plan = next.or_else(|| self.known.get_mut(&group).map(|replica| &mut replica.plan));
+        if let Some(plan) = plan {
+            plan.options = options.clone();
+            plan.log_options = log_options.clone();
+        }
+        parts
+            .mailboxes
+            .of(group)
+            .tell(Input::Configure(group, options, log_options));
+    }
+
     pub(super) fn close(&mut self, parts: &ControlParts, group: GroupId) {
-        if self.opening.contains(&group) {
-            if let Some(replica) = self.known.get_mut(&group) {
+        match self.known.get_mut(&group) {
+            // It is closed already; what was to take its place is wanted no more.
+            None => {
+                if let Some(next) = self.leaving.get_mut(&group) {
+                    *next = None;
+                }
+            }
+            Some(replica) if self.opening.contains(&group) => {
                 replica.closing = true;
+                self.leaving.remove(&group);
             }
+            Some(_) => self.shut(parts, group),
+        }
+    }
+
+    fn shut(&mut self, parts: &ControlParts, group: GroupId) {
+        let Some(mut replica) = self.known.remove(&group) else {
             return;
-        }
-        if let Some(replica) = self.known.remove(&group) {
-            if replica.leads {
-                parts.metrics.leaderships.dec();
-            }
-            if replica.under_replicated {
-                parts.metrics.under_replicated.dec();
-            }
-        }
+        };
+        replica.set_leads(parts, false);
+        replica.set_repairing(parts, false);
         parts.metrics.replicas.set(self.known.len() as i64);
+        self.leaving.entry(group).or_default();
         parts.mailboxes.of(group).tell(Input::Close(group));
+    }
+
+    /// Nothing of a closed replica is left: its successor can come.
+    pub(super) fn deleted(&mut self, parts: &ControlParts, group: GroupId) {
+        if let Some(Some(plan)) = self.leaving.remove(&group) {
+            self.start(parts, group, plan, Standing::Joining);
+        }
     }
 
     /// Counts leaderships, and how long a group was without a leader that is then led here.
@@ -146,28 +294,69 @@ impl Replicas {
             replica.leaderless_since = None;
         }
         if change.serving != replica.leads {
-            replica.leads = change.serving;
-            parts.metrics.leaderships.inc_by(if change.serving { 1 } else { -1 });
             tracing::debug!(group = %change.group, term = %change.term, leads = change.serving, "leadership");
         }
-        if !change.serving && std::mem::take(&mut replica.under_replicated) {
-            parts.metrics.under_replicated.dec();
-        }
+        replica.set_leads(parts, change.serving);
     }
 
     pub(super) fn in_sync(&mut self, parts: &ControlParts, report: &InSync) {
+        if let Some(replica) = self.known.get_mut(&report.group) {
+            let under_replicated = report.replicas.len() < replica.replicas();
+            replica.set_under_replicated(parts, under_replicated);
+        }
+    }
+
+    pub(super) fn members(&mut self, parts: &ControlParts, report: &Members) {
         let Some(replica) = self.known.get_mut(&report.group) else {
             return;
         };
-        let under_replicated = report.replicas.len() < replica.voters;
-        if under_replicated != replica.under_replicated {
-            replica.under_replicated = under_replicated;
-            parts
-                .metrics
-                .under_replicated
-                .inc_by(if under_replicated { 1 } else { -1 });
+        if report.fulfils.is_none() {
+            parts.metrics.member_changes.inc();
+            tracing::info!(
+                group = %report.group, term = %report.term, voters = ?report.voters, learners = ?report.learners,
+                "the members of a group led here have changed"
+            );
+        }
+        if replica.leads {
+            replica.set_learners(parts, report.learners.len());
         }
     }
+
+    /// Asks how far replicas are that are being filled, and notes what became of it.
+    pub(super) fn look(&mut self, parts: &ControlParts) {
+        let repairing = self.known.iter_mut().filter(|(_, replica)| replica.repairing);
+        for (group, replica) in repairing {
+            let answer = replica.asked.as_mut().map(oneshot::Receiver::try_recv);
+            if let Some(Ok(Completion::Status(Some(status)))) = &answer
+                && !status.repairing
+                && !status.failed
+            {
+                tracing::info!(%group, "a replica here that had lost what it held is whole again");
+                replica.set_repairing(parts, false);
+                replica.asked = None;
+                continue;
+            }
+            if !matches!(answer, Some(Err(oneshot::error::TryRecvError::Empty))) {
+                replica.asked = ask(parts, *group);
+            }
+        }
+    }
+}
+
+/// What its shard knows of a replica; none if it is too busy to be asked.
+fn ask(parts: &ControlParts, group: GroupId) -> Option<oneshot::Receiver<Completion>> {
+    let mailbox = parts.mailboxes.of(group);
+    let (ticket, answer) = mailbox.tickets.issue()?;
+    mailbox.tell(Input::Status(ticket, group));
+    Some(answer)
+}
+
+fn say_damaged(group: GroupId, error: &LogError) {
+    tracing::error!(
+        %group, %error,
+        "a replica is damaged: what it held is set aside, and the others fill it again. See \"A disk is damaged\" in \
+         docs/operations.md"
+    );
 }
 
 /// A partition goes on with its other replicas. Without the catalog a broker knows nothing at all.
@@ -188,7 +377,7 @@ fn cannot_open(parts: &ControlParts, group: GroupId, error: &LogError) {
 }
 
 /// What a topic's configuration means to its groups and their logs.
-pub(super) fn options(parts: &ControlParts, config: &TopicConfig) -> (GroupOptions, LogOptions) {
+fn options(parts: &ControlParts, config: &TopicConfig) -> (GroupOptions, LogOptions) {
     let options = GroupOptions {
         min_insync_replicas: config.min_insync_replicas,
         retention: Retention {

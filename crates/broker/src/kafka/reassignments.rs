@@ -44,7 +44,7 @@ pub(super) async fn alter(
     let wanted: Vec<(Named, ReassignablePartition)> = request
         .topics
         .iter()
-        .flat_map(|topic| topic.partitions.iter().map(|partition| (topic, partition)))
+        .flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)))
         .map(|(topic, partition)| ((topic.name.clone(), partition.partition_index), partition.clone()))
         .collect();
     let repeated = repeated(wanted.iter().map(|(named, _)| named.clone()));

@@ -8,11 +8,11 @@ use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
 use bytes::Bytes;
 use std::sync::Arc;
-use trimaran_multiraft::{Acks, GroupOptions, InSync, Input, LeaderChange, Open};
-use trimaran_raft::{GroupId, HardState, Instant, LogIndex, NodeId};
+use trimaran_multiraft::{Acks, GroupOptions, InSync, Input, LeaderChange, Members, Open};
+use trimaran_raft::{GroupId, HardState, Instant, Life, LogIndex, NodeId};
 use trimaran_registry::agent::{self, Effect as Wish, OpenReplica};
 use trimaran_registry::founding::Decision;
-use trimaran_registry::{BrokerId, CommandIndex, Term};
+use trimaran_registry::{BrokerId, CommandIndex, Standing, Term};
 use trimaran_storage::log::{ReplicaLog, Retention};
 use trimaran_wire::batch;
 use trimaran_wire::peer::Frame;
@@ -74,7 +74,11 @@ impl Running {
             }
             Wish::OpenMetadata(decision) => self.open_metadata(now, &decision, effects)?,
             Wish::Open(replica) => self.open_replica(now, &replica, effects)?,
-            Wish::Replicas { .. } => {}
+            Wish::Replicas { group, replicas, since } => {
+                let group = GroupId(group.0);
+                let wanted = replicas.iter().map(|id| node_of(*id)).collect();
+                self.tell(now, group, Input::Replicas(group, wanted, since.0), effects);
+            }
             Wish::Configure { group, config } => {
                 let group = GroupId(group.0);
                 let input = Input::Configure(group, group_options(&config), log_options());
@@ -109,38 +113,58 @@ impl Running {
             retention: Retention::default(),
             deliver: true,
         };
-        self.open(now, METADATA, all, options, effects)
+        let standing = match decision {
+            Decision::Join => Standing::Joining,
+            Decision::Resume | Decision::Found(_) => Standing::Founding,
+        };
+        let members: Vec<NodeId> = all;
+        self.open(now, METADATA, members.clone(), members, standing, options, effects)
     }
 
     fn open_replica(&mut self, now: Micros, replica: &OpenReplica, effects: &mut Vec<Effect>) -> Result<(), String> {
         let group = GroupId(replica.group.0);
-        let voters = replica.founders.iter().map(|id| node_of(*id)).collect();
+        let founders: Vec<NodeId> = replica.founders.iter().map(|id| node_of(*id)).collect();
+        let wanted = replica.replicas.iter().map(|id| node_of(*id)).collect();
         effects.push(self.note(format!(
-            "opens group {group}: {}-{} on {:?}",
-            replica.topic, replica.partition, voters
+            "opens group {group}: {}-{} founded by {:?}, {:?}",
+            replica.topic, replica.partition, founders, replica.standing
         )));
-        self.open(now, group, voters, group_options(&replica.config), effects)
+        let options = group_options(&replica.config);
+        self.open(now, group, founders, wanted, replica.standing, options, effects)
     }
 
     pub(super) fn open(
         &mut self,
         now: Micros,
         group: GroupId,
-        voters: Vec<NodeId>,
+        founders: Vec<NodeId>,
+        wanted: Vec<NodeId>,
+        standing: Standing,
         options: GroupOptions,
         effects: &mut Vec<Effect>,
     ) -> Result<(), String> {
-        let recovered = self.recovered.remove(&group).unwrap_or_default();
-        let hard_state: HardState = recovered.hard_state;
+        let recovered = self.recovered.remove(&group);
         let fs = Arc::new(self.fs.clone());
+        if recovered.is_none() && standing == Standing::Joining {
+            let log = ReplicaLog::open_lost(fs, &folder(group), group, log_options())
+                .map_err(|error| format!("the lost log of group {group} can't be made: {error:?}"))?;
+            let life = Life(self.clock(now).0.max(1));
+            let open = Open::lost(founders, log, HardState::default(), life, options).wanting(wanted);
+            self.hosted.insert(group);
+            self.tell(now, group, Input::Open(Box::new(open)), effects);
+            return Ok(());
+        }
+        let recovered = recovered.unwrap_or_default();
+        let hard_state: HardState = recovered.hard_state;
         let log = ReplicaLog::open(fs, &folder(group), group, log_options(), recovered)
             .map_err(|error| format!("the log of group {group} does not open: {error:?}"))?;
         // A flush that was done before a crash, and not heard of.
         self.journal
             .release(group, log.flushed_index())
             .map_err(|error| format!("the journal does not release: {error:?}"))?;
-        let open = Open::new(voters, log, hard_state, options)
-            .map_err(|error| format!("the log of group {group} can't be read: {error:?}"))?;
+        let open = Open::new(founders, log, hard_state, options)
+            .map_err(|error| format!("the log of group {group} can't be read: {error:?}"))?
+            .wanting(wanted);
         self.hosted.insert(group);
         self.tell(now, group, Input::Open(Box::new(open)), effects);
         Ok(())
@@ -189,6 +213,22 @@ impl Running {
             term: Term(change.term.0),
             leader: change.leader.map(of_node),
             serving: change.serving,
+        };
+        self.tell_agent(now, input, effects)
+    }
+
+    pub(super) fn members(&mut self, now: Micros, report: &Members, effects: &mut Vec<Effect>) -> Result<(), String> {
+        effects.push(self.note(format!(
+            "leads group {} with voters {:?} and learners {:?}",
+            report.group, report.voters, report.learners
+        )));
+        let Some(version) = report.fulfils else { return Ok(()) };
+        let ids = |nodes: &[NodeId]| nodes.iter().map(|node| of_node(*node)).collect::<Vec<BrokerId>>();
+        let input = agent::Input::Members {
+            group: trimaran_registry::GroupId(report.group.0),
+            since: CommandIndex(version),
+            voters: &ids(&report.voters),
+            learners: &ids(&report.learners),
         };
         self.tell_agent(now, input, effects)
     }

@@ -99,8 +99,10 @@ impl Running {
         for (ticket, completion) in std::mem::take(&mut out.completions) {
             self.complete(now, ticket, completion, effects)?;
         }
-        // Nobody asks for other members, and no segment is damaged while it is used.
-        out.members.clear();
+        for report in std::mem::take(&mut out.members) {
+            self.members(now, &report, effects)?;
+        }
+        // No segment is damaged while it is used.
         out.lost.clear();
         (out.elections, out.resets) = (0, 0);
         Ok(())
