@@ -12,6 +12,7 @@ mod leadership;
 mod lost;
 mod mail;
 mod membership;
+mod reading;
 mod replication;
 mod sabotage;
 mod seeking;
@@ -26,7 +27,7 @@ use crate::durability::{Durability, Write};
 use crate::progress::Peer;
 use crate::{
     Body, Config, Configuration, Event, HardState, Heartbeats, Input, Instant, Liveness, LogIndex, LogView, Message,
-    NodeId, Output, Persist, Progress, ReadError, Recovered, Role, Term, TermAt, Token, Tuning, quorum,
+    NodeId, Output, Persist, Progress, Recovered, Role, Term, TermAt, Token, Tuning, quorum,
 };
 use alloc::vec::Vec;
 use core::mem;
@@ -180,6 +181,7 @@ impl Group {
     fn begin(&mut self) {
         self.adopt_configuration();
         self.begin_seeking(self.now);
+        self.bind_at_start();
         // Alone, there is nobody to wait for.
         if self.is_alone() {
             self.election = Election::standing_at(self.now);
@@ -229,7 +231,7 @@ impl Group {
             Input::ForgetLeader => self.forget_leader(step),
             Input::Change(target) => self.change(step, target),
             Input::Snapshot { to, snapshot } => self.send_snapshot(step, to, snapshot),
-            Input::Read(read) => step.out.reads.push((read, Err(ReadError::NotServing))),
+            Input::Read(read) => self.read(step, read),
         }
     }
 
@@ -293,6 +295,7 @@ impl Group {
 
     /// Derives from the state whatever may happen now. Idempotent: a second call in a step would do nothing.
     fn settle(&mut self, step: &mut Step) {
+        self.refuse_reads(step);
         self.settle_candidacy(step);
         self.settle_vote(step);
         match self.role {

@@ -114,7 +114,7 @@ impl Election {
     }
 
     /// Stand then, with the delay of one's rank, but without what earlier failures have added.
-    fn wait_until(&mut self, base: Instant) {
+    pub(super) fn wait_until(&mut self, base: Instant) {
         self.base = Some(base);
         self.jitter = Duration::ZERO;
     }
@@ -243,6 +243,9 @@ impl Group {
 impl Group {
     /// Asks for pre-votes.
     pub(super) fn stand(&mut self, step: &mut Step) {
+        if self.is_bound() {
+            return self.put_off_standing();
+        }
         if self.leader.is_some() {
             self.election.former_leader = self.leader.take();
         }
@@ -494,7 +497,7 @@ impl Group {
         self.hear_of_candidacy(step, from, term);
         if term > self.hard.term {
             // A live leader is not to be disturbed, and the term not to be raised (section 6; dissertation, 4.2.3).
-            if !transfer && self.has_live_leader() {
+            if !transfer && (self.has_live_leader() || self.is_bound()) {
                 return self.show_leadership(from);
             }
             self.enter_term(term);
@@ -502,7 +505,8 @@ impl Group {
         }
         let is_free = self.hard.vote.is_none_or(|vote| vote == from) && self.leader.is_none();
         let is_up_to_date = theirs >= self.last || self.is_broken(Sabotage::VoteForShorterLog);
-        if term == self.hard.term && term > Term::ZERO && is_free && is_up_to_date && !self.is_barred() {
+        let may_vote = !self.is_barred() && (transfer || !self.is_bound());
+        if term == self.hard.term && term > Term::ZERO && is_free && is_up_to_date && may_vote {
             self.grant_vote(step, from);
         } else {
             let refused = Body::VoteReply { granted: false };

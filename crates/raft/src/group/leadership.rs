@@ -1,7 +1,8 @@
 //! Leading a term: its beginning, its end, what is committed in it, and when it may serve.
 
-use super::{Group, Sabotage, Step, identity::Renaming, transfer::Transferring};
+use super::{Group, Sabotage, Step, identity::Renaming, reading::Reading, transfer::Transferring};
 use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, progress::Peer};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 
@@ -44,6 +45,9 @@ pub(super) struct Leading {
     pub(super) heartbeat_at: Option<Instant>,
     /// When to step down unless a majority is in contact by then. With external heartbeats, none while it is.
     pub(super) quorum_deadline: Option<Instant>,
+    pub(super) reading: Option<Box<Reading>>,
+    /// Someone was told to stand in this term, and may do so at any time: voters no longer keep their promise.
+    pub(super) lease_is_over: bool,
 }
 
 impl Leading {
@@ -53,6 +57,9 @@ impl Leading {
         renaming.rename_some(&mut self.quorum_deadline);
         if let Some(transfer) = &mut self.transfer {
             transfer.rename(renaming);
+        }
+        if let Some(reading) = &mut self.reading {
+            reading.rename(renaming);
         }
     }
 }
@@ -102,6 +109,7 @@ impl Group {
         uncommitted.bytes = bytes;
         self.leading = Leading {
             uncommitted,
+            reading: self.leading.reading.take().and_then(|reading| reading.end()),
             ..Leading::default()
         };
         for peer in &mut self.peers {
@@ -117,6 +125,7 @@ impl Group {
         self.let_lost_rejoin(step);
         self.replicate(step);
         self.settle_transfer(step);
+        self.settle_reads(step);
     }
 
     /// "If there exists an N such that N > commitIndex, a majority of matchIndex[i] >= N, and log[N].term ==

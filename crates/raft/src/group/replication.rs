@@ -252,11 +252,12 @@ impl Group {
         }
     }
 
-    pub(super) fn on_heartbeat_reply(&mut self, step: &mut Step, peer: usize, commit: LogIndex, _round: u64) {
+    pub(super) fn on_heartbeat_reply(&mut self, step: &mut Step, peer: usize, commit: LogIndex, round: u64) {
         if self.role != Role::Leader {
             return;
         }
         self.hear_from(step, peer);
+        self.note_round(peer, round);
         // It knew more before: it has restarted, and can't tell what it holds from what this term's leader has. (Or
         // the answer is late; then an append more does no harm.)
         let peer = &mut self.peers[peer];

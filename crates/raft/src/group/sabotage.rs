@@ -80,6 +80,10 @@ pub enum Sabotage {
     LeaveAtOnce,
     /// While voters are exchanged, a majority of the new ones decides.
     ForgetOutgoing,
+    /// A read is answered without asking whether this leader still leads.
+    ReadAtOnce,
+    /// A member that restarts votes though the leader it followed may still hold a lease (TiKV #15035).
+    ForgetLease,
     /// A learner is handed leadership, and counts itself as a voter (openraft #1805, Ra 114d1d37).
     LetLearnersLead,
     /// A member that takes a snapshot goes on with the configuration that it had (openraft #1808).
@@ -95,7 +99,7 @@ pub enum Sabotage {
 
 #[cfg(any(test, feature = "sabotage"))]
 impl Sabotage {
-    /// All of them.
+    /// All that show in elections, replication and restarts.
     pub const ALL: &'static [Sabotage] = &[
         Sabotage::ForgetVote,
         Sabotage::VoteAtOnce,
@@ -124,6 +128,11 @@ impl Sabotage {
         Sabotage::CommitUnverified,
         Sabotage::CountHints,
         Sabotage::CommitOldTerms,
+    ];
+
+    /// Those of reads and leases, of changes of members, of lost ones and of snapshots. Whoever tests with
+    /// them must cause these.
+    pub const OF_MEMBERS_AND_READS: &'static [Sabotage] = &[
         Sabotage::AcceptNoVoters,
         Sabotage::InventTerms,
         Sabotage::ConfigureAtCommit,
@@ -134,6 +143,8 @@ impl Sabotage {
         Sabotage::ChangeAtOnce,
         Sabotage::ForgetLoss,
         Sabotage::CountFormerLives,
+        Sabotage::ReadAtOnce,
+        Sabotage::ForgetLease,
     ];
 }
 
@@ -142,6 +153,9 @@ impl Group {
     /// From now on this member is broken in that way: for tests of tests.
     pub fn sabotage(&mut self, how: Sabotage) {
         self.sabotage = Some(how);
+        if how == Sabotage::ForgetLease {
+            self.unbind();
+        }
         self.membership.lags = how == Sabotage::ConfigureAtCommit;
     }
 

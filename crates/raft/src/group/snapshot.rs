@@ -21,7 +21,7 @@ impl Group {
         let Some(peer) = self.peer_at(to).filter(|_| self.role == Role::Leader) else {
             return;
         };
-        let is_held = snapshot.index.next() >= step.log.first_index() && snapshot.index <= self.commit;
+        let is_held = snapshot.index <= self.commit && snapshot.index.next() >= step.log.first_index();
         if self.peers[peer].pace != Pace::Snapshot || !is_held {
             return;
         }

@@ -16,7 +16,12 @@ impl Group {
     fn leader_deadline(&self) -> Option<Instant> {
         let resends = self.peers.iter().filter_map(|peer| peer.resend_at);
         let transfer = self.leading.transfer.as_ref().map(|transfer| transfer.deadline());
-        let others = [self.leading.heartbeat_at, self.leading.quorum_deadline, transfer];
+        let others = [
+            self.leading.heartbeat_at,
+            self.leading.quorum_deadline,
+            self.reading_deadline(),
+            transfer,
+        ];
         resends.chain(others.into_iter().flatten()).min()
     }
 
@@ -45,6 +50,7 @@ impl Group {
         if due(self.leading.heartbeat_at) {
             self.send_heartbeats(step);
         }
+        self.reading_clock(step);
         self.transfer_clock(step);
         if due(self.leading.quorum_deadline) {
             self.check_quorum(step);
@@ -57,9 +63,10 @@ impl Group {
         let Heartbeats::Own(interval) = self.tuning.heartbeats else {
             return;
         };
+        let round = self.heartbeat_round();
         for peer in &self.peers {
             let commit: LogIndex = self.commit.min(peer.match_index);
-            step.send(peer.id, self.hard.term, Body::Heartbeat { commit, round: 0 });
+            step.send(peer.id, self.hard.term, Body::Heartbeat { commit, round });
         }
         self.leading.heartbeat_at = Some(step.now + interval);
     }

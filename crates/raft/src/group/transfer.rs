@@ -91,6 +91,7 @@ impl Group {
             .iter()
             .any(|peer| peer.id == target && peer.match_index == self.last.index);
         if is_ready {
+            self.leading.lease_is_over = true;
             transfer.tell_again_at = Some(step.now + self.tuning.retransmit_timeout);
             step.send(target, self.hard.term, Body::TimeoutNow);
         }

@@ -139,8 +139,10 @@ impl World {
         let rank_delay = Duration::from_millis([0, 2, 20][chance.below(3) as usize]);
         let max_append_bytes = [40, 300][chance.below(2) as usize];
         let max_uncommitted_bytes = [600, 2000][chance.below(2) as usize];
+        let lease = chance.percent(50).then_some(Duration::from_millis(10));
         let tuning = Tuning {
             seed,
+            lease,
             rank_delay,
             max_append_bytes,
             max_uncommitted_bytes,
@@ -261,6 +263,7 @@ impl World {
                 "data arrives as it was sent"
             );
         }
+        self.check_reads(node, &output);
         for event in &output.events {
             match event {
                 Event::NeedsSnapshot(to) => self.take_snapshot(node, *to),
@@ -479,11 +482,23 @@ impl World {
                 let count = 1 + self.chance.below(4);
                 let payloads = (0..count).map(|_| self.payload()).collect();
                 self.tell(node, Input::Propose(payloads));
+                self.read(node);
             }
         }
         if self.faults {
             let delay = self.chance.millis(1, 25);
             self.after(delay, Happening::Client);
+        }
+    }
+
+    /// Reads at whoever believes to lead, and remembers what the answer must not miss.
+    fn read(&mut self, node: usize) {
+        for _ in 0..self.chance.below(3) {
+            self.wishes.reads += 1;
+            let read = ReadId(self.wishes.reads);
+            let committed = LogIndex(self.seen.committed.len() as u64);
+            self.seen.reads.insert(read, (node, self.lives[node], committed));
+            self.tell(node, Input::Read(read));
         }
     }
 
@@ -651,6 +666,8 @@ fn converge(world: &mut World) {
         .filter(|node| node.group.as_ref().is_some_and(Group::is_serving))
         .count();
     assert_eq!(leaders, 1, "one serving leader: {}", describe(world));
+    let waits = |(node, life, _): &(usize, u64, LogIndex)| world.lives[*node] == *life;
+    assert!(!world.seen.reads.values().any(waits), "every read is answered");
     let last = world.seen.committed.len() as u64;
     for node in members(world) {
         let group = node.group.as_ref().expect("all are up");
@@ -847,7 +864,8 @@ const LEFT_TO_THE_CLUSTER: [Sabotage; 3] = [
 
 #[test]
 fn a_broken_core_is_found_out() {
-    let ways = Sabotage::ALL.iter().filter(|how| !LEFT_TO_THE_CLUSTER.contains(how));
+    let all = Sabotage::ALL.iter().chain(Sabotage::OF_MEMBERS_AND_READS);
+    let ways = all.filter(|how| !LEFT_TO_THE_CLUSTER.contains(how));
     let found: Vec<_> = ways.map(|how| (how, finds(*how, 500))).collect();
     assert!(found.iter().all(|(_, seed)| seed.is_some()), "not found: {found:?}");
 }

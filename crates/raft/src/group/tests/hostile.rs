@@ -114,7 +114,7 @@ fn configuration(chance: &mut Chance) -> Configuration {
 fn input(chance: &mut Chance, now: Instant) -> (Instant, Input) {
     let now = Instant(now.0 + chance.below(60_000));
     let node = NodeId(chance.below(5));
-    let input = match chance.below(20) {
+    let input = match chance.below(24) {
         0 => Input::Tick,
         1 => Input::Propose((0..chance.below(3)).map(|_| "payload".into()).collect()),
         2 => Input::Persisted(Token(number(chance))),
@@ -128,6 +128,17 @@ fn input(chance: &mut Chance, now: Instant) -> (Instant, Input) {
         7 => Input::Campaign,
         8 => Input::ForgetLeader,
         9 => Input::Change(configuration(chance)),
+        10 => Input::Read(ReadId(number(chance))),
+        11 => {
+            let snapshot = Snapshot {
+                index: LogIndex(number(chance)),
+                term: Term(number(chance)),
+                configuration: configuration(chance),
+                data: "data".into(),
+            };
+            let snapshot = Box::new(snapshot);
+            Input::Snapshot { to: node, snapshot }
+        }
         _ => {
             let term = Term(number(chance));
             let body = body(chance);

@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 /// What has been seen so far, and must hold for ever.
 #[derive(Default)]
 pub(super) struct Seen {
+    /// Reads that wait: where, in which life, and what was committed when they came.
+    pub(super) reads: BTreeMap<ReadId, (usize, u64, LogIndex)>,
     pub(super) leaders: BTreeMap<Term, NodeId>,
     /// By place and term: the content, and the term before it. Equal places and terms must have equal histories.
     pub(super) entries: BTreeMap<(LogIndex, Term), (Payload, Term)>,
@@ -135,6 +137,25 @@ impl World {
                     self.seen.committed.push(entry.clone());
                     self.seen.committed_in.push(term);
                 }
+            }
+        }
+    }
+
+    /// A read sees everything that was committed, wherever, before it came; it is answered once.
+    pub(super) fn check_reads(&mut self, node: usize, output: &Output) {
+        for (read, answer) in &output.reads {
+            let asked = self.seen.reads.remove(read);
+            let (at, life, committed) = asked.expect("a read is answered once");
+            assert_eq!(
+                (at, life),
+                (node, self.lives[node]),
+                "a read is answered where it was asked"
+            );
+            if let Ok(index) = answer {
+                assert!(
+                    *index >= committed,
+                    "node {node} reads at {index}, {committed} is committed"
+                );
             }
         }
     }

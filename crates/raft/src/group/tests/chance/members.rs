@@ -8,6 +8,8 @@ pub(super) struct Wishes {
     pub(super) voters: Vec<NodeId>,
     /// Nobody else is a member any more, and is closed.
     pub(super) is_settled: bool,
+    /// Counts reads.
+    pub(super) reads: u64,
     /// Counts the disks that were wiped.
     pub(super) wiped: u64,
 }
