@@ -471,7 +471,7 @@ impl Group {
         self.durability.index()
     }
 
-    /// Every voter is known to hold the log up to here durably. See [`crate::Body::Append`].
+    /// Every voter in contact is known to hold the log up to here durably. See [`crate::Body::Append`].
     pub fn floor(&self) -> LogIndex {
         self.floor
     }

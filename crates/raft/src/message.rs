@@ -53,7 +53,7 @@ pub enum Body {
         prev_term: Term,
         /// The leader's commit index.
         commit: LogIndex,
-        /// Every voter is known to hold the log durably up to here; what lies below may be deleted.
+        /// Every voter in contact is known to hold the log durably up to here; what lies below may be deleted.
         floor: LogIndex,
         /// The entries, contiguous from `prev_index` on. May be empty.
         entries: Vec<Entry>,

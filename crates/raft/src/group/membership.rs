@@ -273,9 +273,13 @@ impl Group {
         }
     }
 
-    /// The highest index that every voter holds durably; one that has lost what it held is not waited for.
+    /// The highest index that every voter in contact holds durably. One that is away, or has lost what it held, is not
+    /// waited for: what is deleted meanwhile, it gets by a snapshot.
     pub(super) fn held_by_all(&self) -> LogIndex {
-        let voters = self.peers.iter().filter(|peer| peer.standing.votes() && !peer.is_lost);
+        let voters = self
+            .peers
+            .iter()
+            .filter(|peer| peer.standing.votes() && peer.is_alive() && !peer.is_lost);
         let held = voters.map(|peer| peer.match_index);
         held.chain([self.durability.index()]).min().unwrap_or_default()
     }
