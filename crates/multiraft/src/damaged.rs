@@ -43,6 +43,7 @@ impl Damaged {
         GroupStatus {
             group: self.group,
             voters: self.voters.clone(),
+            outgoing: Vec::new(),
             learners: Vec::new(),
             repairing: false,
             failed: true,

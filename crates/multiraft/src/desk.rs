@@ -6,6 +6,7 @@ use crate::numbers::NumberMap;
 use crate::preference::GiveBack;
 use crate::sabotage::Breakage;
 use crate::shard::ShardConfig;
+use crate::throttle::Throttle;
 use crate::timers::TimerWheel;
 use std::collections::VecDeque;
 use trimaran_raft::{GroupId, Instant, Output, Token, TransferError};
@@ -38,6 +39,8 @@ pub(crate) enum Timer {
     Leaving,
     /// It is somebody's turn to give its leadership back.
     GiveBack,
+    /// Somebody's entries may be read for a follower.
+    Throttle,
 }
 
 /// What the replicas of a shard share while they are stepped.
@@ -52,6 +55,7 @@ pub(crate) struct Desk {
     pub(crate) issued: VecDeque<Issued>,
     pub(crate) timers: TimerWheel<Timer>,
     pub(crate) give_back: GiveBack,
+    pub(crate) throttle: Throttle,
     /// Reads that wait, and where.
     pub(crate) waiting_reads: NumberMap<Ticket, GroupId>,
     /// Handovers that [`Input::TransferAll`] asked for and that ended during this step.
@@ -66,6 +70,7 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(config: ShardConfig, now: Instant) -> Desk {
         Desk {
+            throttle: Throttle::new(config.catch_up_bytes_per_second, now),
             config,
             now,
             is_leaving: false,

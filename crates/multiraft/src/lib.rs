@@ -39,7 +39,7 @@
 //!
 //! `mailbox` (what goes in and out) → `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`,
 //! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `damaged`, `upkeep`, `handover`, `leaving`,
-//! `preference`, `timers`, `numbers`, `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
+//! `preference`, `membership` (from who belongs to a group to who is to), `snapshots`, `throttle`, `timers`, `numbers`, `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
 #![forbid(unsafe_code)]
 
 mod appends;
@@ -62,6 +62,7 @@ mod replication;
 mod sabotage;
 mod shard;
 mod snapshots;
+mod throttle;
 mod timers;
 mod upkeep;
 

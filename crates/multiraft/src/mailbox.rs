@@ -149,6 +149,8 @@ pub struct GroupStatus {
     pub group: GroupId,
     /// The preferred leader first. As this replica knows them; a change may not be committed yet.
     pub voters: Vec<NodeId>,
+    /// While voters are exchanged: those before, whose majority is needed as well. Empty otherwise.
+    pub outgoing: Vec<NodeId>,
     /// Replicas that are being filled, and don't count yet.
     pub learners: Vec<NodeId>,
     /// The replica has lost what it had promised, and is being filled again: it neither votes nor leads until it is.

@@ -8,6 +8,9 @@
 //!
 //! As long as nobody says who is wanted, only the first of these is done.
 
+#[cfg(test)]
+mod tests;
+
 use crate::desk::Desk;
 use crate::mailbox::{Members, Outbox};
 use crate::replica::Replica;
@@ -67,14 +70,21 @@ impl Membership {
         core::mem::take(&mut self.moved)
     }
 
-    /// Who is not a member any more, and who is new, since this was last asked.
-    pub(crate) fn follow(&mut self, configuration: &Configuration) -> (Vec<NodeId>, Vec<NodeId>) {
-        let members: Vec<_> = configuration.members().collect();
-        let gone = self.followed.iter().copied().filter(|node| !members.contains(node));
-        let new = members.iter().copied().filter(|node| !self.followed.contains(node));
-        let change = (gone.collect(), new.collect());
-        self.followed = members;
-        change
+    /// Who is new since this was last asked. Those who leave are followed on: a leader goes on sending to them for a
+    /// while, and one that is removed leads on until that is committed. A leader of which this replica doesn't know yet
+    /// that it is a member is followed as well.
+    pub(crate) fn follow(&mut self, configuration: &Configuration, leader: Option<NodeId>) -> Vec<NodeId> {
+        let all = configuration.members().chain(leader);
+        let new: Vec<_> = all.filter(|node| !self.followed.contains(node)).collect();
+        self.followed.extend(&new);
+        self.followed.sort_unstable();
+        self.followed.dedup();
+        new
+    }
+
+    /// This node leads.
+    pub(crate) fn note_leader(&mut self, leader: NodeId) {
+        self.moved |= !self.followed.contains(&leader);
     }
 
     /// Everybody whom the shard tells this group of.
@@ -210,7 +220,7 @@ fn next_step(now: &Configuration, wanted: &[NodeId], progress: impl Fn(NodeId) -
         return Next::Change(with(&now.voters, learners));
     }
     if learners.iter().all(is_ready) {
-        return match is_permutation(&now.voters, wanted) {
+        return match now.voters == wanted {
             true => Next::Rest,
             false => Next::Change(with(wanted, Vec::new())),
         };

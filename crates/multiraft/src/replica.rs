@@ -159,7 +159,7 @@ impl Replica {
 
     /// It has lost what it had promised, and is not filled again.
     pub(crate) fn is_barred(&self) -> bool {
-        self.hard_state.barred > LogIndex::ZERO
+        self.hard_state.barred > self.group.durable()
     }
 
     pub(crate) fn is_failed(&self) -> bool {
@@ -235,7 +235,12 @@ impl Replica {
         {
             return;
         }
-        self.step(CoreInput::Message(from, message), desk, out);
+        let input = CoreInput::Message(from, message);
+        // Who was lost while it led is taken for the leader by those who have not heard of it.
+        if self.hard_state.barred == LogIndex::MAX {
+            self.silence(desk).hear(&input, out);
+        }
+        self.step(input, desk, out);
     }
 
     fn carry_out(&mut self, output: &mut Output, desk: &mut Desk, out: &mut Outbox) {
@@ -348,6 +353,9 @@ impl Replica {
         }
         self.loads.clear();
         self.end_giving_back();
+        if let Some(leader) = self.group.leader() {
+            self.membership.note_leader(leader);
+        }
         if role == Role::Leader {
             self.in_sync.begin(desk.config.node, self.group.voters());
             self.membership.look_again();
@@ -376,6 +384,7 @@ impl Replica {
         let leadership_changed = self.announce(out);
         self.wake_reads(leadership_changed, desk, out);
         self.flush_if_due(desk, out);
+        self.clear_aside();
         self.mind_preference(desk);
         self.arm(desk);
     }
@@ -499,6 +508,7 @@ impl Replica {
         GroupStatus {
             group: self.id,
             voters: self.group.voters().to_vec(),
+            outgoing: self.group.configuration().outgoing.clone(),
             learners: self.group.configuration().learners.clone(),
             repairing: self.is_barred(),
             failed: self.is_failed(),

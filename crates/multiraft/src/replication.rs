@@ -2,13 +2,15 @@
 //!
 //! Entries of the tail are at hand. Older ones are loaded by whoever may block; meanwhile the plans for the same
 //! follower queue up behind, since out of order they would be refused. One load a group and follower is out at a time,
-//! so a follower far behind costs one read at a time and delays nobody else.
+//! so a follower far behind costs one read at a time and delays nobody else. How much all of them read together is
+//! limited ([`crate::throttle`]).
 
 use crate::desk::Desk;
 use crate::mailbox::{Load, Loaded, Outbox};
 use crate::replica::Replica;
+use crate::throttle::Parked;
 use std::collections::VecDeque;
-use trimaran_raft::{AppendPlan, Body, Entry, LogIndex, Message, NodeId};
+use trimaran_raft::{AppendPlan, Body, Entry, LogIndex, LogView, Message, NodeId};
 use trimaran_storage::log::{Entries, LogError};
 
 /// A follower that waits for a load.
@@ -17,6 +19,8 @@ struct Loading {
     to: NodeId,
     /// What the load is for.
     plan: AppendPlan,
+    /// It has not begun: too much is read already.
+    is_parked: bool,
     behind: VecDeque<AppendPlan>,
 }
 
@@ -37,10 +41,19 @@ impl Loads {
         let Some(loading) = self.loading.iter_mut().find(|loading| loading.to == plan.to) else {
             return false;
         };
-        if loading.behind.len() < limit {
+        // Sent again while it waits for its turn: it will be sent in any case.
+        let is_repeated = loading.is_parked && plan.first <= loading.plan.last;
+        if loading.behind.len() < limit && !is_repeated {
             loading.behind.push_back(plan);
         }
         true
+    }
+
+    /// Whether somebody waits for this load to begin. From now on it is under way.
+    fn begin(&mut self, plan: &AppendPlan) -> bool {
+        let waits = |loading: &&mut Loading| loading.is_parked && loading.plan == *plan;
+        let waiting = self.loading.iter_mut().find(waits);
+        waiting.map(|loading| loading.is_parked = false).is_some()
     }
 
     /// What waited for this plan's load; none if nobody did.
@@ -60,24 +73,58 @@ impl Replica {
         if plan.last < plan.first {
             return self.send_append(plan, Vec::new(), out);
         }
+        // Files are opened when it is their turn.
+        if !self.log.is_in_memory(plan.first) {
+            return self.load(plan, desk, out);
+        }
         match self.log.entries(plan.first, plan.last) {
             Ok(Entries::Ready(entries)) => self.send_append(plan, entries, out),
-            Ok(Entries::Load(job)) => {
-                self.loads.loading.push(Loading {
-                    to: plan.to,
-                    plan,
-                    behind: VecDeque::new(),
-                });
-                out.loads.push(Load {
-                    group: self.id,
-                    job,
-                    plan,
-                });
-            }
-            // Retention was faster than the plan; the core plans anew from what is left.
+            Ok(Entries::Load(_)) => self.load(plan, desk, out),
             Err(LogError::NotHeld { .. }) => {}
             Err(error) => self.note_failure(error),
         }
+    }
+
+    /// Reads what a plan names, at once or when it is its turn.
+    fn load(&mut self, plan: AppendPlan, desk: &mut Desk, out: &mut Outbox) {
+        let parked = Parked {
+            group: self.id,
+            plan,
+            bytes: self.log.fit(plan.first, plan.last, u64::MAX).1,
+        };
+        self.loads.loading.push(Loading {
+            to: plan.to,
+            plan,
+            is_parked: true,
+            behind: VecDeque::new(),
+        });
+        if desk.throttle.admit(desk.now, parked) {
+            self.begin_parked_load(plan, out);
+        }
+    }
+
+    /// It is this plan's turn; false if nobody waits for it any more.
+    pub(crate) fn begin_parked_load(&mut self, plan: AppendPlan, out: &mut Outbox) -> bool {
+        if !self.leads() || self.group.term() != plan.term || !self.loads.begin(&plan) {
+            return false;
+        }
+        let (group, first, last) = (self.id, plan.first, plan.last);
+        match self.log.entries(first, last) {
+            Ok(Entries::Load(job)) => out.loads.push(Load { group, job, plan }),
+            Ok(Entries::Ready(entries)) => {
+                self.loads.done(&plan);
+                self.send_append(plan, entries, out);
+            }
+            Err(error) => {
+                self.loads.done(&plan);
+                // Retention was faster than the plan; the core plans anew from what is left.
+                if !matches!(error, LogError::NotHeld { .. }) {
+                    self.note_failure(error);
+                }
+                return false;
+            }
+        }
+        true
     }
 
     /// A load is done: it is sent, and what waited behind it follows.

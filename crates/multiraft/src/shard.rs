@@ -104,6 +104,7 @@ impl Shard {
         }
         self.take_timers(out);
         self.settle(out);
+        self.begin_parked_loads(out);
         self.give_back(out);
         self.go_on_leaving(out);
         if !out.journal.is_empty() {
@@ -238,10 +239,8 @@ impl Shard {
         let Some(replica) = self.replicas.get_mut(&group) else {
             return;
         };
-        let (gone, new) = replica.membership.follow(replica.group.configuration());
-        for node in gone {
-            self.note_stranger(node, group);
-        }
+        let leader = replica.group.leader();
+        let new = replica.membership.follow(replica.group.configuration(), leader);
         let mut evidence = Vec::new();
         for node in new {
             self.by_node.entry(node).or_default().insert(group);
@@ -258,13 +257,9 @@ impl Shard {
     fn forget_members(&mut self, group: GroupId) {
         let replica = self.replicas.get_mut(&group);
         for node in replica.map(|replica| replica.membership.forget()).unwrap_or_default() {
-            self.note_stranger(node, group);
-        }
-    }
-
-    fn note_stranger(&mut self, node: NodeId, group: GroupId) {
-        if let Some(groups) = self.by_node.get_mut(&node) {
-            groups.remove(&group);
+            if let Some(groups) = self.by_node.get_mut(&node) {
+                groups.remove(&group);
+            }
         }
     }
 
@@ -498,6 +493,10 @@ impl Shard {
                     self.desk.give_back.called(now);
                     continue;
                 }
+                Timer::Throttle => {
+                    self.desk.throttle.called(now);
+                    continue;
+                }
             };
             if let Some(replica) = self.replicas.get_mut(&group)
                 && replica.armed.is_called(now)
@@ -527,6 +526,21 @@ impl Shard {
                 self.follow_members(group, out);
             }
             self.moved = moved;
+        }
+    }
+
+    /// Reads for followers whose turn it is now. Those that are not waited for any more take nothing from the others.
+    fn begin_parked_loads(&mut self, out: &mut Outbox) {
+        while let Some(parked) = self.desk.throttle.next(self.desk.now) {
+            self.visit(parked.group, out, |replica, desk, out| {
+                if replica.begin_parked_load(parked.plan, out) {
+                    desk.throttle.take(parked.bytes);
+                }
+            });
+        }
+        self.settle(out);
+        if let Some(at) = self.desk.throttle.arm() {
+            self.desk.timers.insert(at, Timer::Throttle);
         }
     }
 

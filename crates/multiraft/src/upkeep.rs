@@ -159,6 +159,14 @@ impl Replica {
         rest.iter().chain(before).copied().find(|&node| could(node))
     }
 
+    /// What a damaged log left behind is deleted once the group has filled the new one.
+    pub(crate) fn clear_aside(&mut self) {
+        if self.log.has_aside() && !self.is_barred() {
+            // What is left after an error is found again at the next start.
+            let _ = self.log.delete_aside();
+        }
+    }
+
     /// A flush came back.
     pub(crate) fn flushed(&mut self, result: Result<Flushed, LogError>, desk: &Desk) {
         // One that this opening of the group has not asked for says nothing about its log.

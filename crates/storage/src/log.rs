@@ -332,6 +332,11 @@ impl ReplicaLog {
             .collect()
     }
 
+    /// Whether the entry, and all after it, need not be read from a segment.
+    pub fn is_in_memory(&self, index: LogIndex) -> bool {
+        self.tail.first_index().is_some_and(|first| first <= index)
+    }
+
     /// Whether the log was reset and its folder does not reflect that yet: a [`FlushJob`] is worth its while.
     pub fn is_resetting(&self) -> bool {
         self.reset.is_some()

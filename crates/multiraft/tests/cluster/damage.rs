@@ -1,7 +1,7 @@
-//! Replicas whose logs can't be opened, read or written while their brokers live: nobody would notice by heartbeats.
+//! Replicas whose logs can't be opened, read or written for now while their brokers live: nobody would notice by
+//! heartbeats. (Those that are damaged are another story: `repair.rs`.)
 
 use crate::harness::{Cluster, G, Settings, batch_of, from, unreadable};
-use std::path::PathBuf;
 use trimaran_multiraft::{Acks, AppendError, Input, OffsetQuery, ReadError, ReadRequest};
 use trimaran_raft::{Body, LogIndex, Message, NodeId, Role};
 use trimaran_storage::fs::faulty::{Fault, Operation};
@@ -22,13 +22,15 @@ fn filled() -> Cluster {
     cluster
 }
 
-/// Damages the index of a node's first segment.
-fn damage(cluster: &Cluster, id: u64) {
-    let fs = &cluster.nodes[&id].fs;
-    let is_index = |path: &PathBuf| path.starts_with("/group-1") && path.extension().is_some_and(|end| end == "index");
-    let files = fs.files().into_iter().map(|(path, _)| path);
-    let index = files.into_iter().find(is_index).expect("it has flushed");
-    assert!(fs.corrupt(&index, 20));
+/// When a node's log is opened next, the operating system refuses.
+fn forbid(cluster: &Cluster, id: u64) {
+    cluster.nodes[&id].fs.fail(Fault {
+        operation: Operation::Open,
+        path_contains: "group-1".into(),
+        after: 0,
+        times: 1,
+        kind: std::io::ErrorKind::PermissionDenied,
+    });
 }
 
 fn is_out(cluster: &mut Cluster, id: u64) -> bool {
@@ -37,13 +39,13 @@ fn is_out(cluster: &mut Cluster, id: u64) -> bool {
 }
 
 #[test]
-fn the_group_of_a_damaged_replica_is_led_by_another() {
+fn the_group_of_a_replica_that_can_not_be_opened_is_led_by_another() {
     // As the leader that it was, and as the preferred one of a group without any.
     for all in [false, true] {
         let mut cluster = filled();
         let restarted = if all { 1..=3 } else { 1..=1 };
         restarted.clone().for_each(|id| cluster.crash(id));
-        damage(&cluster, 1);
+        forbid(&cluster, 1);
         restarted.for_each(|id| cluster.start(id));
         let appended = cluster.produce(batch_of(&["on"])).expect("the others go on");
         assert_eq!(appended.base_offset, Offset(20));
@@ -59,10 +61,10 @@ fn the_group_of_a_damaged_replica_is_led_by_another() {
 }
 
 #[test]
-fn a_damaged_replica_does_not_vote() {
+fn a_replica_that_can_not_be_opened_does_not_vote() {
     let mut cluster = filled();
     cluster.crash(1);
-    damage(&cluster, 1);
+    forbid(&cluster, 1);
     cluster.start(1);
     cluster.produce(batch_of(&["two are enough"])).expect("accepted");
     let leader = cluster.leader_of(G);
@@ -76,9 +78,9 @@ fn a_damaged_replica_does_not_vote() {
 }
 
 #[test]
-fn what_a_damaged_replica_sent_when_it_led_may_arrive_late() {
+fn what_a_replica_sent_when_it_led_may_arrive_late() {
     let mut cluster = filled();
-    damage(&cluster, 1);
+    forbid(&cluster, 1);
     let old = cluster.status(1, G).expect("here");
     cluster.restart_at_once(1);
     cluster.until("both know that it restarted", |cluster| {
@@ -109,10 +111,10 @@ fn what_a_damaged_replica_sent_when_it_led_may_arrive_late() {
 }
 
 #[test]
-fn whoever_asks_a_damaged_replica_is_told_that_its_log_failed() {
+fn whoever_asks_a_replica_that_can_not_be_opened_is_told_that_its_log_failed() {
     let mut cluster = filled();
     cluster.crash(1);
-    damage(&cluster, 1);
+    forbid(&cluster, 1);
     cluster.start(1);
     let ticket = cluster.append(1, G, Acks::All, batch_of(&["x"]));
     assert_eq!(cluster.appended(ticket), Err(AppendError::Storage));
@@ -141,13 +143,7 @@ fn a_replica_that_could_not_be_opened_is_opened_at_the_next_start_with_all_it_ha
     let mut cluster = filled();
     let term = cluster.status(1, G).expect("here").term;
     cluster.crash(1);
-    cluster.nodes[&1].fs.fail(Fault {
-        operation: Operation::Open,
-        path_contains: "group-1".into(),
-        after: 0,
-        times: 1,
-        kind: std::io::ErrorKind::PermissionDenied,
-    });
+    forbid(&cluster, 1);
     cluster.start(1);
     cluster.run(5);
     assert!(is_out(&mut cluster, 1));

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use trimaran_multiraft::{
     Acks, AppendError, Appended, Completion, Damaged, GroupOptions, GroupStatus, Heartbeat, InSync, Input,
-    IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, OffsetLookup, OffsetQuery, Open, Outbox,
-    ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Ticket, TransferOutcome,
+    IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, Lost, Members, OffsetLookup, OffsetQuery, Open,
+    Outbox, ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Ticket, TransferOutcome,
 };
-use trimaran_raft::{Body, GroupId, Instant, LogIndex, Message, NodeId};
+use trimaran_raft::{Body, GroupId, HardState, Instant, Life, LogIndex, Message, NodeId};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, RecoveredGroup};
 use trimaran_storage::log::{Chunk, FlushJob, LogError, LogOptions, ReplicaLog, Retention};
@@ -50,9 +50,13 @@ pub(crate) struct Node {
     pub(crate) paused: bool,
     /// The disk takes no writes to its end.
     pub(crate) stuck: bool,
+    /// And yet it sends heartbeats.
+    pub(crate) keeps_up_appearances: bool,
     /// Unless they are for segments.
     pub(crate) segments_work: bool,
     starts: u64,
+    /// Groups of which this node once had a replica: if nothing is left of it, it is lost.
+    had: BTreeSet<GroupId>,
 }
 
 /// How groups are opened, and shards configured.
@@ -68,6 +72,9 @@ pub(crate) struct Settings {
     pub(crate) retention: Retention,
     pub(crate) max_uncommitted_bytes: u64,
     pub(crate) give_back_after: Option<Duration>,
+    pub(crate) catch_up_bytes_per_second: Option<u64>,
+    /// Nodes that belong to no group at first.
+    pub(crate) spares: Vec<u64>,
 }
 
 impl Default for Settings {
@@ -83,11 +90,17 @@ impl Default for Settings {
             retention: Retention::default(),
             max_uncommitted_bytes: 1 << 20,
             give_back_after: Some(Duration::from_secs(5)),
+            catch_up_bytes_per_second: None,
+            spares: Vec::new(),
         }
     }
 }
 
 impl Settings {
+    fn nodes(&self) -> Vec<u64> {
+        self.voters.iter().chain(&self.spares).copied().collect()
+    }
+
     pub(crate) fn options(&self) -> GroupOptions {
         GroupOptions {
             min_insync_replicas: self.min_insync,
@@ -112,6 +125,10 @@ pub(crate) struct Cluster {
     settings: Settings,
     /// Groups, and which nodes have them.
     groups: BTreeMap<GroupId, Settings>,
+    /// Who is to have a replica, where that is not the founders.
+    wanted: BTreeMap<GroupId, Vec<u64>>,
+    /// How often that was said.
+    pub(crate) wishes: u64,
     flying: Vec<(Instant, u64, u64, Flight)>,
     cut: BTreeSet<(u64, u64)>,
     next_ticket: u64,
@@ -120,6 +137,10 @@ pub(crate) struct Cluster {
     pub(crate) leaders: Vec<(u64, LeaderChange)>,
     pub(crate) in_sync: Vec<InSync>,
     pub(crate) committed: Vec<(u64, GroupId, LogIndex, Vec<u8>)>,
+    pub(crate) members: Vec<Members>,
+    /// Replicas that were found damaged while they ran.
+    pub(crate) lost: Vec<(u64, Lost)>,
+    pub(crate) resets: u64,
     pub(crate) elections: u64,
     pub(crate) flushes: u64,
     pub(crate) loads: u64,
@@ -142,6 +163,11 @@ impl Cluster {
             now: Instant(1_000_000),
             nodes: BTreeMap::new(),
             groups: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            wishes: 0,
+            members: Vec::new(),
+            lost: Vec::new(),
+            resets: 0,
             flying: Vec::new(),
             cut: BTreeSet::new(),
             next_ticket: 0,
@@ -155,14 +181,16 @@ impl Cluster {
             handed: Vec::new(),
             settings,
         };
-        for id in cluster.settings.voters.clone() {
+        for id in cluster.settings.nodes() {
             let node = Node {
                 fs: FaultyFs::new(id),
                 running: None,
                 paused: false,
                 stuck: false,
+                keeps_up_appearances: false,
                 segments_work: false,
                 starts: 0,
+                had: BTreeSet::new(),
             };
             cluster.nodes.insert(id, node);
             cluster.start(id);
@@ -173,7 +201,7 @@ impl Cluster {
     /// Starts a node on what its disk holds.
     pub(crate) fn start(&mut self, id: u64) {
         let plan = IntervalPlan::new(Duration::from_millis(250)).expect("in range");
-        let peers: Vec<_> = self.settings.voters.iter().map(|&peer| NodeId(peer)).collect();
+        let peers: Vec<_> = self.settings.nodes().into_iter().map(NodeId).collect();
         let node = self.nodes.get_mut(&id).expect("a node");
         node.starts += 1;
         let fs = Arc::new(node.fs.clone());
@@ -188,10 +216,21 @@ impl Cluster {
         config.flush_bytes = self.settings.flush_bytes;
         config.replica_lag = self.settings.replica_lag;
         config.give_back_after = self.settings.give_back_after;
+        config.catch_up_bytes_per_second = self.settings.catch_up_bytes_per_second;
         let mut inputs = Vec::new();
-        for (&group, settings) in &self.groups {
-            let recovered = recovered.remove(&group).unwrap_or_default();
-            inputs.extend(open(&node.fs, id, group, settings, recovered));
+        for (&group, settings) in self.groups.iter().filter(|(group, _)| node.had.contains(group)) {
+            let found = recovered.remove(&group);
+            let opening = Opening {
+                fs: &node.fs,
+                group,
+                settings,
+                wanted: self.wanted.get(&group).unwrap_or(&settings.voters),
+                now: self.now,
+            };
+            inputs.push(match found {
+                Some(recovered) => opening.found(recovered),
+                None => opening.lost(HardState::default()),
+            });
         }
         node.running = Some(Running {
             shard: Shard::new(config, self.now),
@@ -209,13 +248,54 @@ impl Cluster {
     /// Opens a new group on all its voters.
     pub(crate) fn open(&mut self, group: GroupId, settings: Settings) {
         for &id in &settings.voters {
-            let fs = self.nodes[&id].fs.clone();
-            let input = open(&fs, id, group, &settings, RecoveredGroup::default());
-            if let Some(running) = &mut self.nodes.get_mut(&id).expect("a node").running {
-                running.inputs.extend(input);
-            }
+            let node = self.nodes.get_mut(&id).expect("a node");
+            node.had.insert(group);
+            let opening = Opening {
+                fs: &node.fs,
+                group,
+                settings: &settings,
+                wanted: &settings.voters,
+                now: self.now,
+            };
+            let input = opening.found(RecoveredGroup::default());
+            self.tell(id, input);
         }
         self.groups.insert(group, settings);
+    }
+
+    /// Others are to have a replica: whoever has none opens one, and all are told.
+    pub(crate) fn assign(&mut self, group: GroupId, replicas: &[u64]) {
+        self.wanted.insert(group, replicas.to_vec());
+        for &id in replicas {
+            if self.nodes.get_mut(&id).expect("a node").had.insert(group) {
+                self.open_lost(id, group);
+            }
+        }
+        self.wishes += 1;
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.tell(id, Input::Replicas(group, nodes(replicas), self.wishes));
+        }
+    }
+
+    /// Opens a replica that holds nothing of what it may have promised.
+    fn open_lost(&mut self, id: u64, group: GroupId) {
+        let settings = &self.groups[&group];
+        let opening = Opening {
+            fs: &self.nodes[&id].fs,
+            group,
+            settings,
+            wanted: self.wanted.get(&group).unwrap_or(&settings.voters),
+            now: self.now,
+        };
+        let input = opening.lost(HardState::default());
+        self.tell(id, input);
+    }
+
+    /// The node is down, and its disk empty.
+    pub(crate) fn wipe(&mut self, id: u64) {
+        self.crash(id);
+        let seed = self.now.0;
+        self.nodes.get_mut(&id).expect("a node").fs = FaultyFs::new(seed);
     }
 
     /// Power loss: what was not synced is lost. Its peers' reconnects are refused.
@@ -360,7 +440,7 @@ impl Cluster {
         } else if node.segments_work {
             running.use_segments(now);
         }
-        let stuck = node.stuck;
+        let stuck = node.stuck && !node.keeps_up_appearances;
         if running.monitor.deadline() <= now {
             running.monitor.set_stalled(stuck);
             self.watch(id, |monitor, now, events| monitor.tick(now, events));
@@ -403,6 +483,9 @@ impl Cluster {
             .extend(committed.map(|(group, index, payload)| (id, group, index, payload.to_vec())));
         self.leaders.extend(out.leaders.drain(..).map(|change| (id, change)));
         self.in_sync.append(&mut out.in_sync);
+        self.members.append(&mut out.members);
+        self.resets += std::mem::take(&mut out.resets);
+        let lost: Vec<_> = out.lost.drain(..).collect();
         self.elections += std::mem::take(&mut out.elections);
         for (to, messages) in out.messages.drain(..) {
             let orders = messages
@@ -417,6 +500,10 @@ impl Cluster {
             .and_then(|node| node.running.as_mut())
             .expect("it runs");
         running.out = out;
+        for lost in lost {
+            self.open_lost(id, lost.group);
+            self.lost.push((id, lost));
+        }
     }
 }
 
@@ -455,28 +542,49 @@ fn pop_if<T>(queue: &mut VecDeque<T>, is_due: impl Fn(&T) -> bool) -> Option<T> 
     }
 }
 
-/// A replica, or what is left of it if its log can't be opened.
-fn open(fs: &FaultyFs, id: u64, group: GroupId, settings: &Settings, recovered: RecoveredGroup) -> Option<Input> {
-    settings.voters.contains(&id).then(|| {
-        let dir = PathBuf::from(format!("/group-{group}"));
+/// A replica to be opened.
+struct Opening<'a> {
+    fs: &'a FaultyFs,
+    group: GroupId,
+    settings: &'a Settings,
+    wanted: &'a [u64],
+    now: Instant,
+}
+
+impl Opening<'_> {
+    fn dir(&self) -> PathBuf {
+        PathBuf::from(format!("/group-{}", self.group))
+    }
+
+    /// As it is on disk; as lost if it is damaged, and as out of order if it can't be opened.
+    fn found(&self, recovered: RecoveredGroup) -> Input {
         let hard_state = recovered.hard_state;
-        let voters: Vec<_> = settings.voters.iter().map(|&voter| NodeId(voter)).collect();
-        let log = ReplicaLog::open(
-            Arc::new(fs.clone()),
-            &dir,
-            group,
-            settings.log_options(),
-            recovered.clone(),
-        );
-        match log.and_then(|log| Open::new(voters.clone(), log, hard_state, settings.options())) {
-            Ok(open) => Input::Open(Box::new(open)),
+        let fs = Arc::new(self.fs.clone());
+        let options = self.settings.log_options();
+        let founders = nodes(&self.settings.voters);
+        let log = ReplicaLog::open(fs, &self.dir(), self.group, options, recovered.clone());
+        match log.and_then(|log| Open::new(founders.clone(), log, hard_state, self.settings.options())) {
+            Ok(open) => Input::Open(Box::new(open.wanting(nodes(self.wanted)))),
+            Err(error) if error.is_damage() => self.lost(hard_state),
             Err(_) => Input::Damaged(Box::new(Damaged {
-                group,
-                voters,
+                group: self.group,
+                voters: founders,
                 recovered,
             })),
         }
-    })
+    }
+
+    fn lost(&self, known: HardState) -> Input {
+        let fs = Arc::new(self.fs.clone());
+        let log = ReplicaLog::open_lost(fs, &self.dir(), self.group, self.settings.log_options()).expect("set aside");
+        let founders = nodes(&self.settings.voters);
+        let open = Open::lost(founders, log, known, Life(self.now.0), self.settings.options());
+        Input::Open(Box::new(open.wanting(nodes(self.wanted))))
+    }
+}
+
+pub(crate) fn nodes(ids: &[u64]) -> Vec<NodeId> {
+    ids.iter().copied().map(NodeId).collect()
 }
 
 /// Questions and answers.

@@ -105,7 +105,7 @@ fn groups_that_hold_the_journal_are_flushed_or_written_again() {
 }
 
 #[test]
-fn retention_deletes_old_segments_but_nothing_that_a_replica_lacks() {
+fn retention_deletes_old_segments_but_nothing_that_a_replica_in_contact_lacks() {
     let retention = Retention {
         bytes: Some(1_000),
         ms: None,
@@ -120,13 +120,15 @@ fn retention_deletes_old_segments_but_nothing_that_a_replica_lacks() {
     let mut cluster = Cluster::new(settings);
     cluster.run(50);
     let leader = cluster.leader_of(G);
-    cluster.crash(3);
+    // It lives, but its disk takes nothing.
+    let slow = cluster.nodes.get_mut(&3).expect("a node");
+    (slow.stuck, slow.keeps_up_appearances) = (true, true);
     fill(&mut cluster, 50);
     cluster.run(50);
     cluster.tell(leader, Input::Retain { now_ms: 2_000 });
     cluster.run(2);
     assert_eq!(cluster.status(leader, G).expect("here").start_offset, Offset(0));
-    cluster.start(3);
+    cluster.nodes.get_mut(&3).expect("a node").stuck = false;
     cluster.until("it has caught up", |cluster| {
         cluster
             .status(3, G)
@@ -274,4 +276,33 @@ fn what_the_own_journal_does_not_hold_is_not_flushed() {
         });
         cluster.crash(slow);
     }
+}
+
+#[test]
+fn a_follower_far_behind_takes_no_more_than_its_share_and_holds_nobody_up() {
+    let settings = Settings {
+        flush_bytes: 500,
+        tail_bytes: 300,
+        segment_bytes: 4_000,
+        catch_up_bytes_per_second: Some(20_000),
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::new(settings);
+    cluster.isolate(3);
+    fill(&mut cluster, 100);
+    cluster.run(50);
+    cluster.heal();
+    let (began, bytes) = (cluster.now, 100 * 160);
+    cluster.until("the leader reads for it", |cluster| cluster.loads > 0);
+    let produced = cluster.now;
+    fill(&mut cluster, 20);
+    assert!(cluster.now.since(produced).as_millis() <= 200, "others don't wait");
+    cluster.until("it holds all", |cluster| {
+        let status = cluster.status(3, G).expect("here");
+        status.high_watermark.0 == Offset(120)
+    });
+    let took = cluster.now.since(began).as_millis();
+    let expected = bytes * 1_000 / 20_000 - 250;
+    assert!(took >= expected, "{took} ms for {bytes} bytes");
+    assert!(cluster.loads < 60, "what waits is not read twice: {}", cluster.loads);
 }

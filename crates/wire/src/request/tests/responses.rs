@@ -287,12 +287,12 @@ fn decodes(api: Api, version: i16, frame: Bytes) -> Result<i32, WireError> {
         Api::OffsetForLeaderEpoch => id(decode_response::<kp::OffsetForLeaderEpochResponse>(api, version, frame)),
         Api::DescribeConfigs => id(decode_response::<kp::DescribeConfigsResponse>(api, version, frame)),
         Api::CreatePartitions => id(decode_response::<kp::CreatePartitionsResponse>(api, version, frame)),
-        Api::AlterPartitionReassignments => {
-            id(decode_response::<kp::AlterPartitionReassignmentsResponse>(api, version, frame))
-        }
-        Api::ListPartitionReassignments => {
-            id(decode_response::<kp::ListPartitionReassignmentsResponse>(api, version, frame))
-        }
+        Api::AlterPartitionReassignments => id(decode_response::<kp::AlterPartitionReassignmentsResponse>(
+            api, version, frame,
+        )),
+        Api::ListPartitionReassignments => id(decode_response::<kp::ListPartitionReassignmentsResponse>(
+            api, version, frame,
+        )),
         Api::DescribeCluster => id(decode_response::<kp::DescribeClusterResponse>(api, version, frame)),
     }
 }

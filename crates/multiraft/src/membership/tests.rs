@@ -1,0 +1,102 @@
+use super::*;
+use trimaran_raft::Liveness;
+
+fn nodes(ids: &[u64]) -> Vec<NodeId> {
+    ids.iter().copied().map(NodeId).collect()
+}
+
+/// What becomes of voters and learners, led by node 1: who is `lost`, and who is `behind`.
+fn check(voters: &[u64], learners: &[u64], wanted: &[u64], [lost, behind]: [&[u64]; 2], expected: Next) {
+    let now = with(&nodes(voters), nodes(learners));
+    let progress = |node: NodeId| {
+        let known = Progress {
+            match_index: LogIndex(1),
+            commit: LogIndex(1),
+            liveness: Liveness::Alive,
+            is_lost: lost.contains(&node.0),
+            is_caught_up: !behind.contains(&node.0) && !lost.contains(&node.0),
+        };
+        (node != NodeId(1)).then_some(known)
+    };
+    let found = next_step(&now, &nodes(wanted), progress);
+    assert_eq!(found, expected, "{voters:?} {learners:?} to {wanted:?}");
+}
+
+fn change(voters: &[u64], learners: &[u64]) -> Next {
+    Next::Change(with(&nodes(voters), nodes(learners)))
+}
+
+const ALL_WELL: [&[u64]; 2] = [&[], &[]];
+
+#[test]
+fn who_has_what_it_wants_rests() {
+    check(&[1, 2, 3], &[], &[1, 2, 3], ALL_WELL, Next::Rest);
+    check(&[1, 2, 3], &[], &[1, 2, 3], [&[], &[2, 3]], Next::Rest);
+    check(&[1, 2, 3], &[], &[3, 2, 1], ALL_WELL, change(&[3, 2, 1], &[]));
+}
+
+#[test]
+fn a_reassignment_adds_learners_and_then_exchanges_voters_at_once() {
+    check(&[1, 2, 3], &[], &[2, 3, 4], ALL_WELL, change(&[1, 2, 3], &[4]));
+    check(&[1, 2, 3], &[4], &[2, 3, 4], [&[], &[4]], Next::Wait);
+    check(&[1, 2, 3], &[4], &[2, 3, 4], ALL_WELL, change(&[2, 3, 4], &[]));
+    check(
+        &[1, 2, 3],
+        &[4, 5],
+        &[4, 5, 6],
+        ALL_WELL,
+        change(&[1, 2, 3], &[4, 5, 6]),
+    );
+    check(&[1, 2, 3], &[4, 5, 6], &[4, 5, 6], [&[], &[6]], Next::Wait);
+}
+
+#[test]
+fn what_is_not_wanted_any_more_is_undone() {
+    check(&[1, 2, 3], &[4], &[1, 2, 3], [&[], &[4]], change(&[1, 2, 3], &[]));
+    check(&[1, 2, 3], &[], &[1], ALL_WELL, change(&[1], &[]));
+    check(&[1], &[], &[1, 2, 3], ALL_WELL, change(&[1], &[2, 3]));
+}
+
+#[test]
+fn a_lost_voter_is_demoted_filled_and_promoted() {
+    check(&[1, 2, 3], &[], &[1, 2, 3], [&[3], &[]], change(&[1, 2], &[3]));
+    check(&[1, 2], &[3], &[1, 2, 3], [&[3], &[]], Next::Wait);
+    check(&[1, 2], &[3], &[1, 2, 3], [&[], &[3]], Next::Wait);
+    check(&[1, 2], &[3], &[1, 2, 3], ALL_WELL, change(&[1, 2, 3], &[]));
+    check(&[2, 1], &[3], &[3, 1, 2], ALL_WELL, change(&[3, 1, 2], &[]));
+}
+
+#[test]
+fn a_lost_voter_that_nobody_wants_goes_at_once() {
+    check(&[1, 2, 3], &[], &[1, 2, 4], [&[3], &[]], change(&[1, 2], &[4]));
+}
+
+/// A change needs a majority of the old voters, and those that are lost are none of it.
+#[test]
+fn a_majority_that_is_lost_can_not_be_demoted() {
+    check(&[1, 2, 3], &[], &[1, 2, 3], [&[2, 3], &[]], Next::Wait);
+    check(&[1, 2], &[], &[1, 2], [&[2], &[]], Next::Wait);
+    check(
+        &[1, 2, 3, 4, 5],
+        &[],
+        &[1, 2, 3, 4, 5],
+        [&[2, 3], &[]],
+        change(&[1, 4, 5], &[2, 3]),
+    );
+}
+
+#[test]
+fn a_repaired_replica_does_not_wait_for_a_new_one() {
+    check(&[1, 2], &[3, 4], &[1, 3, 4], [&[], &[4]], change(&[1, 3, 2], &[4]));
+    check(&[1, 2, 3], &[4], &[2, 3, 4], [&[], &[4]], Next::Wait);
+    check(&[1], &[2, 3], &[1, 2, 3], [&[], &[3]], change(&[1, 2], &[3]));
+}
+
+#[test]
+fn while_voters_are_exchanged_nothing_else_happens() {
+    let joint = Configuration {
+        outgoing: nodes(&[1, 2, 3]),
+        ..with(&nodes(&[1, 2, 4]), Vec::new())
+    };
+    assert_eq!(next_step(&joint, &nodes(&[1, 2, 3]), |_| None), Next::Wait);
+}

@@ -1,0 +1,203 @@
+//! Replicas that are added, exchanged and removed while records come in.
+
+use crate::harness::{Cluster, G, Settings, batch_of, from, nodes};
+use trimaran_multiraft::{Acks, AppendError, Ticket};
+use trimaran_raft::NodeId;
+
+fn cluster() -> Cluster {
+    filled(20, None)
+}
+
+fn filled(records: usize, catch_up_bytes_per_second: Option<u64>) -> Cluster {
+    let mut cluster = Cluster::new(Settings {
+        catch_up_bytes_per_second,
+        flush_bytes: 500,
+        tail_bytes: 300,
+        segment_bytes: 1_500,
+        give_back_after: None,
+        spares: vec![4, 5, 6],
+        ..Settings::default()
+    });
+    for n in 0..records {
+        cluster.produce(batch_of(&[&format!("{n:0100}")])).expect("accepted");
+    }
+    cluster.run(100);
+    cluster
+}
+
+fn is_done(cluster: &mut Cluster, replicas: &[u64]) -> bool {
+    let Some(leader) = cluster.leader(G) else { return false };
+    let status = cluster.status(leader, G).expect("here");
+    status.voters == nodes(replicas) && status.learners.is_empty() && status.outgoing.is_empty()
+}
+
+/// Everybody who should have it has the same, and the rest is quiet.
+#[track_caller]
+fn check_replicas(cluster: &mut Cluster, replicas: &[u64], records: usize) {
+    cluster.until("all hold what is committed", |cluster| {
+        let leader = cluster.leader_of(G);
+        let end = cluster.status(leader, G).expect("here");
+        end.in_sync.len() == replicas.len()
+            && replicas.iter().all(|&id| {
+                let status = cluster.status(id, G).expect("here");
+                status.high_watermark == end.high_watermark && !status.repairing
+            })
+    });
+    for &id in replicas {
+        let near = trimaran_multiraft::ReadRequest {
+            follower_ok: true,
+            ..from(0)
+        };
+        assert_eq!(cluster.values(id, near).len(), records, "{id}");
+    }
+}
+
+/// Something to produce while it goes on: one record each few milliseconds, to whoever leads.
+struct Load {
+    tickets: Vec<Ticket>,
+}
+
+impl Load {
+    fn run_until(cluster: &mut Cluster, done: impl Fn(&mut Cluster) -> bool) -> Load {
+        let mut load = Load { tickets: Vec::new() };
+        for _ in 0..2_000 {
+            if load.tickets.len() > 100 && done(cluster) {
+                return load;
+            }
+            if let Some(leader) = cluster.leader(G) {
+                let batch = batch_of(&[&format!("{:0100}", load.tickets.len())]);
+                load.tickets.push(cluster.append(leader, G, Acks::All, batch));
+            }
+            cluster.run(3);
+        }
+        panic!("it is not done after six seconds");
+    }
+
+    /// How many were acknowledged.
+    fn acknowledged(&self, cluster: &mut Cluster) -> usize {
+        let outcomes: Vec<_> = self.tickets.iter().map(|&ticket| cluster.appended(ticket)).collect();
+        outcomes.iter().filter(|outcome| outcome.is_ok()).count()
+    }
+}
+
+#[test]
+fn replicas_are_reassigned_under_load() {
+    let mut cluster = filled(100, None);
+    cluster.assign(G, &[2, 3, 4]);
+    let load = Load::run_until(&mut cluster, |cluster| is_done(cluster, &[2, 3, 4]));
+    let acknowledged = load.acknowledged(&mut cluster);
+    assert!(acknowledged > 50, "{acknowledged}");
+    // The old leader handed over: nobody waited for an election.
+    let leader = cluster.leader_of(G);
+    assert_ne!(leader, 1);
+    cluster.run(100);
+    let held = cluster.values(leader, from(0)).len();
+    assert!(held >= 100 + acknowledged, "{held} of {acknowledged}");
+    check_replicas(&mut cluster, &[2, 3, 4], held);
+    let last = cluster.members.last().expect("it was reported");
+    assert_eq!((last.voters.clone(), last.learners.len()), (nodes(&[2, 3, 4]), 0));
+    assert_eq!(last.fulfils, Some(cluster.wishes));
+    // The new ones are enough, and the old one is not needed.
+    cluster.crash(1);
+    cluster.crash(leader);
+    cluster.produce(batch_of(&["two of three"])).expect("accepted");
+}
+
+#[test]
+fn all_replicas_are_exchanged() {
+    let mut cluster = cluster();
+    cluster.assign(G, &[4, 5, 6]);
+    let load = Load::run_until(&mut cluster, |cluster| is_done(cluster, &[4, 5, 6]));
+    load.acknowledged(&mut cluster);
+    (1..=3).for_each(|id| cluster.crash(id));
+    let leader = cluster.leader_of(G);
+    let held = cluster.values(leader, from(0)).len();
+    check_replicas(&mut cluster, &[4, 5, 6], held);
+}
+
+#[test]
+fn a_leader_that_removes_itself_hands_over_and_keeps_quiet() {
+    let mut cluster = cluster();
+    assert_eq!(cluster.leader(G), Some(1));
+    cluster.assign(G, &[2, 3]);
+    cluster.until("the others are left", |cluster| is_done(cluster, &[2, 3]));
+    cluster.until("one of them leads", |cluster| cluster.leader(G) != Some(1));
+    let refused = cluster.append(1, G, Acks::All, batch_of(&["x"]));
+    assert!(matches!(cluster.appended(refused), Err(AppendError::NotLeader { .. })));
+    cluster.run(500);
+    let term = cluster.status(2, G).expect("here").term;
+    cluster.run(5_000);
+    assert_eq!(cluster.status(2, G).expect("here").term, term, "it disturbs nobody");
+    check_replicas(&mut cluster, &[2, 3], 20);
+}
+
+#[test]
+fn a_group_grows_and_shrinks() {
+    let mut cluster = cluster();
+    for replicas in [&[1, 2, 3, 4, 5][..], &[5, 1, 4], &[5], &[5, 2, 3]] {
+        cluster.assign(G, replicas);
+        cluster.until("they have it", |cluster| is_done(cluster, replicas));
+        cluster.produce(batch_of(&["on"])).expect("accepted");
+    }
+    check_replicas(&mut cluster, &[5, 2, 3], 24);
+}
+
+/// It waits for the one that is away, and goes on when it comes.
+#[test]
+fn a_new_replica_that_is_away_is_waited_for_and_holds_nobody_up() {
+    let mut cluster = cluster();
+    cluster.crash(4);
+    cluster.assign(G, &[2, 3, 4]);
+    for _ in 0..20 {
+        cluster.produce(batch_of(&["on"])).expect("accepted");
+        cluster.run(50);
+    }
+    let leader = cluster.leader_of(G);
+    let status = cluster.status(leader, G).expect("here");
+    assert_eq!((status.voters, status.learners), (nodes(&[1, 2, 3]), nodes(&[4])));
+    cluster.start(4);
+    cluster.until("it is there", |cluster| is_done(cluster, &[2, 3, 4]));
+    check_replicas(&mut cluster, &[2, 3, 4], 40);
+}
+
+#[test]
+fn a_reassignment_that_is_taken_back_leaves_nothing_behind() {
+    let mut cluster = cluster();
+    cluster.crash(4);
+    cluster.assign(G, &[2, 3, 4]);
+    cluster.run(200);
+    cluster.assign(G, &[1, 2, 3]);
+    cluster.until("nobody learns", |cluster| is_done(cluster, &[1, 2, 3]));
+}
+
+/// It was a voter once, and comes back under the same name with nothing.
+#[test]
+fn a_removed_replica_may_come_back() {
+    let mut cluster = cluster();
+    cluster.assign(G, &[1, 2, 4]);
+    cluster.until("3 is out", |cluster| is_done(cluster, &[1, 2, 4]));
+    cluster.wipe(3);
+    cluster.start(3);
+    cluster.assign(G, &[1, 2, 3]);
+    cluster.until("3 is back", |cluster| is_done(cluster, &[1, 2, 3]));
+    check_replicas(&mut cluster, &[1, 2, 3], 20);
+}
+
+/// A leader that dies in the middle of it leaves the rest to the next one.
+#[test]
+fn the_next_leader_goes_on_where_the_last_one_stopped() {
+    for at in (0..60).step_by(4) {
+        let mut cluster = cluster();
+        cluster.assign(G, &[2, 3, 4]);
+        cluster.run(at);
+        cluster.crash(1);
+        cluster.until("it is done", |cluster| is_done(cluster, &[2, 3, 4]));
+        check_replicas(&mut cluster, &[2, 3, 4], 20);
+        let unseen: Vec<NodeId> = cluster
+            .members
+            .iter()
+            .flat_map(|members| members.voters.clone())
+            .collect();
+        assert!(unseen.contains(&NodeId(4)), "at {at}");
+    }
+}
