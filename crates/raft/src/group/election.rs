@@ -462,7 +462,7 @@ impl Group {
         }
     }
 
-    fn refuse_pre_vote(&mut self, step: &mut Step, from: NodeId, longer_log: bool) {
+    pub(super) fn refuse_pre_vote(&mut self, step: &mut Step, from: NodeId, longer_log: bool) {
         let refused = Body::PreVoteReply {
             granted: false,
             longer_log,

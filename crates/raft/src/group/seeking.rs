@@ -49,8 +49,14 @@ impl Group {
         if self.role == Role::Leader {
             return self.show_leadership(from);
         }
-        if self.leader == Some(from) && term >= self.hard.term {
+        if self.leader != Some(from) {
+            return;
+        }
+        if term >= self.hard.term {
             self.leader_restored(step);
+        } else {
+            // It may have led this term and lost its memory of it. Once it knows of the term, it can say so.
+            self.refuse_pre_vote(step, from, false);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod chance;
 mod hostile;
+mod members;
 mod paper;
 mod replica;
 mod transcripts;

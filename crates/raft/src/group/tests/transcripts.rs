@@ -3,20 +3,26 @@
 //!
 //! Commands (a member is named by its number):
 //!
-//! - `cluster 3 external|own [append=9]`: new members; bytes in an append at most.
+//! - `cluster 3 external|own [append=9] [spare=2] [lease=10]`: new members; bytes in an append at most, nodes that are no
+//!   members yet, and how far clocks may drift apart where leases are used (in milliseconds).
 //! - `slow 1 2`: from now on these members' writes wait for `persist`.
 //! - `memory 1 term=5 terms=1,1,4 commit=2`: the member restarts with this on its disk.
 //! - `campaign 1`, `propose 1 a b`, `transfer 1 2`, `transfer 1 any`, `forget 2`.
 //! - `dead 1 at 2 3`, `suspected ..`, `alive ..`, `restored ..`: evidence about 1, told to 2 and 3.
 //! - `deliver`: everything that is on its way now. `deliver 1->2`: only that. `run`: until nothing is on its way.
 //! - `drop`, `drop 1->2`: it is lost. `repeat 1->2`: it will arrive twice.
+//! - `hold 1->2`: it stays on its way until `release`.
 //! - `persist 1`: its oldest write is durable. `crash 1`, `restart 1`.
 //! - `advance 50ms`: time passes, in steps from deadline to deadline; messages stay where they are.
+//! - `change 1 1 2 4 learners 5`: member 1 is asked to make 1, 2 and 4 the voters, 5 a learner.
+//! - `snapshot 1 3 5`: member 1 is given a snapshot of position 5, for member 3. `wipe 3`: it restarts without its disk.
+//! - `read 1 7 8`: member 1 is asked from where on the reads 7 and 8 see everything.
 //! - `compact 1 5`: member 1 deletes its entries up to 5.
 //! - `status`: how everyone sees it.
 
 use super::replica::{Replica, tuning};
 use crate::*;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
@@ -33,6 +39,10 @@ struct Story {
     /// Whose writes wait for a command.
     slow: Vec<u64>,
     on_the_way: Vec<(NodeId, NodeId, Message)>,
+    /// Kept back on its way.
+    held: Vec<(NodeId, NodeId, Message)>,
+    /// Counts the disks that were wiped.
+    wiped: u64,
     said: String,
 }
 
@@ -58,6 +68,11 @@ impl Story {
             ("alive", [of, "at", at @ ..]) => self.evidence(of, at, Some(Liveness::Alive)),
             ("restored", [of, "at", at @ ..]) => self.evidence(of, at, None),
             ("deliver", way) => self.deliver(way),
+            ("hold", way) => {
+                let taken = self.take(way);
+                self.held.extend(taken);
+            }
+            ("release", []) => self.on_the_way.append(&mut self.held),
             ("drop", way) => drop(self.take(way)),
             ("repeat", way) => {
                 let taken = self.take(way);
@@ -66,6 +81,26 @@ impl Story {
             ("run", []) => {
                 while !self.on_the_way.is_empty() {
                     self.deliver(&[]);
+                }
+            }
+            ("change", [node, members @ ..]) => {
+                let mut lists = members.split(|word| *word == "learners");
+                let mut list = || {
+                    let words = lists.next().unwrap_or_default();
+                    words.iter().map(|word| NodeId(number(word))).collect()
+                };
+                let change = Configuration {
+                    voters: list(),
+                    learners: list(),
+                    outgoing: Vec::new(),
+                };
+                self.tell(number(node), Input::Change(change));
+            }
+            ("snapshot", [node, to, index]) => self.snapshot(number(node), number(to), number(index)),
+            ("wipe", [node]) => self.wipe(number(node)),
+            ("read", [node, reads @ ..]) => {
+                for read in reads {
+                    self.tell(number(node), Input::Read(ReadId(number(read))));
                 }
             }
             ("persist", [node]) => self.persist(number(node)),
@@ -89,9 +124,16 @@ impl Story {
             _ => panic!("unknown heartbeats: {kind}"),
         };
         let mut tuning = tuning(heartbeats);
-        if let [limit] = limits {
-            tuning.max_append_bytes = number(limit.strip_prefix("append=").expect("append=bytes"));
+        let mut spare = 0;
+        for limit in limits {
+            match limit.split_once('=').expect("name=number") {
+                ("append", bytes) => tuning.max_append_bytes = number(bytes),
+                ("spare", count) => spare = number(count),
+                ("lease", drift) => tuning.lease = Some(Duration::from_millis(number(drift))),
+                _ => panic!("unknown limit: {limit}"),
+            }
         }
+        let nodes: Vec<NodeId> = (1..=number(count) + spare).map(NodeId).collect();
         let node = |id: &NodeId| {
             let config = Config {
                 id: *id,
@@ -101,7 +143,7 @@ impl Story {
             Replica::new(config, Instant::ZERO)
         };
         *self = Story {
-            nodes: voters.iter().map(node).collect(),
+            nodes: nodes.iter().map(node).collect(),
             ..Story::default()
         };
     }
@@ -177,6 +219,32 @@ impl Story {
         }
     }
 
+    fn snapshot(&mut self, node: u64, to: u64, index: u64) {
+        let (to, index) = (NodeId(to), LogIndex(index));
+        let replica = self.node(node);
+        let TermAt::Known(term) = replica.log.term_at(index) else {
+            panic!("{node} does not hold {index}");
+        };
+        let configuration = replica.log.configuration_at(index);
+        let configuration = configuration.unwrap_or(&replica.config.configuration).clone();
+        let snapshot = Box::new(Snapshot {
+            index,
+            term,
+            configuration,
+            data: Bytes::new(),
+        });
+        self.tell(node, Input::Snapshot { to, snapshot });
+    }
+
+    fn wipe(&mut self, node: u64) {
+        self.wiped += 1;
+        let (now, life) = (self.now, Life(self.wiped));
+        let replica = self.node(node);
+        replica.crash();
+        replica.wipe(life);
+        replica.restart(now, LogIndex::ZERO);
+    }
+
     fn persist(&mut self, node: u64) {
         let token = self.node(node).sync_one();
         match token {
@@ -248,6 +316,17 @@ impl Story {
             Some(Err(error)) => self.say(format!("{node}: refuses the proposal: {error:?}")),
             None => {}
         }
+        match &output.changed {
+            Some(Ok(index)) => self.say(format!("{node}: begins the change at {index}")),
+            Some(Err(error)) => self.say(format!("{node}: refuses the change: {error:?}")),
+            None => {}
+        }
+        for (read, answer) in &output.reads {
+            match answer {
+                Ok(index) => self.say(format!("{node}: read {read} sees everything at {index}")),
+                Err(error) => self.say(format!("{node}: refuses read {read}: {error:?}")),
+            }
+        }
         for event in &output.events {
             self.say(format!("{node}: {}", event_text(event)));
         }
@@ -282,6 +361,12 @@ impl Story {
             };
             if group.is_serving() {
                 line += ", serving";
+            }
+            if group.is_lost() {
+                line += ", lost";
+            }
+            if group.configuration_index() > LogIndex::ZERO {
+                line += &format!("; {}", configuration_text(group.configuration()));
             }
             lines.push(line);
         }
@@ -381,6 +466,10 @@ fn event_text(event: &Event) -> String {
         Event::LeaderChanged { term, leader, role } => {
             let leader = leader.map_or("nobody".to_string(), |leader| leader.to_string());
             format!("is {role:?} of term {term}, led by {leader}")
+        }
+        Event::ConfigurationChanged { index, committed } => {
+            let how = if *committed { "committed" } else { "in force" };
+            format!("configuration of {index} is {how}")
         }
         other => format!("{other:?}"),
     }
