@@ -17,10 +17,14 @@
 //!    for the disk: what must wait for it waits inside.
 //! 5. Apply what [`Output::committed`] allows, then say so: [`Input::Applied`].
 //! 6. At [`Group::deadline`], [`Input::Tick`].
+//! 7. To [`Event::NeedsSnapshot`] answer with [`Input::Snapshot`]; to [`Event::MemberLost`] with [`Input::Change`]. After
+//!    [`Event::ConfigurationChanged`] tell what is known of the liveness of new members.
 //!
 //! The rooms: `group` dispatches; its parts are `election` (who stands and who votes), `leadership` (a term's
-//! beginning and end, commit, serving), `replication` (the leader's side), `following` (the other side), `transfer` and
-//! `time`. `progress`, `quorum` and `durability` are arithmetic without knowledge of messages.
+//! beginning and end, commit, serving), `replication` (the leader's side), `following` (the other side), `snapshot`,
+//! `membership` (who belongs to the group, and majorities), `lost` (members that lost what they promised), `seeking` (those
+//! that can't stand), `reading` (rounds and leases), `transfer` and `time`; `mail` hands messages on. `progress`, `quorum` and
+//! `durability` are arithmetic without knowledge of messages.
 //!
 //! Sources: "the Raft paper" is Ongaro and Ousterhout, *In Search of an Understandable Consensus Algorithm* (extended
 //! version, 2014); "the dissertation" is Ongaro, *Consensus: Bridging Theory and Practice* (2014).

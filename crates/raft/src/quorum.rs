@@ -1,6 +1,6 @@
 //! Counting: what a majority holds, and who has said yes.
 //!
-//! Pure functions over iterators, so that nothing is allocated and a later joint configuration can ask twice.
+//! Pure functions over iterators, so that nothing is allocated and a joint configuration can ask twice.
 
 use crate::LogIndex;
 
