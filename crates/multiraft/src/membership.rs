@@ -128,7 +128,7 @@ impl Replica {
         }
         self.report_members(out);
         let is_waiting = self.membership.retry_at.is_some_and(|at| at > desk.now);
-        if self.membership.at_rest || is_waiting || self.is_failed() || desk.is_leaving {
+        if self.membership.at_rest || is_waiting || self.damage.is_some() || desk.is_leaving {
             return;
         }
         self.membership.retry_at = None;

@@ -1,11 +1,12 @@
 //! Random lives on one seed: brokers crash, pause, are cut off and come back while producers write; then everything
 //! heals, and what was promised must hold. And nonsense from a peer, which must do no harm.
 
-use crate::harness::{Cluster, G, Settings, batch_of, from, produced, unreadable};
+use crate::harness::{Cluster, G, Settings, batch_of, from, nodes, produced, unreadable};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use trimaran_multiraft::{Acks, Appended, Completion, Input, ReadRequest, Ticket};
 use trimaran_raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Term};
+use trimaran_storage::log::{LogError, Retention};
 use trimaran_wire::batch::{self, LeaderEpoch, Offset};
 
 /// SplitMix64.
@@ -58,7 +59,8 @@ impl Producer {
             }
             self.waits_for = None;
         }
-        let to = cluster.leader(G).unwrap_or(1 + chance.below(3));
+        let count = cluster.nodes.len() as u64;
+        let to = cluster.leader(G).unwrap_or(1 + chance.below(count));
         let batch = produced(self.id, 0, self.sequence, &[&self.text(self.sequence)]);
         let ticket = cluster.append(to, G, Acks::All, batch);
         self.waits_for = Some((ticket, cluster.now.0 / 1_000));
@@ -66,13 +68,14 @@ impl Producer {
 }
 
 fn disturb(cluster: &mut Cluster, chance: &mut Chance) {
-    let id = 1 + chance.below(3);
+    let count = cluster.nodes.len() as u64;
+    let id = 1 + chance.below(count);
     let is_up = cluster.nodes[&id].running.is_some();
     match chance.below(11) {
         0 | 1 if is_up => cluster.crash(id),
         0..=2 if !is_up => cluster.start(id),
         2 => cluster.isolate(id),
-        3 => cluster.cut(id, id % 3 + 1),
+        3 => cluster.cut(id, id % count + 1),
         4 | 5 => cluster.heal(),
         6 => cluster.nodes.get_mut(&id).expect("a node").paused ^= true,
         7 => cluster.nodes.get_mut(&id).expect("a node").stuck ^= true,
@@ -87,7 +90,7 @@ fn disturb(cluster: &mut Cluster, chance: &mut Chance) {
 
 fn heal_all(cluster: &mut Cluster) {
     cluster.heal();
-    for id in 1..=3 {
+    for id in cluster.nodes.keys().copied().collect::<Vec<_>>() {
         let node = cluster.nodes.get_mut(&id).expect("a node");
         node.paused = false;
         node.stuck = false;
@@ -121,10 +124,139 @@ fn live(seed: u64) -> Vec<(i64, String)> {
         cluster.run(1 + chance.below(30));
     }
     heal_all(&mut cluster);
-    for producer in &mut producers {
-        let already = producer.acknowledged.len();
-        for _ in 0..500 {
+    until_progress(&mut cluster, &mut producers, chance, seed);
+    cluster.run(1_000);
+    cluster.until("logs that failed are tried again", |cluster| {
+        (1..=3).all(|id| cluster.status(id, G).is_some_and(|status| !status.failed))
+    });
+    judge(&mut cluster, &producers, seed)
+}
+
+/// What may be lost or moved without that the group has to wait for it: one replica at a time.
+#[derive(Default)]
+struct Repairs {
+    /// The replicas as they were last wanted.
+    replicas: Vec<u64>,
+    /// Something was lost or moved since all was well.
+    pending: bool,
+    done: u32,
+}
+
+impl Repairs {
+    fn turn(&mut self, cluster: &mut Cluster, chance: &mut Chance) {
+        if self.pending && is_whole(cluster, &self.replicas) {
+            self.pending = false;
+            self.done += 1;
+        }
+        let victim = self.replicas[chance.below(3) as usize];
+        match chance.below(12) {
+            0 if !self.pending => {
+                cluster.wipe(victim);
+                cluster.start(victim);
+                self.pending = true;
+            }
+            1 if !self.pending && cluster.nodes[&victim].running.is_some() => {
+                cluster.tell(victim, damaged());
+                self.pending = true;
+            }
+            2 => {
+                let out = 1 + chance.below(4);
+                self.replicas = (1..=4).filter(|id| *id != out).collect();
+                let places = chance.below(3) as usize;
+                self.replicas.rotate_left(places);
+                cluster.assign(G, &self.replicas);
+                self.pending = true;
+            }
+            3 => (1..=4).for_each(|id| cluster.tell(id, Input::Retain { now_ms: 0 })),
+            _ => {}
+        }
+    }
+}
+
+/// What a shard is told of a segment that does not hold what it should.
+fn damaged() -> Input {
+    let error = LogError::Corrupt {
+        path: "/group-1/0.log".into(),
+        position: 0,
+        what: "so says the test",
+    };
+    Input::Unreadable(G, error)
+}
+
+/// These are the voters, all of them up, and none is being filled.
+fn is_whole(cluster: &mut Cluster, replicas: &[u64]) -> bool {
+    let Some(leader) = cluster.leader(G) else { return false };
+    let leader = cluster.status(leader, G).expect("here");
+    let is_settled = leader.voters == nodes(replicas) && leader.learners.is_empty() && leader.outgoing.is_empty();
+    is_settled
+        && replicas.iter().all(|&id| {
+            let status = cluster.status(id, G);
+            status.is_some_and(|status| {
+                !status.repairing && status.voters == leader.voters && status.commit >= leader.commit
+            })
+        })
+}
+
+/// As [`live`], while replicas are wiped, found damaged and moved, and logs shortened; returns how often they were whole
+/// again, and how often a log began anew.
+fn live_with_repairs(seed: u64) -> [u32; 2] {
+    let chance = &mut Chance(seed);
+    let settings = Settings {
+        flush_bytes: 600,
+        tail_bytes: 500,
+        segment_bytes: 3_000,
+        spares: vec![4],
+        retention: Retention {
+            bytes: (seed % 2 == 1).then_some(4_000),
+            ms: None,
+        },
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::new(settings);
+    let mut repairs = Repairs {
+        replicas: vec![1, 2, 3],
+        ..Repairs::default()
+    };
+    let mut producers: Vec<_> = (1..=3).map(Producer::new).collect();
+    for _ in 0..250 {
+        for producer in &mut producers {
             producer.turn(&mut cluster, chance);
+        }
+        if chance.below(6) == 0 {
+            disturb(&mut cluster, chance);
+        }
+        if chance.below(8) == 0 {
+            (1..=4).for_each(|id| cluster.tell(id, Input::FlushNow(G)));
+        }
+        repairs.turn(&mut cluster, chance);
+        cluster.run(1 + chance.below(30));
+    }
+    heal_all(&mut cluster);
+    until_progress(&mut cluster, &mut producers, chance, seed);
+    cluster.assign(G, &[1, 2, 3]);
+    // One that is removed leads on until the others can do without it.
+    cluster.until("all is well", |cluster| {
+        is_whole(cluster, &[1, 2, 3]) && cluster.leader(G) != Some(4)
+    });
+    cluster.until("logs that failed are tried again", |cluster| {
+        (1..=3).all(|id| cluster.status(id, G).is_some_and(|status| !status.failed))
+    });
+    judge(&mut cluster, &producers, seed);
+    [repairs.done, cluster.resets as u32]
+}
+
+#[test]
+fn promises_hold_while_replicas_are_lost_and_moved() {
+    let lives: Vec<_> = (0..1000).map(live_with_repairs).collect();
+    let sum = |of: usize| lives.iter().map(|life| life[of]).sum::<u32>();
+    assert!(sum(0) > 50 && sum(1) > 10, "{} {}", sum(0), sum(1));
+}
+
+fn until_progress(cluster: &mut Cluster, producers: &mut [Producer], chance: &mut Chance, seed: u64) {
+    for producer in producers {
+        let already = producer.acknowledged.len();
+        for _ in 0..1_000 {
+            producer.turn(cluster, chance);
             cluster.run(10);
             if producer.acknowledged.len() > already + 1 {
                 break;
@@ -135,11 +267,6 @@ fn live(seed: u64) -> Vec<(i64, String)> {
             "seed {seed}: no progress after healing"
         );
     }
-    cluster.run(1_000);
-    cluster.until("logs that failed are tried again", |cluster| {
-        (1..=3).all(|id| cluster.status(id, G).is_some_and(|status| !status.failed))
-    });
-    judge(&mut cluster, &producers, seed)
 }
 
 fn judge(cluster: &mut Cluster, producers: &[Producer], seed: u64) -> Vec<(i64, String)> {
@@ -153,11 +280,20 @@ fn judge(cluster: &mut Cluster, producers: &[Producer], seed: u64) -> Vec<(i64, 
         );
     }
     let leader = cluster.leader_of(G);
-    let log = cluster.values(leader, from(0));
+    // What retention has deleted anywhere is not looked at.
+    let starts = (1..=3).map(|id| cluster.status(id, G).expect("here").start_offset.0);
+    let start = starts.collect::<Vec<_>>().into_iter().max().expect("three of them");
+    let log = cluster.values(leader, from(start));
     let offsets = log.iter().map(|(offset, _)| *offset);
-    assert!(offsets.eq(0..log.len() as i64), "seed {seed}: offsets are contiguous");
+    assert!(
+        offsets.eq(start..start + log.len() as i64),
+        "seed {seed}: offsets are contiguous"
+    );
     for producer in producers {
-        for (sequence, offset) in (0..).zip(&producer.acknowledged) {
+        let kept = (0..)
+            .zip(&producer.acknowledged)
+            .filter(|(_, offset)| **offset >= start);
+        for (sequence, offset) in kept {
             let text = producer.text(sequence);
             let found: Vec<_> = log
                 .iter()
@@ -174,7 +310,7 @@ fn judge(cluster: &mut Cluster, producers: &[Producer], seed: u64) -> Vec<(i64, 
     for id in 1..=3 {
         let near = ReadRequest {
             follower_ok: true,
-            ..from(0)
+            ..from(start)
         };
         assert_eq!(cluster.values(id, near), log, "seed {seed}: node {id} has the same log");
     }
