@@ -41,6 +41,8 @@ pub(super) struct Leading {
     pub(super) serving: bool,
     pub(super) uncommitted: Uncommitted,
     pub(super) transfer: Option<Transferring>,
+    /// The last one that did not take over in time.
+    pub(super) declined: Option<NodeId>,
     /// When to send heartbeats next (where the group keeps time itself).
     pub(super) heartbeat_at: Option<Instant>,
     /// When to step down unless a majority is in contact by then. With external heartbeats, none while it is.

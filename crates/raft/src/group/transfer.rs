@@ -60,8 +60,9 @@ impl Group {
         let votes = |peer: &&Peer| peer.standing.votes() || takes_learners;
         let fit = self.peers.iter().filter(votes).filter(|peer| self.is_caught_up(peer));
         let fit = fit.filter(|peer| to.is_none_or(|to| peer.id == to));
-        // `max_by_key` prefers the last of equals.
-        fit.rev().max_by_key(|peer| peer.match_index).map(|peer| peer.id)
+        // One that did not take over lately may not be able to. `max_by_key` prefers the last of equals.
+        let preference = |peer: &&Peer| (self.leading.declined != Some(peer.id), peer.match_index);
+        fit.rev().max_by_key(preference).map(|peer| peer.id)
     }
 
     /// This leader is no voter any more: whoever can take over should.
@@ -98,13 +99,9 @@ impl Group {
     }
 
     pub(super) fn transfer_clock(&mut self, step: &mut Step) {
-        if self
-            .leading
-            .transfer
-            .as_ref()
-            .is_some_and(|transfer| transfer.until <= step.now)
-        {
-            self.leading.transfer = None;
+        let expired = |transfer: &mut Transferring| transfer.until <= step.now;
+        if let Some(transfer) = self.leading.transfer.take_if(expired) {
+            self.leading.declined = Some(transfer.target);
             step.event(Event::TransferFailed(TransferError::TimedOut));
         }
     }
