@@ -1,8 +1,8 @@
 //! The controller's side: plans what others wish, and proposes it to the metadata group, which is led here.
 
 use super::{Agent, Effect, Message, Purpose};
-use crate::catalog::{Catalog, Command, RequestId, Wish};
-use crate::{BrokerId, CommandIndex, Instant, Term, limits};
+use crate::catalog::{Catalog, Change, Command, RequestId, Wish};
+use crate::{BrokerId, CatalogError, CommandIndex, Instant, Term, limits};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -82,35 +82,35 @@ impl Agent {
         if controller.in_flight.len() >= IN_FLIGHT || !base.is_new(request) {
             return; // it is asked again, or it is under way: the asker sees the result in its own catalog
         }
-        match base.plan(wish, &self.down) {
-            Ok(change) => {
-                let command = Command {
-                    request,
-                    settled,
-                    change,
-                };
-                let bytes = command.encode();
-                debug_assert!(
-                    bytes.len() <= limits::MESSAGE_BYTES,
-                    "no plan makes a command that can't be read"
-                );
-                let mut ahead = base.clone();
-                ahead.apply(CommandIndex(ahead.applied().0 + 1), &command);
-                controller.ahead = Some(ahead);
-                controller.in_flight.insert(request, now);
-                effects.push(Effect::Propose(bytes));
-            }
+        let change = match base.plan(wish, &self.down) {
+            Ok(change) => change,
             // Only what is in flight speaks against it, and that may be lost with this leadership: it is asked again, and
             // refused once that is applied.
-            Err(_) if self.catalog.plan(wish, &self.down).is_ok() => {}
-            Err(error) if request.broker == self.id() => self.refused(now, request, error, effects),
+            Err(_) if self.catalog.plan(wish, &self.down).is_ok() => return,
+            Err(error) if is_about_what_there_is(&error) => Change::Refuse(error),
+            Err(error) if request.broker == self.id() => return self.refused(now, request, error, effects),
             Err(error) => {
-                effects.push(Effect::Send(
+                return effects.push(Effect::Send(
                     request.broker,
                     Message::Refused { request, error }.encode(),
                 ));
             }
-        }
+        };
+        let command = Command {
+            request,
+            settled,
+            change,
+        };
+        let bytes = command.encode();
+        debug_assert!(
+            bytes.len() <= limits::MESSAGE_BYTES,
+            "no plan makes a command that can't be read"
+        );
+        let mut ahead = base.clone();
+        ahead.apply(CommandIndex(ahead.applied().0 + 1), &command);
+        controller.ahead = Some(ahead);
+        controller.in_flight.insert(request, now);
+        effects.push(Effect::Propose(bytes));
     }
 
     /// Whether news of the metadata group means that requests should go elsewhere now.
@@ -120,4 +120,13 @@ impl Agent {
             self.requests.hurry();
         }
     }
+}
+
+/// Whether a client may know better: another broker may have told it of a topic that this one has not heard of, or that
+/// one is gone. Such a refusal is proposed as a change would be, so that a deposed controller's comes to nothing.
+fn is_about_what_there_is(error: &CatalogError) -> bool {
+    matches!(
+        error,
+        CatalogError::TopicExists | CatalogError::UnknownTopic | CatalogError::InvalidPartitions { .. }
+    )
 }

@@ -94,6 +94,7 @@ fn requests_in_flight_see_each_other() {
         .filter(|t| cluster.answer(**t).is_some_and(Result::is_err))
         .count();
     assert_eq!(existing, 1, "one of the twins is refused");
+    cluster.run(SECOND);
     let catalog = cluster.agent(0).catalog();
     let leaders: Vec<usize> = (0..6).map(|id| catalog.load(BrokerId(id)).leaders).collect();
     assert!(

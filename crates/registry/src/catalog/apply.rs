@@ -69,6 +69,7 @@ impl Catalog {
             } => self.reassign(*id, *partition, replicas),
             Change::CancelReassignment { id, partition } => self.cancel_reassignment(*id, *partition),
             Change::FinishReassignment { id, partition, since } => self.finish_reassignment(*id, *partition, *since),
+            Change::Refuse(error) => Err(error.clone()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What stands in the metadata group's log.
 
 use super::Broker;
-use crate::{BrokerId, CommandIndex, FolderId, Incarnation, PartitionIndex, TopicId, limits};
+use crate::{BrokerId, CatalogError, CommandIndex, FolderId, Incarnation, PartitionIndex, TopicId, limits};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -95,6 +95,9 @@ pub enum Change {
         /// Which one.
         since: CommandIndex,
     },
+    /// Nothing: what was asked for could not be done. It stands in the log because a controller that has been deposed
+    /// and doesn't know it may refuse what the cluster could do; here, it can't.
+    Refuse(CatalogError),
 }
 
 /// A change with the request that it answers.
