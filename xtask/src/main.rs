@@ -13,6 +13,7 @@ mod cluster;
 mod fuzz;
 mod http;
 mod maelstrom;
+mod sabotage;
 mod sim;
 mod test;
 mod workspace;
@@ -39,6 +40,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Feeds decoders of bytes from outside with what nobody would send.
     Fuzz(fuzz::Arguments),
+    /// Builds bugs in on purpose, and looks whether the simulation notices them.
+    Sabotage(sabotage::Arguments),
     /// Drives `trimaran node` as Jepsen's Maelstrom would, and checks the histories.
     Maelstrom(maelstrom::Arguments),
 }
@@ -61,6 +64,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test(arguments) => test::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Sim(arguments) => sim::run(arguments),
+        Command::Sabotage(arguments) => sabotage::run(arguments),
         Command::Fuzz(arguments) => fuzz::run(arguments),
         Command::Maelstrom(arguments) => maelstrom::run(arguments),
     }

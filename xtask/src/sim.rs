@@ -1,7 +1,7 @@
 //! The simulation from the command line.
 
-use anyhow::{Context, Result, bail};
-use std::process::Command;
+use crate::workspace::{Workspace, run as run_command};
+use anyhow::{Context, Result};
 
 /// Runs the simulation in an optimized build that keeps its assertions.
 #[derive(clap::Args)]
@@ -9,9 +9,19 @@ pub(crate) struct Arguments {
     /// The first seed; the same seed is the same run. Without it, seeds count from one.
     #[arg(long)]
     seed: Option<u64>,
-    /// How many seeds to run, one after the other.
-    #[arg(long, default_value_t = 1)]
-    runs: u64,
+    /// How many seeds to run, two at a time.
+    #[arg(long)]
+    runs: Option<u64>,
+    /// For how many minutes to run seeds, two at a time.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Short runs: other ones than those of the same seeds at full length.
+    #[arg(long)]
+    short: bool,
+    /// Only faults of these kinds, separated by commas: crash, ambush, pause, partition, one-way, no-clients, weather,
+    /// clog, slow-disk and so on (a wrong one names them all).
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<String>,
     /// Write every event to standard error.
     #[arg(long)]
     print: bool,
@@ -20,11 +30,32 @@ pub(crate) struct Arguments {
     keep_going: bool,
 }
 
+impl Arguments {
+    /// As the program takes them.
+    fn to_words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut value = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                words.extend([name.to_owned(), value]);
+            }
+        };
+        value("--seed", self.seed.map(|seed| seed.to_string()));
+        value("--runs", self.runs.map(|runs| runs.to_string()));
+        value("--minutes", self.minutes.map(|minutes| minutes.to_string()));
+        value("--faults", (!self.faults.is_empty()).then(|| self.faults.join(",")));
+        let flags = [
+            ("--short", self.short),
+            ("--print", self.print),
+            ("--keep-going", self.keep_going),
+        ];
+        words.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| (*flag).to_owned()));
+        words
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args([
+    let mut command = Workspace::find()?.cargo([
         "run",
         "--quiet",
         "--profile",
@@ -35,19 +66,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         "sim",
         "--",
     ]);
-    if let Some(seed) = arguments.seed {
-        command.args(["--seed", &seed.to_string()]);
-    }
-    command.args(["--runs", &arguments.runs.to_string()]);
-    if arguments.print {
-        command.arg("--print");
-    }
-    if arguments.keep_going {
-        command.arg("--keep-going");
-    }
-    let status = command.status().context("cargo does not start")?;
-    if !status.success() {
-        bail!("the simulation failed: the seed and the last events are above");
-    }
-    Ok(())
+    command.args(arguments.to_words());
+    run_command(&mut command).context("the simulation failed: the seed and the last events are above")
 }

@@ -4,8 +4,9 @@ use crate::workspace::{self, Workspace, is_installed};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 
-/// Seeds of the simulation beyond the first forty, which are tests of the `tests` crate.
-const SIMULATED_SEEDS: [&str; 4] = ["--seed", "41", "--runs", "100"];
+/// Short runs of the simulation, beside the full ones that are tests of the `tests` crate: so many, or as many as there is
+/// time for.
+const SIMULATED: [&str; 5] = ["--short", "--runs", "2000", "--minutes", "10"];
 
 /// Nodes whose network loses messages and comes apart.
 const MAELSTROM: [&str; 6] = ["--seconds", "20", "--loss", "0.02", "--partitions", "--delay-ms=10"];
@@ -24,7 +25,10 @@ pub(crate) fn run(_arguments: Arguments) -> Result<()> {
     let binary = workspace.debug("trimaran");
     let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
     workspace::run(tests.env("BROKER_UNDER_TEST", &binary)).context("tests failed; their output is above")?;
-    workspace::run(Command::new(workspace.debug("sim")).args(SIMULATED_SEEDS)).context("the simulation failed")?;
+    workspace::run(Command::new(workspace.debug("sim")).args(SIMULATED)).context("the simulation failed")?;
+    // Built last: programs with bugs and programs without share a folder.
+    let sabotage = crate::sabotage::build(&workspace)?;
+    workspace::run(&mut Command::new(sabotage)).context("the simulation does not notice a bug")?;
     let mut maelstrom = workspace.cargo(["xtask", "maelstrom", "--binary"]);
     workspace::run(maelstrom.arg(&binary).args(MAELSTROM)).context("Maelstrom's nodes failed")?;
     println!("Every test has passed.");
