@@ -3,25 +3,199 @@
 use super::network::Weather;
 use super::queue::Micros;
 use super::rng::Rng;
+use std::fmt;
+use std::str::FromStr;
+
+/// Kinds of faults: what a run may be limited to, and what its report counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Processes lose power. What was written and not synced is lost, or torn.
+    Crash,
+    /// A process loses power a moment after it has said something that it had better not forget.
+    Ambush,
+    /// A process stands still.
+    Pause,
+    /// Brokers can't reach each other: two sides, one against all, or rings of which each sees its neighbours only.
+    Partition,
+    /// Ways are cut in one direction only.
+    OneWay,
+    /// Clients can't reach a broker.
+    NoClients,
+    /// Messages between brokers are lost (up to 30 %), arrive twice, late, and in another order.
+    Weather,
+    /// Messages of a way pile up and arrive all at once, as many as its queue held.
+    Clog,
+    /// A disk needs up to 0.7 seconds for a write, and perhaps its process loses power before it is done.
+    SlowDisk,
+    /// A disk fails a write of the journal.
+    BrokenDisk,
+    /// A disk fails reads or writes of segments.
+    BadSectors,
+    /// A read returns bytes with a flipped bit.
+    ReadFlip,
+    /// A bit of what was written is flipped, in a segment of the one broker whose disk fails in this run.
+    WriteFlip,
+    /// The disk of that broker is replaced by an empty one.
+    Reformat,
+    /// A disk is full.
+    FullDisk,
+    /// A clock jumps ahead.
+    ClockJump,
+    /// A leadership is handed over.
+    Transfer,
+    /// Leaders are believed gone that aren't.
+    Failover,
+    /// A process leaves well.
+    Leave,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 19] = [
+        Kind::Crash,
+        Kind::Ambush,
+        Kind::Pause,
+        Kind::Partition,
+        Kind::OneWay,
+        Kind::NoClients,
+        Kind::Weather,
+        Kind::Clog,
+        Kind::SlowDisk,
+        Kind::BrokenDisk,
+        Kind::BadSectors,
+        Kind::ReadFlip,
+        Kind::WriteFlip,
+        Kind::Reformat,
+        Kind::FullDisk,
+        Kind::ClockJump,
+        Kind::Transfer,
+        Kind::Failover,
+        Kind::Leave,
+    ];
+
+    /// As `--faults` and the reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Crash => "crash",
+            Kind::Ambush => "ambush",
+            Kind::Pause => "pause",
+            Kind::Partition => "partition",
+            Kind::OneWay => "one-way",
+            Kind::NoClients => "no-clients",
+            Kind::Weather => "weather",
+            Kind::Clog => "clog",
+            Kind::SlowDisk => "slow-disk",
+            Kind::BrokenDisk => "broken-disk",
+            Kind::BadSectors => "bad-sectors",
+            Kind::ReadFlip => "read-flip",
+            Kind::WriteFlip => "write-flip",
+            Kind::Reformat => "reformat",
+            Kind::FullDisk => "full-disk",
+            Kind::ClockJump => "clock-jump",
+            Kind::Transfer => "transfer",
+            Kind::Failover => "failover",
+            Kind::Leave => "leave",
+        }
+    }
+
+    /// How often it strikes, compared with others.
+    fn weight(self) -> u64 {
+        match self {
+            Kind::Crash => 20,
+            Kind::Ambush => 15,
+            Kind::Partition | Kind::OneWay => 12,
+            Kind::Pause | Kind::Weather | Kind::SlowDisk => 10,
+            Kind::Clog => 8,
+            Kind::Transfer | Kind::Failover | Kind::Leave => 5,
+            Kind::NoClients | Kind::ReadFlip | Kind::ClockJump => 3,
+            Kind::WriteFlip => 6,
+            Kind::Reformat | Kind::BadSectors | Kind::BrokenDisk => 2,
+            Kind::FullDisk => 1,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// There is no such kind of fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownKind(String);
+
+impl fmt::Display for UnknownKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        write!(
+            f,
+            "there is no fault named {:?}; there are {}",
+            self.0,
+            names.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownKind {}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Kind, UnknownKind> {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| UnknownKind(name.to_owned()))
+    }
+}
+
+/// The kinds of faults that may strike in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds(u32);
+
+impl Kinds {
+    /// All there are.
+    pub const ALL: Kinds = Kinds(u32::MAX);
+
+    /// Whether it may strike.
+    pub fn contains(self, kind: Kind) -> bool {
+        self.0 & bit(kind) != 0
+    }
+
+    /// By their names, as `--faults` takes them; nothing if all may strike.
+    pub fn names(self) -> Option<String> {
+        let names: Vec<&str> = self.iter().map(Kind::name).collect();
+        (names.len() < Kind::ALL.len()).then(|| names.join(","))
+    }
+
+    fn iter(self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+}
+
+impl FromIterator<Kind> for Kinds {
+    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Kinds {
+        Kinds(kinds.into_iter().fold(0, |bits, kind| bits | bit(kind)))
+    }
+}
+
+fn bit(kind: Kind) -> u32 {
+    let place = Kind::ALL.iter().position(|other| *other == kind);
+    1 << place.unwrap_or(31)
+}
 
 /// One thing that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Processes lose power, all at the same moment, and start again after these times.
     Crash(Vec<(u32, Micros)>),
+    /// A process loses power a moment after it has said this to somebody, and starts again after that time.
+    Ambush(u32, Said, Micros),
     /// A process stands still (SIGSTOP, a long collection of garbage, a frozen virtual machine).
     Pause(u32, Micros),
-    /// Every way between two sides is cut.
-    Split {
-        /// One side; the others are the other one.
-        side: Vec<u32>,
-        /// For so long.
-        lasts: Micros,
-    },
-    /// Ways are cut in one direction each.
-    OneWay {
+    /// Ways are cut, in one direction each.
+    Cut {
         /// From whom to whom.
-        cuts: Vec<(u32, u32)>,
+        ways: Vec<(u32, u32)>,
         /// For so long.
         lasts: Micros,
     },
@@ -29,6 +203,15 @@ pub enum Fault {
     NoClients(u32, Micros),
     /// The weather between brokers changes.
     Weather(Weather, Micros),
+    /// What is sent on these ways arrives when they are free again, as far as their queues hold it.
+    Clog {
+        /// From whom to whom.
+        ways: Vec<(u32, u32)>,
+        /// Frames that a way's queue holds.
+        queue: usize,
+        /// For so long.
+        lasts: Micros,
+    },
     /// A disk needs up to so long for a write.
     SlowDisk {
         /// Whose.
@@ -37,9 +220,11 @@ pub enum Fault {
         max_us: Micros,
         /// For so long.
         lasts: Micros,
+        /// Its process loses power then, and starts again after that time.
+        crash: Option<(Micros, Micros)>,
     },
     /// A disk fails writes from now on: the process stops, and starts again after a time with a working one.
-    BrokenDisk(u32, Micros),
+    BrokenDisk(u32),
     /// A disk fails some operations on the partitions' segments, while the journal still works.
     BadSectors {
         /// Whose.
@@ -49,45 +234,122 @@ pub enum Fault {
         /// So many operations.
         times: u64,
     },
+    /// The next reads of some byte of a segment return it with a flipped bit.
+    ReadFlip {
+        /// Whose.
+        broker: u32,
+        /// Which one: a number to choose by.
+        which: u64,
+        /// How many reads.
+        times: u64,
+    },
+    /// Some byte of a segment of the run's victim is wrong from now on.
+    WriteFlip {
+        /// Which one: a number to choose by.
+        which: u64,
+    },
+    /// The run's victim loses power, and starts again after that time, with an empty disk.
+    Reformat(Micros),
     /// A disk is full: the process stops, and starts again after a time with more room.
     FullDisk(u32),
+    /// A clock is ahead by so much more from now on.
+    ClockJump(u32, Micros),
     /// Somebody hands a leadership over.
     Transfer,
-    /// Somebody demands a failover.
-    Failover,
+    /// Somebody demands a failover: of one group, or of all.
+    Failover {
+        /// Of all.
+        all: bool,
+    },
     /// A process leaves well, and starts again after that time.
     Leave(u32, Micros),
 }
 
+/// What a process says that it had better not forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It asks for votes.
+    Candidacy,
+    /// It grants a vote.
+    Vote,
+    /// It leads: it sends entries.
+    Entries,
+    /// It holds entries.
+    Acknowledgement,
+}
+
 const MS: Micros = 1_000;
 
-/// The next fault for a cluster of brokers 1 to `brokers`.
-pub fn random(rng: &mut Rng, brokers: u32) -> Fault {
+/// The next fault for a cluster of brokers 1 to `brokers`; none if none may strike.
+pub fn random(rng: &mut Rng, brokers: u32, kinds: Kinds) -> Option<(Kind, Fault)> {
+    let total = kinds.iter().map(Kind::weight).sum();
+    let mut drawn = rng.below(total);
+    let kind = kinds.iter().find(|kind| {
+        let is_it = drawn < kind.weight();
+        drawn = drawn.saturating_sub(kind.weight());
+        is_it
+    })?;
+    Some((kind, of_kind(rng, brokers, kind)))
+}
+
+fn of_kind(rng: &mut Rng, brokers: u32, kind: Kind) -> Fault {
     let one = one_of(rng, brokers);
-    match rng.below(100) {
-        0..=17 => Fault::Crash(vec![(one, downtime(rng))]),
-        18..=21 => Fault::Crash(some(rng, brokers, brokers / 2 + 1)),
-        22..=24 => Fault::Crash(some(rng, brokers, brokers)),
-        25..=32 => Fault::Pause(one, rng.between(20 * MS, 2_500 * MS)),
-        33..=44 => split(rng, brokers),
-        45..=56 => one_way(rng, brokers),
-        57..=60 => Fault::NoClients(one, lasting(rng)),
-        61..=70 => Fault::Weather(Weather::random(rng), lasting(rng)),
-        71..=78 => Fault::SlowDisk {
-            broker: one,
-            max_us: rng.between(5 * MS, 700 * MS),
+    match kind {
+        Kind::Crash => Fault::Crash(match rng.below(8) {
+            0 => some(rng, brokers, brokers / 2 + 1),
+            1 => some(rng, brokers, brokers),
+            _ => vec![(one, downtime(rng))],
+        }),
+        Kind::Ambush => {
+            let said = [Said::Candidacy, Said::Vote, Said::Entries, Said::Acknowledgement];
+            let said = *rng.pick(&said).unwrap_or(&Said::Vote);
+            // Back soon, so that it meets those whom it has said it to.
+            Fault::Ambush(one, said, rng.between(MS, 80 * MS))
+        }
+        Kind::Pause => Fault::Pause(one, rng.between(20 * MS, 2_500 * MS)),
+        Kind::Partition => Fault::Cut {
+            ways: partition(rng, brokers),
             lasts: lasting(rng),
         },
-        79..=80 => Fault::BrokenDisk(one, downtime(rng)),
-        81 => Fault::FullDisk(one),
-        82..=84 => Fault::BadSectors {
+        Kind::OneWay => Fault::Cut {
+            ways: one_way(rng, brokers),
+            lasts: lasting(rng),
+        },
+        Kind::NoClients => Fault::NoClients(one, lasting(rng)),
+        Kind::Weather => Fault::Weather(Weather::random(rng), lasting(rng)),
+        Kind::Clog => Fault::Clog {
+            ways: one_way(rng, brokers),
+            queue: 1 << rng.between(1, 10),
+            lasts: lasting(rng),
+        },
+        Kind::SlowDisk => {
+            let lasts = lasting(rng);
+            let crash = rng.chance(400).then(|| (rng.below(lasts), rng.between(MS, 200 * MS)));
+            Fault::SlowDisk {
+                broker: one,
+                max_us: rng.between(5 * MS, 700 * MS),
+                lasts,
+                crash,
+            }
+        }
+        Kind::BrokenDisk => Fault::BrokenDisk(one),
+        Kind::BadSectors => Fault::BadSectors {
             broker: one,
             writes: rng.chance(500),
             times: rng.between(1, 5),
         },
-        85..=89 => Fault::Transfer,
-        90..=93 => Fault::Failover,
-        _ => Fault::Leave(one, downtime(rng)),
+        Kind::ReadFlip => Fault::ReadFlip {
+            broker: one,
+            which: rng.next(),
+            times: rng.between(1, 3),
+        },
+        Kind::WriteFlip => Fault::WriteFlip { which: rng.next() },
+        Kind::Reformat => Fault::Reformat(downtime(rng)),
+        Kind::FullDisk => Fault::FullDisk(one),
+        Kind::ClockJump => Fault::ClockJump(one, rng.between(MS, 5_000 * MS)),
+        Kind::Transfer => Fault::Transfer,
+        Kind::Failover => Fault::Failover { all: rng.chance(400) },
+        Kind::Leave => Fault::Leave(one, downtime(rng)),
     }
 }
 
@@ -97,7 +359,7 @@ fn one_of(rng: &mut Rng, brokers: u32) -> u32 {
 
 /// Some start again at once, before anybody notices; some stay away.
 fn downtime(rng: &mut Rng) -> Micros {
-    if rng.chance(300) {
+    if rng.chance(400) {
         rng.between(MS, 60 * MS)
     } else {
         rng.between(100 * MS, 3_000 * MS)
@@ -115,18 +377,23 @@ fn some(rng: &mut Rng, brokers: u32, count: u32) -> Vec<(u32, Micros)> {
     all.into_iter().map(|broker| (broker, downtime(rng))).collect()
 }
 
-fn split(rng: &mut Rng, brokers: u32) -> Fault {
-    let size = 1 + u32::try_from(rng.below(u64::from(brokers / 2))).unwrap_or(0);
-    Fault::Split {
-        side: some(rng, brokers, size).into_iter().map(|(broker, _)| broker).collect(),
-        lasts: lasting(rng),
+/// Two sides; and sometimes a broker that both of them reach.
+fn partition(rng: &mut Rng, brokers: u32) -> Vec<(u32, u32)> {
+    let mut order: Vec<u32> = (1..=brokers).collect();
+    rng.shuffle(&mut order);
+    if brokers > 2 && rng.chance(250) {
+        order.pop();
     }
+    let (one, other) = order.split_at(1 + rng.index(order.len() / 2));
+    one.iter()
+        .flat_map(|one| other.iter().flat_map(move |other| [(*one, *other), (*other, *one)]))
+        .collect()
 }
 
-fn one_way(rng: &mut Rng, brokers: u32) -> Fault {
+fn one_way(rng: &mut Rng, brokers: u32) -> Vec<(u32, u32)> {
     let one = one_of(rng, brokers);
     let others: Vec<u32> = (1..=brokers).filter(|other| *other != one).collect();
-    let cuts = match rng.below(3) {
+    match rng.below(3) {
         // It hears nobody.
         0 => others.iter().map(|other| (*other, one)).collect(),
         // Nobody hears it.
@@ -135,9 +402,32 @@ fn one_way(rng: &mut Rng, brokers: u32) -> Fault {
         _ => (0..rng.between(1, 3))
             .map(|_| (one_of(rng, brokers), one_of(rng, brokers)))
             .collect(),
-    };
-    Fault::OneWay {
-        cuts,
-        lasts: lasting(rng),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_known_by_their_names() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.name().parse(), Ok(kind));
+        }
+        let error = "rain".parse::<Kind>().unwrap_err().to_string();
+        assert!(error.contains("\"rain\"") && error.contains("weather"), "{error}");
+    }
+
+    #[test]
+    fn only_what_is_asked_for_strikes() {
+        let kinds: Kinds = [Kind::Pause, Kind::Clog].into_iter().collect();
+        assert_eq!(kinds.names().as_deref(), Some("pause,clog"));
+        assert_eq!(Kinds::ALL.names(), None);
+        let mut rng = Rng::new(1);
+        for _ in 0..100 {
+            let (kind, _) = random(&mut rng, 5, kinds).expect("two kinds may strike");
+            assert!(kinds.contains(kind), "{kind}");
+        }
+        assert_eq!(random(&mut rng, 5, Kinds(0)), None);
     }
 }

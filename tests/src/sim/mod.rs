@@ -32,8 +32,10 @@ pub use bug::Bug;
 
 use crate::checker::Violation;
 use crate::checker::history::Tally;
+use faults::{Kind, Kinds};
 use queue::Micros;
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
@@ -47,6 +49,8 @@ pub struct Options {
     pub print: bool,
     /// How much happens.
     pub length: Length,
+    /// What may go wrong.
+    pub faults: Kinds,
     /// Break a law outside of the code that keeps it, to see that it is noticed.
     pub deceit: Option<Deceit>,
     /// Break the code that keeps the laws, to see that it is noticed.
@@ -60,6 +64,7 @@ impl Options {
             seed,
             print: false,
             length: Length::Full,
+            faults: Kinds::ALL,
             deceit: None,
             bug: None,
         }
@@ -99,7 +104,7 @@ pub enum Deceit {
 }
 
 /// How a good run went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Of everything that happened: the same seed has the same.
     pub trace_hash: u64,
@@ -107,8 +112,8 @@ pub struct Report {
     pub events: u64,
     /// How long it took, in virtual microseconds.
     pub virtual_time_us: Micros,
-    /// Faults that struck.
-    pub faults: u64,
+    /// Faults that struck, by their kind.
+    pub faults: BTreeMap<Kind, u64>,
     /// The terms of all groups together.
     pub elections: u64,
     /// Records that retention deleted.
@@ -126,7 +131,7 @@ impl fmt::Display for Report {
             self.trace_hash,
             self.events,
             self.virtual_time_us / 1_000_000,
-            self.faults,
+            self.faults.values().sum::<u64>(),
             self.elections,
             self.tally.sent,
             self.tally.acknowledged,
@@ -147,6 +152,8 @@ pub struct Failure {
     pub cause: Cause,
     /// At which length.
     pub length: Length,
+    /// With which faults.
+    pub faults: Kinds,
     /// Of everything that happened until then.
     pub trace_hash: u64,
     /// The last events.
@@ -176,7 +183,11 @@ impl fmt::Display for Failure {
             Length::Short => " --short",
             Length::Full => "",
         };
-        write!(f, "replay: cargo xtask sim --seed {}{length}", self.seed)
+        write!(f, "replay: cargo xtask sim --seed {}{length}", self.seed)?;
+        match self.faults.names() {
+            Some(names) => write!(f, " --faults {names}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -197,6 +208,7 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     Err(Box::new(Failure {
         seed: options.seed,
         length: options.length,
+        faults: options.faults,
         cause,
         trace_hash: world.trace().hash(),
         recent: world.trace().recent(),

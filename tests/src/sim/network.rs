@@ -4,6 +4,7 @@ use super::queue::Micros;
 use super::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 /// Who can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +54,17 @@ impl Weather {
         }
     }
 
+    /// A network as a cluster with that failover budget may have it for ever: from one switch to one continent. A slower
+    /// one would be an error of the operator, who would be told that the budget is not safe.
+    pub fn usual(rng: &mut Rng, budget: Duration) -> Weather {
+        let slow = Micros::try_from(budget.as_micros()).unwrap_or(Micros::MAX) / 100;
+        let delay_max_us = *rng.pick(&[400, 400, slow]).unwrap_or(&400);
+        Weather {
+            delay_max_us,
+            ..Weather::fair()
+        }
+    }
+
     /// Anything from fair to a storm.
     pub fn random(rng: &mut Rng) -> Weather {
         let rough = rng.below(4);
@@ -71,7 +83,11 @@ impl Weather {
 #[derive(Debug)]
 pub struct Network {
     rng: Rng,
+    /// What the weather is when nothing is wrong with it.
+    usual: Weather,
     weather: Weather,
+    /// Ways that are clogged: until when, and how many more frames their queues hold.
+    clogged: BTreeMap<(Place, Place), (Micros, usize)>,
     cut: BTreeSet<(Place, Place)>,
     /// When the last frame of a connection arrives, for each direction: a connection keeps its order.
     arrivals: BTreeMap<(Place, Place), Micros>,
@@ -84,11 +100,13 @@ pub struct Network {
 const GIVEN_UP_US: Micros = 1_500_000;
 
 impl Network {
-    /// Nothing cut, in fair weather.
-    pub fn new(rng: Rng) -> Network {
+    /// Nothing cut, in its usual weather.
+    pub fn new(rng: Rng, usual: Weather) -> Network {
         Network {
             rng,
-            weather: Weather::fair(),
+            weather: usual.clone(),
+            usual,
+            clogged: BTreeMap::new(),
             cut: BTreeSet::new(),
             arrivals: BTreeMap::new(),
             broken: BTreeMap::new(),
@@ -98,6 +116,16 @@ impl Network {
     /// Changes the weather.
     pub fn set_weather(&mut self, weather: Weather) {
         self.weather = weather;
+    }
+
+    /// The weather is as usual again.
+    pub fn clear_up(&mut self) {
+        self.weather = self.usual.clone();
+    }
+
+    /// What is sent on this way arrives then, all at once; what is more than its queue holds is lost.
+    pub fn clog(&mut self, from: Place, to: Place, until: Micros, queue: usize) {
+        self.clogged.insert((from, to), (until, queue));
     }
 
     /// Cuts one direction of a way.
@@ -110,10 +138,10 @@ impl Network {
         self.cut.remove(&(from, to));
     }
 
-    /// Repairs everything, and the weather is fair again.
+    /// Repairs everything, and the weather is as usual again. Clogged ways become free when they would have.
     pub fn heal(&mut self) {
         self.cut.clear();
-        self.weather = Weather::fair();
+        self.clear_up();
     }
 
     /// Whether a message could come through.
@@ -122,16 +150,32 @@ impl Network {
     }
 
     /// How long a message between brokers takes: no answer if it is lost, two if it arrives twice.
-    pub fn deliveries(&mut self, from: Place, to: Place) -> Vec<Micros> {
+    pub fn deliveries(&mut self, from: Place, to: Place, now: Micros) -> Vec<Micros> {
         let lost = self.rng.chance(self.weather.loss_per_mille);
         if lost || !self.is_open(from, to) {
             return Vec::new();
         }
-        let mut delays = vec![self.delay()];
+        let Some(held) = self.held(from, to, now) else {
+            return Vec::new();
+        };
+        let mut delays = vec![held + self.delay()];
         if self.rng.chance(self.weather.duplicate_per_mille) {
-            delays.push(self.delay());
+            delays.push(held + self.delay());
         }
         delays
+    }
+
+    /// How long a frame waits for a clogged way; none if the way's queue is full.
+    fn held(&mut self, from: Place, to: Place, now: Micros) -> Option<Micros> {
+        let Some((until, room)) = self.clogged.get_mut(&(from, to)) else {
+            return Some(0);
+        };
+        if *until <= now {
+            self.clogged.remove(&(from, to));
+            return Some(0);
+        }
+        *room = room.checked_sub(1)?;
+        Some(*until - now)
     }
 
     /// When a client's request or its answer arrives: a connection loses nothing and keeps its order while the way is
@@ -170,32 +214,42 @@ mod tests {
 
     #[test]
     fn a_cut_has_a_direction() {
-        let mut network = Network::new(Rng::new(1));
+        let mut network = Network::new(Rng::new(1), Weather::fair());
         network.cut(A, B);
-        assert!(network.deliveries(A, B).is_empty());
-        assert_eq!(network.deliveries(B, A).len(), 1);
+        assert!(network.deliveries(A, B, 0).is_empty());
+        assert_eq!(network.deliveries(B, A, 0).len(), 1);
         network.heal();
-        assert_eq!(network.deliveries(A, B).len(), 1);
+        assert_eq!(network.deliveries(A, B, 0).len(), 1);
     }
 
     #[test]
     fn weather_loses_and_duplicates() {
-        let mut network = Network::new(Rng::new(1));
+        let mut network = Network::new(Rng::new(1), Weather::fair());
         network.set_weather(Weather {
             loss_per_mille: 1000,
             ..Weather::fair()
         });
-        assert!(network.deliveries(A, B).is_empty());
+        assert!(network.deliveries(A, B, 0).is_empty());
         network.set_weather(Weather {
             duplicate_per_mille: 1000,
             ..Weather::fair()
         });
-        assert_eq!(network.deliveries(A, B).len(), 2);
+        assert_eq!(network.deliveries(A, B, 0).len(), 2);
+    }
+
+    #[test]
+    fn a_clogged_way_holds_what_its_queue_can() {
+        let mut network = Network::new(Rng::new(1), Weather::fair());
+        network.clog(A, B, 10_000, 2);
+        assert!(network.deliveries(A, B, 4_000)[0] >= 6_000);
+        assert!(network.deliveries(A, B, 9_000)[0] >= 1_000);
+        assert!(network.deliveries(A, B, 9_500).is_empty());
+        assert!(network.deliveries(A, B, 10_000)[0] < 1_000);
     }
 
     #[test]
     fn a_connection_keeps_its_order() {
-        let mut network = Network::new(Rng::new(1));
+        let mut network = Network::new(Rng::new(1), Weather::fair());
         let mut last = 0;
         for now in 0..200 {
             let arrival = network.connection(A, B, now).unwrap();
@@ -206,7 +260,7 @@ mod tests {
 
     #[test]
     fn nothing_overtakes_what_a_connection_lost() {
-        let mut network = Network::new(Rng::new(1));
+        let mut network = Network::new(Rng::new(1), Weather::fair());
         network.cut(A, B);
         assert_eq!(network.connection(A, B, 0), None);
         network.repair(A, B);

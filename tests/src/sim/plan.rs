@@ -1,7 +1,8 @@
 //! What a run consists of, drawn from its seed before it begins.
 
-use super::broker::{Limits, Settings};
+use super::broker::{DiskPace, Limits, Settings};
 use super::clients::{Administrator, Client, Consumer, PartitionName, Producer, Task};
+use super::network::Weather;
 use super::queue::Micros;
 use super::rng::Rng;
 use super::{Length, Options};
@@ -27,6 +28,12 @@ pub struct Plan {
     pub suffers_until: Micros,
     /// The mean time between faults.
     pub fault_every: Micros,
+    /// Leaderships come back to those who are preferred.
+    pub gives_back: bool,
+    /// A broker whose disk may fail for good; then no group has fewer than three replicas, of which two are left.
+    pub victim: Option<u32>,
+    /// The network when nothing is wrong with it.
+    pub weather: Weather,
 }
 
 /// How large a run may become.
@@ -39,6 +46,8 @@ struct Scale {
     topics: u64,
     /// Partitions of each, at most.
     partitions: u64,
+    /// One less than how often a topic's partitions are moved to other brokers, at most.
+    moves: u64,
     /// Producers send about every so often, at least and at most.
     pace: (Micros, Micros),
 }
@@ -47,10 +56,11 @@ impl Scale {
     fn of(length: Length) -> Scale {
         match length {
             Length::Short => Scale {
-                suffers: (2 * SECOND, 4 * SECOND),
-                fault_every: (60_000, 600_000),
+                suffers: (3 * SECOND, 7 * SECOND),
+                fault_every: (40_000, 500_000),
                 topics: 2,
                 partitions: 2,
+                moves: 3,
                 pace: (10_000, 80_000),
             },
             Length::Full => Scale {
@@ -58,6 +68,7 @@ impl Scale {
                 fault_every: (150_000, 1_500_000),
                 topics: 3,
                 partitions: 3,
+                moves: 6,
                 pace: (4_000, 60_000),
             },
         }
@@ -71,6 +82,7 @@ fn limits(rng: &mut Rng) -> Option<Limits> {
         inflight_messages: 1 + rng.index(4),
         inflight_bytes: rng.between(1_000, 10_000),
         uncommitted_bytes: rng.between(2_000, 20_000),
+        rank_delay: Duration::from_micros(rng.below(3_000)),
     })
 }
 
@@ -83,6 +95,13 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
         *rng.pick(&[4, 4, 5, 5, 6, 7]).unwrap_or(&5)
     };
     let limits = limits(rng);
+    let victim = rng
+        .chance(400)
+        .then(|| 1 + u32::try_from(rng.below(u64::from(count))).unwrap_or(0));
+    let least = if victim.is_some() { 3 } else { 1 };
+    let disk = DiskPace::usual(rng);
+    // A short run is not watched until the last leadership is back, so half of them do without.
+    let gives_back = options.length == Length::Full || rng.chance(500);
     let shards = if rng.chance(500) { 1 } else { 2 };
     let budget = Duration::from_millis(*rng.pick(&[100, 250, 250, 1_000]).unwrap_or(&250));
     let brokers = (1..=count)
@@ -95,12 +114,14 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
             clock_ahead: rng.below(1_000 * SECOND),
             // Real clocks are off by tens of millionths; virtual machines' sometimes by more.
             clock_drift_ppm: rng.below(5_000),
+            disk,
+            gives_back,
             limits,
             bug: options.bug,
         })
         .collect();
     let suffers_until = rng.between(scale.suffers.0, scale.suffers.1);
-    let (tasks, partitions) = topics(rng, &scale, count, suffers_until);
+    let (tasks, partitions) = topics(rng, &scale, (count, least), suffers_until);
     let mut clients: Vec<Box<dyn Client>> = Vec::new();
     clients.push(Box::new(Administrator::new(0, count, tasks, rng.fork())));
     for (slot, partition) in partitions.iter().enumerate() {
@@ -140,12 +161,20 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
         clients,
         active,
         suffers_until,
+        weather: Weather::usual(rng, budget),
+        victim,
+        gives_back,
         fault_every: rng.between(scale.fault_every.0, scale.fault_every.1),
     }
 }
 
 /// Topics that stay, with their partitions, and some that are deleted again, spread over the time of suffering.
-fn topics(rng: &mut Rng, scale: &Scale, brokers: u32, until: Micros) -> (Vec<(Micros, Task)>, Vec<PartitionName>) {
+fn topics(
+    rng: &mut Rng,
+    scale: &Scale,
+    (brokers, least): (u32, usize),
+    until: Micros,
+) -> (Vec<(Micros, Task)>, Vec<PartitionName>) {
     let mut tasks = Vec::new();
     let mut partitions = Vec::new();
     for topic in 0..rng.between(1, scale.topics) {
@@ -159,7 +188,7 @@ fn topics(rng: &mut Rng, scale: &Scale, brokers: u32, until: Micros) -> (Vec<(Mi
         }));
         // Even numbers too: two halves that differ are another situation than a majority and the rest.
         let replication_factor = match rng.below(10) {
-            0 => 2,
+            0 if least < 3 => 2,
             1 | 2 => 4.min(brokers),
             3 => brokers,
             _ => 3,
@@ -173,6 +202,14 @@ fn topics(rng: &mut Rng, scale: &Scale, brokers: u32, until: Micros) -> (Vec<(Mi
                 total: count,
             };
             tasks.push((rng.between(at, until / 2), task));
+        }
+        for _ in 0..rng.below(scale.moves) {
+            let task = Task::Reassign {
+                name: name.clone(),
+                partition: i32::try_from(rng.index(usize::try_from(first).unwrap_or(1))).unwrap_or(0),
+                replicas: some_brokers(rng, brokers, least),
+            };
+            tasks.push((rng.between(at, until), task));
         }
         if rng.chance(300) {
             let min_insync = 1 + rng.index(2);
@@ -202,6 +239,14 @@ fn topics(rng: &mut Rng, scale: &Scale, brokers: u32, until: Micros) -> (Vec<(Mi
     }
     tasks.sort_by_key(|(at, _)| *at);
     (tasks, partitions)
+}
+
+/// At least so many of the brokers, in any order.
+fn some_brokers(rng: &mut Rng, brokers: u32, least: usize) -> Vec<i32> {
+    let mut all: Vec<i32> = (1..=brokers).filter_map(|id| i32::try_from(id).ok()).collect();
+    rng.shuffle(&mut all);
+    all.truncate(least + rng.index(all.len() + 1 - least));
+    all
 }
 
 fn create(name: String, partitions: i32, replication_factor: u32, min_insync: usize) -> Task {

@@ -1,19 +1,19 @@
 //! The control thread: the registry agent, what it wishes, and what the shards tell it.
 
 use super::event::{Effect, Event};
+use super::opening::Opening;
 use super::settings::{group_options, log_options};
-use super::{METADATA, Running, Waiter, folder, node_of, of_node, registry_instant, wall_clock_ms};
+use super::{METADATA, Running, Waiter, node_of, of_node, registry_instant, wall_clock_ms};
 use crate::sim::clients::Answer;
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
 use bytes::Bytes;
-use std::sync::Arc;
-use trimaran_multiraft::{Acks, GroupOptions, InSync, Input, LeaderChange, Members, Open};
-use trimaran_raft::{GroupId, HardState, Instant, Life, LogIndex, NodeId};
+use trimaran_multiraft::{Acks, GroupOptions, InSync, Input, LeaderChange, Members};
+use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
 use trimaran_registry::agent::{self, Effect as Wish, OpenReplica};
 use trimaran_registry::founding::Decision;
 use trimaran_registry::{BrokerId, CommandIndex, Standing, Term};
-use trimaran_storage::log::{ReplicaLog, Retention};
+use trimaran_storage::log::Retention;
 use trimaran_wire::batch;
 use trimaran_wire::peer::Frame;
 
@@ -76,7 +76,10 @@ impl Running {
             Wish::Open(replica) => self.open_replica(now, &replica, effects)?,
             Wish::Replicas { group, replicas, since } => {
                 let group = GroupId(group.0);
-                let wanted = replicas.iter().map(|id| node_of(*id)).collect();
+                let wanted: Vec<NodeId> = replicas.iter().map(|id| node_of(*id)).collect();
+                if let Some(opening) = self.openings.get_mut(&group) {
+                    opening.wanted.clone_from(&wanted);
+                }
                 self.tell(now, group, Input::Replicas(group, wanted, since.0), effects);
             }
             Wish::Configure { group, config } => {
@@ -87,7 +90,11 @@ impl Running {
             Wish::Close(group) => {
                 let group = GroupId(group.0);
                 effects.push(self.note(format!("closes group {group}")));
-                self.hosted.remove(&group);
+                self.silent.remove(&group);
+                self.postponed.remove(&group);
+                if self.openings.remove(&group).is_some() {
+                    self.closing.insert(group);
+                }
                 self.tell(now, group, Input::Close(group), effects);
             }
             Wish::Reply(ticket, result) => {
@@ -107,7 +114,7 @@ impl Running {
             let noted = super::folder::note_founders(&self.fs, with);
             noted.map_err(|error| format!("the founders can't be noted: {error}"))?;
         }
-        let all = (1..=self.settings.brokers).map(|id| NodeId(u64::from(id))).collect();
+        let all: Vec<NodeId> = (1..=self.settings.brokers).map(|id| NodeId(u64::from(id))).collect();
         let options = GroupOptions {
             min_insync_replicas: 1,
             retention: Retention::default(),
@@ -117,8 +124,13 @@ impl Running {
             Decision::Join => Standing::Joining,
             Decision::Resume | Decision::Found(_) => Standing::Founding,
         };
-        let members: Vec<NodeId> = all;
-        self.open(now, METADATA, members.clone(), members, standing, options, effects)
+        let opening = Opening {
+            founders: all.clone(),
+            wanted: all,
+            standing,
+            options,
+        };
+        self.open(now, METADATA, opening, effects)
     }
 
     fn open_replica(&mut self, now: Micros, replica: &OpenReplica, effects: &mut Vec<Effect>) -> Result<(), String> {
@@ -129,45 +141,13 @@ impl Running {
             "opens group {group}: {}-{} founded by {:?}, {:?}",
             replica.topic, replica.partition, founders, replica.standing
         )));
-        let options = group_options(&replica.config);
-        self.open(now, group, founders, wanted, replica.standing, options, effects)
-    }
-
-    pub(super) fn open(
-        &mut self,
-        now: Micros,
-        group: GroupId,
-        founders: Vec<NodeId>,
-        wanted: Vec<NodeId>,
-        standing: Standing,
-        options: GroupOptions,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), String> {
-        let recovered = self.recovered.remove(&group);
-        let fs = Arc::new(self.fs.clone());
-        if recovered.is_none() && standing == Standing::Joining {
-            let log = ReplicaLog::open_lost(fs, &folder(group), group, log_options())
-                .map_err(|error| format!("the lost log of group {group} can't be made: {error:?}"))?;
-            let life = Life(self.clock(now).0.max(1));
-            let open = Open::lost(founders, log, HardState::default(), life, options).wanting(wanted);
-            self.hosted.insert(group);
-            self.tell(now, group, Input::Open(Box::new(open)), effects);
-            return Ok(());
-        }
-        let recovered = recovered.unwrap_or_default();
-        let hard_state: HardState = recovered.hard_state;
-        let log = ReplicaLog::open(fs, &folder(group), group, log_options(), recovered)
-            .map_err(|error| format!("the log of group {group} does not open: {error:?}"))?;
-        // A flush that was done before a crash, and not heard of.
-        self.journal
-            .release(group, log.flushed_index())
-            .map_err(|error| format!("the journal does not release: {error:?}"))?;
-        let open = Open::new(founders, log, hard_state, options)
-            .map_err(|error| format!("the log of group {group} can't be read: {error:?}"))?
-            .wanting(wanted);
-        self.hosted.insert(group);
-        self.tell(now, group, Input::Open(Box::new(open)), effects);
-        Ok(())
+        let opening = Opening {
+            founders,
+            wanted,
+            standing: replica.standing,
+            options: group_options(&replica.config),
+        };
+        self.open(now, group, opening, effects)
     }
 
     pub(super) fn committed(

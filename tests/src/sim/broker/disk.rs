@@ -6,6 +6,7 @@ use crate::sim::queue::Micros;
 use crate::sim::rng::Rng;
 use crate::sim::trace::Happening;
 use trimaran_multiraft::{Input, Loaded};
+use trimaran_raft::GroupId;
 use trimaran_storage::journal::JournalBatch;
 
 impl Running {
@@ -43,7 +44,7 @@ impl Running {
             if !self.early_acks {
                 self.tell_shard(now, shard, Input::Persisted(sequence), effects);
             }
-            self.remove_folders(shard, sequence);
+            self.remove_folders(now, shard, sequence, effects)?;
         }
         for group in self.journal.laggards() {
             effects.push(self.note(format!("asks group {group} to let go of the oldest journal file")));
@@ -53,16 +54,28 @@ impl Running {
         Ok(())
     }
 
-    fn remove_folders(&mut self, shard: usize, durable: u64) {
-        let fs = self.fs.clone();
-        self.leavings.retain(|(of, sequence, group)| {
-            let gone = *of == shard && *sequence <= durable;
-            if gone {
-                // What is left of a deleted topic is found and removed at the next start.
-                drop(trimaran_storage::fs::Fs::remove_dir_all(&fs, &folder(*group)));
+    fn remove_folders(
+        &mut self,
+        now: Micros,
+        shard: usize,
+        durable: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let is_due = |(of, sequence, _): &(usize, u64, GroupId)| *of == shard && *sequence <= durable;
+        let due: Vec<GroupId> = self
+            .leavings
+            .extract_if(.., |leaving| is_due(leaving))
+            .map(|(_, _, group)| group)
+            .collect();
+        for group in due {
+            // What is left of a deleted topic is found and removed at the next start.
+            drop(trimaran_storage::fs::Fs::remove_dir_all(&self.fs, &folder(group)));
+            self.closing.remove(&group);
+            if let Some(opening) = self.postponed.remove(&group) {
+                self.open(now, group, opening, effects)?;
             }
-            !gone
-        });
+        }
+        Ok(())
     }
 
     pub(super) fn begin_job(&mut self, now: Micros, job: Job, effects: &mut Vec<Effect>) {

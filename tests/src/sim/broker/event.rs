@@ -47,6 +47,8 @@ pub enum Event {
     Failover(GroupId),
     /// Delete what retention allows, and again after a while.
     Retain,
+    /// Its clock is ahead by so much more.
+    ClockJump(Micros),
     /// Hand over everything, then stop.
     Leave,
 }
@@ -64,6 +66,8 @@ pub enum Effect {
     Trace(Happening),
     /// A replica here reports a leader.
     Leader(LeaderChange),
+    /// A replica is opened.
+    Opened(GroupId),
     /// A shard took a step: its replicas may be looked at.
     Stepped(usize),
     /// It handed over what it could and is ready to stop.

@@ -5,6 +5,7 @@ mod control;
 mod disk;
 mod event;
 mod folder;
+mod opening;
 mod peers;
 mod requests;
 mod settings;
@@ -14,6 +15,7 @@ use super::queue::Micros;
 use super::rng::Rng;
 use super::trace::Happening;
 pub use event::{Effect, Event};
+use opening::Opening;
 use settings::agent_config;
 pub use settings::{DiskPace, Limits, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +59,14 @@ pub struct Running {
     jobs: BTreeMap<u64, Job>,
     tickets: BTreeMap<u64, Waiter>,
     next_number: u64,
-    hosted: BTreeSet<GroupId>,
+    /// Groups that have a replica here, and how it was opened.
+    openings: BTreeMap<GroupId, Opening>,
+    /// Replicas that take no part, since their disk could not be read.
+    silent: BTreeSet<GroupId>,
+    /// Replicas that are closed, and whose folders are still to go.
+    closing: BTreeSet<GroupId>,
+    /// To be opened again once their folders are gone.
+    postponed: BTreeMap<GroupId, Opening>,
     leaving: BTreeSet<u64>,
     disk: DiskPace,
     early_acks: bool,
@@ -121,7 +130,7 @@ impl Running {
         shard_config.flush_bytes = 8 << 10;
         shard_config.flush_age = Duration::from_secs(2);
         // Sooner than in earnest, so that it happens between faults, too.
-        shard_config.give_back_after = Some(Duration::from_secs(1));
+        shard_config.give_back_after = settings.gives_back.then_some(Duration::from_secs(1));
         let seats = (0..settings.shards)
             .map(|_| Seat {
                 shard: Shard::new(shard_config.clone(), clock),
@@ -141,6 +150,7 @@ impl Running {
         let agent = Agent::new(config, registry_instant(clock));
         let mut running = Running {
             monitor: LivenessMonitor::new(plan.liveness(node, incarnation), &peers, clock),
+            disk: settings.disk,
             settings,
             fs,
             rng,
@@ -155,9 +165,11 @@ impl Running {
             jobs: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_number: 0,
-            hosted: BTreeSet::new(),
+            openings: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            closing: BTreeSet::new(),
+            postponed: BTreeMap::new(),
             leaving: BTreeSet::new(),
-            disk: DiskPace::FAIR,
             early_acks: false,
         };
         if let Some(bug) = running.settings.bug {
@@ -222,6 +234,7 @@ impl Running {
                 }
                 effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
             }
+            Event::ClockJump(ahead) => self.settings.clock_ahead += ahead,
             Event::Leave => self.leave(now, effects),
         }
         self.plan_control(now, effects);
@@ -253,7 +266,12 @@ impl Running {
 
     /// Groups that have a replica here.
     pub fn hosted(&self) -> impl Iterator<Item = GroupId> + '_ {
-        self.hosted.iter().copied()
+        self.openings.keys().copied()
+    }
+
+    /// Whether some replica here takes no part, because its disk could not be read.
+    pub fn is_silent(&self) -> bool {
+        !self.silent.is_empty()
     }
 
     /// The shard that drives a group.
@@ -263,8 +281,8 @@ impl Running {
 
     /// Groups of one shard.
     pub fn hosted_by(&self, shard: usize) -> impl Iterator<Item = GroupId> + '_ {
-        self.hosted
-            .iter()
+        self.openings
+            .keys()
             .copied()
             .filter(move |group| self.seat_of(*group) == shard)
     }

@@ -51,7 +51,7 @@ impl Running {
     fn group_here(&self, partition: &PartitionName) -> Option<GroupId> {
         let index = PartitionIndex(partition.index);
         let group = GroupId(self.agent.catalog().partition(&partition.topic, index)?.group.0);
-        self.hosted.contains(&group).then_some(group)
+        self.openings.contains_key(&group).then_some(group)
     }
 
     fn news(&self, partition: &PartitionName) -> Option<PartitionNews> {

@@ -3,6 +3,7 @@
 use super::broker_id;
 use crate::sim::bug::Bug;
 use crate::sim::queue::Micros;
+use crate::sim::rng::Rng;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use trimaran_multiraft::GroupOptions;
@@ -29,6 +30,10 @@ pub struct Settings {
     pub clock_ahead: Micros,
     /// How much faster than the virtual one its clock runs, in millionths.
     pub clock_drift_ppm: u64,
+    /// How fast its disk is when nothing is wrong with it.
+    pub disk: DiskPace,
+    /// A preferred leader that is back is given its leaderships back.
+    pub gives_back: bool,
     /// Limits of its groups, if not the usual ones.
     pub limits: Option<Limits>,
     /// What its program does wrong.
@@ -46,6 +51,8 @@ pub struct Limits {
     pub inflight_bytes: u64,
     /// Proposed and not committed.
     pub uncommitted_bytes: u64,
+    /// Between candidates of neighbouring ranks: without any, they collide.
+    pub rank_delay: Duration,
 }
 
 impl Limits {
@@ -55,6 +62,7 @@ impl Limits {
         tuning.max_inflight_messages = self.inflight_messages;
         tuning.max_inflight_bytes = self.inflight_bytes;
         tuning.max_uncommitted_bytes = self.uncommitted_bytes;
+        tuning.rank_delay = self.rank_delay;
     }
 }
 
@@ -81,11 +89,11 @@ pub struct DiskPace {
 }
 
 impl DiskPace {
-    /// A good disk.
-    pub const FAIR: DiskPace = DiskPace {
-        min_us: 60,
-        max_us: 400,
-    };
+    /// A disk as a machine may have it for ever: from flash to one that turns.
+    pub fn usual(rng: &mut Rng) -> DiskPace {
+        let max_us = *rng.pick(&[400, 400, 3_000, 20_000]).unwrap_or(&400);
+        DiskPace { min_us: 60, max_us }
+    }
 }
 
 pub(super) fn agent_config(

@@ -102,8 +102,9 @@ impl Running {
         for report in std::mem::take(&mut out.members) {
             self.members(now, &report, effects)?;
         }
-        // No segment is damaged while it is used.
-        out.lost.clear();
+        for lost in std::mem::take(&mut out.lost) {
+            self.reopen(now, &lost, effects)?;
+        }
         (out.elections, out.resets) = (0, 0);
         Ok(())
     }

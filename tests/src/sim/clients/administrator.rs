@@ -5,9 +5,9 @@ use crate::checker::{Law, Violation};
 use crate::sim::queue::Micros;
 use crate::sim::rng::Rng;
 use std::collections::{BTreeMap, VecDeque};
-use trimaran_registry::CatalogError;
 use trimaran_registry::agent::{AdminError, AdminReply, AdminRequest};
 use trimaran_registry::catalog::{Layout, NewTopic, TopicRef};
+use trimaran_registry::{BrokerId, CatalogError, PartitionIndex};
 
 const REQUEST_TIMEOUT_US: Micros = 4_000_000;
 const BACKOFF_US: Micros = 100_000;
@@ -41,6 +41,15 @@ pub enum Task {
         name: String,
         /// How many it shall have in all.
         total: i32,
+    },
+    /// Keep a partition on other brokers.
+    Reassign {
+        /// Its topic.
+        name: String,
+        /// Its number.
+        partition: i32,
+        /// On which, the preferred leader first.
+        replicas: Vec<i32>,
     },
     /// Delete a topic.
     Delete {
@@ -118,6 +127,8 @@ impl Administrator {
             (Some((_, Task::Grow { .. })), Err(AdminError::Refused(CatalogError::InvalidPartitions { .. }))) => {
                 self.asked_before
             }
+            // Another one is under way, or the topic is gone.
+            (Some((_, Task::Reassign { .. })), Err(AdminError::Refused(_))) => true,
             // Brokers may not have registered yet.
             (_, Err(_)) => false,
         }
@@ -153,6 +164,15 @@ fn request(task: &Task) -> AdminRequest {
             total: *total,
             assignments: None,
             validate_only: false,
+        },
+        Task::Reassign {
+            name,
+            partition,
+            replicas,
+        } => AdminRequest::Reassign {
+            topic: TopicRef::Name(name.clone()),
+            partition: PartitionIndex(*partition),
+            replicas: Some(replicas.iter().map(|id| BrokerId(*id)).collect()),
         },
         Task::Delete { name } => AdminRequest::DeleteTopic(TopicRef::Name(name.clone())),
     }

@@ -8,6 +8,7 @@ use crate::sim::clients::Answer;
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
+use std::path::PathBuf;
 use trimaran_multiraft::LeaderChange;
 use trimaran_storage::fs::faulty::FaultyFs;
 
@@ -24,6 +25,32 @@ pub(super) struct Machine {
     pub(super) paused: bool,
     pub(super) stalled: Vec<Event>,
     pub(super) leaving: Option<Micros>,
+}
+
+impl Machine {
+    /// The next so many reads of some byte of a segment return it with a flipped bit: the file and the byte are chosen by
+    /// this number.
+    pub(super) fn flip_reads(&self, which: u64, times: u64) {
+        if let Some((path, position)) = self.byte(which) {
+            self.fs.corrupt_reads(&path, position, times);
+        }
+    }
+
+    /// A bit of some segment is flipped.
+    pub(super) fn flip_a_bit(&self, which: u64) {
+        if let Some((path, position)) = self.byte(which) {
+            self.fs.corrupt(&path, position);
+        }
+    }
+
+    /// A byte of a segment.
+    fn byte(&self, which: u64) -> Option<(PathBuf, u64)> {
+        let mut files = self.fs.files();
+        files.retain(|(path, bytes)| *bytes > 0 && path.to_string_lossy().contains("group-"));
+        let place = usize::try_from(which).ok()?.checked_rem(files.len())?;
+        let (path, bytes) = files.swap_remove(place);
+        Some((path, which.rotate_left(32) % bytes))
+    }
 }
 
 impl World {
@@ -146,6 +173,7 @@ impl World {
                         self.observer.stepped(broker, running, shard)?;
                     }
                 }
+                Effect::Opened(group) => self.observer.opened(broker, group),
                 Effect::Left => self.left(broker),
                 Effect::Fail(error) => self.stopped(broker, &error)?,
             }

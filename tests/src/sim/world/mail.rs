@@ -19,6 +19,7 @@ impl World {
                 self.idle_envelopes += 1;
             }
             self.observer.sent(from, messages)?;
+            self.spring_ambush(from, messages);
             if self.deceit == Some(Deceit::BoughtVotes) {
                 buy_votes(messages);
             }
@@ -27,7 +28,7 @@ impl World {
             }
         }
         let (way_out, way_in) = (Place::Broker(from), Place::Broker(to));
-        let delays = self.network.deliveries(way_out, way_in);
+        let delays = self.network.deliveries(way_out, way_in, self.queue.now());
         if delays.is_empty() {
             let what = envelope::name(&frame);
             self.trace.push(

@@ -3,33 +3,38 @@
 use super::{Event, Phase, World};
 use crate::checker::Violation;
 use crate::sim::broker::{self, DiskPace, Running};
-use crate::sim::faults::{self, Fault};
+use crate::sim::faults::{self, Fault, Said};
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use trimaran_raft::{GroupId, Role};
-use trimaran_storage::fs::faulty::{Fault as DiskFault, Operation as DiskOperation};
+use trimaran_storage::fs::faulty::{Fault as DiskFault, FaultyFs, Operation as DiskOperation};
+use trimaran_wire::peer::{self, Body};
 
 impl World {
     pub(super) fn misfortune(&mut self) -> Result<(), Violation> {
         if self.phase != Phase::Suffering {
             return Ok(());
         }
-        let brokers = self.brokers();
-        let fault = faults::random(&mut self.rng, brokers);
-        self.faults += 1;
-        self.note(format!("FAULT {fault:?}"));
         let pause = self.rng.between(self.fault_every / 4, self.fault_every * 7 / 4);
         self.queue.after(pause, Event::Misfortune);
+        let brokers = self.brokers();
+        let Some((kind, fault)) = faults::random(&mut self.rng, brokers, self.kinds) else {
+            return Ok(());
+        };
+        *self.faults.entry(kind).or_insert(0) += 1;
+        self.note(format!("FAULT {fault:?}"));
         self.strike(fault)
     }
 
     fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+        let now = self.now();
         match fault {
             Fault::Crash(brokers) => {
                 for (broker, downtime) in brokers {
                     self.crash(broker, downtime);
                 }
             }
+            Fault::Ambush(broker, said, downtime) => self.ambush = Some((broker, said, downtime)),
             Fault::Pause(broker, lasts) => {
                 let machine = self.machine(broker);
                 if machine.running.is_some() && !machine.paused {
@@ -38,21 +43,11 @@ impl World {
                     self.queue.after(lasts, Event::Resume(broker, life));
                 }
             }
-            Fault::Split { side, lasts } => {
-                let other: Vec<u32> = (1..=self.brokers()).filter(|broker| !side.contains(broker)).collect();
-                let ways = side
-                    .iter()
-                    .flat_map(|one| other.iter().flat_map(|two| [(*one, *two), (*two, *one)]))
-                    .map(|(from, to)| (Place::Broker(from), Place::Broker(to)))
-                    .collect();
-                self.cut(ways, lasts);
-            }
-            Fault::OneWay { cuts, lasts } => {
-                let ways = cuts
-                    .into_iter()
-                    .map(|(from, to)| (Place::Broker(from), Place::Broker(to)))
-                    .collect();
-                self.cut(ways, lasts);
+            Fault::Cut { ways, lasts } => self.cut(between_brokers(&ways).collect(), lasts),
+            Fault::Clog { ways, queue, lasts } => {
+                for (from, to) in between_brokers(&ways) {
+                    self.network.clog(from, to, now + lasts, queue);
+                }
             }
             Fault::NoClients(broker, lasts) => {
                 let ways = (0..u32::try_from(self.clients.len()).unwrap_or(0))
@@ -64,15 +59,59 @@ impl World {
                 self.network.set_weather(weather);
                 self.queue.after(lasts, Event::FairWeather);
             }
-            Fault::SlowDisk { broker, max_us, lasts } => {
+            Fault::ClockJump(broker, ahead) => {
                 let machine = self.machine(broker);
-                if let Some(running) = &mut machine.running {
-                    running.set_disk(DiskPace { min_us: 100, max_us });
-                    let life = machine.life;
-                    self.queue.after(lasts, Event::FairDisk(broker, life));
+                machine.settings.clock_ahead += ahead;
+                let life = machine.life;
+                return self.at_broker(broker, life, broker::Event::ClockJump(ahead));
+            }
+            Fault::Reformat(downtime) => {
+                if let Some(victim) = self.victim.take() {
+                    // Once: whoever is filled again may hold what nobody else does.
+                    self.crash(victim, downtime);
+                    self.machine(victim).fs = FaultyFs::new(now);
+                    self.note(format!("b{victim} has an empty disk"));
                 }
             }
-            Fault::BrokenDisk(broker, _) => self.machine(broker).fs.fail(DiskFault {
+            Fault::Transfer => return self.tell_leader(broker::Event::Transfer),
+            Fault::Failover { all } => return self.fail_over(all),
+            Fault::Leave(broker, downtime) => {
+                let machine = self.machine(broker);
+                if machine.running.is_some() && machine.leaving.is_none() {
+                    machine.leaving = Some(downtime);
+                    let life = machine.life;
+                    return self.at_broker(broker, life, broker::Event::Leave);
+                }
+            }
+            Fault::SlowDisk { .. }
+            | Fault::BrokenDisk(_)
+            | Fault::BadSectors { .. }
+            | Fault::ReadFlip { .. }
+            | Fault::WriteFlip { .. }
+            | Fault::FullDisk(_) => self.hurt_disk(fault),
+        }
+        Ok(())
+    }
+
+    fn hurt_disk(&mut self, fault: Fault) {
+        match fault {
+            Fault::SlowDisk {
+                broker,
+                max_us,
+                lasts,
+                crash,
+            } => {
+                let machine = self.machine(broker);
+                let life = machine.life;
+                if let Some(running) = &mut machine.running {
+                    running.set_disk(DiskPace { min_us: 100, max_us });
+                    self.queue.after(lasts, Event::FairDisk(broker, life));
+                    if let Some((at, downtime)) = crash {
+                        self.queue.after(at, Event::Crash(broker, life, downtime));
+                    }
+                }
+            }
+            Fault::BrokenDisk(broker) => self.machine(broker).fs.fail(DiskFault {
                 operation: DiskOperation::Write,
                 path_contains: "journal".to_owned(),
                 after: 0,
@@ -90,23 +129,34 @@ impl World {
                 times,
                 kind: std::io::ErrorKind::Other,
             }),
+            Fault::ReadFlip { broker, which, times } => self.machine(broker).flip_reads(which, times),
+            Fault::WriteFlip { which } => {
+                if let Some(victim) = self.victim {
+                    self.machine(victim).flip_a_bit(which);
+                }
+            }
             Fault::FullDisk(broker) => {
                 let machine = self.machine(broker);
                 let used = machine.fs.files().iter().map(|(_, bytes)| bytes).sum();
                 machine.fs.set_capacity(Some(used));
             }
-            Fault::Transfer => return self.tell_leader(broker::Event::Transfer),
-            Fault::Failover => return self.tell_all_replicas(),
-            Fault::Leave(broker, downtime) => {
-                let machine = self.machine(broker);
-                if machine.running.is_some() && machine.leaving.is_none() {
-                    machine.leaving = Some(downtime);
-                    let life = machine.life;
-                    return self.at_broker(broker, life, broker::Event::Leave);
-                }
-            }
+            _ => {}
         }
-        Ok(())
+    }
+
+    /// Springs the ambush that is laid for a broker once it has said what it was waited for.
+    pub(super) fn spring_ambush(&mut self, broker: u32, messages: &[(peer::GroupId, peer::Message)]) {
+        let Some((prey, said, downtime)) = self.ambush else {
+            return;
+        };
+        if prey != broker || !messages.iter().any(|(_, message)| is_said(said, &message.body)) {
+            return;
+        }
+        self.ambush = None;
+        let life = self.machine(broker).life;
+        let moment = self.rng.below(1_000);
+        self.note(format!("b{broker} has said {said:?}"));
+        self.queue.after(moment, Event::Crash(broker, life, downtime));
     }
 
     fn cut(&mut self, ways: Vec<(Place, Place)>, lasts: Micros) {
@@ -142,14 +192,17 @@ impl World {
         Ok(())
     }
 
-    fn tell_all_replicas(&mut self) -> Result<(), Violation> {
-        let groups = self.groups();
-        let Some(group) = self.rng.pick(&groups).copied() else {
-            return Ok(());
-        };
-        for broker in self.holders(group) {
-            let life = self.machine(broker).life;
-            self.at_broker(broker, life, broker::Event::Failover(group))?;
+    /// All replicas of a group, or of every group, are told to believe their leader gone.
+    fn fail_over(&mut self, all: bool) -> Result<(), Violation> {
+        let mut groups = self.groups();
+        if !all {
+            groups = self.rng.pick(&groups).copied().into_iter().collect();
+        }
+        for group in groups {
+            for broker in self.holders(group) {
+                let life = self.machine(broker).life;
+                self.at_broker(broker, life, broker::Event::Failover(group))?;
+            }
         }
         Ok(())
     }
@@ -173,4 +226,17 @@ fn leads(running: &Running, group: GroupId) -> bool {
         .shard_of(group)
         .replica(group)
         .is_some_and(|(member, _)| member.role() == Role::Leader)
+}
+
+fn between_brokers(ways: &[(u32, u32)]) -> impl Iterator<Item = (Place, Place)> {
+    ways.iter().map(|(from, to)| (Place::Broker(*from), Place::Broker(*to)))
+}
+
+fn is_said(said: Said, body: &Body) -> bool {
+    match said {
+        Said::Candidacy => matches!(body, Body::Vote { .. }),
+        Said::Vote => matches!(body, Body::VoteReply { granted: true }),
+        Said::Entries => matches!(body, Body::Append { entries, .. } if !entries.is_empty()),
+        Said::Acknowledgement => matches!(body, Body::AppendAccepted { .. }),
+    }
 }

@@ -6,8 +6,9 @@ mod mail;
 mod misfortune;
 mod verdict;
 
-use super::broker::{self, DiskPace};
+use super::broker;
 use super::clients::{Answer, Client, PartitionName, Request};
+use super::faults::{Kind, Kinds, Said};
 use super::network::{Network, Place};
 use super::observer::Observer;
 use super::plan::{self, Plan};
@@ -59,6 +60,8 @@ enum Event {
     Repair(Vec<(Place, Place)>),
     FairWeather,
     FairDisk(u32, u64),
+    /// A process loses power, if it still lives that life, and starts again after that time.
+    Crash(u32, u64, Micros),
     Heal,
     Ask,
 }
@@ -94,8 +97,16 @@ pub struct World {
     history: History,
     trace: Trace,
     length: Length,
+    gives_back: bool,
+    /// Whose disk may fail for good.
+    victim: Option<u32>,
+    /// Whose disk may hold damage that nobody has read yet.
+    failing_disk: Option<u32>,
     deceit: Option<Deceit>,
-    faults: u64,
+    kinds: Kinds,
+    faults: BTreeMap<Kind, u64>,
+    /// For whom a loss of power lies in wait, once it has said what, and for how long.
+    ambush: Option<(u32, Said, Micros)>,
     terms: BTreeMap<GroupId, u64>,
     idle_envelopes: u64,
     idle_writes: u64,
@@ -113,6 +124,9 @@ impl World {
             active,
             suffers_until,
             fault_every,
+            weather,
+            gives_back,
+            victim,
         } = plan::draw(&mut rng, options);
         let machines = brokers
             .into_iter()
@@ -127,7 +141,7 @@ impl World {
             })
             .collect();
         World {
-            network: Network::new(rng.fork()),
+            network: Network::new(rng.fork(), weather),
             rng,
             queue: Queue::default(),
             machines,
@@ -139,12 +153,17 @@ impl World {
             fault_every,
             phase: Phase::Suffering,
             healed_at: 0,
-            observer: Observer::default(),
+            observer: Observer::excusing(victim),
             history: History::new(),
             trace: Trace::new(options.print),
             length: options.length,
+            gives_back,
+            victim,
+            failing_disk: victim,
             deceit: options.deceit,
-            faults: 0,
+            kinds: options.faults,
+            faults: BTreeMap::new(),
+            ambush: None,
             terms: BTreeMap::new(),
             idle_envelopes: 0,
             idle_writes: 0,
@@ -167,7 +186,7 @@ impl World {
             self.plan_wake(client, at);
         }
         self.queue
-            .after(self.rng.between(SECOND, 3 * SECOND), Event::Misfortune);
+            .after(self.rng.between(SECOND / 4, SECOND), Event::Misfortune);
         self.queue.at(self.suffers_until, Event::Heal);
         while !self.finished {
             let Some(event) = self.queue.next_event() else {
@@ -231,13 +250,20 @@ impl World {
             }
             Event::FairWeather => {
                 self.note("the weather is fair");
-                self.network.set_weather(crate::sim::network::Weather::fair());
+                self.network.clear_up();
                 Ok(())
             }
             Event::FairDisk(broker, life) => {
                 let machine = self.machine(broker);
                 if let (Some(running), true) = (&mut machine.running, machine.life == life) {
-                    running.set_disk(DiskPace::FAIR);
+                    running.set_disk(machine.settings.disk);
+                }
+                Ok(())
+            }
+            Event::Crash(broker, life, downtime) => {
+                if self.machine(broker).life == life && self.phase == Phase::Suffering {
+                    self.note(format!("b{broker} loses power"));
+                    self.crash(broker, downtime);
                 }
                 Ok(())
             }

@@ -1,0 +1,123 @@
+//! Replicas as they are found on disk, or not found, or found damaged.
+
+use super::event::Effect;
+use super::settings::log_options;
+use super::{Running, folder, wall_clock_ms};
+use crate::sim::queue::Micros;
+use std::sync::Arc;
+use trimaran_multiraft::{Damaged, GroupOptions, Input, Lost, Open};
+use trimaran_raft::{GroupId, HardState, Life, NodeId};
+use trimaran_registry::Standing;
+use trimaran_storage::journal::RecoveredGroup;
+use trimaran_storage::log::{LogError, ReplicaLog};
+
+/// How a replica is opened, and opened again.
+#[derive(Clone, Debug)]
+pub(super) struct Opening {
+    /// The group's first members, the preferred leader first.
+    pub(super) founders: Vec<NodeId>,
+    /// Who shall have a replica.
+    pub(super) wanted: Vec<NodeId>,
+    /// As what, if the disk has nothing of it.
+    pub(super) standing: Standing,
+    /// What may differ from group to group.
+    pub(super) options: GroupOptions,
+}
+
+impl Opening {
+    /// Whether there is somebody who could fill a replica again.
+    fn has_others(&self) -> bool {
+        self.founders.len().max(self.wanted.len()) > 1
+    }
+}
+
+impl Running {
+    /// Opens a replica with what the journal and the folder have of it. One that is damaged is set aside, and filled by
+    /// the others; one that can't be read for now takes no part.
+    pub(super) fn open(
+        &mut self,
+        now: Micros,
+        group: GroupId,
+        opening: Opening,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        if self.closing.contains(&group) {
+            // What is deleted must not be what is made now.
+            self.postponed.insert(group, opening);
+            return Ok(());
+        }
+        let recovered = self.recovered.remove(&group);
+        let opened = match &recovered {
+            None if opening.standing == Standing::Joining => {
+                effects.push(self.note(format!("has lost group {group}")));
+                self.open_lost(now, group, &opening, HardState::default())
+            }
+            _ => self.open_found(group, &opening, recovered.clone().unwrap_or_default()),
+        };
+        let opened = match opened {
+            Err(error) if error.is_damage() && opening.has_others() => {
+                effects.push(self.note(format!("sets the log of group {group} aside: {error:?}")));
+                let known = recovered
+                    .as_ref()
+                    .map_or(HardState::default(), |found| found.hard_state);
+                self.open_lost(now, group, &opening, known)
+            }
+            opened => opened,
+        };
+        let input = match opened {
+            Ok(open) => Input::Open(Box::new(open.wanting(opening.wanted.clone()))),
+            Err(error) => {
+                effects.push(self.note(format!("takes no part in group {group}: {error:?}")));
+                self.silent.insert(group);
+                Input::Damaged(Box::new(Damaged {
+                    group,
+                    voters: opening.founders.clone(),
+                    recovered: recovered.unwrap_or_default(),
+                }))
+            }
+        };
+        self.openings.insert(group, opening);
+        effects.push(Effect::Opened(group));
+        self.tell(now, group, input, effects);
+        Ok(())
+    }
+
+    /// A replica turned out to be damaged while it ran.
+    pub(super) fn reopen(&mut self, now: Micros, lost: &Lost, effects: &mut Vec<Effect>) -> Result<(), String> {
+        let group = lost.group;
+        effects.push(self.note(format!("has a damaged log of group {group}: {:?}", lost.error)));
+        let Some(opening) = self.openings.get(&group).cloned() else {
+            return Ok(());
+        };
+        let open = self
+            .open_lost(now, group, &opening, HardState::default())
+            .map_err(|error| format!("the lost log of group {group} can't be made: {error:?}"))?;
+        let input = Input::Open(Box::new(open.wanting(opening.wanted)));
+        effects.push(Effect::Opened(group));
+        self.tell(now, group, input, effects);
+        Ok(())
+    }
+
+    fn open_found(&mut self, group: GroupId, opening: &Opening, recovered: RecoveredGroup) -> Result<Open, LogError> {
+        let hard_state = recovered.hard_state;
+        let fs = Arc::new(self.fs.clone());
+        let log = ReplicaLog::open(fs, &folder(group), group, log_options(), recovered)?;
+        // A flush that was done before a crash, and not heard of. (To release names no file, and can't fail.)
+        drop(self.journal.release(group, log.flushed_index()));
+        Open::new(opening.founders.clone(), log, hard_state, opening.options.clone())
+    }
+
+    fn open_lost(
+        &mut self,
+        now: Micros,
+        group: GroupId,
+        opening: &Opening,
+        known: HardState,
+    ) -> Result<Open, LogError> {
+        let fs = Arc::new(self.fs.clone());
+        let log = ReplicaLog::open_lost(fs, &folder(group), group, log_options())?;
+        let life = Life(u64::try_from(wall_clock_ms(now)).unwrap_or(0).max(1));
+        let options = opening.options.clone();
+        Ok(Open::lost(opening.founders.clone(), log, known, life, options))
+    }
+}
