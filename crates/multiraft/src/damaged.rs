@@ -1,4 +1,5 @@
-//! A replica that takes no part any more: its log can't be opened, or contradicts its core.
+//! A replica that takes no part: its log can't be opened for now, contradicts its core, or was found damaged a moment
+//! ago.
 //!
 //! It neither votes nor leads, since it doesn't hold what it once promised to hold; the others elect without it. Its
 //! node lives, though, and says so by heartbeats for all of its groups at once, so whoever takes this replica for the
@@ -13,7 +14,7 @@ use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::scale::HighWatermark;
 use trimaran_wire::batch::Offset;
 
-/// A replica whose log can't be opened. What the journal has of it is kept there: its vote is not forgotten.
+/// A replica whose log can't be opened for now. What the journal has of it is kept there: its vote is not forgotten.
 pub struct Damaged {
     /// The group.
     pub group: GroupId,

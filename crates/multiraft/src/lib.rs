@@ -8,7 +8,7 @@
 //!   cores until the batch's sequence comes back by [`Input::Persisted`].
 //! - What a partition needs beside Raft: offsets stamped into batches, idempotent producers, acknowledgements,
 //!   long polls, follower reads, the in-sync view, flushes and retention, handing over leaderships and
-//!   giving them back.
+//!   giving them back, filling lost replicas again and exchanging replicas for others.
 //! - [`LivenessMonitor`]: one heartbeat a pair of brokers, and graded evidence from it.
 //! - [`IntervalPlan`] and [`Headroom`]: all intervals from one budget, and whether this machine keeps it.
 //!
@@ -30,6 +30,8 @@
 //!     out.committed    -> state machines, before out.leaders is looked at
 //!     out.flushes      -> run (elsewhere), then Input::Flushed, and release the journal
 //!     out.loads        -> run (elsewhere), then Input::Loaded
+//!     out.lost         -> set the log aside (elsewhere), then Input::Open with Open::lost
+//!     out.members      -> whoever wished for other replicas
 //! }
 //! ```
 //!
