@@ -1,0 +1,250 @@
+//! Brokers whose disks are replaced or damaged, and partitions that move to other brokers, all under load: what was
+//! acknowledged stays, once, at one offset, and nobody has to do more than start the broker again.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use trimaran_tests::process::{
+    Cluster, ClusterOptions, KafkaClient, Load, LoadOptions, announce, get, run_with_input, wait_until,
+};
+
+const TOPIC: &str = "repaired";
+
+fn load(cluster: &Cluster, partitions: i32, settings: &[(&str, &str)]) -> Load {
+    let client = KafkaClient::new(cluster.clients());
+    let settings = [&[("min.insync.replicas", "2")], settings].concat();
+    client
+        .create_topic(TOPIC, partitions, 3, &settings)
+        .expect("a topic can be created");
+    let load = Load::start(
+        cluster.clients(),
+        LoadOptions {
+            topic: TOPIC.to_owned(),
+            partitions,
+            producers: 2,
+            pace: Duration::from_millis(2),
+        },
+    );
+    goes_on(&load, partitions);
+    load
+}
+
+fn goes_on(load: &Load, partitions: i32) {
+    for partition in 0..partitions {
+        load.wait_acknowledged(partition, 20);
+    }
+}
+
+/// The brokers that a partition is on, and those in sync, as one broker tells.
+fn replicas(cluster: &Cluster, asked: usize, partition: i32) -> Option<(BTreeSet<i32>, BTreeSet<i32>)> {
+    let client = KafkaClient::new(cluster.clients());
+    let metadata = client.metadata(cluster.clients()[asked], TOPIC).ok()?;
+    let topic = metadata.topics.first()?;
+    let found = topic
+        .partitions
+        .iter()
+        .find(|found| found.partition_index == partition)?;
+    let ids = |nodes: &[kafka_protocol::messages::BrokerId]| nodes.iter().map(|id| id.0).collect();
+    Some((ids(&found.replica_nodes), ids(&found.isr_nodes)))
+}
+
+/// Waits until every broker says that every partition has all of its three replicas in sync.
+#[track_caller]
+fn wait_whole(cluster: &Cluster, partitions: i32) {
+    wait_until("all replicas are in sync", || {
+        let whole = |asked, partition| {
+            replicas(cluster, asked, partition).is_some_and(|(placed, in_sync)| placed.len() == 3 && placed == in_sync)
+        };
+        let all = (0..cluster.brokers.len()).all(|asked| (0..partitions).all(|partition| whole(asked, partition)));
+        all.then_some(())
+    });
+}
+
+/// The value of a metric without labels.
+fn metric(cluster: &Cluster, broker: u32, name: &str) -> Option<f64> {
+    let broker = cluster.brokers.iter().find(|found| found.id == broker)?;
+    let text = get(broker.admin, "/metrics").ok()?.body;
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name))?;
+    line.split(' ').nth(1)?.parse().ok()
+}
+
+/// Waits until a broker has found something lost, and has nothing to repair any more.
+#[track_caller]
+fn wait_repaired(cluster: &Cluster, broker: u32) -> f64 {
+    wait_until(&format!("broker {broker} is whole again"), || {
+        let lost = metric(cluster, broker, "trimaran_replicas_lost_total")?;
+        let repairing = metric(cluster, broker, "trimaran_replicas_repairing")?;
+        (lost > 0.0 && repairing == 0.0).then_some(lost)
+    })
+}
+
+/// The command line's own client, which must succeed.
+#[track_caller]
+fn trimaran(cluster: &Cluster, arguments: &[&str]) -> String {
+    let bootstrap = cluster.bootstrap();
+    let arguments = [arguments, &["--bootstrap", &bootstrap, "--timeout-ms", "120000"]].concat();
+    let output = run_with_input(&arguments, b"");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output.stderr));
+    said(&output.stdout)
+}
+
+#[test]
+fn every_broker_in_turn_loses_its_disk() {
+    const PARTITIONS: i32 = 3;
+    let mut cluster = Cluster::start();
+    let load = load(&cluster, PARTITIONS, &[]);
+    for victim in [3, 1, 2] {
+        let broker = cluster.broker(victim);
+        broker.kill();
+        fs::remove_dir_all(broker.data_path()).expect("a data folder can be deleted");
+        goes_on(&load, PARTITIONS);
+        cluster.broker(victim).start();
+        cluster.wait_ready();
+        let lost = wait_repaired(&cluster, victim);
+        assert!(lost >= f64::from(PARTITIONS) + 1.0, "the metadata group is one of them");
+        wait_whole(&cluster, PARTITIONS);
+        goes_on(&load, PARTITIONS);
+    }
+    // What each of them holds now came from others that have lost their disks since.
+    for victim in [1, 2, 3] {
+        cluster.broker(victim).kill();
+        goes_on(&load, PARTITIONS);
+        cluster.broker(victim).start();
+        cluster.wait_ready();
+        wait_whole(&cluster, PARTITIONS);
+    }
+    let tally = load.finish().unwrap_or_else(|violation| panic!("{violation}"));
+    announce(&format!("three disks lost, one after the other: {tally:?}"));
+}
+
+/// Segments of a broker's replicas of partitions, the metadata group's excepted, with so many bytes at least.
+fn segments(data: &Path, least: u64) -> Vec<PathBuf> {
+    let list = |folder: &Path| {
+        fs::read_dir(folder)
+            .map(|found| found.flatten().collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    let groups = list(&data.join("partitions"));
+    let groups = groups.iter().filter(|folder| folder.file_name() != "group-0");
+    let files = groups.flat_map(|folder| list(&folder.path()));
+    let large = files.filter(|file| file.metadata().is_ok_and(|about| about.len() >= least));
+    let mut logs: Vec<PathBuf> = large.map(|file| file.path()).collect();
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.sort();
+    logs
+}
+
+fn small_memory() -> ClusterOptions {
+    ClusterOptions {
+        settings: vec![
+            "limits.tail_bytes = 0".to_owned(),
+            "limits.flush_bytes = 4096".to_owned(),
+        ],
+        ..ClusterOptions::default()
+    }
+}
+
+#[track_caller]
+fn wait_for_segments(cluster: &mut Cluster, broker: u32) -> PathBuf {
+    let data = cluster.broker(broker).data_path();
+    wait_until("segments are written", || segments(&data, 20_000).into_iter().next())
+}
+
+#[test]
+fn a_segment_that_was_cut_is_repaired_at_the_next_start() {
+    const PARTITIONS: i32 = 2;
+    let mut cluster = Cluster::with(&small_memory());
+    let load = load(&cluster, PARTITIONS, &[]);
+    let segment = wait_for_segments(&mut cluster, 2);
+    cluster.broker(2).kill();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(&segment)
+        .expect("a segment opens");
+    file.set_len(7_000).expect("a segment can be cut");
+    goes_on(&load, PARTITIONS);
+    cluster.broker(2).start();
+    cluster.wait_ready();
+    wait_repaired(&cluster, 2);
+    wait_whole(&cluster, PARTITIONS);
+    let said = cluster.broker(2).log();
+    let name = segment.file_name().and_then(|name| name.to_str()).expect("a name");
+    assert!(
+        said.contains("is damaged") && said.contains(name),
+        "the log names the file"
+    );
+    load.finish().unwrap_or_else(|violation| panic!("{violation}"));
+}
+
+#[test]
+fn a_segment_that_rots_is_repaired_when_it_is_read() {
+    const PARTITIONS: i32 = 1;
+    let mut cluster = Cluster::with(&small_memory());
+    let load = load(&cluster, PARTITIONS, &[]);
+    let client = KafkaClient::new(cluster.clients());
+    let leader = || client.leader(TOPIC, 0).and_then(|leader| u32::try_from(leader.id).ok());
+    let victim = wait_until("a partition has a leader", leader);
+    let segment = wait_for_segments(&mut cluster, victim);
+    let mut bytes = fs::read(&segment).expect("a segment can be read");
+    // Within the records of some batch: every other byte of it is as it was.
+    for at in [3_000, 9_000, 15_000] {
+        bytes[at] ^= 0x10;
+    }
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(&segment)
+        .expect("a segment opens");
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes[..20_000], 0).expect("a segment can be written");
+    // Whoever reads from the beginning is served by another replica; errors on the way are no end.
+    wait_until("the damage is found", || {
+        let _ = client.read_all(TOPIC, 0);
+        metric(&cluster, victim, "trimaran_replicas_lost_total").filter(|lost| *lost > 0.0)
+    });
+    wait_repaired(&cluster, victim);
+    wait_whole(&cluster, PARTITIONS);
+    goes_on(&load, PARTITIONS);
+    wait_until("everything can be read", || client.read_all(TOPIC, 0).ok());
+    assert!(cluster.broker(victim).log().contains("is damaged"));
+    load.finish().unwrap_or_else(|violation| panic!("{violation}"));
+}
+
+#[test]
+fn partitions_move_to_other_brokers_under_load() {
+    const PARTITIONS: i32 = 2;
+    let options = ClusterOptions {
+        brokers: 5,
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::with(&options);
+    let load = load(&cluster, PARTITIONS, &[]);
+    for target in [[3, 4, 5], [5, 1, 2], [2, 3, 4]] {
+        let list = target.map(|id: i32| id.to_string()).join(",");
+        trimaran(&cluster, &["topic", "reassign", TOPIC, "--replicas", &list, "--wait"]);
+        let wanted = BTreeSet::from(target);
+        for partition in 0..PARTITIONS {
+            wait_until("a partition is where it was to be", || {
+                let everywhere = (0..cluster.brokers.len())
+                    .all(|asked| replicas(&cluster, asked, partition) == Some((wanted.clone(), wanted.clone())));
+                everywhere.then_some(())
+            });
+        }
+        goes_on(&load, PARTITIONS);
+    }
+    // Where they are no more, nothing of them is left.
+    for gone in [1, 5] {
+        let partitions = cluster.broker(gone).data_path().join("partitions");
+        wait_until("replicas that moved away are deleted", || {
+            let folders = fs::read_dir(&partitions).ok()?;
+            folders
+                .flatten()
+                .all(|folder| folder.file_name() == "group-0")
+                .then_some(())
+        });
+    }
+    let said = trimaran(&cluster, &["topic", "reassign", TOPIC]);
+    assert!(said.contains("nothing is under way"), "{said}");
+    let tally = load.finish().unwrap_or_else(|violation| panic!("{violation}"));
+    announce(&format!("two partitions, moved three times: {tally:?}"));
+}
