@@ -141,15 +141,29 @@ fn small_memory() -> ClusterOptions {
         settings: vec![
             "limits.tail_bytes = 0".to_owned(),
             "limits.flush_bytes = 4096".to_owned(),
+            "limits.journal_file_bytes = 65536".to_owned(),
+            "limits.journal_files = 2".to_owned(),
         ],
         ..ClusterOptions::default()
     }
 }
 
 #[track_caller]
-fn wait_for_segments(cluster: &mut Cluster, broker: u32) -> PathBuf {
+fn wait_for_segments(cluster: &mut Cluster, broker: u32, bytes: u64) -> PathBuf {
     let data = cluster.broker(broker).data_path();
-    wait_until("segments are written", || segments(&data, 20_000).into_iter().next())
+    wait_until("segments are written", || segments(&data, bytes).into_iter().next())
+}
+
+/// Waits until nothing is left of what was damaged.
+#[track_caller]
+fn wait_tidy(cluster: &mut Cluster, broker: u32) {
+    let partitions = cluster.broker(broker).data_path().join("partitions");
+    let aside = |path: &Path| path.extension().is_some_and(|extension| extension == "damaged");
+    wait_until("what was set aside is deleted", || {
+        let groups = fs::read_dir(&partitions).ok()?.flatten();
+        let mut files = groups.flat_map(|group| fs::read_dir(group.path()).into_iter().flatten().flatten());
+        (!files.any(|file| aside(&file.path()))).then_some(())
+    });
 }
 
 #[test]
@@ -157,7 +171,9 @@ fn a_segment_that_was_cut_is_repaired_at_the_next_start() {
     const PARTITIONS: i32 = 2;
     let mut cluster = Cluster::with(&small_memory());
     let load = load(&cluster, PARTITIONS, &[]);
-    let segment = wait_for_segments(&mut cluster, 2);
+    // So much that the journal does not hold what is cut off any more, and could not give it back.
+    let segment = wait_for_segments(&mut cluster, 2, 200_000);
+    goes_on(&load, PARTITIONS);
     cluster.broker(2).kill();
     let file = fs::OpenOptions::new()
         .write(true)
@@ -169,8 +185,9 @@ fn a_segment_that_was_cut_is_repaired_at_the_next_start() {
     cluster.wait_ready();
     wait_repaired(&cluster, 2);
     wait_whole(&cluster, PARTITIONS);
+    wait_tidy(&mut cluster, 2);
     let said = cluster.broker(2).log();
-    let name = segment.file_name().and_then(|name| name.to_str()).expect("a name");
+    let name = segment.file_stem().and_then(|name| name.to_str()).expect("a name");
     assert!(
         said.contains("is damaged") && said.contains(name),
         "the log names the file"
@@ -186,7 +203,7 @@ fn a_segment_that_rots_is_repaired_when_it_is_read() {
     let client = KafkaClient::new(cluster.clients());
     let leader = || client.leader(TOPIC, 0).and_then(|leader| u32::try_from(leader.id).ok());
     let victim = wait_until("a partition has a leader", leader);
-    let segment = wait_for_segments(&mut cluster, victim);
+    let segment = wait_for_segments(&mut cluster, victim, 20_000);
     let mut bytes = fs::read(&segment).expect("a segment can be read");
     // Within the records of some batch: every other byte of it is as it was.
     for at in [3_000, 9_000, 15_000] {
@@ -205,6 +222,7 @@ fn a_segment_that_rots_is_repaired_when_it_is_read() {
     wait_repaired(&cluster, victim);
     wait_whole(&cluster, PARTITIONS);
     goes_on(&load, PARTITIONS);
+    wait_tidy(&mut cluster, victim);
     wait_until("everything can be read", || client.read_all(TOPIC, 0).ok());
     assert!(cluster.broker(victim).log().contains("is damaged"));
     load.finish().unwrap_or_else(|violation| panic!("{violation}"));

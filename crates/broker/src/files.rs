@@ -13,11 +13,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use trimaran_multiraft::{Damaged, GroupOptions, Input, Load, Loaded, Open};
-use trimaran_raft::{GroupId, HardState, Life, NodeId};
+use trimaran_raft::{GroupId, HardState, Life, LogView, NodeId};
 use trimaran_registry::Standing;
 use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::RecoveredGroup;
-use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog};
+use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog, delete_aside};
 
 /// The way to the I/O threads.
 pub(crate) type FileQueue = Queue<FileJob>;
@@ -32,6 +32,8 @@ pub(crate) enum FileJob {
     Open(Box<OpenJob>),
     /// Delete the folder of a group that is gone for good.
     Delete(GroupId),
+    /// Delete what was damaged of a replica that is whole again.
+    DeleteAside(GroupId),
 }
 
 /// A replica to be opened.
@@ -122,6 +124,7 @@ impl FileThreads {
                 FileJob::Load(load) => self.load(load),
                 FileJob::Open(job) => self.open(*job),
                 FileJob::Delete(group) => self.delete(group),
+                FileJob::DeleteAside(group) => self.delete_aside(group),
             }
         }
     }
@@ -198,9 +201,13 @@ impl FileThreads {
         // A flush that was done before a crash, and not heard of: without this the journal keeps its files for ever.
         self.journal
             .submit(JournalInput::Release(job.group, log.flushed_index()));
+        // What it may have promised before it was lost, it holds again.
+        let whole = hard_state.barred <= log.last_index();
+        if whole && log.has_aside() {
+            self.delete_aside(job.group);
+        }
         let open = Open::new(job.founders.clone(), log, hard_state, job.options.clone())?;
-        let lost = hard_state.barred > trimaran_raft::LogIndex::ZERO;
-        Ok((open, if lost { Opened::Lost } else { Opened::Sound }))
+        Ok((open, if whole { Opened::Sound } else { Opened::Lost }))
     }
 
     fn open_lost(&self, job: &OpenJob, known: HardState) -> Result<Open, LogError> {
@@ -209,6 +216,19 @@ impl FileThreads {
         let log = ReplicaLog::open_lost(Arc::clone(&self.fs), &dir, job.group, options)?;
         let life = Life(u64::try_from(wall_clock_ms()).unwrap_or(0).max(1));
         Ok(Open::lost(job.founders.clone(), log, known, life, job.options.clone()))
+    }
+
+    /// What was set aside is not needed any more.
+    fn delete_aside(&self, group: GroupId) {
+        let dir = self.partitions.join(group_folder(group));
+        match delete_aside(&*self.fs, &dir) {
+            Ok(()) => tracing::info!(%group, "what was damaged of this replica is deleted"),
+            Err(error) => tracing::warn!(
+                %group, %error,
+                "what was damaged of this replica, and is not needed any more, can't be deleted; it is tried again at the \
+                 next start"
+            ),
+        }
     }
 
     fn delete(&self, group: GroupId) {

@@ -510,7 +510,7 @@ impl Replica {
             voters: self.group.voters().to_vec(),
             outgoing: self.group.configuration().outgoing.clone(),
             learners: self.group.configuration().learners.clone(),
-            repairing: self.is_barred(),
+            repairing: self.group.is_lost(),
             failed: self.is_failed(),
             role: if self.broken { Role::Follower } else { self.group.role() },
             term: self.group.term(),

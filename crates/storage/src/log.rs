@@ -28,6 +28,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use self::aside::delete as delete_aside;
 pub use self::error::LogError;
 pub use self::flush::{FlushJob, Flushed};
 pub use self::read::{Chunk, Entries, FileSlice, LoadJob};

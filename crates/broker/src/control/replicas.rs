@@ -334,6 +334,7 @@ impl Replicas {
                 tracing::info!(%group, "a replica here that had lost what it held is whole again");
                 replica.set_repairing(parts, false);
                 replica.asked = None;
+                parts.files.push(FileJob::DeleteAside(*group));
                 continue;
             }
             if !matches!(answer, Some(Err(oneshot::error::TryRecvError::Empty))) {

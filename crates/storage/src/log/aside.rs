@@ -49,7 +49,12 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<PathBuf>, LogError> {
     Ok(paths)
 }
 
-pub(super) fn delete(fs: &dyn Fs, dir: &Path) -> Result<(), LogError> {
+/// Deletes what [`super::ReplicaLog::open_lost`] has set aside in this replica's folder: it holds again what the damaged log
+/// was to hold. May block.
+///
+/// # Errors
+/// [`LogError::Io`]; what was not deleted is found again at the next start.
+pub fn delete(fs: &dyn Fs, dir: &Path) -> Result<(), LogError> {
     for path in files(fs, dir)? {
         fs.remove_file(&path).map_err(io_error(&path))?;
     }
