@@ -250,8 +250,15 @@ fn partitions_move_to_other_brokers_under_load() {
         }
         goes_on(&load, PARTITIONS);
     }
+    trimaran(&cluster, &["cluster", "drain", "4", "--wait"]);
+    goes_on(&load, PARTITIONS);
     // Where they are no more, nothing of them is left.
-    for gone in [1, 5] {
+    let anywhere = |broker: i32| {
+        (0..PARTITIONS).any(|partition| replicas(&cluster, 0, partition).is_some_and(|(on, _)| on.contains(&broker)))
+    };
+    assert!(!anywhere(4), "it was drained");
+    let gone: Vec<u32> = (1..=5).filter(|id| !anywhere(*id)).map(i32::unsigned_abs).collect();
+    for gone in gone {
         let partitions = cluster.broker(gone).data_path().join("partitions");
         wait_until("replicas that moved away are deleted", || {
             let folders = fs::read_dir(&partitions).ok()?;

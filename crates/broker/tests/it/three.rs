@@ -1,6 +1,7 @@
 //! Three brokers over real sockets.
 
 use crate::support::{LONG, Trio, append, broker, create, group, leader, one, read_request, stamped, values};
+use std::time::Duration;
 use trimaran_broker::engine::{Acks, AppendError, ReadError};
 use trimaran_broker::{Engine, ids};
 use trimaran_raft::GroupId;
@@ -16,7 +17,7 @@ async fn caught_up(engine: &Engine, group: GroupId, offset: i64) {
             return;
         }
         assert!(begin.elapsed() < LONG, "the replica never caught up");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
