@@ -135,6 +135,9 @@ pub struct Limits {
     pub flush_bytes: u64,
     /// Flushed bytes of a partition that stay in memory for readers of the tail.
     pub tail_bytes: u64,
+    /// Bytes a second that this broker reads from segments for replicas that are far behind, so that filling one leaves the
+    /// disk and the network to producers and consumers; 0: no limit.
+    pub catch_up_bytes_per_second: u64,
 }
 
 impl Default for ClusterSettings {
@@ -197,6 +200,8 @@ impl Default for Limits {
             journal_files: 8,
             flush_bytes: 4 << 20,
             tail_bytes: 4 << 20,
+            // Half of what a gigabit carries.
+            catch_up_bytes_per_second: 64 << 20,
         }
     }
 }

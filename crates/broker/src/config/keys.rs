@@ -303,6 +303,14 @@ pub const KEYS: &[Key] = &[
         agreed: false,
         parse: |s, v| set(&mut s.limits.tail_bytes, number(v, 0, 1 << 36)),
     },
+    Key {
+        name: "limits.catch_up_bytes_per_second",
+        value: "BYTES",
+        default: "67108864",
+        help: "Bytes a second that are read from segments for replicas that are far behind; 0: no limit",
+        agreed: false,
+        parse: |s, v| set(&mut s.limits.catch_up_bytes_per_second, number(v, 0, 1 << 40)),
+    },
 ];
 
 /// The key of that dotted name.

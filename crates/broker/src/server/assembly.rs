@@ -238,7 +238,9 @@ impl Assembly {
     fn start_shard(&self, shard: usize) -> std::io::Result<JoinHandle<()>> {
         let node = ids::node(self.identity.broker.id);
         let give_back_after = Duration::from_millis(self.settings.cluster.leader_rebalance_ms);
+        let catch_up = self.settings.limits.catch_up_bytes_per_second;
         let config = ShardConfig {
+            catch_up_bytes_per_second: (catch_up > 0).then(|| (catch_up / self.mailboxes.all().len() as u64).max(1)),
             give_back_after: (!give_back_after.is_zero()).then_some(give_back_after),
             flush_bytes: self.settings.limits.flush_bytes,
             ..ShardConfig::new(node, self.plan.tuning(self.seed ^ shard as u64))
