@@ -5,8 +5,10 @@ use super::{Job, Running, Writing, folder};
 use crate::sim::queue::Micros;
 use crate::sim::rng::Rng;
 use crate::sim::trace::Happening;
+use std::path::Path;
 use trimaran_multiraft::{Input, Loaded};
 use trimaran_raft::GroupId;
+use trimaran_storage::fs::Fs as _;
 use trimaran_storage::journal::JournalBatch;
 
 impl Running {
@@ -68,8 +70,13 @@ impl Running {
             .map(|(_, _, group)| group)
             .collect();
         for group in due {
-            // What is left of a deleted topic is found and removed at the next start.
-            drop(trimaran_storage::fs::Fs::remove_dir_all(&self.fs, &folder(group)));
+            // What is left of a deleted topic is found and removed at the next start. Durably: what comes in its place must
+            // not be removed by a crash.
+            drop(
+                self.fs
+                    .remove_dir_all(&folder(group))
+                    .and_then(|()| self.fs.sync_dir(Path::new("/data"))),
+            );
             self.closing.remove(&group);
             if let Some(opening) = self.postponed.remove(&group) {
                 self.open(now, group, opening, effects)?;
