@@ -137,7 +137,7 @@ impl Replica {
         match next_step(configuration, &self.membership.wanted, progress) {
             Next::Rest => {
                 self.membership.at_rest = true;
-                self.report_fulfilment(out);
+                self.report_fulfilment(desk, out);
             }
             Next::Wait => {}
             Next::Change(target) => self.change_members(target, desk, out),
@@ -165,11 +165,14 @@ impl Replica {
         out.members.push(self.members(None));
     }
 
-    /// Nothing is left to be changed: whoever wished for these members is told, once a term.
-    fn report_fulfilment(&mut self, out: &mut Outbox) {
+    /// Nothing is left to be changed: whoever wished for these members is told, once a term. Not by a leader that is none of
+    /// them: it hands over, and if it were told to go before that, the others would go on believing in it. Its successor
+    /// says so.
+    fn report_fulfilment(&mut self, desk: &Desk, out: &mut Outbox) {
         let (term, version) = (self.group.term(), self.membership.version);
         let is_committed = self.membership.index <= self.group.commit();
-        if !is_committed {
+        let stays = self.group.configuration().is_voter(desk.config.node);
+        if !is_committed || !stays {
             self.membership.at_rest = false;
         } else if !self.membership.wanted.is_empty() && self.membership.fulfilled != Some((term, version)) {
             self.membership.fulfilled = Some((term, version));
