@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod process;
 pub mod sabotage;
 pub mod sim;
+pub mod torture;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -16,6 +16,7 @@ mod maelstrom;
 mod sabotage;
 mod sim;
 mod test;
+mod torture;
 mod workspace;
 
 /// Orchestrates local clusters, checks, tests and benchmarks.
@@ -44,6 +45,8 @@ enum Command {
     Sabotage(sabotage::Arguments),
     /// Drives `trimaran node` as Jepsen's Maelstrom would, and checks the histories.
     Maelstrom(maelstrom::Arguments),
+    /// Hurts a live local cluster under load, and judges what its clients saw.
+    Torture(torture::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -67,5 +70,6 @@ fn run(command: Command) -> Result<()> {
         Command::Sabotage(arguments) => sabotage::run(arguments),
         Command::Fuzz(arguments) => fuzz::run(arguments),
         Command::Maelstrom(arguments) => maelstrom::run(arguments),
+        Command::Torture(arguments) => torture::run(arguments),
     }
 }

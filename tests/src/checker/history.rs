@@ -112,10 +112,30 @@ impl History {
         judgement
     }
 
-    /// What concerns a partition, for the report of a finding.
-    pub fn about(&self, partition: usize) -> impl Iterator<Item = &Operation> {
+    /// The part of it that concerns some partitions.
+    pub fn within(&self, is_wanted: impl Fn(usize) -> bool) -> History {
         let mut records = BTreeSet::new();
-        self.operations.iter().filter(move |operation| match operation {
+        let operations = self.operations.iter().filter(|operation| match operation {
+            Operation::Sent { record, partition, .. } => is_wanted(*partition) && records.insert(*record),
+            Operation::SentTogether { first: record, .. }
+            | Operation::Acknowledged { record, .. }
+            | Operation::Refused { record } => records.contains(record),
+            Operation::Polled { .. } => true,
+            Operation::Read { partition, .. }
+            | Operation::Sought { partition, .. }
+            | Operation::Skipped { partition, .. }
+            | Operation::Drained { partition, .. } => is_wanted(*partition),
+        });
+        History {
+            operations: operations.cloned().collect(),
+        }
+    }
+
+    /// What concerns a partition, with its place among the operations, for the report of a finding.
+    pub fn about(&self, partition: usize) -> impl Iterator<Item = (usize, &Operation)> {
+        let mut records = BTreeSet::new();
+        let all = self.operations.iter().enumerate();
+        all.filter(move |(_, operation)| match operation {
             Operation::Sent {
                 record, partition: to, ..
             } => *to == partition && records.insert(*record),

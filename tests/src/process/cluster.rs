@@ -18,6 +18,8 @@ pub struct ClusterOptions {
     pub settings: Vec<String>,
     /// A rack for each broker, by its place; brokers beyond have none.
     pub racks: Vec<String>,
+    /// The program; none for [`binary`]'s.
+    pub binary: Option<PathBuf>,
 }
 
 impl Default for ClusterOptions {
@@ -26,6 +28,7 @@ impl Default for ClusterOptions {
             brokers: 3,
             settings: Vec::new(),
             racks: Vec::new(),
+            binary: None,
         }
     }
 }
@@ -42,6 +45,7 @@ pub struct BrokerProcess {
     /// Where the administration port is.
     pub admin: SocketAddr,
     folder: PathBuf,
+    binary: PathBuf,
     child: Option<Child>,
 }
 
@@ -58,7 +62,7 @@ impl BrokerProcess {
             .open(self.log_path())
             .expect("a log file opens");
         self.child = Some(
-            command(&self.config_path())
+            command(&self.binary, &self.config_path())
                 .stdout(Stdio::from(log.try_clone().expect("a file can be shared")))
                 .stderr(Stdio::from(log))
                 .spawn()
@@ -94,6 +98,13 @@ impl BrokerProcess {
             Some(child) => matches!(child.try_wait(), Ok(None)),
             None => false,
         }
+    }
+
+    /// How it ended, if it was started and has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+        self.child = None;
+        Some(status)
     }
 
     /// kill -9, and reaps it.
@@ -168,8 +179,8 @@ impl Drop for BrokerProcess {
 }
 
 /// `trimaran broker` with this configuration file, and nothing else from the test's surroundings.
-fn command(config: &Path) -> Command {
-    let mut command = Command::new(binary());
+fn command(binary: &Path, config: &Path) -> Command {
+    let mut command = Command::new(binary);
     command
         .args(["broker", "--config"])
         .arg(config)
@@ -205,7 +216,19 @@ impl Cluster {
     /// # Panics
     /// If there is no place for them.
     pub fn prepare(options: &ClusterOptions) -> Cluster {
+        Cluster::prepare_routed(options, |_, to| to.peer)
+    }
+
+    /// The same; each broker is told by `route` at which address it reaches each other one.
+    ///
+    /// # Panics
+    /// As [`Cluster::prepare`].
+    pub fn prepare_routed(
+        options: &ClusterOptions,
+        mut route: impl FnMut(&BrokerProcess, &BrokerProcess) -> SocketAddr,
+    ) -> Cluster {
         let folder = TempDir::with_prefix("trimaran-test-").expect("a temporary folder");
+        let program = options.binary.clone().unwrap_or_else(|| binary().to_path_buf());
         let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let brokers: Vec<BrokerProcess> = (1..=options.brokers)
             .map(|id| BrokerProcess {
@@ -214,14 +237,22 @@ impl Cluster {
                 peer: address(),
                 admin: address(),
                 folder: folder.path().join(format!("broker-{id}")),
+                binary: program.clone(),
                 child: None,
             })
             .collect();
-        let voters: Vec<String> = brokers
-            .iter()
-            .map(|broker| format!("{}@{}", broker.id, broker.peer))
-            .collect();
         for (at, broker) in brokers.iter().enumerate() {
+            let voters: Vec<String> = brokers
+                .iter()
+                .map(|other| {
+                    let peer = if other.id == broker.id {
+                        other.peer
+                    } else {
+                        route(broker, other)
+                    };
+                    format!("{}@{peer}", other.id)
+                })
+                .collect();
             fs::create_dir_all(&broker.folder).expect("a broker's folder can be made");
             let rack = options.racks.get(at).map(String::as_str);
             let config = config(broker, rack, &voters, &options.settings);
@@ -270,6 +301,12 @@ impl Cluster {
     /// The cluster's folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Leaves the folder where it is when the cluster goes, and says where.
+    pub fn keep_folder(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_path_buf()
     }
 
     /// A new file in the cluster's folder, for what a tool says.

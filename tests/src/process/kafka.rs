@@ -1,23 +1,20 @@
 //! A small blocking Kafka client whose every wait is known: for measuring the brokers rather than a client's back-off.
 
+use super::requests::{self, Fetched, Reading, good, topic_name};
 use crate::checker::history::RecordId;
-use crate::sim::records::{self, Read as ReadRecord};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    MetadataResponse, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+    InitProducerIdRequest, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Why a request has no good answer.
 #[derive(Debug)]
@@ -57,11 +54,13 @@ impl From<io::Error> for ClientError {
     }
 }
 
-/// A connection to one broker, with at most one request under way.
+/// A connection to one broker. Answers come in the order of the requests.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     correlation: i32,
+    /// The requests that have no answer yet.
+    awaited: VecDeque<i32>,
     /// Bytes of an answer that has not arrived wholly.
     partial: BytesMut,
 }
@@ -77,6 +76,7 @@ impl Connection {
         Ok(Connection {
             stream,
             correlation: 0,
+            awaited: VecDeque::new(),
             partial: BytesMut::new(),
         })
     }
@@ -120,10 +120,11 @@ impl Connection {
         frame[..4].copy_from_slice(&length.to_be_bytes());
         self.stream.set_write_timeout(Some(Duration::from_secs(2)))?;
         self.stream.write_all(&frame)?;
+        self.awaited.push_back(self.correlation);
         Ok(())
     }
 
-    /// Waits so long for the answer to the request that was sent last; none if it has not come by then.
+    /// Waits so long for the answer to the first request that has none yet; none if it has not come by then.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -133,10 +134,11 @@ impl Connection {
         };
         let malformed = |error: anyhow::Error| ClientError::Malformed(error.to_string());
         let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version)).map_err(malformed)?;
-        if header.correlation_id != self.correlation {
+        let awaited = self.awaited.pop_front();
+        if awaited != Some(header.correlation_id) {
             return Err(ClientError::Malformed(format!(
-                "an answer to {} instead of {}",
-                header.correlation_id, self.correlation
+                "an answer to {} instead of {awaited:?}",
+                header.correlation_id
             )));
         }
         R::Response::decode(&mut frame, version).map(Some).map_err(malformed)
@@ -197,14 +199,13 @@ pub struct KafkaClient {
 }
 
 /// How long a request that nothing depends on may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long one broker may take to say who leads.
 const METADATA_PATIENCE: Duration = Duration::from_millis(250);
 
-const PRODUCE_VERSION: i16 = 9;
-const FETCH_VERSION: i16 = 12;
-const METADATA_VERSION: i16 = 9;
+/// The first version with topic ids for topics that are asked for by name.
+const METADATA_VERSION: i16 = 12;
 
 impl KafkaClient {
     /// A client of these brokers.
@@ -238,6 +239,16 @@ impl KafkaClient {
             .max_by_key(|leader| leader.epoch)
     }
 
+    /// The same of the topic with this id: one of the same name that was deleted before may be all that some brokers know.
+    pub fn leader_by_id(&self, topic: &str, id: Uuid, partition: i32) -> Option<Leader> {
+        let told = self.brokers.iter().filter_map(|broker| {
+            let metadata = self.metadata(*broker, topic).ok()?;
+            let is_meant = metadata.topics.first().is_some_and(|found| found.topic_id == id);
+            is_meant.then(|| leader_in(&metadata, partition)).flatten()
+        });
+        told.max_by_key(|leader| leader.epoch)
+    }
+
     /// What any broker answers, in whatever order they are ready to.
     fn anywhere<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, ClientError> {
         let mut last = ClientError::TimedOut;
@@ -263,22 +274,8 @@ impl KafkaClient {
         replicas: i16,
         configs: &[(&str, &str)],
     ) -> Result<(), ClientError> {
-        let configs = configs
-            .iter()
-            .map(|(key, value)| {
-                CreatableTopicConfig::default()
-                    .with_name(StrBytes::from_string((*key).to_owned()))
-                    .with_value(Some(StrBytes::from_string((*value).to_owned())))
-            })
-            .collect();
-        let request = CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![
-            CreatableTopic::default()
-                .with_name(topic_name(topic))
-                .with_num_partitions(partitions)
-                .with_replication_factor(replicas)
-                .with_configs(configs),
-        ]);
-        let answer = self.anywhere(5, &request)?;
+        let request = requests::create_topic(topic, partitions, replicas, configs);
+        let answer = self.anywhere(requests::CREATE_TOPICS_VERSION, &request)?;
         answer.topics.iter().try_for_each(|topic| good(topic.error_code))
     }
 
@@ -305,26 +302,7 @@ impl KafkaClient {
         let leader = self
             .leader(topic, partition)
             .ok_or_else(|| ClientError::Malformed("nobody knows a leader".to_owned()))?;
-        let request = ListOffsetsRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_topics(vec![
-                ListOffsetsTopic::default()
-                    .with_name(topic_name(topic))
-                    .with_partitions(vec![
-                        ListOffsetsPartition::default()
-                            .with_partition_index(partition)
-                            .with_current_leader_epoch(-1)
-                            .with_timestamp(timestamp),
-                    ]),
-            ]);
-        let answer = Connection::open(leader.address)?.call(5, &request, PATIENCE)?;
-        let found = answer
-            .topics
-            .first()
-            .and_then(|topic| topic.partitions.first())
-            .ok_or_else(|| ClientError::Malformed("an empty answer".to_owned()))?;
-        good(found.error_code)?;
-        Ok(found.offset)
+        requests::offset(&mut Connection::open(leader.address)?, topic, partition, timestamp)
     }
 
     /// What one broker answers to a consumer in a rack that reads a partition from its first offset on.
@@ -338,7 +316,11 @@ impl KafkaClient {
         partition: i32,
         rack: &str,
     ) -> Result<Fetched, ClientError> {
-        fetch_in_rack(&mut Connection::open(broker)?, topic, partition, (0, 0), rack)
+        Reading {
+            rack,
+            ..Reading::of(topic, partition)
+        }
+        .fetch(&mut Connection::open(broker)?, 0, 0)
     }
 
     /// Everything a partition holds, from its leader, from the first offset to the high watermark at the time of the
@@ -354,126 +336,13 @@ impl KafkaClient {
         let mut all: Vec<(i64, RecordId)> = Vec::new();
         loop {
             let from = all.last().map_or(0, |(offset, _)| offset + 1);
-            let (records, high_watermark) = fetch(&mut connection, topic, partition, from, 0)?;
-            all.extend(records.iter().map(|read| (read.offset, read.record)));
-            if all.last().map_or(0, |(offset, _)| offset + 1) >= high_watermark {
+            let fetched = Reading::of(topic, partition).fetch(&mut connection, from, 0)?;
+            all.extend(fetched.records.iter().map(|read| (read.offset, read.record)));
+            if all.last().map_or(0, |(offset, _)| offset + 1) >= fetched.high_watermark {
                 return Ok(all);
             }
         }
     }
-}
-
-/// What a broker answers to a consumer.
-#[derive(Clone, Debug)]
-pub struct Fetched {
-    /// The records, in their order.
-    pub records: Vec<ReadRecord>,
-    /// The offset behind the last one that consumers may see there.
-    pub high_watermark: i64,
-    /// The broker that the consumer should ask instead (KIP-392).
-    pub preferred: Option<i32>,
-}
-
-/// Reads records from an offset on, and says what the high watermark is.
-///
-/// # Errors
-/// The broker refuses, or answers what is no batch.
-pub(super) fn fetch(
-    connection: &mut Connection,
-    topic: &str,
-    partition: i32,
-    from: i64,
-    wait_ms: i32,
-) -> Result<(Vec<ReadRecord>, i64), ClientError> {
-    let fetched = fetch_in_rack(connection, topic, partition, (from, wait_ms), "")?;
-    Ok((fetched.records, fetched.high_watermark))
-}
-
-/// The same as a consumer in a rack.
-///
-/// # Errors
-/// See [`fetch`].
-fn fetch_in_rack(
-    connection: &mut Connection,
-    topic: &str,
-    partition: i32,
-    (from, wait_ms): (i64, i32),
-    rack: &str,
-) -> Result<Fetched, ClientError> {
-    let request = FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(wait_ms)
-        .with_min_bytes(1)
-        .with_max_bytes(16 << 20)
-        .with_session_epoch(-1)
-        .with_rack_id(StrBytes::from_string(rack.to_owned()))
-        .with_topics(vec![
-            FetchTopic::default()
-                .with_topic(topic_name(topic))
-                .with_partitions(vec![
-                    FetchPartition::default()
-                        .with_partition(partition)
-                        .with_current_leader_epoch(-1)
-                        .with_last_fetched_epoch(-1)
-                        .with_fetch_offset(from)
-                        .with_partition_max_bytes(4 << 20),
-                ]),
-        ]);
-    let answer = connection.call(FETCH_VERSION, &request, PATIENCE)?;
-    good(answer.error_code)?;
-    let found = answer
-        .responses
-        .first()
-        .and_then(|topic| topic.partitions.first())
-        .ok_or_else(|| ClientError::Malformed("an empty answer".to_owned()))?;
-    good(found.error_code)?;
-    let bytes = found.records.clone().unwrap_or_default();
-    let mut records = if bytes.is_empty() {
-        Vec::new()
-    } else {
-        records::decode(&bytes).map_err(ClientError::Malformed)?
-    };
-    records.retain(|read| read.offset >= from);
-    Ok(Fetched {
-        records,
-        high_watermark: found.high_watermark,
-        preferred: (found.preferred_read_replica.0 >= 0).then_some(found.preferred_read_replica.0),
-    })
-}
-
-/// A produce request of one batch.
-pub(super) fn produce_request(topic: &str, partition: i32, batch: Bytes, acks: i16) -> ProduceRequest {
-    ProduceRequest::default()
-        .with_acks(acks)
-        .with_timeout_ms(30_000)
-        .with_topic_data(vec![
-            TopicProduceData::default()
-                .with_name(topic_name(topic))
-                .with_partition_data(vec![
-                    PartitionProduceData::default()
-                        .with_index(partition)
-                        .with_records(Some(batch)),
-                ]),
-        ])
-}
-
-/// Sends one batch; see [`poll_produced`].
-pub(super) fn send_produce(connection: &mut Connection, request: &ProduceRequest) -> Result<(), ClientError> {
-    connection.send(PRODUCE_VERSION, request)
-}
-
-/// The base offset that a batch was acknowledged with, if the answer comes within so long.
-pub(super) fn poll_produced(connection: &mut Connection, wait: Duration) -> Result<Option<i64>, ClientError> {
-    let Some(answer) = connection.poll::<ProduceRequest>(PRODUCE_VERSION, wait)? else {
-        return Ok(None);
-    };
-    let found = answer
-        .responses
-        .first()
-        .and_then(|topic| topic.partition_responses.first())
-        .ok_or_else(|| ClientError::Malformed("an empty answer".to_owned()))?;
-    good(found.error_code)?;
-    Ok(Some(found.base_offset))
 }
 
 fn leader_in(metadata: &MetadataResponse, partition: i32) -> Option<Leader> {
@@ -492,16 +361,4 @@ fn leader_in(metadata: &MetadataResponse, partition: i32) -> Option<Leader> {
         address: format!("{}:{}", broker.host, broker.port).parse().ok()?,
         epoch: found.leader_epoch,
     })
-}
-
-fn topic_name(topic: &str) -> TopicName {
-    TopicName(StrBytes::from_string(topic.to_owned()))
-}
-
-fn good(code: i16) -> Result<(), ClientError> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(ClientError::Code(code))
-    }
 }

@@ -1,6 +1,6 @@
 //! Producers and consumers that keep a cluster busy, and write down what they see.
 
-use super::kafka::{fetch, poll_produced, produce_request, send_produce};
+use super::requests::{Reading, poll_produced, produce, send_produce};
 use super::{ClientError, Connection, KafkaClient, Leader};
 use crate::checker::history::{Delivery, History, Log, Operation, RecordId, Tally};
 use crate::checker::{Law, Violation};
@@ -247,7 +247,7 @@ impl Producer {
             self.next += 3;
             let batch = records::encode(&records, Some(stamp), now_ms(), 100).freeze();
             self.write_down_sent(&records);
-            let request = produce_request(&self.topic, self.partition, batch, -1);
+            let request = produce(&self.topic, self.partition, batch, -1);
             let Some(base) = self.deliver(&request) else { return };
             self.write_down_acknowledged(&records, base);
             std::thread::sleep(self.pace);
@@ -374,7 +374,7 @@ impl Producer {
 
 /// A leader that others than the known one tell of, if there is a later one. The known one is not asked: it may be
 /// standing still.
-fn other_leader(client: &KafkaClient, topic: &str, partition: i32, known: Leader) -> Option<Leader> {
+pub(crate) fn other_leader(client: &KafkaClient, topic: &str, partition: i32, known: Leader) -> Option<Leader> {
     let others: Vec<SocketAddr> = client.others(known.address);
     KafkaClient::new(others)
         .leader(topic, partition)
@@ -399,12 +399,12 @@ fn consume(topic: &str, partition: i32, shared: &Shared) {
             std::thread::sleep(RETRY);
             continue;
         };
-        match fetch(open, topic, partition, position, 50) {
-            Ok((records, _)) => {
+        match Reading::of(topic, partition).fetch(open, position, 50) {
+            Ok(fetched) => {
                 let mut seen = shared.seen();
                 let consumer = u32::try_from(partition).unwrap_or(0);
                 seen.history.push(Operation::Polled { consumer });
-                for read in records {
+                for read in fetched.records {
                     position = read.offset + 1;
                     seen.history.push(Operation::Read {
                         consumer,
@@ -422,7 +422,7 @@ fn consume(topic: &str, partition: i32, shared: &Shared) {
     }
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()

@@ -8,12 +8,19 @@ mod cluster;
 mod http;
 mod kafka;
 mod load;
+mod requests;
 
 pub use binary::{binary, run_with_input, workspace};
 pub use cluster::{BrokerProcess, Cluster, ClusterOptions};
 pub use http::{Reply, get, post};
-pub use kafka::{ClientError, Connection, Fetched, KafkaClient, Leader};
+pub use kafka::{ClientError, Connection, KafkaClient, Leader};
 pub use load::{Load, LoadOptions, Outage};
+pub(crate) use load::{now_ms, other_leader};
+pub use requests::Fetched;
+pub(crate) use requests::{
+    CREATE_TOPICS_VERSION, DELETE_TOPICS_VERSION, Reading, create_topic, delete_topic, good, offset, poll_produced,
+    produce, send_produce,
+};
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};

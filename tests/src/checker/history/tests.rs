@@ -526,8 +526,25 @@ fn a_history_tells_what_is_about_a_partition() {
             read(0, 0),
         ],
     };
-    let about: Vec<Operation> = history.about(0).cloned().collect();
-    assert_eq!(about, [sent(0), acknowledged(0, 0), read(0, 0)]);
+    let about: Vec<_> = history.about(0).map(|(at, seen)| (at, seen.clone())).collect();
+    assert_eq!(about, [(0, sent(0)), (3, acknowledged(0, 0)), (4, read(0, 0))]);
+}
+
+#[test]
+fn a_part_of_a_history_can_be_judged_alone() {
+    let history = History {
+        operations: vec![
+            sent(0),
+            together(0, 1),
+            acknowledged(0, 0),
+            polled(),
+            read(0, 0),
+            drained(),
+        ],
+    };
+    let first = history.within(|partition| partition == 0);
+    assert_eq!(first.operations(), history.operations());
+    assert_eq!(history.within(|partition| partition == 1).operations(), [polled()]);
 }
 
 #[test]
