@@ -100,3 +100,11 @@ fn while_voters_are_exchanged_nothing_else_happens() {
     };
     assert_eq!(next_step(&joint, &nodes(&[1, 2, 3]), |_| None), Next::Wait);
 }
+
+#[test]
+fn as_long_as_nobody_says_who_is_wanted_only_the_lost_are_demoted() {
+    check(&[1, 2, 3], &[], &[], ALL_WELL, Next::Rest);
+    check(&[1, 2, 3], &[4], &[], ALL_WELL, Next::Rest);
+    check(&[1, 2, 3], &[], &[], [&[3], &[]], change(&[1, 2], &[3]));
+    check(&[1, 2, 3], &[4], &[], [&[3], &[]], change(&[1, 2], &[3, 4]));
+}

@@ -97,6 +97,11 @@ fn replicas_are_reassigned_under_load() {
     let last = cluster.members.last().expect("it was reported");
     assert_eq!((last.voters.clone(), last.learners.len()), (nodes(&[2, 3, 4]), 0));
     assert_eq!(last.fulfils, Some(cluster.wishes));
+    // Its successor says so, not the leader that was let go: that one may not go before it has handed over.
+    let term = last.term;
+    assert_eq!(Some(term), cluster.status(leader, G).map(|status| status.term));
+    let early = |report: &&trimaran_multiraft::Members| report.fulfils == Some(cluster.wishes) && report.term < term;
+    assert_eq!(cluster.members.iter().filter(early).count(), 0);
     // The new ones are enough, and the old one is not needed.
     cluster.crash(1);
     cluster.crash(leader);

@@ -3,14 +3,16 @@
 use super::words::{records, topic_name};
 use super::{Client, TestBroker, text};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest,
-    FindCoordinatorResponse, MetadataRequest, MetadataResponse,
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, BrokerId, CreatePartitionsRequest,
+    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, MetadataRequest, MetadataResponse,
 };
 use trimaran_wire::api::Api;
 
@@ -347,4 +349,68 @@ async fn every_version_of_every_request_is_answered() {
         let codes: Vec<_> = response.results.iter().map(|result| result.error_code).collect();
         assert_eq!(codes, [0, 3], "{version}");
     }
+}
+
+/// The codes of the partitions, in the order of the request.
+async fn reassign(client: &mut Client, topic: &str, wanted: &[(i32, Option<&[i32]>)]) -> Vec<i16> {
+    let partitions = wanted.iter().map(|(partition, replicas)| {
+        ReassignablePartition::default()
+            .with_partition_index(*partition)
+            .with_replicas(replicas.map(|ids| ids.iter().map(|id| BrokerId(*id)).collect()))
+    });
+    let topic = ReassignableTopic::default()
+        .with_name(topic_name(topic))
+        .with_partitions(partitions.collect());
+    let request = AlterPartitionReassignmentsRequest::default()
+        .with_timeout_ms(20_000)
+        .with_topics(vec![topic]);
+    let response: AlterPartitionReassignmentsResponse = client.ask(Api::AlterPartitionReassignments, 0, &request).await;
+    assert_eq!(response.error_code, 0);
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|partition| partition.error_code).collect()
+}
+
+/// How many partitions are under way.
+async fn under_way(client: &mut Client) -> usize {
+    let request = ListPartitionReassignmentsRequest::default().with_topics(None);
+    let response: ListPartitionReassignmentsResponse = client.ask(Api::ListPartitionReassignments, 0, &request).await;
+    response.topics.iter().map(|topic| topic.partitions.len()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_moves_from_one_broker_to_two_others() {
+    let brokers = TestBroker::cluster(&["a", "b", "c"], |_| {}).await;
+    let mut client = brokers[0].with_topic("moves", 1, &[]).await;
+    let before = settled(&mut client, "moves").await;
+    let from = before.topics[0].partitions[0].replica_nodes[0].0;
+    let others: Vec<i32> = (1..=3).filter(|id| *id != from).collect();
+    let code = |error: ResponseError| error.code();
+    assert_eq!(
+        reassign(&mut client, "moves", &[(0, None)]).await,
+        [code(ResponseError::NoReassignmentInProgress)]
+    );
+    assert_eq!(
+        reassign(&mut client, "moves", &[(0, Some(&[9])), (1, Some(&[1]))]).await,
+        [
+            code(ResponseError::InvalidReplicaAssignment),
+            code(ResponseError::UnknownTopicOrPartition)
+        ]
+    );
+    assert_eq!(
+        reassign(&mut client, "moves", &[(0, Some(&[1])), (0, Some(&[2]))]).await,
+        [code(ResponseError::InvalidRequest); 2]
+    );
+    assert_eq!(reassign(&mut client, "moves", &[(0, Some(&others))]).await, [0]);
+    while under_way(&mut client).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    let after = settled(&mut client, "moves").await;
+    let mut replicas: Vec<i32> = after.topics[0].partitions[0]
+        .replica_nodes
+        .iter()
+        .map(|id| id.0)
+        .collect();
+    replicas.sort_unstable();
+    assert_eq!(replicas, others);
+    assert!(others.contains(&after.topics[0].partitions[0].leader_id.0));
 }
