@@ -23,7 +23,7 @@ pub struct Tuning {
     /// long a candidacy or a transfer may take; and how long a leader leads on without contact to a majority.
     pub election_timeout: Duration,
     /// How much longer each rank waits: normally one candidate stands. Rank is the number of live members that precede
-    /// this one in [`Config::voters`], not counting the leader that is gone. It should exceed what an election takes: a
+    /// this one in [`Configuration::voters`], not counting the leader that is gone. It should exceed what an election takes: a
     /// few message delays and two durable writes.
     pub rank_delay: Duration,
     /// How much longer a merely suspected leader is waited for than a dead one.

@@ -324,7 +324,8 @@ impl Group {
             .tuning
             .election_timeout
             .saturating_mul(self.election.attempts.min(4));
-        self.election.jitter = scatter(widest, self.chance());
+        // Not in this very step again.
+        self.election.jitter = scatter(widest, self.chance()).max(Duration::from_micros(1));
     }
 
     /// Leaves it to another, for one election timeout.

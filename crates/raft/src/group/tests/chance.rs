@@ -100,6 +100,8 @@ pub(super) struct World {
     timers: Vec<Option<Instant>>,
     cut: Vec<Vec<bool>>,
     seen: Seen,
+    /// How much faster than the world's each clock runs, in thousandths.
+    drift: Vec<u32>,
     wishes: Wishes,
     faults: bool,
     loss: u64,
@@ -159,6 +161,8 @@ impl World {
         // Some that may be added.
         let nodes: Vec<NodeId> = (1..=members + 2).map(NodeId).collect();
         let count = nodes.len();
+        // Within what leases allow for: 10 ms in an election timeout of 100 ms.
+        let drift = (0..count).map(|_| [0, 0, 40, 90][chance.below(4) as usize]).collect();
         let loss = [0, 0, 2, 10, 25][chance.below(5) as usize];
         World {
             nodes: nodes.iter().map(replica).collect(),
@@ -171,6 +175,7 @@ impl World {
             timers: alloc::vec![None; count],
             cut: alloc::vec![alloc::vec![false; count]; count],
             seen: Seen::default(),
+            drift,
             wishes: Wishes {
                 voters,
                 ..Wishes::default()
@@ -182,6 +187,11 @@ impl World {
             steps: 0,
             history: None,
         }
+    }
+
+    /// A node's own clock: some run fast.
+    fn clock(&self, node: usize) -> Instant {
+        Instant(self.now.0 / 1000 * u64::from(1000 + self.drift[node]) + self.now.0 % 1000)
     }
 
     fn after(&mut self, delay: Duration, happening: Happening) {
@@ -217,7 +227,7 @@ impl World {
             Happening::Timer { node } => {
                 let due = self.nodes[node].group.as_ref().and_then(Group::deadline);
                 self.timers[node] = None;
-                if due.is_some_and(|due| due <= self.now) {
+                if due.is_some_and(|due| due <= self.clock(node)) {
                     self.tell(node, Input::Tick);
                 } else {
                     self.set_timer(node);
@@ -248,12 +258,13 @@ impl World {
         }
         self.steps += 1;
         let copy = self.history.is_some().then(|| input.clone());
-        let output = self.nodes[node].step(self.now, input);
+        let now = self.clock(node);
+        let output = self.nodes[node].step(now, input);
         if let (Some(history), Some(input)) = (&mut self.history, copy) {
             let life = history
                 .get_mut(&(node, self.lives[node]))
                 .expect("its beginning was recorded");
-            life.told.push((self.now, input, fingerprint(&output)));
+            life.told.push((now, input, fingerprint(&output)));
         }
         self.check(node, &output);
         if let Some(reset) = output.persist.as_ref().and_then(|persist| persist.reset.as_ref()) {
@@ -323,7 +334,10 @@ impl World {
         };
         if self.timers[node].is_none_or(|set| due < set) {
             self.timers[node] = Some(due);
-            self.after(due.since(self.now), Happening::Timer { node });
+            let wait = due.since(self.clock(node));
+            // In the world's time; a little late rather than early.
+            let wait = wait.saturating_mul(1000) / (1000 + self.drift[node]) + Duration::from_micros(1);
+            self.after(wait, Happening::Timer { node });
         }
     }
 
@@ -424,6 +438,12 @@ impl World {
             if at != node {
                 let delay = self.chance.millis(0, 30);
                 self.notice(at, node, delay, None);
+                if self.nodes[node].disk.hard_state.barred == LogIndex::MAX {
+                    // It knows but the first members, so it can't tell the others that it leads no more. Connections do:
+                    // what it said in its former life arrives no later than that.
+                    let delay = self.chance.millis(130, 150);
+                    self.notice(at, node, delay, None);
+                }
                 let delay = self.chance.millis(0, 30);
                 self.notice(node, at, delay, Some(Liveness::Alive));
                 let delay = self.chance.millis(40, 60);
@@ -448,7 +468,8 @@ impl World {
         while committed.0 > 0 && known(committed.0).map(TermAt::Known) != Some(on_disk(committed.0)) {
             committed = committed.prev();
         }
-        self.nodes[node].restart(self.now, committed);
+        let now = self.clock(node);
+        self.nodes[node].restart(now, committed);
         self.record_beginning(node);
         self.set_timer(node);
     }

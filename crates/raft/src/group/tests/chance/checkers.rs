@@ -27,7 +27,7 @@ impl World {
         let group = replica.group.as_ref().expect("it was just told something");
         let (id, role, term) = (replica.id(), group.role(), group.term());
         assert!(
-            group.deadline().is_none_or(|due| due > self.now),
+            group.deadline().is_none_or(|due| due > self.clock(node)),
             "what is due was not done"
         );
         if role == Role::Leader {

@@ -75,35 +75,49 @@ impl World {
     }
 
     fn someone_is_lost(&self) -> bool {
-        self.nodes.iter().any(|node| {
-            let Disk { hard_state, log } = &node.disk;
-            hard_state.barred > log.last_index()
-        })
+        self.nodes.iter().any(is_lost)
     }
 
-    /// Takes a member's disk away, where Raft can bear it: nobody else has lost anything, nothing is being changed, and
-    /// those who remain are a majority.
+    /// Takes a disk away, where Raft can bear it: of one on whom nothing depends, or of a voter while nothing is being
+    /// changed and those who have lost nothing remain a majority.
     pub(super) fn wipe(&mut self, node: usize) {
-        let up: Option<Vec<&Group>> = self.nodes.iter().map(|node| node.group.as_ref()).collect();
-        let Some(up) = up else { return };
-        let configuration = up[node].configuration();
-        let agree = up
+        let id = self.nodes[node].id();
+        let settled = self.seen.committed.iter().rev().find_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((**configuration).clone()),
+            Payload::Blank | Payload::Data(_) => None,
+        });
+        let settled = settled.unwrap_or_else(|| self.nodes[node].config.configuration.clone());
+        let is_changing = settled.is_joint() || self.unsettled().next().is_some();
+        // Nor is it about to be one of two voters: then nothing could be decided without it.
+        let is_wanted = self.wishes.voters.len() < 3 && self.wishes.voters.contains(&id);
+        let is_needless = !settled.is_voter(id) && !is_wanted && !self.unsettled().any(|next| next.is_voter(id));
+        let lost = self
+            .nodes
             .iter()
-            .all(|group| group.is_configuration_committed() && group.configuration() == configuration);
+            .filter(|node| is_lost(node) && settled.is_voter(node.id()));
+        let others = lost.filter(|lost| lost.id() != id).count();
+        let is_bearable = !is_changing && others < (settled.voters.len() - 1) / 2;
         // Without its disk, one that was founded alone would know nobody.
         let founded_alone = self.nodes[node].config.configuration.voters.len() == 1;
-        let is_bearable = !founded_alone && configuration.voters.len() > 2 && !configuration.is_joint() && agree;
-        if !is_bearable || self.someone_is_lost() {
+        if founded_alone || self.is_down(node) || !(is_needless || is_bearable) {
             return;
         }
-        if configuration.voters != self.wishes.voters {
-            self.wishes.voters = configuration.voters.clone();
+        if !is_needless {
+            self.wishes.voters = settled.voters;
         }
         self.wishes.wiped += 1;
         self.crash(node);
         self.nodes[node].wipe(Life(self.wishes.wiped));
         let delay = self.chance.millis(0, 100);
         self.after(delay, Happening::Restart { node });
+    }
+
+    /// Configurations that some log holds, and that are not committed.
+    fn unsettled(&self) -> impl Iterator<Item = &Configuration> {
+        let committed = self.seen.committed.len() as u64;
+        let logs = self.nodes.iter().flat_map(|node| [&node.log, &node.disk.log]);
+        let held = logs.flat_map(MemoryLog::configurations);
+        held.filter(move |(index, _)| index.0 > committed).map(|(_, next)| next)
     }
 
     /// Deletes the beginning of a log, as retention does: only what is applied, and on disk.
@@ -163,6 +177,11 @@ impl World {
             }
         }
     }
+}
+
+fn is_lost(node: &Replica) -> bool {
+    let Disk { hard_state, log } = &node.disk;
+    hard_state.barred > log.last_index()
 }
 
 fn next_configuration(group: &Group, wanted: &[NodeId]) -> Option<Configuration> {
