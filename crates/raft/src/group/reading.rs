@@ -219,10 +219,12 @@ impl Group {
         self.tuning.lease.is_some() && matches!(self.tuning.heartbeats, Heartbeats::Own(_))
     }
 
-    /// Voters can't have elected another by now.
+    /// Voters can't have elected another by now. (A leader that is no voter any more has none: who is left as the only voter
+    /// needs to ask nobody.)
     fn has_lease(&self) -> bool {
         let until = self.leading.reading.as_ref().and_then(|reading| reading.lease_until);
-        let holds = self.uses_leases() && !self.leading.lease_is_over && self.leading.transfer.is_none();
+        let may = self.uses_leases() && self.membership.own.votes();
+        let holds = may && !self.leading.lease_is_over && self.leading.transfer.is_none();
         holds && until.is_some_and(|until| self.now < until)
     }
 

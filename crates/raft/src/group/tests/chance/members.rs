@@ -8,6 +8,8 @@ pub(super) struct Wishes {
     pub(super) voters: Vec<NodeId>,
     /// Nobody else is a member any more, and is closed.
     pub(super) is_settled: bool,
+    /// Clients write nothing before.
+    pub(super) quiet_until: Instant,
     /// Counts reads.
     pub(super) reads: u64,
     /// Counts the disks that were wiped.
@@ -108,8 +110,23 @@ impl World {
         self.wishes.wiped += 1;
         self.crash(node);
         self.nodes[node].wipe(Life(self.wishes.wiped));
-        let delay = self.chance.millis(0, 100);
+        self.repeat_last_words(node);
+        let most = [2, 100][self.chance.below(2) as usize];
+        let delay = self.chance.millis(0, most);
         self.after(delay, Happening::Restart { node });
+    }
+
+    /// What a node said last arrives once more, later, when it may be back without its memory.
+    fn repeat_last_words(&mut self, node: usize) {
+        let said = self.happenings.values().filter_map(|happening| match happening {
+            Happening::Arrives { from, to, message } if *from == node => Some((*to, message.clone())),
+            _ => None,
+        });
+        for (to, message) in said.collect::<Vec<_>>() {
+            let delay = self.chance.millis(20, 115);
+            let from = node;
+            self.after(delay, Happening::Arrives { from, to, message });
+        }
     }
 
     /// Configurations that some log holds, and that are not committed.
