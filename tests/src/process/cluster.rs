@@ -18,7 +18,7 @@ pub struct ClusterOptions {
     pub settings: Vec<String>,
     /// A rack for each broker, by its place; brokers beyond have none.
     pub racks: Vec<String>,
-    /// The program; none for [`binary`]'s.
+    /// The program; none for the one of [`binary()`].
     pub binary: Option<PathBuf>,
 }
 
