@@ -1,15 +1,17 @@
-//! What the machine guards: format, lints, dependency edges, READMEs, documentation.
+//! What the machine guards: format, lints, dependency edges, READMEs, documentation, packages, the oldest compiler.
 
-use crate::workspace::{Workspace, run as run_command};
+use crate::workspace::{Workspace, has_toolchain, run as run_command};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Checks everything, and fails with all that is wrong.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only what takes no compiler: dependency edges and READMEs.
+    /// Only what takes no compiler: dependency edges, READMEs and licences.
     #[arg(long)]
     quick: bool,
 }
@@ -27,6 +29,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
                 wrong.push(format!("{what}: {error}"));
             }
         }
+        wrong.extend(oldest_compiler(&workspace)?);
     }
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
@@ -36,7 +39,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// What cargo checks.
-fn commands(workspace: &Workspace) -> [(&'static str, std::process::Command); 3] {
+fn commands(workspace: &Workspace) -> [(&'static str, Command); 4] {
     let mut documentation = workspace.cargo(["doc", "--workspace", "--no-deps", "--quiet"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
     [
@@ -54,8 +57,59 @@ fn commands(workspace: &Workspace) -> [(&'static str, std::process::Command); 3]
             ]),
         ),
         ("documentation", documentation),
+        ("packages", packages(workspace)),
     ]
 }
+
+/// Every crate as a package, each with the others as its packages would be. That they also build from what is in the
+/// packages takes minutes: docs/crates.md has the command.
+fn packages(workspace: &Workspace) -> Command {
+    let mut command = workspace.cargo(["package", "--no-verify", "--allow-dirty", "--quiet"]);
+    for room in &ROOMS {
+        command.arg("--package").arg(format!("{PREFIX}{}", room.name));
+    }
+    command
+}
+
+/// The crates that others use build with the oldest compiler that they state. It is not installed for this.
+fn oldest_compiler(workspace: &Workspace) -> Result<Option<String>> {
+    let mut wanted = BTreeSet::new();
+    for package in array(&workspace.metadata, "packages")? {
+        if FOR_OTHERS
+            .iter()
+            .any(|name| package["name"] == format!("{PREFIX}{name}"))
+        {
+            wanted.insert(string(package, "rust_version")?);
+        }
+    }
+    let wanted: Vec<&str> = wanted.into_iter().collect();
+    let [version] = wanted[..] else {
+        bail!("the crates that others use state several oldest compilers: {wanted:?}");
+    };
+    println!("== Rust {version}");
+    if !has_toolchain(version) {
+        println!("not checked: `rustup toolchain install {version} --profile minimal` installs it");
+        return Ok(None);
+    }
+    let mut command = Command::new("rustup");
+    command.args(["run", version, "cargo", "check", "--quiet", "--lib", "--all-features"]);
+    command
+        .arg("--target-dir")
+        .arg(workspace.target.join("oldest-compiler"));
+    for name in FOR_OTHERS {
+        command.arg("--package").arg(format!("{PREFIX}{name}"));
+    }
+    command
+        .current_dir(&workspace.root)
+        .env_remove("CARGO")
+        .env_remove("RUSTUP_TOOLCHAIN");
+    Ok(run_command(&mut command)
+        .err()
+        .map(|error| format!("Rust {version}: {error}")))
+}
+
+/// The crates that are of use to someone who never heard of the broker.
+const FOR_OTHERS: [&str; 3] = ["wire", "raft", "storage"];
 
 /// One room: a crate, and what it may depend on. The table of the design; a line here is a decision.
 struct Room {
@@ -134,6 +188,8 @@ const ROOMS: [Room; 8] = [
             "axum",
             "bytes",
             "clap",
+            // The data folder's description bears a checksum.
+            "crc32c",
             "kafka-protocol",
             "prometheus-client",
             "rustix",
@@ -211,6 +267,10 @@ fn rooms(workspace: &Workspace) -> Result<Vec<String>> {
         demand(
             library.contains("#[doc = include_str!(\"../README.md\")]"),
             "src/lib.rs doesn't run README.md's example as a test",
+        );
+        demand(
+            read(&folder.join("LICENSE")).ok() == read(&workspace.root.join("LICENSE")).ok(),
+            "LICENSE is missing, or is another: `ln -s ../../LICENSE` makes it a part of the package",
         );
         let readme = read(&folder.join("README.md")).unwrap_or_default();
         demand(has_example(&readme), "README.md has no example in Rust that runs");

@@ -1,6 +1,6 @@
 //! The fuzz targets under cargo-fuzz, with the seeds that the tests use as well.
 
-use crate::workspace::{Workspace, is_installed, run as run_command};
+use crate::workspace::{Workspace, has_toolchain, is_installed, run as run_command};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,21 +94,13 @@ fn require_tools() -> Result<()> {
     }
     if !is_installed("rustup") {
         missing.push("rustup, which chooses the nightly compiler: see https://rustup.rs");
-    } else if !has_nightly() {
+    } else if !has_toolchain("nightly") {
         missing.push("a nightly compiler: `rustup toolchain install nightly --profile minimal`");
     }
     if missing.is_empty() {
         return Ok(());
     }
     bail!("fuzzing needs what is not installed here:\n  {}", missing.join("\n  "));
-}
-
-fn has_nightly() -> bool {
-    let output = Command::new("rustup").args(["toolchain", "list"]).output();
-    output.is_ok_and(|output| {
-        let text = String::from_utf8_lossy(&output.stdout);
-        text.lines().any(|line| line.starts_with("nightly"))
-    })
 }
 
 /// The program of the `tests` crate that knows the targets.

@@ -163,6 +163,19 @@ pub(crate) fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
+/// Whether rustup has a toolchain of that channel or version.
+pub(crate) fn has_toolchain(name: &str) -> bool {
+    let output = Command::new("rustup").args(["toolchain", "list"]).output();
+    output.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let found = text.lines().filter_map(|line| line.strip_prefix(name));
+        // `1.88` may be installed as `1.88-x86_64-…`, `1.88.0-…` or under no longer name.
+        found
+            .into_iter()
+            .any(|rest| rest.is_empty() || rest.starts_with(['-', '.', ' ']))
+    })
+}
+
 /// Dependencies compile C (zstd), and Rust links with it.
 fn require_c_compiler() -> Result<()> {
     let named = std::env::var("CC").ok().filter(|name| !name.is_empty());

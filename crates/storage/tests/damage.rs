@@ -1,6 +1,6 @@
 //! A flipped bit in every region of every file that storage writes, and what becomes of it. Enumerated: every bit of
 //! every file, and the regions are those of the formats' own tables (`journal/frame.rs`, `journal/batch.rs`,
-//! `log/sidecar.rs`, Kafka's record batch).
+//! `log/sidecar.rs`, `log/configurations.rs`, Kafka's record batch).
 //!
 //! `testdata/damage.txt` is the outcome; `UPDATE_DAMAGE=1 cargo test -p trimaran-storage --test damage` writes it. What may
 //! not come out, whatever the table says, is anything else than what was written: [`outcome`] panics then.
@@ -11,12 +11,13 @@ use std::fmt;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trimaran_raft::{Entry, GroupId, HardState, LogIndex, LogView, NodeId, Payload, Term};
+use trimaran_raft::{Configuration, Entry, GroupId, HardState, Life, LogIndex, LogView, NodeId, Payload, Term};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::fs::{Fs, Mode};
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions, RecoveredGroup};
 use trimaran_storage::log::{Chunk, Entries, HighWatermark, LogError, LogOptions, ReplicaLog};
-use trimaran_storage::scale::leader_epoch;
+use trimaran_storage::scale::{LogEnd, leader_epoch};
+use trimaran_storage::start::LogStart;
 use trimaran_wire::batch::{self, Offset};
 
 const JOURNAL: &str = "/data/journal";
@@ -62,7 +63,7 @@ struct Everything {
 fn open(fs: &FaultyFs) -> Result<(Journal, ReplicaLog, BTreeMap<GroupId, RecoveredGroup>), Failure> {
     let shared = Arc::new(fs.clone());
     let options = JournalOptions {
-        file_bytes: 1300,
+        file_bytes: 1800,
         max_files: 4,
     };
     let (mut journal, groups) = Journal::open(shared.clone(), Path::new(JOURNAL), options).map_err(Failure::Journal)?;
@@ -104,7 +105,7 @@ fn read_log(log: &ReplicaLog, groups: BTreeMap<GroupId, RecoveredGroup>) -> Resu
 }
 
 /// Rounds after which the journal has a frame between others, and after which it still holds what the segments end with.
-const ROUNDS: [u64; 2] = [20, 19];
+const ROUNDS: [u64; 2] = [23, 20];
 
 /// A folder as a broker's: segments, a journal of several files that were used more than once, and one that is spare.
 fn folder(rounds: u64) -> Image {
@@ -116,7 +117,7 @@ fn folder(rounds: u64) -> Image {
         let mut hard_state = HardState::default();
         (hard_state.term, hard_state.vote) = (Term(term), Some(NodeId(3)));
         batch.hard_state(GROUP, hard_state);
-        let entry = next_entry(&log, term);
+        let entry = next_entry(&log, term, round);
         log.append(std::slice::from_ref(&entry)).unwrap();
         batch.entries(GROUP, &[entry]);
         // A group of which only the journal knows.
@@ -125,6 +126,9 @@ fn folder(rounds: u64) -> Image {
         }
         batch.entries(GroupId(8), &[blank(round, term), data(round + 1, term)]);
         batch.forget(GroupId(9));
+        if round > 15 {
+            others(&mut batch, round);
+        }
         journal.write(&batch).unwrap();
         if round > 3 && round % 3 == 0 {
             let flushed = log.flush(LogIndex(round - 3)).unwrap().run().unwrap();
@@ -137,6 +141,32 @@ fn folder(rounds: u64) -> Image {
     image(&fs)
 }
 
+/// Groups of which only the journal knows: one lost what it had promised, one begins anew behind a position.
+fn others(batch: &mut JournalBatch, round: u64) {
+    let loser = HardState {
+        barred: LogIndex(round),
+        life: Life(5),
+        ..HardState::default()
+    };
+    batch.hard_state(GroupId(10), loser);
+    let end = LogEnd {
+        index: LogIndex(round),
+        term: Term(1),
+        offset: Offset(40),
+    };
+    let configuration = members(round);
+    batch.reset(GroupId(11), &LogStart { end, configuration });
+}
+
+/// Voters are being exchanged, and there is a learner.
+fn members(round: u64) -> Configuration {
+    Configuration {
+        outgoing: vec![NodeId(1), NodeId(round)],
+        learners: vec![NodeId(90)],
+        ..Configuration::of_voters([1, 2, 3].map(NodeId))
+    }
+}
+
 fn blank(index: u64, term: u64) -> Entry {
     let payload = Payload::Blank;
     let (index, term) = (LogIndex(index), Term(term));
@@ -144,19 +174,23 @@ fn blank(index: u64, term: u64) -> Entry {
 }
 
 fn data(index: u64, term: u64) -> Entry {
-    let payload = Payload::Data(Bytes::from_static(b"a payload"));
+    let payload = Payload::Data(Bytes::from_static(b"some payload"));
     Entry {
         payload,
         ..blank(index, term)
     }
 }
 
-/// Blank where a term begins, otherwise a batch of two records.
-fn next_entry(log: &ReplicaLog, term: u64) -> Entry {
+/// Blank where a term begins, a configuration now and then, otherwise a batch of two records.
+fn next_entry(log: &ReplicaLog, term: u64, round: u64) -> Entry {
     let end = log.end();
     let entry = blank(end.index.next().0, term);
     if end.term != Term(term) {
         return entry;
+    }
+    if round % 8 == 3 {
+        let payload = Payload::Configuration(Box::new(members(round)));
+        return Entry { payload, ..entry };
     }
     let mut bytes = batch::build(1000 + 10 * end.offset.0, &[(None, Some(b"value")), (Some(b"k"), None)]);
     batch::stamp(&mut bytes, Offset(end.offset.0), leader_epoch(Term(term)));
@@ -237,6 +271,7 @@ fn regions(path: &Path, bytes: &[u8], place: Place) -> Regions {
         Some("journal") => journal_regions(path, bytes, place),
         Some("log") => log_regions(bytes, segment(place)),
         Some("index") => index_regions(bytes, segment(place)),
+        None if path.ends_with("configurations") => configuration_regions(bytes),
         _ => panic!("{} has no table here: every file must have one", path.display()),
     }
 }
@@ -355,11 +390,46 @@ fn records(body: &[u8], mut part: impl FnMut(usize, &'static str)) {
                 continue;
             }
             7 => ("forget", 9),
+            8 => ("configuration entry", 25 + configuration_len(&body[at + 25..])),
+            9 => ("hard state of a loser", 42),
+            10 => ("reset", 33 + configuration_len(&body[at + 33..])),
+            11 => ("start", 33 + configuration_len(&body[at + 33..])),
+            12 => ("configured", 17),
             other => panic!("a record of kind {other} has no line here"),
         };
         part(at, kind);
         at += length;
     }
+}
+
+/// Three counts, and so many ids.
+fn configuration_len(bytes: &[u8]) -> usize {
+    12 + 8 * (u32_at(bytes, 0) + u32_at(bytes, 4) + u32_at(bytes, 8))
+}
+
+const CONFIGURATION: [(usize, &str); 7] = [
+    (0, "magic"),
+    (4, "version"),
+    (6, "zero"),
+    (8, "length"),
+    (12, "CRC"),
+    (16, "index"),
+    (24, "configuration"),
+];
+
+fn configuration_regions(bytes: &[u8]) -> Regions {
+    let (mut regions, mut start) = (Regions::new(), 0);
+    while start < bytes.len() {
+        let length = 24 + configuration_len(&bytes[start + 24..]);
+        let record = if start + length == bytes.len() {
+            "last record"
+        } else {
+            "earlier record"
+        };
+        regions.extend(CONFIGURATION.map(|(at, field)| (start + at, format!("{record}: {field}"))));
+        start += length;
+    }
+    regions
 }
 
 const BATCH_HEADER: [(usize, &str); 14] = [
@@ -487,7 +557,10 @@ fn flip(whole: &Image, chosen: impl Fn(&Path) -> bool, table: &mut Table) -> usi
     let mut bits = 0;
     for (number, (path, bytes)) in whole.iter().enumerate().filter(|(_, (path, _))| chosen(path)) {
         let regions = regions(path, bytes, Place::of(path, whole));
-        let kind = format!("*.{}", path.extension().unwrap().to_str().unwrap());
+        let kind = match path.extension() {
+            Some(extension) => format!("*.{}", extension.to_str().unwrap()),
+            None => path.file_name().unwrap().to_str().unwrap().to_owned(),
+        };
         for at in 0..bytes.len() {
             let region = regions.range(..=at).next_back().expect("the first begins at 0").1;
             let outcomes = table.entry((kind.clone(), region.clone())).or_default();
@@ -530,6 +603,12 @@ fn the_folder_has_every_region() {
         "current file, last frame: forget",
         "current file, last frame: zeros behind the records",
         "behind the last frame: what the file held before",
+        "current file, last frame: hard state of a loser",
+        "current file, last frame: reset",
+        "current file, first frame: start",
+        "older file, later frame: configuration entry",
+        "earlier record: configuration",
+        "last record: CRC",
         "earlier segment, batch: records",
         "last segment, batch: records",
         "last segment, its own record: group",
