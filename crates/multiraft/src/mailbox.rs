@@ -25,8 +25,7 @@ pub enum Input {
     Open(Box<Open>),
     /// A replica whose log can't be opened for now, although nothing says that it is damaged (the operating system
     /// refuses): it neither votes nor leads, but tells the others that it doesn't. Whoever asks it for something gets the
-    /// error that stands for a failed log, until [`Input::Open`] takes its place. Ignored if the group is here already, or
-    /// if this node is none of its voters.
+    /// error that stands for a failed log, until [`Input::Open`] takes its place. Ignored if the group is here already.
     Damaged(Box<Damaged>),
     /// The group is gone for good: its waiters get `UnknownGroup`, the journal forgets it, its log is dropped (see
     /// [`Outbox::closed`]).

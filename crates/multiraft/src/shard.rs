@@ -288,7 +288,7 @@ impl Shard {
 
     fn note_damage(&mut self, damaged: Damaged, out: &mut Outbox) {
         let (group, own) = (damaged.group, self.desk.config.node);
-        if damaged.voters.contains(&own) && !self.replicas.contains_key(&group) {
+        if !self.replicas.contains_key(&group) {
             damaged.silence(own).begin(out);
             self.damaged.insert(group, damaged);
         }

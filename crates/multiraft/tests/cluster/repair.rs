@@ -198,6 +198,38 @@ fn a_leader_that_finds_damage_gives_up_and_is_filled_again() {
     assert_eq!(voters(&mut cluster), nodes(&[1, 2, 3]));
 }
 
+/// Whoever applies what is delivered can't take it back: a replica that is filled again while its broker runs goes on where
+/// it was.
+#[test]
+fn a_state_machine_is_not_fed_twice_when_its_log_is_filled_again() {
+    let mut cluster = filled(Settings {
+        deliver: true,
+        ..settings()
+    });
+    let corrupt = LogError::Corrupt {
+        path: "/group-1/0.log".into(),
+        position: 70,
+        what: "a batch's checksum is wrong",
+    };
+    for id in [3, 1] {
+        cluster.tell(id, Input::Unreadable(G, corrupt.clone()));
+        cluster.run(1);
+        fill(&mut cluster, 5);
+        until_whole(&mut cluster, &[1, 2, 3]);
+    }
+    cluster.run(50);
+    let delivered = |id: u64| -> Vec<_> {
+        let of_node = cluster.committed.iter().filter(|(node, ..)| *node == id);
+        of_node
+            .map(|(_, _, index, payload)| (*index, payload.clone()))
+            .collect()
+    };
+    let all = delivered(2);
+    assert_eq!(all.len(), 30);
+    assert_eq!(delivered(1), all);
+    assert_eq!(delivered(3), all);
+}
+
 /// Nobody told the leader: it finds out when it reads for a follower that is far behind.
 #[test]
 fn damage_that_a_load_finds_is_damage() {
