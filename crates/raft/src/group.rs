@@ -449,7 +449,11 @@ impl Group {
     pub fn progress(&self, node: NodeId) -> Option<Progress> {
         let peer = self.peer_at(node).filter(|_| self.role == Role::Leader)?;
         let peer = &self.peers[peer];
-        Some(peer.view(self.is_caught_up(peer)))
+        let is_ready = match peer.standing.votes() {
+            true => self.is_caught_up(peer),
+            false => self.is_filled(peer),
+        };
+        Some(peer.view(is_ready))
     }
 
     /// The highest index that at least `count` voters hold durably, as far as the leader knows (itself included); the

@@ -335,6 +335,13 @@ impl Group {
         })
     }
 
+    /// It is caught up, and not only because all that it lacks is on its way: since it became a learner it has acknowledged
+    /// everything from before. What is on its way may never arrive, if it can't be read here or this leader fails; a
+    /// voter that lacks it could neither vote nor be counted.
+    pub(super) fn is_filled(&self, peer: &Peer) -> bool {
+        self.is_caught_up(peer) && peer.match_index >= self.membership.index()
+    }
+
     /// A new voter that lacks entries: nothing could be committed until it has them.
     fn unfit_voter(&self, target: &Configuration) -> Option<NodeId> {
         let is_fit = |node: &NodeId| {
@@ -343,7 +350,7 @@ impl Group {
                 || self
                     .peers
                     .iter()
-                    .any(|peer| peer.id == *node && self.is_caught_up(peer))
+                    .any(|peer| peer.id == *node && self.is_filled(peer))
         };
         target.voters.iter().find(|node| !is_fit(node)).copied()
     }
