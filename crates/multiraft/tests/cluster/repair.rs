@@ -46,6 +46,14 @@ fn damage_nth(cluster: &Cluster, id: u64, extension: &str, position: u64, which:
     assert!(fs.corrupt(&files[which(files.len())], position), "it has flushed");
 }
 
+fn corrupt() -> LogError {
+    LogError::Corrupt {
+        path: "/group-1/0.log".into(),
+        position: 70,
+        what: "a batch's checksum is wrong",
+    }
+}
+
 fn is_barred(cluster: &mut Cluster, id: u64) -> bool {
     let status = cluster.status(id, G).expect("here");
     assert!(!status.repairing || status.role == Role::Follower);
@@ -170,12 +178,7 @@ fn a_replica_that_is_damaged_at_start_is_set_aside_and_filled_again() {
 fn a_leader_that_finds_damage_gives_up_and_is_filled_again() {
     let mut cluster = filled(settings());
     damage(&cluster, 1, "log", 70);
-    let corrupt = LogError::Corrupt {
-        path: "/group-1/0.log".into(),
-        position: 70,
-        what: "a batch's checksum is wrong",
-    };
-    cluster.tell(1, Input::Unreadable(G, corrupt));
+    cluster.tell(1, Input::Unreadable(G, corrupt()));
     let began = cluster.now;
     cluster.until("another one leads", |cluster| {
         cluster.leader(G).is_some_and(|leader| leader != 1)
@@ -206,13 +209,8 @@ fn a_state_machine_is_not_fed_twice_when_its_log_is_filled_again() {
         deliver: true,
         ..settings()
     });
-    let corrupt = LogError::Corrupt {
-        path: "/group-1/0.log".into(),
-        position: 70,
-        what: "a batch's checksum is wrong",
-    };
     for id in [3, 1] {
-        cluster.tell(id, Input::Unreadable(G, corrupt.clone()));
+        cluster.tell(id, Input::Unreadable(G, corrupt()));
         cluster.run(1);
         fill(&mut cluster, 5);
         until_whole(&mut cluster, &[1, 2, 3]);
@@ -340,14 +338,23 @@ fn a_crash_at_any_moment_of_a_repair_is_made_good() {
         retention: Retention { bytes, ms: None },
         ..settings()
     };
-    for settings in [retention(None), retention(Some(2_000))] {
+    let cases = [
+        (retention(None), true),
+        (retention(Some(2_000)), true),
+        (retention(None), false),
+    ];
+    for (settings, is_wiped) in cases {
         for crashed in [3, 1, 2] {
             for at in (0..60).step_by(if crashed == 3 { 1 } else { 3 }) {
                 let mut cluster = filled(settings.clone());
                 (1..=3).for_each(|id| cluster.tell(id, Input::Retain { now_ms: 0 }));
                 cluster.run(5);
-                cluster.wipe(3);
-                cluster.start(3);
+                if is_wiped {
+                    cluster.wipe(3);
+                    cluster.start(3);
+                } else {
+                    cluster.tell(3, Input::Unreadable(G, corrupt()));
+                }
                 cluster.run(at);
                 cluster.crash(crashed);
                 cluster.run(if at % 2 == 0 { 5 } else { 300 });
