@@ -347,10 +347,7 @@ impl Group {
         let is_fit = |node: &NodeId| {
             *node == self.id
                 || self.membership.current().voters.contains(node)
-                || self
-                    .peers
-                    .iter()
-                    .any(|peer| peer.id == *node && self.is_filled(peer))
+                || self.peers.iter().any(|peer| peer.id == *node && self.is_filled(peer))
         };
         target.voters.iter().find(|node| !is_fit(node)).copied()
     }

@@ -2,7 +2,9 @@
 //! is on its disk.
 
 mod checkers;
+mod faults;
 mod members;
+mod replay;
 
 use super::replica::{Disk, Replica, append_of, tuning};
 use crate::group::Sabotage;
@@ -544,144 +546,6 @@ impl World {
         payload.resize(8 + self.chance.below(120) as usize, 0);
         payload.into()
     }
-
-    /// Breaks things, and asks for things.
-    fn operator(&mut self) {
-        if !self.faults {
-            return;
-        }
-        let count = self.nodes.len() as u64;
-        let (mut a, b) = (self.chance.below(count) as usize, self.chance.below(count) as usize);
-        if self.chance.percent(30) {
-            a = self.leader().unwrap_or(a);
-        }
-        let kinds = if self.members_change { 27 } else { 18 };
-        match self.chance.below(kinds) {
-            0..=2 => self.crash_for_a_while(a),
-            3 => (0..self.nodes.len()).for_each(|node| self.crash_for_a_while(node)),
-            4..=6 if a != b => self.part(a, b),
-            7..=9 => (0..self.nodes.len()).filter(|b| *b != a).for_each(|b| self.part(a, b)),
-            10 => {
-                let target = self.chance.percent(50).then(|| self.nodes[b].id());
-                self.tell(a, Input::Transfer(target));
-            }
-            11 => self.tell(a, Input::Campaign),
-            12 => self.tell(a, Input::ForgetLeader),
-            13 => (0..self.nodes.len()).for_each(|node| self.tell(node, Input::ForgetLeader)),
-            // Wrong evidence, withdrawn later.
-            14 if a != b => {
-                let wrong = [Liveness::Suspected, Liveness::Dead][self.chance.below(2) as usize];
-                self.notice(a, b, Duration::ZERO, Some(wrong));
-                let delay = self.chance.millis(10, 100);
-                self.notice(a, b, delay, Some(Liveness::Alive));
-            }
-            // The group starts anew, and its node never had an interruption that anyone could see.
-            15 | 16 => {
-                let node = self.leader().unwrap_or(a);
-                if !self.is_down(node) {
-                    self.nodes[node].crash();
-                    self.start_life(node);
-                }
-            }
-            17..=19 => self.churn(),
-            20 | 21 => self.wipe(a),
-            22..=24 => self.compact(a),
-            25 | 26 if a != b => self.outlast(a, b),
-            _ => {}
-        }
-        let delay = self.chance.millis(5, 120);
-        self.after(delay, Happening::Operator);
-    }
-
-    fn leader(&self) -> Option<usize> {
-        let leads = |node: &Replica| node.group.as_ref().is_some_and(|group| group.role() == Role::Leader);
-        self.nodes.iter().position(leads)
-    }
-
-    /// One hears its leader no more; when it is about to stand, the others restart, and don't hear it either.
-    fn outlast(&mut self, leader: usize, candidate: usize) {
-        let leader = self.leader().unwrap_or(leader);
-        // Else the candidate's log would be shorter than those of the others.
-        self.wishes.quiet_until = self.now + self.chance.millis(0, 200);
-        for voter in (0..self.nodes.len()).filter(|voter| *voter != leader) {
-            let delay = if voter == candidate {
-                Duration::ZERO
-            } else {
-                self.chance.millis(50, 110)
-            };
-            let restarts = voter != candidate;
-            self.after(
-                delay,
-                Happening::Outlast {
-                    leader,
-                    voter,
-                    restarts,
-                },
-            );
-        }
-    }
-
-    fn outlast_one(&mut self, leader: usize, voter: usize, restarts: bool) {
-        if !self.faults {
-            return;
-        }
-        for (a, b) in [(leader, voter), (voter, leader)] {
-            self.cut(a, b);
-            let delay = self.chance.millis(100, 300);
-            self.after(delay, Happening::Mend { a, b });
-        }
-        if restarts && !self.is_down(voter) {
-            self.nodes[voter].crash();
-            self.start_life(voter);
-        }
-    }
-
-    fn crash_for_a_while(&mut self, node: usize) {
-        if self.is_down(node) {
-            return;
-        }
-        self.crash(node);
-        let quick = self.chance.percent(40);
-        let delay = if quick {
-            self.chance.millis(0, 5)
-        } else {
-            self.chance.millis(20, 500)
-        };
-        self.after(delay, Happening::Restart { node });
-    }
-
-    /// Cuts one way or both; each is mended at its own time.
-    fn part(&mut self, a: usize, b: usize) {
-        self.cut(a, b);
-        let delay = self.chance.millis(20, 400);
-        self.after(delay, Happening::Mend { a, b });
-        if self.chance.percent(80) {
-            self.cut(b, a);
-            let delay = self.chance.millis(20, 400);
-            self.after(delay, Happening::Mend { a: b, b: a });
-        }
-    }
-
-    /// Repairs everything, and says so to all.
-    fn heal(&mut self) {
-        self.faults = false;
-        for node in 0..self.nodes.len() {
-            if self.is_down(node) {
-                self.restart(node);
-            }
-        }
-        for a in 0..self.nodes.len() {
-            for b in 0..self.nodes.len() {
-                if a != b && self.cut[a][b] {
-                    self.mend(a, b);
-                }
-                if a != b {
-                    let delay = self.chance.millis(60, 80);
-                    self.notice(a, b, delay, Some(Liveness::Alive));
-                }
-            }
-        }
-    }
 }
 
 fn plans_read(plans: &mut Vec<AppendPlan>, log: &MemoryLog) -> Vec<(NodeId, Message)> {
@@ -713,8 +577,8 @@ impl World {
     }
 }
 
-/// With all faults gone, the members become those that they were first; a proposal is committed everywhere within a bound, and then (where others keep time) there is
-/// silence.
+/// With all faults gone, the members become those that they were first, and a proposal is committed everywhere within a
+/// bound; then (where others keep time) there is silence.
 fn converge(world: &mut World) {
     let started = world.now;
     let bound = started + Duration::from_millis(4000);
@@ -848,73 +712,6 @@ fn five_members_survive_chance_with_own_heartbeats() {
 fn one_member_survives_chance() {
     check(1, false, 20);
     check(1, true, 20);
-}
-
-/// Runs some seeds, and hands over every life of every member.
-fn for_every_life(check: impl Fn(usize, u64, Life)) {
-    for (seed, own_time) in [(1, false), (2, true), (3, false), (4, true)] {
-        let mut world = World::new(seed, 3, own_time);
-        world.history = Some(BTreeMap::new());
-        for node in 0..world.nodes.len() {
-            world.record_beginning(node);
-        }
-        world.run();
-        let history = world.history.take().unwrap_or_default();
-        assert!(history.values().map(|life| life.told.len()).sum::<usize>() > 100);
-        for ((node, number), life) in history {
-            check(node, number, life);
-        }
-    }
-}
-
-/// A step is a function of state, input and time: what is told again is said again.
-#[test]
-fn replay_gives_identical_output() {
-    for_every_life(|node, number, mut life| {
-        for (at, (now, input, said)) in core::mem::take(&mut life.told).into_iter().enumerate() {
-            life.compact(at);
-            let mut output = Output::default();
-            life.group.step(now, input, &life.log, &mut output);
-            if let Some(persist) = &output.persist {
-                life.log.apply(persist);
-            }
-            output.messages.extend(plans_read(&mut output.appends, &life.log));
-            assert_eq!(fingerprint(&output), said, "node {node}, life {number}, at {now:?}");
-        }
-    });
-}
-
-/// What moments and writes are called makes no difference, even if it changes before every step.
-#[test]
-fn a_renamed_group_says_the_same() {
-    // Beyond the length of any run.
-    const HOUR: u64 = 3_600_000_000;
-    for_every_life(|node, number, mut life| {
-        let (mut zero, mut issued, mut completed) = (0, 0, 0);
-        let mut last = life.group.now;
-        for (at, (now, mut input, said)) in (0..).zip(core::mem::take(&mut life.told)) {
-            life.compact(at as usize);
-            let name = Instant(HOUR + at % 1000);
-            life.group.rename(name);
-            zero = completed.max(zero);
-            if let Input::Persisted(token) = &mut input {
-                completed = completed.max(token.0.min(issued));
-                *token = Token(token.0.saturating_sub(zero));
-            }
-            let elapsed = now.since(last);
-            last = last.max(now);
-            let mut output = Output::default();
-            life.group.step(name + elapsed, input, &life.log, &mut output);
-            if let Some(persist) = &mut output.persist {
-                life.log.apply(persist);
-                issued += 1;
-                assert_eq!(persist.token.0 + zero, issued, "tokens count on");
-                persist.token = Token(issued);
-            }
-            output.messages.extend(plans_read(&mut output.appends, &life.log));
-            assert_eq!(fingerprint(&output), said, "node {node}, life {number}, at {now:?}");
-        }
-    });
 }
 
 /// Whether chance finds out within so many seeds that the core is broken in this way.
