@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     /// Decides the faults and their times; drawn and printed if not given
     #[arg(long)]
     seed: Option<u64>,
-    /// Which faults, separated by commas: kill, pause, stop, restart, cut, slow, failover; all if not given
+    /// Which faults, separated by commas: kill, pause, stop, restart, cut, slow, failover, reformat; all if not given
     #[arg(long)]
     faults: Option<String>,
     /// Where a failure leaves the folder that belongs to a bug report; `torture` in cargo's target folder if not given

@@ -23,6 +23,9 @@ pub enum Kind {
     Slow,
     /// Somebody demands that another broker leads.
     Failover,
+    /// kill -9, and the broker comes back with an empty disk. Only while all replicas are in sync: two disks that are lost
+    /// at once are more than any promise covers.
+    Reformat,
     /// All are killed at once and come back with the disks that they had when it was done before: more than any promise
     /// covers. It shows that what is lost is noticed, and is done only if it is asked for.
     Rewind,
@@ -30,7 +33,7 @@ pub enum Kind {
 
 impl Kind {
     /// All that a cluster has to survive.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Kill,
         Kind::Pause,
         Kind::Stop,
@@ -38,6 +41,7 @@ impl Kind {
         Kind::Cut,
         Kind::Slow,
         Kind::Failover,
+        Kind::Reformat,
     ];
 
     /// Its name on the command line.
@@ -50,6 +54,7 @@ impl Kind {
             Kind::Cut => "cut",
             Kind::Slow => "slow",
             Kind::Failover => "failover",
+            Kind::Reformat => "reformat",
             Kind::Rewind => "rewind",
         }
     }
@@ -60,7 +65,7 @@ impl Kind {
             Kind::Kill => 30,
             Kind::Cut => 28,
             Kind::Pause => 18,
-            Kind::Slow | Kind::Failover | Kind::Rewind => 8,
+            Kind::Slow | Kind::Failover | Kind::Reformat | Kind::Rewind => 8,
             Kind::Stop | Kind::Restart => 5,
         }
     }
@@ -116,6 +121,8 @@ pub enum Fault {
     },
     /// A failover of a partition, drawn by this number.
     Failover(u64),
+    /// kill -9, and the disk is emptied; started again after the time.
+    Reformat(Victims, Duration),
     /// kill -9 of all, and their disks are kept, or set back to what was kept; started again after the time.
     Rewind(Duration),
 }
@@ -145,6 +152,7 @@ impl Fault {
             } => Kind::Slow,
             Fault::Ways { .. } => Kind::Cut,
             Fault::Failover(_) => Kind::Failover,
+            Fault::Reformat(..) => Kind::Reformat,
             Fault::Rewind(_) => Kind::Rewind,
         }
     }
@@ -187,6 +195,7 @@ pub fn draw(rng: &mut Rng, kinds: &BTreeSet<Kind>, brokers: u32) -> Option<Fault
             lasts: between(rng, 500, 6_000),
         },
         Kind::Failover => Fault::Failover(rng.next()),
+        Kind::Reformat => Fault::Reformat(one(rng), downtime(rng)),
         Kind::Rewind => Fault::Rewind(downtime(rng)),
     })
 }

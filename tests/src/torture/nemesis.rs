@@ -4,7 +4,7 @@ use super::faults::{self, Fault, Kind, Victims, Weather};
 use super::network::{Network, Way};
 use super::witness::Witness;
 use crate::checker::Law;
-use crate::process::{BrokerProcess, Cluster, KafkaClient, post};
+use crate::process::{BrokerProcess, Cluster, KafkaClient, get, post};
 use crate::sim::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -214,6 +214,7 @@ impl Nemesis {
                 true
             }
             Fault::Failover(of) => self.fail_over(of),
+            Fault::Reformat(victims, lasts) => self.reformat(&victims, now + lasts),
             Fault::Rewind(lasts) => self.rewind(now + lasts),
         };
         if struck {
@@ -235,6 +236,36 @@ impl Nemesis {
         }
         self.show_ways();
         struck
+    }
+
+    /// A victim loses its disk, if all the others have what it has.
+    fn reformat(&mut self, victims: &Victims, until: Instant) -> bool {
+        if !self.is_healed() || !self.is_in_sync() {
+            return false;
+        }
+        let struck = self.kill(victims, until);
+        let brokers = self.cluster.brokers.iter().zip(&self.states);
+        for (broker, _) in brokers.filter(|(_, state)| matches!(state, State::Down(_))) {
+            let what = match fs::remove_dir_all(broker.data_path()) {
+                Ok(()) => "is lost".to_owned(),
+                Err(error) => format!("can't be emptied: {error}"),
+            };
+            self.note(format!("the disk of broker {} {what}", broker.id));
+        }
+        struck
+    }
+
+    /// Whether every broker is ready and says that no group that it leads lacks a replica, the metadata group included.
+    fn is_in_sync(&self) -> bool {
+        self.cluster.brokers.iter().all(|broker| {
+            let metrics = get(broker.admin, "/metrics")
+                .map(|reply| reply.body)
+                .unwrap_or_default();
+            let lacks = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix("trimaran_under_replicated "));
+            broker.is_ready() && lacks == Some("0")
+        })
     }
 
     /// All brokers end at once. The first time their disks are kept, and every other time they are set back to that.
