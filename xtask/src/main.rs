@@ -13,6 +13,7 @@ mod cluster;
 mod fuzz;
 mod http;
 mod maelstrom;
+mod model;
 mod sabotage;
 mod sim;
 mod test;
@@ -43,6 +44,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Builds bugs in on purpose, and looks whether the simulation notices them.
     Sabotage(sabotage::Arguments),
+    /// Explores every state that small Raft groups can reach, within bounds.
+    Model(model::Arguments),
     /// Drives `trimaran node` as Jepsen's Maelstrom would, and checks the histories.
     Maelstrom(maelstrom::Arguments),
     /// Hurts a live local cluster under load, and judges what its clients saw.
@@ -69,6 +72,7 @@ fn run(command: Command) -> Result<()> {
         Command::Sim(arguments) => sim::run(arguments),
         Command::Sabotage(arguments) => sabotage::run(arguments),
         Command::Fuzz(arguments) => fuzz::run(arguments),
+        Command::Model(arguments) => model::run(arguments),
         Command::Maelstrom(arguments) => maelstrom::run(arguments),
         Command::Torture(arguments) => torture::run(arguments),
     }

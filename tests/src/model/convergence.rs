@@ -1,0 +1,130 @@
+//! All faults end: then a group elects a leader that serves, and commits what is proposed everywhere.
+
+use super::law::{Law, Violation};
+use super::member::{Member, NOW, Reaction, Stimulus};
+use super::world::Happening;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::time::Duration;
+use trimaran_raft::{Input, Instant, Liveness, LogIndex, NodeId};
+
+/// Deadlines that may come until then. Candidates may collide some times, a leader may have backed off.
+const PATIENCE: usize = 60;
+
+/// A group without faults: one clock, immediate messages in order, immediate disks.
+struct Healed {
+    members: Vec<Member>,
+    in_flight: VecDeque<(NodeId, Input)>,
+    now: Instant,
+    /// Must be committed everywhere.
+    proposed: Option<LogIndex>,
+}
+
+/// Whether the group converges from that state on.
+pub(super) fn check(members: Vec<Member>, in_flight: Vec<Happening>) -> Result<(), Violation> {
+    let ids: Vec<NodeId> = members.iter().map(|member| member.group.id()).collect();
+    let arrives = |Happening { at, what }| match what {
+        Stimulus::Receive(from, message) => Some((ids[at], Input::Message(from, message))),
+        _ => None,
+    };
+    let mut healed = Healed {
+        in_flight: in_flight.into_iter().filter_map(arrives).collect(),
+        members,
+        now: NOW,
+        proposed: None,
+    };
+    for at in &ids {
+        for of in ids.iter().filter(|of| *of != at) {
+            let alive = Input::Liveness(*of, Liveness::Alive);
+            healed.in_flight.push_back((*at, alive));
+        }
+    }
+    for _ in 0..PATIENCE {
+        healed.calm_down()?;
+        if healed.is_done() {
+            return Ok(());
+        }
+        if !healed.propose()? {
+            healed.wait()?;
+        }
+    }
+    Law::Converges.broken(healed.describe())
+}
+
+impl Healed {
+    /// Until nothing happens without time.
+    fn calm_down(&mut self) -> Result<(), Violation> {
+        loop {
+            if let Some((to, input)) = self.in_flight.pop_front() {
+                let at = self.members.iter().position(|member| member.group.id() == to);
+                self.tell(at.expect("a member talks to members"), input)?;
+            } else if let Some(at) = self.members.iter().position(|member| !member.writes.is_empty()) {
+                let reaction = self.members[at].sync(self.now)?;
+                self.post(at, reaction);
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn tell(&mut self, at: usize, input: Input) -> Result<(), Violation> {
+        let reaction = self.members[at].tell(self.now, input)?;
+        self.post(at, reaction);
+        Ok(())
+    }
+
+    fn post(&mut self, at: usize, reaction: Reaction) {
+        let from = self.members[at].group.id();
+        let messages = reaction.sent.into_iter();
+        self.in_flight
+            .extend(messages.map(|(to, message)| (to, Input::Message(from, message))));
+    }
+
+    fn is_done(&self) -> bool {
+        let Some(leader) = self.members.iter().find(|member| member.group.is_serving()) else {
+            return false;
+        };
+        let configuration = leader.group.configuration();
+        let belongs = |member: &&Member| configuration.is_member(member.group.id());
+        let knows = |member: &Member| self.proposed.is_some_and(|index| member.group.commit() >= index);
+        !configuration.is_joint() && self.members.iter().filter(belongs).all(knows)
+    }
+
+    /// Whether there is someone to propose to, for the first time.
+    fn propose(&mut self) -> Result<bool, Violation> {
+        let serving = self.members.iter().position(|member| member.group.is_serving());
+        let Some(at) = serving.filter(|_| self.proposed.is_none()) else {
+            return Ok(false);
+        };
+        self.tell(at, Input::Propose(vec![Bytes::from_static(b"z")]))?;
+        self.proposed = Some(LogIndex(self.members[at].entries().len() as u64));
+        Ok(true)
+    }
+
+    /// Until the next deadline.
+    fn wait(&mut self) -> Result<(), Violation> {
+        let deadlines = self.members.iter().filter_map(|member| member.group.deadline());
+        self.now = deadlines.min().unwrap_or(self.now + Duration::from_micros(1));
+        for at in 0..self.members.len() {
+            if self.members[at].group.deadline().is_some_and(|due| due <= self.now) {
+                self.tell(at, Input::Tick)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let mut text = format!("not within {PATIENCE} deadlines");
+        for member in &self.members {
+            let group = &member.group;
+            let (id, role, term, leader) = (group.id(), group.role(), group.term(), group.leader());
+            let (commit, due) = (group.commit(), group.deadline());
+            let _ = write!(
+                text,
+                "; {id} is {role:?} of term {term}, led by {leader:?}, commit {commit}, due {due:?}"
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,343 @@
+//! One member: the real group, its log, its disk, and what it has promised so far.
+
+use super::law::{Law, Violation};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+use trimaran_raft::{
+    Body, Config, Configuration, Entry, Event, Group, HardState, Heartbeats, Input, Instant, Liveness, LogIndex,
+    LogView, MemoryLog, Message, NodeId, Output, Payload, Persist, ReadId, Recovered, Role, Term, TermAt, Token,
+    Tuning,
+};
+
+/// What every member's clock shows between two happenings: time is only distances to deadlines. It is far enough from
+/// the clock's origin for the intervals of [`tuning`]: see [`Group::rename`].
+pub(super) const NOW: Instant = Instant(16);
+
+/// Intervals of one or two ticks of the clock: any order of timeouts is explored anyway, so only who waits for whom
+/// matters, and short distances make states coincide.
+pub(super) fn tuning(heartbeats: Heartbeats) -> Tuning {
+    let ticks = Duration::from_micros;
+    Tuning {
+        heartbeats,
+        election_timeout: ticks(2),
+        rank_delay: ticks(1),
+        suspicion_delay: ticks(1),
+        retransmit_timeout: ticks(2),
+        max_inflight_messages: 2,
+        // One entry an append, unless the next one is blank.
+        max_append_bytes: 1,
+        seed: 1,
+        ..Tuning::default()
+    }
+}
+
+/// What can happen to one member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Stimulus {
+    /// A message arrives.
+    Receive(NodeId, Message),
+    /// Its deadline comes.
+    Timeout,
+    /// Its oldest write is durable, and it is told so.
+    Sync,
+    /// It stops and starts again at once. The first so many of the writes under way have reached the disk; whether it
+    /// remembers what was committed, as far as that is on its disk.
+    Crash { written: usize, remembers: bool },
+    /// A client proposes this.
+    Propose(u8),
+    /// It is told about another node.
+    Evidence(NodeId, Liveness),
+    /// It is told that a node is back.
+    Restored(NodeId),
+    /// It is told to hand over.
+    Transfer(NodeId),
+    /// It is told to change the members to these.
+    Change(Configuration),
+    /// It is asked from where on a read is fresh.
+    Read(ReadId),
+}
+
+/// What is durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Disk {
+    hard_state: HardState,
+    pub(super) log: MemoryLog,
+}
+
+/// One member with its log, its disk, and what others rely on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Member {
+    pub(super) group: Group,
+    pub(super) log: MemoryLog,
+    pub(super) disk: Disk,
+    /// Handed to the disk, but not durable yet.
+    pub(super) writes: VecDeque<Persist>,
+    /// The votes that others may have seen, in the order of terms. It outlives crashes, as the others' memory does.
+    promised: Vec<(Term, NodeId)>,
+}
+
+/// What a member made of something.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reaction {
+    pub(super) persist: Option<Persist>,
+    pub(super) sent: Vec<(NodeId, Message)>,
+    pub(super) events: Vec<Event>,
+    pub(super) reads: Vec<(ReadId, LogIndex)>,
+}
+
+/// How members are built, also after a crash.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// Everybody, members or not.
+    pub(super) nodes: Vec<NodeId>,
+    /// The group's first.
+    pub(super) configuration: Configuration,
+    pub(super) tuning: Tuning,
+    /// See [`super::Scenario::prepare`].
+    pub(super) prepare: fn(&mut Group),
+}
+
+impl Plan {
+    /// A member as it starts, with what is on its disk.
+    fn group(&self, id: NodeId, committed: LogIndex, disk: &Disk) -> Group {
+        let config = Config {
+            id,
+            configuration: self.configuration.clone(),
+            tuning: self.tuning.clone(),
+        };
+        let log = &disk.log;
+        let entries = log.entries(LogIndex(1), log.last_index()).iter();
+        let configuration = |entry: &Entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((entry.index, Configuration::clone(configuration))),
+            Payload::Blank | Payload::Data(_) => None,
+        };
+        let recovered = Recovered {
+            hard_state: disk.hard_state,
+            committed,
+            configurations: entries.filter_map(configuration).collect(),
+        };
+        let mut group = Group::new(config, recovered, NOW, log);
+        (self.prepare)(&mut group);
+        group
+    }
+
+    /// A member whose disk holds entries of these terms, and this term without a vote.
+    pub(super) fn member(&self, id: NodeId, term: Term, log: &[u64]) -> Member {
+        let entry = |(index, term): (u64, &u64)| Entry {
+            index: LogIndex(index),
+            term: Term(*term),
+            payload: Payload::Data(Bytes::from_static(b".")),
+        };
+        let mut disk = Disk::default();
+        disk.hard_state.term = term;
+        disk.log.apply(&Persist {
+            token: Token(0),
+            hard_state: None,
+            reset: None,
+            truncate_from: None,
+            entries: (1..).zip(log).map(entry).collect(),
+        });
+        Member {
+            group: self.group(id, LogIndex::ZERO, &disk),
+            log: disk.log.clone(),
+            disk,
+            writes: VecDeque::new(),
+            promised: Vec::new(),
+        }
+    }
+}
+
+impl Member {
+    /// What comes of it, and what it says; or the law that it breaks. The clock shows [`NOW`] before and after.
+    pub(super) fn after(&self, what: &Stimulus, plan: &Plan) -> Result<(Member, Reaction), Violation> {
+        let mut next = self.clone();
+        let reaction = next.meet(what, plan)?;
+        let durable = next.rename();
+        next.writes
+            .iter_mut()
+            .for_each(|write| write.token = Token(write.token.0 - durable));
+        Ok((next, reaction))
+    }
+
+    /// Tokens count from the last durable write again; returns by how much they fall.
+    fn rename(&mut self) -> u64 {
+        self.group.rename(NOW);
+        self.writes.front().map_or(0, |oldest| oldest.token.0 - 1)
+    }
+
+    fn meet(&mut self, what: &Stimulus, plan: &Plan) -> Result<Reaction, Violation> {
+        match what {
+            Stimulus::Receive(from, message) => self.tell(NOW, Input::Message(*from, message.clone())),
+            Stimulus::Timeout => {
+                let deadline = self.group.deadline().expect("only who waits is timed out");
+                self.tell(deadline, Input::Tick)
+            }
+            Stimulus::Sync => self.sync(NOW),
+            Stimulus::Crash { written, remembers } => self.crash(*written, *remembers, plan),
+            Stimulus::Propose(number) => self.tell(NOW, Input::Propose(vec![Bytes::from(vec![b'a' + number])])),
+            Stimulus::Evidence(node, liveness) => self.tell(NOW, Input::Liveness(*node, *liveness)),
+            Stimulus::Restored(node) => self.tell(NOW, Input::Restored(*node)),
+            Stimulus::Transfer(to) => self.tell(NOW, Input::Transfer(Some(*to))),
+            Stimulus::Change(target) => self.tell(NOW, Input::Change(target.clone())),
+            Stimulus::Read(read) => self.tell(NOW, Input::Read(*read)),
+        }
+    }
+
+    /// Tells the group one thing, does at once what its driver must do at once, and judges what it said.
+    pub(super) fn tell(&mut self, now: Instant, input: Input) -> Result<Reaction, Violation> {
+        let commit = self.group.commit();
+        let mut reaction = Reaction::default();
+        self.step(now, input, &mut reaction)?;
+        self.judge(now, commit, &reaction)?;
+        let applied = self.group.commit();
+        if applied > commit {
+            // Applying takes no time here.
+            self.step(now, Input::Applied(applied), &mut reaction)?;
+            self.judge(now, applied, &reaction)?;
+        }
+        Ok(reaction)
+    }
+
+    /// The oldest write reaches the disk.
+    pub(super) fn sync(&mut self, now: Instant) -> Result<Reaction, Violation> {
+        let token = self.reach_disk().expect("only what was written becomes durable");
+        self.tell(now, Input::Persisted(token))
+    }
+
+    fn reach_disk(&mut self) -> Option<Token> {
+        let write = self.writes.pop_front()?;
+        if let Some(hard_state) = write.hard_state {
+            self.disk.hard_state = hard_state;
+        }
+        self.disk.log.apply(&write);
+        Some(write.token)
+    }
+
+    fn crash(&mut self, written: usize, remembers: bool, plan: &Plan) -> Result<Reaction, Violation> {
+        // Only what is durable as well as committed can have been noted as committed.
+        let noted = self.group.commit().min(self.group.durable());
+        let committed = if remembers { noted } else { LogIndex::ZERO };
+        for _ in 0..written {
+            self.reach_disk();
+        }
+        self.writes.clear();
+        self.log = self.disk.log.clone();
+        self.group = plan.group(self.group.id(), committed, &self.disk);
+        self.tell(NOW, Input::Applied(committed))
+    }
+
+    fn step(&mut self, now: Instant, input: Input, reaction: &mut Reaction) -> Result<(), Violation> {
+        let mut output = Output::default();
+        let (group, log) = (&mut self.group, &self.log);
+        // What panicked is not looked at again.
+        catch_unwind(AssertUnwindSafe(|| group.step(now, input, log, &mut output))).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            Violation::new(Law::NoAssertionFails, text)
+        })?;
+        if let Some(persist) = output.persist.take() {
+            self.log.apply(&persist);
+            self.writes.push_back(persist.clone());
+            reaction.persist = Some(persist);
+        }
+        reaction.sent.append(&mut output.messages);
+        for plan in mem::take(&mut output.appends) {
+            let entries = self.log.entries(plan.first, plan.last).to_vec();
+            reaction.sent.push((plan.to, plan.with(entries)));
+        }
+        reaction.events.append(&mut output.events);
+        let answered = output.reads.drain(..);
+        let answered = answered.filter_map(|(read, answer)| Some((read, answer.ok()?)));
+        reaction.reads.extend(answered);
+        Ok(())
+    }
+}
+
+/// The laws that one member alone can break.
+impl Member {
+    fn judge(&mut self, now: Instant, commit_before: LogIndex, reaction: &Reaction) -> Result<(), Violation> {
+        let (id, commit) = (self.group.id(), self.group.commit());
+        if commit < commit_before {
+            return Law::CommitRises.broken(format!("{id}: from {commit_before} to {commit}"));
+        }
+        if self.group.deadline().is_some_and(|due| due <= now) {
+            return Law::WhatIsDueIsDone
+                .broken(format!("{id} is due at {:?}, and it is {now:?}", self.group.deadline()));
+        }
+        for (to, message) in &reaction.sent {
+            self.judge_promise(*to, message)?;
+        }
+        if reaction
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Serving { .. }))
+        {
+            self.judge_serving(commit_before)?;
+        }
+        Ok(())
+    }
+
+    fn judge_promise(&mut self, to: NodeId, message: &Message) -> Result<(), Violation> {
+        let id = self.group.id();
+        match &message.body {
+            Body::Vote { .. } => self.judge_vote(message.term, id),
+            Body::VoteReply { granted: true } => self.judge_vote(message.term, to),
+            Body::AppendAccepted { match_index, .. } => {
+                let is_durable = self.disk.hard_state.term >= message.term;
+                let on_disk = self.disk.log.term_at(*match_index);
+                if is_durable && on_disk == self.log.term_at(*match_index) && on_disk != TermAt::Missing {
+                    return Ok(());
+                }
+                Law::PromisesAreDurable.broken(format!("{id} acknowledges {match_index} too early"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its vote for `candidate` in `term` leaves now.
+    fn judge_vote(&mut self, term: Term, candidate: NodeId) -> Result<(), Violation> {
+        let id = self.group.id();
+        let known = self.promised.iter().find(|(known, _)| *known == term);
+        if let Some((_, other)) = known.filter(|(_, other)| *other != candidate) {
+            return Law::OneVoteATerm.broken(format!("{id} votes for {other} and {candidate} in term {term}"));
+        }
+        if known.is_none() {
+            self.promised.push((term, candidate));
+            self.promised.sort();
+        }
+        if (self.disk.hard_state.term, self.disk.hard_state.vote) != (term, Some(candidate)) {
+            return Law::PromisesAreDurable.broken(format!("{id} could forget its vote in term {term}"));
+        }
+        Ok(())
+    }
+
+    fn judge_serving(&self, applied: LogIndex) -> Result<(), Violation> {
+        let (id, commit) = (self.group.id(), self.group.commit());
+        let own = |entry: &&Entry| entry.term == self.group.term();
+        let first = self.entries().iter().find(own).map(|entry| entry.index);
+        match first {
+            Some(first) if first <= commit && first.prev() <= applied => Ok(()),
+            _ => Law::ServesWhenItMay.broken(format!("{id} serves; its first entry is {first:?}, commit {commit}")),
+        }
+    }
+}
+
+/// Queries.
+impl Member {
+    pub(super) fn leads(&self) -> bool {
+        self.group.role() == Role::Leader
+    }
+
+    /// Its whole log.
+    pub(super) fn entries(&self) -> &[Entry] {
+        self.log.entries(LogIndex(1), self.log.last_index())
+    }
+
+    /// Whether this entry is on its disk.
+    pub(super) fn has_on_disk(&self, entry: &Entry) -> bool {
+        self.disk.log.term_at(entry.index) == TermAt::Known(entry.term)
+    }
+}
