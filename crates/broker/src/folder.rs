@@ -280,6 +280,7 @@ fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
     };
     let damaged = || mismatch("can't be understood; restore it, or set `broker.data` to an empty folder");
     let table: toml::Table = text.parse().map_err(|_| damaged())?;
+    check_sum(&text, &table).map_err(mismatch)?;
     let number = |key: &str| table.get(key).and_then(toml::Value::as_integer);
     match number("format") {
         Some(FORMAT) => {}
@@ -309,6 +310,46 @@ fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
     identity().map(Some).ok_or_else(damaged)
 }
 
+/// The keys of descriptions that were written without a checksum.
+const KEYS_WITHOUT_CHECKSUM: [&str; 6] = [
+    "format",
+    "cluster_id",
+    "broker_id",
+    "incarnation",
+    "folder_id",
+    "founded_with",
+];
+
+/// A changed digit would be another broker, another folder or another number of starts, and nobody would know.
+fn check_sum(text: &str, table: &toml::Table) -> Result<(), &'static str> {
+    let stored = match table.get("checksum") {
+        Some(stored) => stored.as_str().unwrap_or_default(),
+        None if table.keys().all(|key| KEYS_WITHOUT_CHECKSUM.contains(&key.as_str())) => return Ok(()),
+        None => {
+            return Err(
+                "has lost its checksum: it has been damaged; restore it, or set `broker.data` to an empty folder",
+            );
+        }
+    };
+    if stored == checksum(text) {
+        Ok(())
+    } else {
+        Err(
+            "does not have the checksum that it was written with: it has been damaged or edited; restore it, or set \
+             `broker.data` to an empty folder",
+        )
+    }
+}
+
+/// Of all lines that say something but its own, in hexadecimal. Later versions may say more.
+fn checksum(text: &str) -> String {
+    let says_something = |line: &&str| !line.starts_with('#') && !line.starts_with("checksum");
+    let sum = text.lines().filter(says_something).fold(0, |sum, line| {
+        crc32c::crc32c_append(crc32c::crc32c_append(sum, line.as_bytes()), b"\n")
+    });
+    format!("{sum:08x}")
+}
+
 /// `2@0123…`: a broker and its folder.
 fn founder(text: &toml::Value) -> Option<(BrokerId, FolderId)> {
     let (broker, folder) = text.as_str()?.split_once('@')?;
@@ -319,30 +360,36 @@ fn founder(text: &toml::Value) -> Option<(BrokerId, FolderId)> {
 fn write_identity(folder: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
     let beside = folder.join("identity.toml.new");
     let mut new = File::create(&beside)?;
-    write!(
-        new,
+    let text = describe(identity);
+    write!(new, "{text}checksum = \"{}\"\n", checksum(&text))?;
+    new.sync_all()?;
+    fs::rename(&beside, file)?;
+    File::open(folder)?.sync_all()
+}
+
+fn describe(identity: &Identity) -> String {
+    let mut text = format!(
         "# Whose data this is. Written by Trimaran at every start; do not edit.\n\
          format = {FORMAT}\ncluster_id = \"{}\"\nbroker_id = {}\nincarnation = {}\n",
         identity.cluster, identity.broker, identity.incarnation
-    )?;
+    );
     if let Some(id) = identity.folder {
-        writeln!(new, "folder_id = \"{id}\"")?;
+        text.push_str(&format!("folder_id = \"{id}\"\n"));
     }
     if let Some(with) = &identity.founded_with {
         let with: Vec<String> = with
             .iter()
             .map(|(broker, folder)| format!("\"{broker}@{folder}\""))
             .collect();
-        writeln!(new, "founded_with = [{}]", with.join(", "))?;
+        text.push_str(&format!("founded_with = [{}]\n", with.join(", ")));
     }
-    new.sync_all()?;
-    fs::rename(&beside, file)?;
-    File::open(folder)?.sync_all()
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_second_opening_is_refused_and_names_the_first() {
@@ -399,6 +446,60 @@ mod tests {
         assert_ne!(name, FolderId::default());
         drop(folder);
         assert_eq!(Folder::open(dir.path(), "c", 1).unwrap().id(), name);
+    }
+
+    /// Together with `crates/storage/tests/damage.rs`: every file that a data folder can hold.
+    #[test]
+    fn a_flipped_bit_in_the_description_is_named_or_means_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(dir.path(), "c", 1).unwrap();
+        folder.identity.incarnation = 1_700_000_000_000;
+        folder
+            .notes()
+            .founded_with(&[(BrokerId(2), FolderId([7; 16]))])
+            .unwrap();
+        drop(folder);
+        let file = dir.path().join(IDENTITY);
+        let written = fs::read(&file).unwrap();
+        let before = read_identity(&file).unwrap();
+        let (mut named, mut harmless) = (0, BTreeSet::new());
+        for at in 0..written.len() {
+            for bit in 0..8 {
+                let mut bytes = written.clone();
+                bytes[at] ^= 1 << bit;
+                fs::write(&file, &bytes).unwrap();
+                match read_identity(&file) {
+                    Ok(found) => {
+                        assert_eq!(found, before, "bit {bit} of byte {at}");
+                        let line = written[..at].iter().filter(|byte| **byte == b'\n').count();
+                        harmless.insert(line);
+                    }
+                    Err(error) => {
+                        assert!(error.to_string().contains(IDENTITY), "{error}");
+                        named += 1;
+                    }
+                }
+            }
+        }
+        // What is lost is a letter of the comment, or the checksum as a whole while the rest is as it was.
+        assert_eq!(
+            Vec::from_iter(harmless),
+            [0, written.iter().filter(|byte| **byte == b'\n').count() - 1]
+        );
+        assert!(named > 1_000, "{named}");
+    }
+
+    #[test]
+    fn nothing_depends_on_the_other_two_files() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Folder::open(dir.path(), "c", 1).unwrap());
+        fs::write(dir.path().join("lock"), [0xff; 100]).unwrap();
+        fs::write(dir.path().join("identity.toml.new"), [0xff; 100]).unwrap();
+        let folder = Folder::open(dir.path(), "c", 1).unwrap();
+        let process = format!("{}\n", std::process::id());
+        assert_eq!(fs::read_to_string(dir.path().join("lock")).unwrap(), process);
+        drop(folder);
+        assert!(read_identity(&dir.path().join(IDENTITY)).unwrap().is_some());
     }
 
     #[test]
