@@ -325,8 +325,12 @@ impl Journal {
         let sequence = self.current.as_ref().map_or(1, |current| current.sequence + 1);
         let previous_end = self.current.as_ref().map_or(0, |current| current.position);
         let path = file_path(&self.dir, sequence);
-        self.take_spare(sequence, &path)?;
+        let was_torn = self.take_spare(sequence, &path)?;
         let file = self.fs.open(&path, Mode::Create).map_err(io_error(&path))?;
+        if was_torn {
+            // As a torn end is cut: its records must not be searched for frames.
+            file.set_len(0).map_err(io_error(&path))?;
+        }
         self.fs.sync_dir(&self.dir).map_err(io_error(&self.dir))?;
         self.current = Some(Current {
             sequence,
@@ -343,18 +347,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Gives a file that nothing needs, if there is one, the name of the next file.
-    fn take_spare(&mut self, sequence: u64, path: &Path) -> Result<(), JournalError> {
+    /// Gives a file that nothing needs, if there is one, the name of the next file. Whether a file has that name already: a
+    /// crash came after its renaming, and perhaps in the midst of its first frame.
+    fn take_spare(&mut self, sequence: u64, path: &Path) -> Result<bool, JournalError> {
         if self.spares.remove(&sequence) {
-            return Ok(()); // a crash came between its renaming and its first frame
+            return Ok(true);
         }
         let Some(spare) = self.spares.first().copied() else {
-            return Ok(());
+            return Ok(false);
         };
         let from = file_path(&self.dir, spare);
         self.fs.rename(&from, path).map_err(io_error(&from))?;
         self.spares.remove(&spare);
-        Ok(())
+        Ok(false)
     }
 
     /// Keeps no more than `max_files`.

@@ -181,6 +181,9 @@ impl<'a> Reader<'a> {
         self.spend(count)?;
         for _ in 0..count {
             let number = self.uvarint()?;
+            if i32::try_from(number).is_err() {
+                return Err(WireError::Number); // Kafka's tags are signed, and not negative
+            }
             let length = self.uvarint()? as usize;
             tag(number, self.skip(length)?)?;
         }

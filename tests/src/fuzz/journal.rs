@@ -67,7 +67,8 @@ fn make_checksums_right(bytes: &mut [u8]) {
     }
 }
 
-/// What was recovered is in order, is found again, and can be written behind.
+/// What was recovered is in order, is found again, and can be written behind. (A file that is used again holds frames of
+/// its former life. That these have another file's number is the journal's doing, and not that of an input.)
 fn goes_on(fs: &FaultyFs, journal: Journal, found: Groups) {
     for group in found.values() {
         let mut pairs = group.entries.windows(2);

@@ -68,6 +68,12 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
     // and the kernel took the pages for clean. From here on others rely on it.
     reader.write_again(end.last_position, end.last.frame_len())?;
     let file = fs.open(&reader.path, Mode::Write).map_err(io_error(&reader.path))?;
+    if reader.header(end.position)?.is_some() {
+        // A torn frame. The next one may be shorter: what was left of these records behind it would be searched for frames,
+        // and records contain what clients send.
+        let cut = file.set_len(end.position).and_then(|()| file.sync_data());
+        cut.map_err(io_error(&reader.path))?;
+    }
     Ok(Found {
         spares: files
             .into_iter()

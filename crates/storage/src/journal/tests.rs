@@ -408,6 +408,47 @@ fn any_bytes_are_an_error_or_nothing_and_never_a_panic() {
     }
 }
 
+/// Found by fuzzing: a frame within the records of a torn frame, behind the shorter one that is written in its place.
+#[test]
+fn what_is_left_of_a_torn_frame_is_not_searched_for_frames() {
+    let other = FaultyFs::new(1);
+    let (mut journal, _) = open(&other).unwrap();
+    for index in 1..=5 {
+        journal.write(&append(1, &[entry(index, 1, b"forged")])).unwrap();
+    }
+    let bytes = fs_bytes(&other);
+    let last = bytes.windows(4).rposition(|window| window == b"TRIJ").unwrap();
+    // Frames are searched for at multiples of eight: one of these is at one.
+    let forged: Vec<u8> = (0..8)
+        .flat_map(|pad| [&bytes[last..], &[0; 8][..pad]].concat())
+        .collect();
+    for first in [&[][..], &[entry(1, 1, b"whole")]] {
+        let fs = FaultyFs::new(1);
+        let (mut journal, _) = open(&fs).unwrap();
+        journal.write(&append(1, first)).unwrap();
+        let next = LogIndex(first.len() as u64 + 1);
+        let torn = Entry {
+            payload: Payload::Data([&forged[..], b"torn"].concat().into()),
+            ..entry(next.0, 1, b"")
+        };
+        journal.write(&append(1, &[torn])).unwrap();
+        let mut image = image(&fs);
+        let bytes = &mut image[0].1;
+        let end = bytes.windows(4).rposition(|window| window == b"torn").unwrap();
+        bytes[end] ^= 1;
+        let fs = restore(&image);
+        let (mut journal, found) = open(&fs).unwrap();
+        assert_eq!(found.len(), first.len());
+        journal.write(&append(1, &[entry(next.0, 1, b"short")])).unwrap();
+        let (_, found) = open(&fs).unwrap();
+        assert_eq!(found[&GroupId(1)].entries.last(), Some(&entry(next.0, 1, b"short")));
+    }
+}
+
+fn fs_bytes(fs: &FaultyFs) -> Vec<u8> {
+    fs.contents(&file_path(Path::new(DIR), 1)).unwrap()
+}
+
 /// Found by fuzzing: files count from one, and nothing is before the first.
 #[test]
 fn a_file_that_no_journal_makes_is_left_alone() {

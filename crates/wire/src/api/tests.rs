@@ -146,6 +146,19 @@ fn headers_of_every_version_are_taken_off() {
     }
 }
 
+/// Found by fuzzing: kafka-protocol reads it as -1, and writes something else.
+#[test]
+fn a_tag_that_no_encoder_writes_is_refused() {
+    let header = [0, 18, 0, 3, 0, 0, 0, 5, 0xff, 0xff];
+    for (tag, expected) in [
+        (&[0xff, 0xff, 0xff, 0xff, 0x0f][..], Err(WireError::Number)),
+        (&[0xff, 0xff, 0xff, 0xff, 0x07], Ok(())),
+    ] {
+        let mut frame = BytesMut::from(&[&header[..], &[1], tag, &[0]].concat()[..]);
+        assert_eq!(decode_header(&mut frame).map(drop), expected);
+    }
+}
+
 #[test]
 fn tagged_fields_of_a_header_are_skipped() {
     let mut frame = request_header(18, 3, Some("x"));
