@@ -1,6 +1,7 @@
 //! Tests of whole groups: transcripts, the paper's rules, and chance.
 
 mod chance;
+mod dissertation;
 mod hostile;
 mod members;
 mod paper;

@@ -26,7 +26,7 @@ fn vote(last: (u64, u64), transfer: bool) -> Body {
     }
 }
 
-fn accepted(match_index: u64, commit: u64) -> Body {
+pub(super) fn accepted(match_index: u64, commit: u64) -> Body {
     Body::AppendAccepted {
         match_index: LogIndex(match_index),
         commit: LogIndex(commit),
