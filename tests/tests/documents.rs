@@ -2,6 +2,7 @@
 
 use std::fs;
 use trimaran_tests::process::{run_with_input, workspace};
+use trimaran_tests::sabotage::SCENARIOS;
 
 /// The blocks of a language in a Markdown file.
 fn blocks(text: &str, language: &str) -> Vec<String> {
@@ -28,5 +29,17 @@ fn the_configuration_in_operations_is_understood() {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(error.contains("can't bind to 192.0.2.1:9092"), "{error}");
         assert_eq!(output.status.code(), Some(1), "{error}");
+    }
+}
+
+/// `cargo xtask sabotage --write` writes the table; here it is seen whether that was forgotten.
+#[test]
+fn the_table_of_bugs_names_every_switch() {
+    let text = fs::read_to_string(workspace().join("docs/testing.md")).expect("the document can be read");
+    for scenario in SCENARIOS {
+        let switch = format!("`{}::{}`", scenario.room.name(), scenario.switch);
+        let row = text.lines().find(|line| line.contains(&switch));
+        let row = row.unwrap_or_else(|| panic!("{switch} is missing; run `cargo xtask sabotage --write`"));
+        assert!(row.contains(scenario.what) && row.contains(scenario.source), "{row}");
     }
 }

@@ -34,7 +34,7 @@ pub fn find(scenario: &Scenario, bound: u64) -> Option<Found> {
 /// Switches that no scenario names.
 pub fn unlisted() -> Vec<String> {
     let listed = |switch: &String| SCENARIOS.iter().any(|scenario| scenario.switch == switch);
-    let cores = trimaran_raft::Sabotage::ALL.iter().map(name);
+    let cores = CORES.iter().copied().flatten().map(name);
     let shards = trimaran_multiraft::Sabotage::ALL.iter().map(name);
     let registry = trimaran_registry::Sabotage::ALL.iter().map(name);
     cores
@@ -44,9 +44,15 @@ pub fn unlisted() -> Vec<String> {
         .collect()
 }
 
+/// The core's switches.
+const CORES: [&[trimaran_raft::Sabotage]; 2] = [
+    trimaran_raft::Sabotage::ALL,
+    trimaran_raft::Sabotage::OF_MEMBERS_AND_READS,
+];
+
 fn bug(scenario: &Scenario) -> Option<Bug> {
     match scenario.room {
-        Room::Raft => named(trimaran_raft::Sabotage::ALL, scenario.switch).map(Bug::Core),
+        Room::Raft => CORES.iter().find_map(|all| named(all, scenario.switch)).map(Bug::Core),
         Room::Multiraft => named(trimaran_multiraft::Sabotage::ALL, scenario.switch).map(Bug::Shard),
         Room::Registry => named(trimaran_registry::Sabotage::ALL, scenario.switch).map(Bug::Registry),
     }

@@ -31,9 +31,9 @@ pub enum Kind {
     BrokenDisk,
     /// A disk fails reads or writes of segments.
     BadSectors,
-    /// A read returns bytes with a flipped bit.
+    /// A read of a segment returns a flipped bit, at the one broker whose disk fails in this run.
     ReadFlip,
-    /// A bit of what was written is flipped, in a segment of the one broker whose disk fails in this run.
+    /// A bit of a segment is flipped where it lies, at that broker.
     WriteFlip,
     /// The disk of that broker is replaced by an empty one.
     Reformat,
@@ -234,10 +234,8 @@ pub enum Fault {
         /// So many operations.
         times: u64,
     },
-    /// The next reads of some byte of a segment return it with a flipped bit.
+    /// The next reads of some byte of a segment of the run's victim return it with a flipped bit.
     ReadFlip {
-        /// Whose.
-        broker: u32,
         /// Which one: a number to choose by.
         which: u64,
         /// How many reads.
@@ -339,7 +337,6 @@ fn of_kind(rng: &mut Rng, brokers: u32, kind: Kind) -> Fault {
             times: rng.between(1, 5),
         },
         Kind::ReadFlip => Fault::ReadFlip {
-            broker: one,
             which: rng.next(),
             times: rng.between(1, 3),
         },

@@ -87,12 +87,18 @@ impl World {
                 self.phase = Phase::Idle { until, watched: true };
             }
             Phase::Idle { until, watched: true } if now >= until => {
-                self.finished = true;
                 if let Some(missing) = missing {
                     return Err(Violation::new(Law::Converges, format!("it did not last: {missing}")));
                 }
                 let may_speak = self.gives_back && self.length == Length::Short;
-                if self.idle_envelopes + self.idle_writes > 0 && !may_speak {
+                let spoke = self.idle_envelopes + self.idle_writes > 0 && !may_speak;
+                self.finished = !spoke;
+                if spoke && now <= self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
+                    // A leader that has just come home may have something to say, and again if it gets no answer.
+                    (self.idle_envelopes, self.idle_writes) = (0, 0);
+                    let until = now + IDLE_FOR;
+                    self.phase = Phase::Idle { until, watched: true };
+                } else if spoke {
                     let (envelopes, writes) = (self.idle_envelopes, self.idle_writes);
                     let detail = format!("{envelopes} envelopes, {writes} journal writes in {IDLE_FOR} us");
                     return Err(Violation::new(Law::IdleIsSilent, detail));

@@ -253,7 +253,7 @@ impl World {
 
 /// Whether a process stopped because its disk failed as planned.
 fn is_disk_fault(error: &str) -> bool {
-    ["planned fault", "Poisoned", "StorageFull"]
+    ["planned fault", "Poisoned", "StorageFull", "no storage space"]
         .iter()
         .any(|word| error.contains(word))
 }

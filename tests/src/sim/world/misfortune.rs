@@ -129,7 +129,12 @@ impl World {
                 times,
                 kind: std::io::ErrorKind::Other,
             }),
-            Fault::ReadFlip { broker, which, times } => self.machine(broker).flip_reads(which, times),
+            // Damage cannot be told from a bad read: what it says is set aside. Two of three replicas would be too many.
+            Fault::ReadFlip { which, times } => {
+                if let Some(victim) = self.victim {
+                    self.machine(victim).flip_reads(which, times);
+                }
+            }
             Fault::WriteFlip { which } => {
                 if let Some(victim) = self.victim {
                     self.machine(victim).flip_a_bit(which);
