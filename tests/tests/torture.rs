@@ -22,6 +22,7 @@ fn half_a_minute_of_all_faults() {
 fn disks_that_are_set_back_are_noticed() {
     let mut options = Options::new(1, Duration::from_secs(60), binary().to_path_buf());
     options.kinds = [Kind::Rewind].into_iter().collect();
+    options.keep_data = false;
     let folder = tempfile::tempdir().expect("a temporary folder");
     options.out = folder.path().to_path_buf();
     let failure = run(&options).expect_err("all brokers have forgotten what they had, and nobody has noticed");

@@ -92,6 +92,8 @@ pub struct Options {
     pub out: PathBuf,
     /// How long anything may take after the last fault.
     pub patience: Duration,
+    /// After a failure, leave the brokers' data where it is.
+    pub keep_data: bool,
     /// Print how it goes.
     pub print: bool,
 }
@@ -107,6 +109,7 @@ impl Options {
             binary,
             out: std::env::temp_dir(),
             patience: Duration::from_secs(180),
+            keep_data: true,
             print: false,
         }
     }

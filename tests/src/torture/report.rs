@@ -173,10 +173,10 @@ impl Remains<'_> {
         line(&format!("binary: {}", version(&self.options.binary)));
         line(&format!("system: {}", system()));
         line(&format!("last error that a client was told: {}", seen.last_error));
-        line(&format!(
-            "data folders, to be looked at here: {}",
-            cluster.keep_folder().display()
-        ));
+        if self.options.keep_data {
+            let folder = cluster.keep_folder();
+            line(&format!("data folders, to be looked at here: {}", folder.display()));
+        }
         for (number, slot) in seen.slots.iter().enumerate() {
             line(&format!("partition {number} of the history is {slot}"));
         }
