@@ -77,8 +77,10 @@ impl Running {
             Wish::Replicas { group, replicas, since } => {
                 let group = GroupId(group.0);
                 let wanted: Vec<NodeId> = replicas.iter().map(|id| node_of(*id)).collect();
-                if let Some(opening) = self.openings.get_mut(&group) {
+                let opening = self.postponed.get_mut(&group).or_else(|| self.openings.get_mut(&group));
+                if let Some(opening) = opening {
                     opening.wanted.clone_from(&wanted);
+                    opening.since = Some(since.0);
                 }
                 self.tell(now, group, Input::Replicas(group, wanted, since.0), effects);
             }
@@ -127,6 +129,7 @@ impl Running {
         let opening = Opening {
             founders: all.clone(),
             wanted: all,
+            since: None,
             standing,
             options,
         };
@@ -144,6 +147,7 @@ impl Running {
         let opening = Opening {
             founders,
             wanted,
+            since: None,
             standing: replica.standing,
             options: group_options(&replica.config),
         };

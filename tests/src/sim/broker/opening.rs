@@ -18,6 +18,8 @@ pub(super) struct Opening {
     pub(super) founders: Vec<NodeId>,
     /// Who shall have a replica.
     pub(super) wanted: Vec<NodeId>,
+    /// Which wish that was, if it was said since.
+    pub(super) since: Option<u64>,
     /// As what, if the disk has nothing of it.
     pub(super) standing: Standing,
     /// What may differ from group to group.
@@ -76,9 +78,14 @@ impl Running {
                 }))
             }
         };
+        // What was said while it waited to be opened did not reach it.
+        let wish = opening.since.map(|since| (opening.wanted.clone(), since));
         self.openings.insert(group, opening);
         effects.push(Effect::Opened(group));
         self.tell(now, group, input, effects);
+        if let Some((wanted, since)) = wish {
+            self.tell(now, group, Input::Replicas(group, wanted, since), effects);
+        }
         Ok(())
     }
 
