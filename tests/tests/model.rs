@@ -77,6 +77,7 @@ fn a_broken_core_is_found_out() {
         (Scenario::succession(), bug!(VoteForShorterLog), Converges),
         (Scenario::succession(), bug!(ForgetVote), OneVoteATerm),
         (Scenario::handover(), bug!(CommitAfterResigning), CommittedIsDurable),
+        (Scenario::reads(), bug!(ReadAtOnce), ReadsAreFresh),
     ];
     for (scenario, (how, break_it), law) in cases {
         let name = scenario.name;

@@ -242,8 +242,8 @@ impl Scenario {
     pub fn reads() -> Scenario {
         let budget = Budget {
             timeouts: 1,
-            proposals: 1,
-            evidence: 1,
+            // Both followers have to doubt it before either can succeed it.
+            evidence: 2,
             reads: 1,
             ..Budget::default()
         };
