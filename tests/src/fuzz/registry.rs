@@ -33,6 +33,11 @@ pub(super) fn command_seeds() -> Vec<Vec<u8>> {
     let config = BTreeMap::from([("retention.ms".to_owned(), "5000".to_owned())]);
     let id = TopicId([7; 16]);
     let replicas = vec![vec![BrokerId(1), BrokerId(2)], vec![BrokerId(2), BrokerId(3)]];
+    let reassign = Change::Reassign {
+        id,
+        partition: PartitionIndex(0),
+        replicas: vec![BrokerId(3)],
+    };
     let changes = [
         Change::CreateTopic {
             id,
@@ -51,19 +56,16 @@ pub(super) fn command_seeds() -> Vec<Vec<u8>> {
             broker: broker(1),
             folder: FolderId([1; 16]),
         },
-        Change::Reassign {
-            id,
-            partition: PartitionIndex(0),
-            replicas: vec![BrokerId(3)],
-        },
+        reassign.clone(),
         Change::CancelReassignment {
             id,
             partition: PartitionIndex(0),
         },
+        reassign,
         Change::FinishReassignment {
             id,
             partition: PartitionIndex(0),
-            since: CommandIndex(9),
+            since: CommandIndex(12),
         },
         Change::DeleteTopic(id),
     ];
@@ -347,6 +349,6 @@ mod tests {
             let refused = matches!(outcome, trimaran_registry::catalog::Outcome::Refused(_));
             assert!(!refused, "{index}: {outcome:?}");
         }
-        assert_eq!(index, 9);
+        assert_eq!(index, 14);
     }
 }
