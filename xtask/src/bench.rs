@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+mod cores;
+
 /// Bytes of values that one case sends, at most: three replicas of it and their journals stay below a gigabyte.
 const MAX_BYTES: u64 = 224 << 20;
 
@@ -28,9 +30,12 @@ const JOURNAL_FILE_BYTES: u64 = 16 << 20;
 /// See [`JOURNAL_FILE_BYTES`].
 const JOURNAL_FILES: u64 = 4;
 
-/// Measures a fresh local cluster, and deletes it.
+/// Measures a fresh local cluster, and deletes it; or what is named.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// How many brokers.
     #[arg(long, default_value_t = 3)]
     brokers: u16,
@@ -40,6 +45,12 @@ pub(crate) struct Arguments {
     /// How long each measurement takes, at most; it also ends when it has sent its bytes.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+}
+
+/// What else can be measured.
+#[derive(clap::Subcommand)]
+enum Other {
+    Core(cores::Arguments),
 }
 
 /// One case.
@@ -77,7 +88,10 @@ struct Shown {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: Arguments) -> Result<()> {
+pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
+    if let Some(Other::Core(core)) = arguments.other.take() {
+        return cores::run(core);
+    }
     let workspace = Workspace::find()?;
     let folder = workspace.target.join("bench");
     if let Ok(Some(plan)) = Plan::read(&folder) {
