@@ -361,7 +361,7 @@ fn write_identity(folder: &Path, file: &Path, identity: &Identity) -> io::Result
     let beside = folder.join("identity.toml.new");
     let mut new = File::create(&beside)?;
     let text = describe(identity);
-    write!(new, "{text}checksum = \"{}\"\n", checksum(&text))?;
+    writeln!(new, "{text}checksum = \"{}\"", checksum(&text))?;
     new.sync_all()?;
     fs::rename(&beside, file)?;
     File::open(folder)?.sync_all()
