@@ -123,7 +123,10 @@ impl Group {
     pub(super) fn settle_leadership(&mut self, step: &mut Step) {
         self.commit_by_quorum();
         self.settle_membership(step);
-        self.floor = self.floor.max(self.held_by_all().min(self.commit));
+        // It never passes the commit index.
+        if self.floor < self.commit {
+            self.floor = self.floor.max(self.held_by_all().min(self.commit));
+        }
         self.let_lost_rejoin(step);
         self.replicate(step);
         self.settle_transfer(step);
@@ -134,6 +137,10 @@ impl Group {
     /// currentTerm: set commitIndex = N" (Raft paper, figure 2). The entries of this term are those from
     /// its first one on; this member's own count only as far as they are durable.
     fn commit_by_quorum(&mut self) {
+        // Nothing waits, so nothing is counted: true of half of a leader's steps.
+        if self.commit == self.last.index {
+            return;
+        }
         let held = self.held_by_quorum();
         let is_own = held >= self.leading.first || self.is_broken(Sabotage::CommitOldTerms);
         if held > self.commit && is_own {

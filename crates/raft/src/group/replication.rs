@@ -245,9 +245,8 @@ impl Group {
 
     /// It answers: for check-quorum, and to resume at once what its silence has slowed down.
     pub(super) fn hear_from(&mut self, step: &mut Step, peer: usize) {
-        let silence = step.now.since(self.peers[peer].heard);
-        self.peers[peer].heard = step.now;
-        if self.keeps_time() && silence > self.tuning.election_timeout {
+        let before = core::mem::replace(&mut self.peers[peer].heard, step.now);
+        if self.keeps_time() && step.now.since(before) > self.tuning.election_timeout {
             self.peers[peer].make_contact();
         }
     }

@@ -13,16 +13,19 @@ impl Group {
         }
     }
 
+    /// Asked for in every step of a leader, so it takes no iterator of options apart: `NEVER` stands for none.
     fn leader_deadline(&self) -> Option<Instant> {
-        let resends = self.peers.iter().filter_map(|peer| peer.resend_at);
-        let transfer = self.leading.transfer.as_ref().map(|transfer| transfer.deadline());
-        let others = [
-            self.leading.heartbeat_at,
-            self.leading.quorum_deadline,
-            self.reading_deadline(),
-            transfer,
-        ];
-        resends.chain(others.into_iter().flatten()).min()
+        const NEVER: Instant = Instant(u64::MAX);
+        let mut first = self.leading.heartbeat_at.unwrap_or(NEVER);
+        for peer in &self.peers {
+            first = first.min(peer.resend_at.unwrap_or(NEVER));
+        }
+        first = first.min(self.leading.quorum_deadline.unwrap_or(NEVER));
+        first = first.min(self.reading_deadline().unwrap_or(NEVER));
+        if let Some(transfer) = &self.leading.transfer {
+            first = first.min(transfer.deadline());
+        }
+        (first < NEVER).then_some(first)
     }
 
     pub(super) fn look_at_the_clock(&mut self, step: &mut Step) {
