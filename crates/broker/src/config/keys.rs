@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// What the registry allows a topic: more would be refused only when a topic is created.
+const MAX_PARTITIONS: u32 = trimaran_registry::limits::PARTITIONS_PER_TOPIC as u32;
+
 /// One key: what it is called, what it means, and how its text becomes a value.
 pub struct Key {
     /// Dotted: `table.key` in TOML. The variable and the flag follow from it.
@@ -181,7 +184,7 @@ pub const KEYS: &[Key] = &[
         default: "1",
         help: "Partitions of a topic that is created without a number",
         agreed: true,
-        parse: |s, v| set(&mut s.cluster.default_partitions, number(v, 1, 100_000)),
+        parse: |s, v| set(&mut s.cluster.default_partitions, number(v, 1, MAX_PARTITIONS)),
     },
     Key {
         name: "cluster.default_replication",

@@ -203,3 +203,15 @@ fn names_of_keys_variables_and_flags_are_unambiguous() {
         assert_eq!(all.len(), count);
     }
 }
+
+#[test]
+fn a_default_that_the_registry_would_refuse_is_refused_at_once() {
+    let partitions = |count: usize| load(&format!("[cluster]\ndefault_partitions = {count}\n"), &[], &[]);
+    let most = trimaran_registry::limits::PARTITIONS_PER_TOPIC;
+    assert!(partitions(most).is_ok());
+    let error = partitions(most + 1).unwrap_err();
+    assert!(
+        error.contains("cluster.default_partitions") && error.contains("10000"),
+        "{error}"
+    );
+}
