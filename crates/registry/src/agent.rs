@@ -488,7 +488,7 @@ impl Agent {
         };
         let outcome = self.catalog.apply(index, &command);
         if let Some(controller) = &mut self.controlling {
-            controller.applied(command.request);
+            controller.applied(command.request, &outcome);
         }
         self.follow(now, &outcome, effects);
         self.answer(now, &command, outcome, effects);

@@ -204,6 +204,9 @@ pub enum Outcome {
     },
     /// Something changed between plan and application: nothing was done.
     Refused(CatalogError),
+    /// It counts on a broker that is not registered: it was planned behind commands of which one was lost. Nothing was
+    /// done and nothing is remembered, so it is to be asked for again.
+    Baseless,
     /// The same request was applied before: nothing was done.
     Repeated,
     /// The request is from an earlier start of its broker, or was settled long ago: nothing was done.

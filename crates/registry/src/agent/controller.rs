@@ -1,7 +1,7 @@
 //! The controller's side: plans what others wish, and proposes it to the metadata group, which is led here.
 
 use super::{Agent, Effect, Message, Purpose};
-use crate::catalog::{Catalog, Change, Command, RequestId, Wish};
+use crate::catalog::{Catalog, Change, Command, Outcome, RequestId, Wish};
 use crate::{BrokerId, CatalogError, CommandIndex, Instant, Term, limits};
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -33,18 +33,26 @@ impl Controller {
         !self.in_flight.is_empty()
     }
 
-    pub(super) fn applied(&mut self, request: RequestId) {
+    pub(super) fn applied(&mut self, request: RequestId, outcome: &Outcome) {
         self.in_flight.remove(&request);
         if self.in_flight.is_empty() {
             self.ahead = None;
         }
+        if *outcome == Outcome::Baseless {
+            self.look_back();
+        }
+    }
+
+    /// What was predicted has not come true: nothing more is planned on it.
+    fn look_back(&mut self) {
+        self.in_flight.clear();
+        self.ahead = None;
     }
 
     /// A proposal may have been refused: what isn't applied by now is no longer counted on. Its asker asks again.
     pub(super) fn expire(&mut self, now: Instant, patience: Duration) {
         if self.in_flight.values().any(|proposed| now.since(*proposed) >= patience) {
-            self.in_flight.clear();
-            self.ahead = None;
+            self.look_back();
         }
     }
 }

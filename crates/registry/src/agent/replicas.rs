@@ -65,6 +65,7 @@ impl Agent {
             | Outcome::ClusterFounded
             | Outcome::ProducerIds { .. }
             | Outcome::Refused(_)
+            | Outcome::Baseless
             | Outcome::Repeated
             | Outcome::Stale => {}
         }

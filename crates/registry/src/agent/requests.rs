@@ -121,6 +121,15 @@ impl Requests {
             .map(|open| &open.purpose)
     }
 
+    /// It came to nothing, through no fault of its own: it is sent again at once.
+    fn repeat(&mut self, request: RequestId) {
+        let ours = self.is_ours(request);
+        if let Some(open) = self.open.get_mut(&request.sequence).filter(|_| ours) {
+            open.send_at = None;
+            self.hurry = true;
+        }
+    }
+
     /// Closes what has run out of time; returns which clients waited for that.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Ticket> {
         let mut tickets = Vec::new();
@@ -346,6 +355,9 @@ impl Agent {
 
     /// A command was applied: if it was one of ours, whoever waits for it is answered.
     pub(super) fn answer(&mut self, now: Instant, command: &Command, outcome: Outcome, effects: &mut Vec<Effect>) {
+        if outcome == Outcome::Baseless {
+            return self.requests.repeat(command.request);
+        }
         let purpose = self.requests.close(command.request);
         if let Outcome::TopicCreated(topic) = &outcome {
             self.topic_is_there(&topic.clone(), effects);
@@ -378,6 +390,7 @@ fn reply(outcome: Outcome) -> Result<AdminReply, AdminError> {
         Outcome::ClusterFounded
         | Outcome::BrokerRegistered(_)
         | Outcome::ProducerIds { .. }
+        | Outcome::Baseless
         | Outcome::Repeated
         | Outcome::Stale => Err(AdminError::TimedOut),
     }

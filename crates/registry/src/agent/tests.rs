@@ -119,6 +119,34 @@ fn nothing_is_refused_because_of_what_is_not_committed() {
     assert!(cluster.agent(0).catalog().topic("twin").is_some());
 }
 
+/// A proposal that is refused takes with it what was planned behind it: that is planned again, on what there is.
+#[test]
+fn nothing_counts_on_a_lost_registration() {
+    let mut cluster = Cluster::new(3, Faults::none(), 1);
+    cluster.drop_proposals(true);
+    cluster.lead(0);
+    cluster.run(Duration::from_millis(50));
+    assert_eq!(
+        cluster.agent(0).catalog().brokers().count(),
+        0,
+        "the controller only expects them"
+    );
+    cluster.drop_proposals(false);
+    let early = cluster.request(0, create("orders", 1, 3));
+    cluster.run_until_answered();
+    let refused = CatalogError::InvalidReplicationFactor { asked: 3, available: 0 };
+    assert_eq!(cluster.answer(early), Some(&Err(AdminError::Refused(refused))));
+    cluster.run(SECOND);
+    let late = cluster.request(0, create("orders", 1, 3));
+    cluster.run_until_answered();
+    let created = topic(cluster.answer(late));
+    for id in 0..3 {
+        let broker = BrokerId(i32::try_from(id).unwrap());
+        let since = cluster.agent(id).catalog().folder_since(broker);
+        assert_eq!(created.partitions[0].standing(broker, since), crate::Standing::Founding);
+    }
+}
+
 #[test]
 fn replicas_open_configure_and_close() {
     let mut cluster = Cluster::started(3);

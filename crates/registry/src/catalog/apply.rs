@@ -20,6 +20,7 @@ impl Catalog {
         match self.admit(command.request) {
             Admission::Repeated => Outcome::Repeated,
             Admission::Stale => Outcome::Stale,
+            Admission::New if self.counts_on_strangers(&command.change) => Outcome::Baseless,
             Admission::New => {
                 self.record(command.request, command.settled);
                 self.change(&command.change).unwrap_or_else(Outcome::Refused)
@@ -41,6 +42,27 @@ impl Catalog {
     fn record(&mut self, request: RequestId, settled: u64) {
         let session = Arc::make_mut(&mut self.sessions).entry(request.broker).or_default();
         Arc::<Session>::make_mut(session).record(request, settled);
+    }
+
+    /// Whether it puts replicas on a broker that is not registered. A group that is founded there has founders that
+    /// came later than it did, which must be taken in by those that came before: by nobody.
+    fn counts_on_strangers(&self, change: &Change) -> bool {
+        let is_stranger = |broker: &BrokerId| self.broker(*broker).is_none();
+        match change {
+            Change::CreateTopic { partitions, .. } | Change::AddPartitions { partitions, .. } => {
+                partitions.iter().flatten().any(is_stranger)
+            }
+            Change::Reassign { replicas, .. } => replicas.iter().any(is_stranger),
+            Change::FoundCluster(_)
+            | Change::RegisterBroker(_)
+            | Change::DeleteTopic(_)
+            | Change::ConfigureTopic { .. }
+            | Change::AllocateProducerIds { .. }
+            | Change::RegisterFolder { .. }
+            | Change::CancelReassignment { .. }
+            | Change::FinishReassignment { .. }
+            | Change::Refuse(_) => false,
+        }
     }
 
     fn change(&mut self, change: &Change) -> Result<Outcome, CatalogError> {

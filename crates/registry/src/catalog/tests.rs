@@ -228,6 +228,32 @@ fn a_request_is_applied_once_however_often_it_stands_in_the_log() {
     assert_eq!(story.catalog.topic("orders"), None);
 }
 
+/// The controller plans behind registrations that are in flight. If one of them is lost, what was planned behind it would found
+/// a group whose founders are there later than it is.
+#[test]
+fn nothing_is_put_on_brokers_that_are_not_registered() {
+    let mut story = Story::with_brokers(2);
+    let mut ahead = Story::with_brokers(3);
+    let mut plan = |wish: &Wish| ahead.catalog.plan(wish, &BTreeSet::new()).unwrap();
+    let change = plan(&wished("orders", 1, 3));
+    let create = story.command(change);
+    let (topics, groups) = (story.catalog.topic_count(), story.catalog.partition_count());
+    assert_eq!(story.apply(&create), Outcome::Baseless);
+    assert_eq!(
+        (story.catalog.topic_count(), story.catalog.partition_count()),
+        (topics, groups)
+    );
+    let registration = Command {
+        settled: create.request.sequence,
+        ..story.command(plan(&register(broker(2))))
+    };
+    assert_eq!(story.apply(&registration), Outcome::BrokerRegistered(BrokerId(2)));
+    assert!(
+        matches!(story.apply(&create), Outcome::TopicCreated(_)),
+        "it is asked for again"
+    );
+}
+
 #[test]
 fn a_retry_that_its_session_forgot_makes_no_second_topic() {
     let mut story = Story::with_brokers(3);
