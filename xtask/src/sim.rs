@@ -18,6 +18,10 @@ pub(crate) struct Arguments {
     /// Short runs: other ones than those of the same seeds at full length.
     #[arg(long)]
     short: bool,
+    /// All runs are about this: breadth, elections (few groups that lose their leaders all the time) or members (few groups
+    /// that are moved all the time). Without it, each seed decides.
+    #[arg(long)]
+    focus: Option<String>,
     /// Only faults of these kinds, separated by commas: crash, ambush, pause, partition, one-way, no-clients, weather,
     /// clog, slow-disk and so on (a wrong one names them all).
     #[arg(long, value_delimiter = ',')]
@@ -42,6 +46,7 @@ impl Arguments {
         value("--seed", self.seed.map(|seed| seed.to_string()));
         value("--runs", self.runs.map(|runs| runs.to_string()));
         value("--minutes", self.minutes.map(|minutes| minutes.to_string()));
+        value("--focus", self.focus.clone());
         value("--faults", (!self.faults.is_empty()).then(|| self.faults.join(",")));
         let flags = [
             ("--short", self.short),

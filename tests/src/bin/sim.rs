@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use trimaran_tests::sim::faults::{Kind, Kinds};
+use trimaran_tests::sim::focus::Focus;
 use trimaran_tests::sim::{self, Length, Options, Report};
 
 /// Runs the simulated cluster.
@@ -26,6 +27,9 @@ struct Arguments {
     /// Short runs: other ones than those of the same seeds at full length.
     #[arg(long)]
     short: bool,
+    /// All runs are about this: breadth, elections or members. Without it, each seed decides.
+    #[arg(long)]
+    focus: Option<Focus>,
     /// Only faults of these kinds, separated by commas.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Kind>,
@@ -48,6 +52,7 @@ impl Arguments {
         Options {
             print: self.print,
             length: if self.short { Length::Short } else { Length::Full },
+            focus: self.focus,
             faults: if self.faults.is_empty() {
                 Kinds::ALL
             } else {

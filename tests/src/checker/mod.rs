@@ -3,6 +3,7 @@
 //! Each checker is fed with what could be seen from outside and says what contradicts itself. None of them calls the
 //! code it judges: a bug there cannot hide itself here. Every law has a test in which a made-up history breaks it.
 
+pub mod disks;
 pub mod history;
 pub mod raft;
 
@@ -46,6 +47,8 @@ pub enum Law {
     CommittedStays,
     /// Leader Completeness (Raft paper, figure 3).
     LeaderHasCommitted,
+    /// An acknowledgement means: on the disks of a majority.
+    CommittedIsHeld,
     /// A replica's commit index does not fall while it runs.
     CommitRises,
     /// What was acknowledged can be read.
@@ -87,6 +90,7 @@ impl Law {
             Law::LogsMatch => "logs match",
             Law::CommittedStays => "a committed entry is never lost or changed",
             Law::LeaderHasCommitted => "a leader has every committed entry",
+            Law::CommittedIsHeld => "what is committed is on the disks of a majority",
             Law::CommitRises => "a commit index does not fall",
             Law::AcknowledgedStays => "no acknowledged record is lost",
             Law::NoDuplicate => "no record is there twice",

@@ -1,5 +1,6 @@
 //! What goes wrong, and for how long.
 
+use super::focus::Focus;
 use super::network::Weather;
 use super::queue::Micros;
 use super::rng::Rng;
@@ -97,22 +98,6 @@ impl Kind {
             Kind::Leave => "leave",
         }
     }
-
-    /// How often it strikes, compared with others.
-    fn weight(self) -> u64 {
-        match self {
-            Kind::Crash => 20,
-            Kind::Ambush => 15,
-            Kind::Partition | Kind::OneWay => 12,
-            Kind::Pause | Kind::Weather | Kind::SlowDisk => 10,
-            Kind::Clog => 8,
-            Kind::Transfer | Kind::Failover | Kind::Leave => 5,
-            Kind::NoClients | Kind::ReadFlip | Kind::ClockJump => 3,
-            Kind::WriteFlip => 6,
-            Kind::Reformat | Kind::BadSectors | Kind::BrokenDisk => 2,
-            Kind::FullDisk => 1,
-        }
-    }
 }
 
 impl fmt::Display for Kind {
@@ -188,8 +173,8 @@ fn bit(kind: Kind) -> u32 {
 pub enum Fault {
     /// Processes lose power, all at the same moment, and start again after these times.
     Crash(Vec<(u32, Micros)>),
-    /// A process loses power a moment after it has said this to somebody, and starts again after that time.
-    Ambush(u32, Said, Micros),
+    /// A process loses power a moment after it has said something to somebody.
+    Ambush(Ambush),
     /// A process stands still (SIGSTOP, a long collection of garbage, a frozen virtual machine).
     Pause(u32, Micros),
     /// Ways are cut, in one direction each.
@@ -263,6 +248,19 @@ pub enum Fault {
     Leave(u32, Micros),
 }
 
+/// A loss of power that lies in wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ambush {
+    /// For whom.
+    pub broker: u32,
+    /// For what it says.
+    pub said: Said,
+    /// Until then its disk needs up to so long for a write, so that little of what it says is on it; but no longer than that.
+    pub slow: Option<(Micros, Micros)>,
+    /// It starts again after that time.
+    pub downtime: Micros,
+}
+
 /// What a process says that it had better not forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -274,104 +272,144 @@ pub enum Said {
     Entries,
     /// It holds entries.
     Acknowledgement,
+    /// More is committed than before, and nothing else is news.
+    Commit,
 }
 
 const MS: Micros = 1_000;
 
 /// The next fault for a cluster of brokers 1 to `brokers`; none if none may strike.
-pub fn random(rng: &mut Rng, brokers: u32, kinds: Kinds) -> Option<(Kind, Fault)> {
-    let total = kinds.iter().map(Kind::weight).sum();
+pub fn random(rng: &mut Rng, brokers: u32, kinds: Kinds, focus: Focus) -> Option<(Kind, Fault)> {
+    let total = kinds.iter().map(|kind| focus.weight(kind)).sum();
     let mut drawn = rng.below(total);
     let kind = kinds.iter().find(|kind| {
-        let is_it = drawn < kind.weight();
-        drawn = drawn.saturating_sub(kind.weight());
+        let weight = focus.weight(*kind);
+        let is_it = drawn < weight;
+        drawn = drawn.saturating_sub(weight);
         is_it
     })?;
-    Some((kind, of_kind(rng, brokers, kind)))
+    let mut drawing = Drawing { rng, brokers, focus };
+    Some((kind, drawing.of_kind(kind)))
 }
 
-fn of_kind(rng: &mut Rng, brokers: u32, kind: Kind) -> Fault {
-    let one = one_of(rng, brokers);
-    match kind {
-        Kind::Crash => Fault::Crash(match rng.below(8) {
-            0 => some(rng, brokers, brokers / 2 + 1),
-            1 => some(rng, brokers, brokers),
-            _ => vec![(one, downtime(rng))],
-        }),
-        Kind::Ambush => {
-            let said = [Said::Candidacy, Said::Vote, Said::Entries, Said::Acknowledgement];
-            let said = *rng.pick(&said).unwrap_or(&Said::Vote);
-            // Back soon, so that it meets those whom it has said it to.
-            Fault::Ambush(one, said, rng.between(MS, 80 * MS))
-        }
-        Kind::Pause => Fault::Pause(one, rng.between(20 * MS, 2_500 * MS)),
-        Kind::Partition => Fault::Cut {
-            ways: partition(rng, brokers),
-            lasts: lasting(rng),
-        },
-        Kind::OneWay => Fault::Cut {
-            ways: one_way(rng, brokers),
-            lasts: lasting(rng),
-        },
-        Kind::NoClients => Fault::NoClients(one, lasting(rng)),
-        Kind::Weather => Fault::Weather(Weather::random(rng), lasting(rng)),
-        Kind::Clog => Fault::Clog {
-            ways: one_way(rng, brokers),
-            queue: 1 << rng.between(1, 10),
-            lasts: lasting(rng),
-        },
-        Kind::SlowDisk => {
-            let lasts = lasting(rng);
-            let crash = rng.chance(400).then(|| (rng.below(lasts), rng.between(MS, 200 * MS)));
-            Fault::SlowDisk {
-                broker: one,
-                max_us: rng.between(5 * MS, 700 * MS),
-                lasts,
-                crash,
+/// A fault that is being drawn.
+struct Drawing<'a> {
+    rng: &'a mut Rng,
+    brokers: u32,
+    focus: Focus,
+}
+
+impl Drawing<'_> {
+    fn of_kind(&mut self, kind: Kind) -> Fault {
+        let one = one_of(self.rng, self.brokers);
+        match kind {
+            Kind::Crash => Fault::Crash(match self.rng.below(8) {
+                0 => self.some(self.brokers / 2 + 1),
+                1 => self.some(self.brokers),
+                _ => vec![(one, self.downtime())],
+            }),
+            Kind::Ambush => Fault::Ambush(self.ambush(one)),
+            Kind::Pause => Fault::Pause(one, self.pause()),
+            Kind::Partition => Fault::Cut {
+                ways: partition(self.rng, self.brokers),
+                lasts: self.lasting(),
+            },
+            Kind::OneWay => Fault::Cut {
+                ways: one_way(self.rng, self.brokers),
+                lasts: self.lasting(),
+            },
+            Kind::NoClients => Fault::NoClients(one, self.lasting()),
+            Kind::Weather => Fault::Weather(Weather::random(self.rng), self.lasting()),
+            Kind::Clog => Fault::Clog {
+                ways: one_way(self.rng, self.brokers),
+                queue: 1 << self.rng.between(1, 10),
+                lasts: self.lasting(),
+            },
+            Kind::SlowDisk => {
+                let lasts = self.lasting();
+                let crash = (self.rng.chance(400)).then(|| (self.rng.below(lasts), self.rng.between(MS, 200 * MS)));
+                Fault::SlowDisk {
+                    broker: one,
+                    max_us: self.rng.between(5 * MS, 700 * MS),
+                    lasts,
+                    crash,
+                }
             }
+            Kind::BrokenDisk => Fault::BrokenDisk(one),
+            Kind::BadSectors => Fault::BadSectors {
+                broker: one,
+                writes: self.rng.chance(500),
+                times: self.rng.between(1, 5),
+            },
+            Kind::ReadFlip => Fault::ReadFlip {
+                which: self.rng.next(),
+                times: self.rng.between(1, 3),
+            },
+            Kind::WriteFlip => Fault::WriteFlip { which: self.rng.next() },
+            Kind::Reformat => Fault::Reformat(self.downtime()),
+            Kind::FullDisk => Fault::FullDisk(one),
+            Kind::ClockJump => Fault::ClockJump(one, self.rng.between(MS, 5_000 * MS)),
+            Kind::Transfer => Fault::Transfer,
+            Kind::Failover => Fault::Failover {
+                all: self.rng.chance(400),
+            },
+            Kind::Leave => Fault::Leave(one, self.downtime()),
         }
-        Kind::BrokenDisk => Fault::BrokenDisk(one),
-        Kind::BadSectors => Fault::BadSectors {
-            broker: one,
-            writes: rng.chance(500),
-            times: rng.between(1, 5),
-        },
-        Kind::ReadFlip => Fault::ReadFlip {
-            which: rng.next(),
-            times: rng.between(1, 3),
-        },
-        Kind::WriteFlip => Fault::WriteFlip { which: rng.next() },
-        Kind::Reformat => Fault::Reformat(downtime(rng)),
-        Kind::FullDisk => Fault::FullDisk(one),
-        Kind::ClockJump => Fault::ClockJump(one, rng.between(MS, 5_000 * MS)),
-        Kind::Transfer => Fault::Transfer,
-        Kind::Failover => Fault::Failover { all: rng.chance(400) },
-        Kind::Leave => Fault::Leave(one, downtime(rng)),
+    }
+
+    fn ambush(&mut self, broker: u32) -> Ambush {
+        let all = [
+            Said::Candidacy,
+            Said::Vote,
+            Said::Entries,
+            Said::Acknowledgement,
+            Said::Commit,
+        ];
+        let said = *self.rng.pick(&all).unwrap_or(&Said::Vote);
+        let slow = self
+            .rng
+            .chance(300)
+            .then(|| (self.rng.between(5 * MS, 100 * MS), self.lasting()));
+        // Back soon, so that it meets those whom it has said it to.
+        let downtime = self.rng.between(MS, 80 * MS);
+        Ambush {
+            broker,
+            said,
+            slow,
+            downtime,
+        }
+    }
+
+    fn pause(&mut self) -> Micros {
+        let (_, longest) = self.focus.lasting();
+        self.rng.between(longest / 100, longest * 5 / 6)
+    }
+
+    /// Some start again at once, before anybody notices; some stay away.
+    fn downtime(&mut self) -> Micros {
+        let (soon, late) = self.focus.downtime();
+        if self.rng.chance(400) {
+            self.rng.between(MS, soon)
+        } else {
+            self.rng.between(soon, late)
+        }
+    }
+
+    fn lasting(&mut self) -> Micros {
+        let (least, most) = self.focus.lasting();
+        self.rng.between(least, most)
+    }
+
+    fn some(&mut self, count: u32) -> Vec<(u32, Micros)> {
+        let mut all: Vec<u32> = (1..=self.brokers).collect();
+        self.rng.shuffle(&mut all);
+        all.truncate(usize::try_from(count).unwrap_or(all.len()));
+        all.into_iter().map(|broker| (broker, self.downtime())).collect()
     }
 }
 
 fn one_of(rng: &mut Rng, brokers: u32) -> u32 {
     1 + u32::try_from(rng.below(u64::from(brokers))).unwrap_or(0)
-}
-
-/// Some start again at once, before anybody notices; some stay away.
-fn downtime(rng: &mut Rng) -> Micros {
-    if rng.chance(400) {
-        rng.between(MS, 60 * MS)
-    } else {
-        rng.between(100 * MS, 3_000 * MS)
-    }
-}
-
-fn lasting(rng: &mut Rng) -> Micros {
-    rng.between(50 * MS, 3_000 * MS)
-}
-
-fn some(rng: &mut Rng, brokers: u32, count: u32) -> Vec<(u32, Micros)> {
-    let mut all: Vec<u32> = (1..=brokers).collect();
-    rng.shuffle(&mut all);
-    all.truncate(usize::try_from(count).unwrap_or(all.len()));
-    all.into_iter().map(|broker| (broker, downtime(rng))).collect()
 }
 
 /// Two sides; and sometimes a broker that both of them reach.
@@ -422,9 +460,9 @@ mod tests {
         assert_eq!(Kinds::ALL.names(), None);
         let mut rng = Rng::new(1);
         for _ in 0..100 {
-            let (kind, _) = random(&mut rng, 5, kinds).expect("two kinds may strike");
+            let (kind, _) = random(&mut rng, 5, kinds, Focus::Breadth).expect("two kinds may strike");
             assert!(kinds.contains(kind), "{kind}");
         }
-        assert_eq!(random(&mut rng, 5, Kinds(0)), None);
+        assert_eq!(random(&mut rng, 5, Kinds(0), Focus::Members), None);
     }
 }

@@ -19,6 +19,7 @@ pub mod bug;
 pub mod clients;
 pub mod envelope;
 pub mod faults;
+pub mod focus;
 pub mod network;
 pub mod observer;
 pub mod plan;
@@ -33,6 +34,7 @@ pub use bug::Bug;
 use crate::checker::Violation;
 use crate::checker::history::Tally;
 use faults::{Kind, Kinds};
+use focus::Focus;
 use queue::Micros;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -49,6 +51,8 @@ pub struct Options {
     pub print: bool,
     /// How much happens.
     pub length: Length,
+    /// What it is about; if nothing is said, the seed decides.
+    pub focus: Option<Focus>,
     /// What may go wrong.
     pub faults: Kinds,
     /// Break a law outside of the code that keeps it, to see that it is noticed.
@@ -64,6 +68,7 @@ impl Options {
             seed,
             print: false,
             length: Length::Full,
+            focus: None,
             faults: Kinds::ALL,
             deceit: None,
             bug: None,
@@ -152,6 +157,8 @@ pub struct Failure {
     pub cause: Cause,
     /// At which length.
     pub length: Length,
+    /// With which focus, if not the seed's own.
+    pub focus: Option<Focus>,
     /// With which faults.
     pub faults: Kinds,
     /// Of everything that happened until then.
@@ -184,6 +191,9 @@ impl fmt::Display for Failure {
             Length::Full => "",
         };
         write!(f, "replay: cargo xtask sim --seed {}{length}", self.seed)?;
+        if let Some(focus) = self.focus {
+            write!(f, " --focus {focus}")?;
+        }
         match self.faults.names() {
             Some(names) => write!(f, " --faults {names}"),
             None => Ok(()),
@@ -208,6 +218,7 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     Err(Box::new(Failure {
         seed: options.seed,
         length: options.length,
+        focus: options.focus,
         faults: options.faults,
         cause,
         trace_hash: world.trace().hash(),

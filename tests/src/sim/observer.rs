@@ -2,12 +2,13 @@
 
 use super::broker::Running;
 use super::trace::fingerprint;
+use crate::checker::disks::{Disks, Look};
 use crate::checker::raft::{RaftChecker, Seen};
 use crate::checker::{Law, Violation};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet};
 use trimaran_multiraft::LeaderChange;
-use trimaran_raft::{GroupId, LogIndex, LogView, Payload, TermAt};
+use trimaran_raft::{Configuration, GroupId, LogIndex, LogView, NodeId, Payload, Role, TermAt};
 use trimaran_storage::log::{Chunk, Entries, ReplicaLog};
 use trimaran_wire::batch::Offset;
 use trimaran_wire::peer;
@@ -20,6 +21,12 @@ pub struct Observer {
     commits: BTreeMap<(u32, GroupId), u64>,
     /// Replicas that were opened anew while their broker ran, and have not been seen with their new logs.
     begun_anew: BTreeSet<(u32, GroupId)>,
+    /// What is on whose disk.
+    disks: Disks,
+    /// Replicas that are being opened: what their logs hold at first is on disk.
+    opening: BTreeSet<(u32, GroupId)>,
+    /// The voters of each replica's configuration when it was last looked at, those on their way out apart.
+    voters: BTreeMap<(u32, GroupId), Vec<Vec<u32>>>,
     /// Whose disk may not return what was written to it.
     excused: Option<u32>,
 }
@@ -36,12 +43,21 @@ impl Observer {
     /// A broker's process begins anew: what it knew to be committed it may have to learn again.
     pub fn forget(&mut self, broker: u32) {
         self.commits.retain(|(of, _), _| *of != broker);
+        self.voters.retain(|(of, _), _| *of != broker);
+        self.opening.retain(|(of, _)| *of != broker);
+        self.disks.stopped(broker);
         self.begun_anew.retain(|(of, _)| *of != broker);
     }
 
     /// A replica is opened: whatever was there before counts no more.
     pub fn opened(&mut self, broker: u32, group: GroupId) {
         self.begun_anew.insert((broker, group));
+        self.opening.insert((broker, group));
+    }
+
+    /// A broker's disk has synced what one of its shards wrote, up to that batch.
+    pub fn synced(&mut self, broker: u32, shard: usize, sequence: u64) {
+        self.disks.synced(broker, shard, sequence);
     }
 
     /// A frame between brokers.
@@ -113,6 +129,13 @@ impl Observer {
             let Some((member, log)) = running.shard_of(group).replica(group) else {
                 continue;
             };
+            let place = (broker, shard, group.0);
+            if self.opening.remove(&(broker, group)) {
+                self.disks.opened(place, log, self.excused == Some(broker));
+            }
+            self.disks.written(place, running.batch_of(shard), log);
+            let now = voters(member.configuration());
+            let voters_before = self.voters.insert((broker, group), now.clone()).unwrap_or_default();
             let commit = member.commit().0;
             let seen = self.commits.entry((broker, group)).or_insert(0);
             // What was told to be opened is there some steps later.
@@ -122,6 +145,10 @@ impl Observer {
             let before = *seen;
             *seen = commit;
             RaftChecker::commit_index(group.0, i32::try_from(broker).unwrap_or(-1), before, commit)?;
+            if commit > before && member.role() == Role::Leader {
+                let entry = (commit, log.term(commit));
+                self.disks.committed(group.0, entry, &now, &voters_before)?;
+            }
             if commit > before {
                 self.committed(broker, group, log, (before + 1).max(log.first_index().0), commit)?;
             }
@@ -157,6 +184,30 @@ impl Observer {
         }
         Ok(())
     }
+}
+
+impl Look for ReplicaLog {
+    fn start(&self) -> u64 {
+        self.first_index().0 - 1
+    }
+
+    fn last(&self) -> u64 {
+        self.last_index().0
+    }
+
+    fn term(&self, index: u64) -> u64 {
+        match self.term_at(LogIndex(index)) {
+            TermAt::Known(term) => term.0,
+            TermAt::Compacted | TermAt::Missing => 0,
+        }
+    }
+}
+
+/// The sets of voters that must agree.
+fn voters(configuration: &Configuration) -> Vec<Vec<u32>> {
+    let sets = [&configuration.voters, &configuration.outgoing];
+    let brokers = |set: &Vec<NodeId>| set.iter().filter_map(|node| u32::try_from(node.0).ok()).collect();
+    sets.into_iter().filter(|set| !set.is_empty()).map(brokers).collect()
 }
 
 /// So often something is read again if the disk returns flipped bits or an error: more often than it does in a row.

@@ -2,6 +2,7 @@
 
 use super::broker::{DiskPace, Limits, Settings};
 use super::clients::{Administrator, Client, Consumer, PartitionName, Producer, Task};
+use super::focus::Focus;
 use super::network::Weather;
 use super::queue::Micros;
 use super::rng::Rng;
@@ -16,6 +17,8 @@ const TRIMMED: &str = "trimmed";
 
 /// A cluster, its clients, and how long it suffers.
 pub struct Plan {
+    /// What it is about.
+    pub focus: Focus,
     /// The brokers.
     pub brokers: Vec<Settings>,
     /// The partitions that clients use: the history's slots.
@@ -34,6 +37,8 @@ pub struct Plan {
     pub victim: Option<u32>,
     /// The network when nothing is wrong with it.
     pub weather: Weather,
+    /// How it begins, if not like that.
+    pub first_weather: Option<Weather>,
 }
 
 /// How large a run may become.
@@ -48,12 +53,33 @@ struct Scale {
     partitions: u64,
     /// One less than how often a topic's partitions are moved to other brokers, at most.
     moves: u64,
+    /// Topics that come and go, and topics that are given partitions later.
+    changes_topics: bool,
     /// Producers send about every so often, at least and at most.
     pace: (Micros, Micros),
 }
 
 impl Scale {
-    fn of(length: Length) -> Scale {
+    fn of(length: Length, focus: Focus) -> Scale {
+        let mut scale = Scale::of_length(length);
+        if let Some(fault_every) = focus.fault_every() {
+            scale = Scale {
+                fault_every,
+                topics: 1,
+                partitions: 2,
+                changes_topics: false,
+                ..scale
+            };
+        }
+        match focus {
+            Focus::Breadth => {}
+            Focus::Elections => scale.moves = 1,
+            Focus::Members => scale.moves = 30,
+        }
+        scale
+    }
+
+    fn of_length(length: Length) -> Scale {
         match length {
             Length::Short => Scale {
                 suffers: (3 * SECOND, 7 * SECOND),
@@ -61,6 +87,7 @@ impl Scale {
                 topics: 2,
                 partitions: 2,
                 moves: 3,
+                changes_topics: true,
                 pace: (10_000, 80_000),
             },
             Length::Full => Scale {
@@ -69,6 +96,7 @@ impl Scale {
                 topics: 3,
                 partitions: 3,
                 moves: 6,
+                changes_topics: true,
                 pace: (4_000, 60_000),
             },
         }
@@ -76,25 +104,49 @@ impl Scale {
 }
 
 /// Limits that are reached in a short run, or ones that are not.
-fn limits(rng: &mut Rng) -> Option<Limits> {
+fn limits(rng: &mut Rng, focus: Focus) -> Option<Limits> {
+    // So few that any that are counted wrongly are too many for the next batch.
+    let uncommitted = match focus {
+        Focus::Breadth | Focus::Members => (2_000, 20_000),
+        Focus::Elections => (200, 2_000),
+    };
     rng.chance(500).then(|| Limits {
         append_bytes: rng.between(200, 2_000),
         inflight_messages: 1 + rng.index(4),
         inflight_bytes: rng.between(1_000, 10_000),
-        uncommitted_bytes: rng.between(2_000, 20_000),
+        uncommitted_bytes: rng.between(uncommitted.0, uncommitted.1),
         rank_delay: Duration::from_micros(rng.below(3_000)),
     })
 }
 
+/// From 3 to 7. Where one group is to be in trouble, others would only be in the way.
+fn brokers(rng: &mut Rng, focus: Focus) -> u32 {
+    match focus {
+        Focus::Breadth if rng.chance(400) => *rng.pick(&[4, 4, 5, 5, 6, 7]).unwrap_or(&5),
+        Focus::Members => *rng.pick(&[3, 4, 5]).unwrap_or(&4),
+        Focus::Breadth | Focus::Elections => 3 + u32::from(focus == Focus::Elections && rng.chance(300)),
+    }
+}
+
+/// How many replicas a topic begins with, at least so many. Even numbers too: two halves that differ are another situation
+/// than a majority and the rest.
+fn replication_factor(rng: &mut Rng, focus: Focus, brokers: u32, least: usize) -> u32 {
+    let few = least < 3;
+    match (focus, rng.below(10)) {
+        (Focus::Elections, 0..2) if few => 1,
+        (Focus::Elections, 2..5) | (_, 0) if few => 2,
+        (_, 1 | 2) => 4.min(brokers),
+        (_, 3) => brokers,
+        _ => 3,
+    }
+}
+
 /// Draws a plan.
 pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
-    let scale = Scale::of(options.length);
-    let count: u32 = if rng.chance(600) {
-        3
-    } else {
-        *rng.pick(&[4, 4, 5, 5, 6, 7]).unwrap_or(&5)
-    };
-    let limits = limits(rng);
+    let focus = options.focus.unwrap_or_else(|| Focus::draw(rng));
+    let scale = Scale::of(options.length, focus);
+    let count = brokers(rng, focus);
+    let limits = limits(rng, focus);
     let victim = rng
         .chance(400)
         .then(|| 1 + u32::try_from(rng.below(u64::from(count))).unwrap_or(0));
@@ -121,7 +173,7 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
         })
         .collect();
     let suffers_until = rng.between(scale.suffers.0, scale.suffers.1);
-    let (tasks, partitions) = topics(rng, &scale, (count, least), suffers_until);
+    let (tasks, partitions) = topics(rng, (&scale, focus), (count, least), suffers_until);
     let mut clients: Vec<Box<dyn Client>> = Vec::new();
     clients.push(Box::new(Administrator::new(0, count, tasks, rng.fork())));
     for (slot, partition) in partitions.iter().enumerate() {
@@ -156,12 +208,14 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
         )));
     }
     Plan {
+        focus,
         brokers,
         partitions,
         clients,
         active,
         suffers_until,
         weather: Weather::usual(rng, budget),
+        first_weather: focus.weather(rng),
         victim,
         gives_back,
         fault_every: rng.between(scale.fault_every.0, scale.fault_every.1),
@@ -171,7 +225,7 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
 /// Topics that stay, with their partitions, and some that are deleted again, spread over the time of suffering.
 fn topics(
     rng: &mut Rng,
-    scale: &Scale,
+    (scale, focus): (&Scale, Focus),
     (brokers, least): (u32, usize),
     until: Micros,
 ) -> (Vec<(Micros, Task)>, Vec<PartitionName>) {
@@ -181,18 +235,16 @@ fn topics(
         let name = format!("t{topic}");
         let count = i32::try_from(rng.between(1, scale.partitions)).unwrap_or(1);
         // It may begin with fewer and be given the rest later.
-        let first = if rng.chance(300) { 1 } else { count };
+        let first = if scale.changes_topics && rng.chance(300) {
+            1
+        } else {
+            count
+        };
         partitions.extend((0..count).map(|index| PartitionName {
             topic: name.clone(),
             index,
         }));
-        // Even numbers too: two halves that differ are another situation than a majority and the rest.
-        let replication_factor = match rng.below(10) {
-            0 if least < 3 => 2,
-            1 | 2 => 4.min(brokers),
-            3 => brokers,
-            _ => 3,
-        };
+        let replication_factor = replication_factor(rng, focus, brokers, least);
         let at = if topic == 0 { 0 } else { rng.below(until / 2) };
         let min_insync = 1 + rng.index(2);
         tasks.push((at, create(name.clone(), first, replication_factor, min_insync)));
@@ -203,14 +255,7 @@ fn topics(
             };
             tasks.push((rng.between(at, until / 2), task));
         }
-        for _ in 0..rng.below(scale.moves) {
-            let task = Task::Reassign {
-                name: name.clone(),
-                partition: i32::try_from(rng.index(usize::try_from(first).unwrap_or(1))).unwrap_or(0),
-                replicas: some_brokers(rng, brokers, least),
-            };
-            tasks.push((rng.between(at, until), task));
-        }
+        tasks.extend(moves(rng, scale, (&name, first), (brokers, least), (at, until)));
         if rng.chance(300) {
             let min_insync = 1 + rng.index(2);
             tasks.push((rng.between(until / 2, until), Task::Configure { name, min_insync }));
@@ -225,9 +270,13 @@ fn topics(
         if let Task::Create { retention_bytes, .. } = &mut task {
             *retention_bytes = Some(rng.between(1, 60_000));
         }
-        tasks.push((rng.below(until / 4), task));
+        let at = rng.below(until / 4);
+        tasks.push((at, task));
+        if focus == Focus::Members {
+            tasks.extend(moves(rng, scale, (TRIMMED, 1), (brokers, least), (at, until)));
+        }
     }
-    if rng.chance(500) {
+    if scale.changes_topics && rng.chance(500) {
         let name = "gone".to_owned();
         tasks.push((rng.below(until / 2), create(name.clone(), 2, 3, 1)));
         let deleted_at = rng.between(until / 2, until);
@@ -239,6 +288,26 @@ fn topics(
     }
     tasks.sort_by_key(|(at, _)| *at);
     (tasks, partitions)
+}
+
+/// A topic's partitions go to other brokers, again and again.
+fn moves(
+    rng: &mut Rng,
+    scale: &Scale,
+    (name, partitions): (&str, i32),
+    (brokers, least): (u32, usize),
+    (from, until): (Micros, Micros),
+) -> Vec<(Micros, Task)> {
+    (0..rng.below(scale.moves))
+        .map(|_| {
+            let task = Task::Reassign {
+                name: name.to_owned(),
+                partition: i32::try_from(rng.index(usize::try_from(partitions).unwrap_or(1))).unwrap_or(0),
+                replicas: some_brokers(rng, brokers, least),
+            };
+            (rng.between(from, until), task)
+        })
+        .collect()
 }
 
 /// At least so many of the brokers, in any order.

@@ -43,6 +43,7 @@ impl Running {
             bytes: writing.batch.bytes(),
         }));
         for (shard, sequence) in writing.parts {
+            effects.push(Effect::Synced(shard, sequence));
             if !self.early_acks {
                 self.tell_shard(now, shard, Input::Persisted(sequence), effects);
             }

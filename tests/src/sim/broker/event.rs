@@ -70,6 +70,8 @@ pub enum Effect {
     Opened(GroupId),
     /// A shard took a step: its replicas may be looked at.
     Stepped(usize),
+    /// The disk has synced what a shard wrote, up to that batch.
+    Synced(usize, u64),
     /// It handed over what it could and is ready to stop.
     Left,
     /// It can't go on.

@@ -274,6 +274,11 @@ impl Running {
         !self.silent.is_empty()
     }
 
+    /// The last batch that a shard handed to the journal.
+    pub fn batch_of(&self, shard: usize) -> u64 {
+        self.seats[shard].outbox.sequence
+    }
+
     /// The shard that drives a group.
     pub fn shard_of(&self, group: GroupId) -> &Shard {
         &self.seats[self.seat_of(group)].shard

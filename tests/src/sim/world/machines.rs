@@ -173,6 +173,7 @@ impl World {
                         self.observer.stepped(broker, running, shard)?;
                     }
                 }
+                Effect::Synced(shard, sequence) => self.observer.synced(broker, shard, sequence),
                 Effect::Opened(group) => self.observer.opened(broker, group),
                 Effect::Left => self.left(broker),
                 Effect::Fail(error) => self.stopped(broker, &error)?,

@@ -3,7 +3,7 @@
 use super::{Event, Phase, World};
 use crate::checker::Violation;
 use crate::sim::broker::{self, DiskPace, Running};
-use crate::sim::faults::{self, Fault, Said};
+use crate::sim::faults::{self, Ambush, Fault, Said};
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use trimaran_raft::{GroupId, Role};
@@ -18,7 +18,7 @@ impl World {
         let pause = self.rng.between(self.fault_every / 4, self.fault_every * 7 / 4);
         self.queue.after(pause, Event::Misfortune);
         let brokers = self.brokers();
-        let Some((kind, fault)) = faults::random(&mut self.rng, brokers, self.kinds) else {
+        let Some((kind, fault)) = faults::random(&mut self.rng, brokers, self.kinds, self.focus) else {
             return Ok(());
         };
         *self.faults.entry(kind).or_insert(0) += 1;
@@ -34,7 +34,7 @@ impl World {
                     self.crash(broker, downtime);
                 }
             }
-            Fault::Ambush(broker, said, downtime) => self.ambush = Some((broker, said, downtime)),
+            Fault::Ambush(ambush) => self.lay(ambush),
             Fault::Pause(broker, lasts) => {
                 let machine = self.machine(broker);
                 if machine.running.is_some() && !machine.paused {
@@ -101,14 +101,10 @@ impl World {
                 lasts,
                 crash,
             } => {
-                let machine = self.machine(broker);
-                let life = machine.life;
-                if let Some(running) = &mut machine.running {
-                    running.set_disk(DiskPace { min_us: 100, max_us });
-                    self.queue.after(lasts, Event::FairDisk(broker, life));
-                    if let Some((at, downtime)) = crash {
-                        self.queue.after(at, Event::Crash(broker, life, downtime));
-                    }
+                self.slow_disk(broker, max_us, lasts);
+                if let Some((at, downtime)) = crash {
+                    let life = self.machine(broker).life;
+                    self.queue.after(at, Event::Crash(broker, life, downtime));
                 }
             }
             Fault::BrokenDisk(broker) => self.machine(broker).fs.fail(DiskFault {
@@ -149,9 +145,31 @@ impl World {
         }
     }
 
+    fn slow_disk(&mut self, broker: u32, max_us: Micros, lasts: Micros) {
+        let machine = self.machine(broker);
+        let life = machine.life;
+        if let Some(running) = &mut machine.running {
+            running.set_disk(DiskPace { min_us: 100, max_us });
+            self.queue.after(lasts, Event::FairDisk(broker, life));
+        }
+    }
+
+    fn lay(&mut self, ambush: Ambush) {
+        if let Some((max_us, lasts)) = ambush.slow {
+            self.slow_disk(ambush.broker, max_us, lasts);
+        }
+        self.ambush = Some(ambush);
+    }
+
     /// Springs the ambush that is laid for a broker once it has said what it was waited for.
     pub(super) fn spring_ambush(&mut self, broker: u32, messages: &[(peer::GroupId, peer::Message)]) {
-        let Some((prey, said, downtime)) = self.ambush else {
+        let Some(Ambush {
+            broker: prey,
+            said,
+            downtime,
+            ..
+        }) = self.ambush
+        else {
             return;
         };
         if prey != broker || !messages.iter().any(|(_, message)| is_said(said, &message.body)) {
@@ -243,5 +261,6 @@ fn is_said(said: Said, body: &Body) -> bool {
         Said::Vote => matches!(body, Body::VoteReply { granted: true }),
         Said::Entries => matches!(body, Body::Append { entries, .. } if !entries.is_empty()),
         Said::Acknowledgement => matches!(body, Body::AppendAccepted { .. }),
+        Said::Commit => matches!(body, Body::Append { entries, .. } if entries.is_empty()),
     }
 }

@@ -8,7 +8,8 @@ mod verdict;
 
 use super::broker;
 use super::clients::{Answer, Client, PartitionName, Request};
-use super::faults::{Kind, Kinds, Said};
+use super::faults::{Ambush, Kind, Kinds};
+use super::focus::Focus;
 use super::network::{Network, Place};
 use super::observer::Observer;
 use super::plan::{self, Plan};
@@ -104,9 +105,10 @@ pub struct World {
     failing_disk: Option<u32>,
     deceit: Option<Deceit>,
     kinds: Kinds,
+    focus: Focus,
     faults: BTreeMap<Kind, u64>,
-    /// For whom a loss of power lies in wait, once it has said what, and for how long.
-    ambush: Option<(u32, Said, Micros)>,
+    /// The one that was laid last.
+    ambush: Option<Ambush>,
     terms: BTreeMap<GroupId, u64>,
     idle_envelopes: u64,
     idle_writes: u64,
@@ -118,6 +120,7 @@ impl World {
     pub fn new(options: &Options) -> World {
         let mut rng = Rng::new(options.seed);
         let Plan {
+            focus,
             brokers,
             partitions,
             clients,
@@ -125,6 +128,7 @@ impl World {
             suffers_until,
             fault_every,
             weather,
+            first_weather,
             gives_back,
             victim,
         } = plan::draw(&mut rng, options);
@@ -140,8 +144,12 @@ impl World {
                 leaving: None,
             })
             .collect();
+        let mut network = Network::new(rng.fork(), weather);
+        if let Some(weather) = first_weather {
+            network.set_weather(weather);
+        }
         World {
-            network: Network::new(rng.fork(), weather),
+            network,
             rng,
             queue: Queue::default(),
             machines,
@@ -162,6 +170,7 @@ impl World {
             failing_disk: victim,
             deceit: options.deceit,
             kinds: options.faults,
+            focus,
             faults: BTreeMap::new(),
             ambush: None,
             terms: BTreeMap::new(),
