@@ -92,9 +92,9 @@ impl Agent {
         }
         let change = match base.plan(wish, &self.down) {
             Ok(change) => change,
-            // Only what is in flight speaks against it, and that may be lost with this leadership: it is asked again, and
-            // refused once that is applied.
-            Err(_) if self.catalog.plan(wish, &self.down).is_ok() => return,
+            // Only what is in flight says this against it, and that may be lost: it is asked again, and refused once that is
+            // applied.
+            Err(error) if self.catalog.plan(wish, &self.down).err().as_ref() != Some(&error) => return,
             Err(error) if is_about_what_there_is(&error) => Change::Refuse(error),
             Err(error) if request.broker == self.id() => return self.refused(now, request, error, effects),
             Err(error) => {

@@ -147,6 +147,29 @@ fn nothing_counts_on_a_lost_registration() {
     }
 }
 
+/// "It exists" is no truth either where something else speaks against it for now.
+#[test]
+fn nothing_is_refused_for_a_reason_that_may_be_lost() {
+    let mut cluster = Cluster::new(3, Faults::none(), 1);
+    cluster.drop_proposals(true);
+    cluster.lead(0);
+    cluster.run(Duration::from_millis(50));
+    // Behind registrations that are lost.
+    let first = cluster.request(0, create("twin", 1, 3));
+    cluster.run(Duration::from_millis(1));
+    cluster.drop_proposals(false);
+    let second = cluster.request(0, create("twin", 1, 3));
+    cluster.run_until_answered();
+    for ticket in [first, second] {
+        let answer = cluster.answer(ticket);
+        let exists = cluster.agent(0).catalog().topic("twin").is_some();
+        assert!(
+            exists || answer != Some(&Err(AdminError::Refused(CatalogError::TopicExists))),
+            "{answer:?}"
+        );
+    }
+}
+
 #[test]
 fn replicas_open_configure_and_close() {
     let mut cluster = Cluster::started(3);
