@@ -39,7 +39,7 @@ pub enum Noticed {
 
 /// Within so many seeds the simulation must notice: several times what it takes today, since a change anywhere makes every
 /// seed another run.
-const WITHIN: Noticed = Noticed::InTheCluster(500);
+const WITHIN: Noticed = Noticed::InTheCluster(800);
 const IN_THE_CORE: Noticed = Noticed::InTheCore;
 const NOT_SHOWN: Noticed = Noticed::Nowhere;
 
@@ -155,7 +155,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "IgnoreRefusals",
         "those with a high term and short logs against those with a low term and long ones: nobody is elected",
         "etcd #8501, openraft #1796, Ra #442",
-        IN_THE_CORE,
+        WITHIN,
     ),
     raft(
         "IgnoreLowerTerms",
@@ -179,7 +179,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "MistakeWrites",
         "overlapping writes of two terms: the old one's completion passes for the new one's",
         "etcd-raft, async_storage_writes_append_aba_race",
-        IN_THE_CORE,
+        WITHIN,
     ),
     raft(
         "KeepInflight",
@@ -191,7 +191,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "KeepUncommittedBytes",
         "the count of uncommitted bytes drifts; all proposals are refused for ever",
         "etcd-raft a370b6f",
-        IN_THE_CORE,
+        WITHIN,
     ),
     raft(
         "CountUnsorted",
@@ -209,7 +209,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "CountFirstAtOnce",
         "a new leader counts its blank entry before it is flushed, then restarts",
         "openraft a9f696a9",
-        IN_THE_CORE,
+        WITHIN,
     ),
     multiraft(
         "LoseNewerToken",
@@ -263,7 +263,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "InventTerms",
         "a probe with term 0 passes for a match where the log was deleted",
         "etcd-io/raft #31",
-        IN_THE_CORE,
+        WITHIN,
     ),
     raft(
         "ConfigureAtCommit",
@@ -281,13 +281,13 @@ pub const SCENARIOS: &[Scenario] = &[
         "ForgetOutgoing",
         "while voters are exchanged, a majority of the new ones decides alone",
         "Raft dissertation, section 4.3",
-        IN_THE_CORE,
+        WITHIN,
     ),
     raft(
         "LetLearnersLead",
         "leadership goes to a member that has not replicated its own promotion",
         "openraft #1805, Ra 114d1d37",
-        IN_THE_CORE,
+        WITHIN,
     ),
     raft(
         "KeepConfiguration",
@@ -296,10 +296,22 @@ pub const SCENARIOS: &[Scenario] = &[
         IN_THE_CORE,
     ),
     raft(
+        "LeaveBehind",
+        "a follower of which nothing is known, and whose entries are deleted, is never sent a snapshot",
+        "openraft #1828",
+        WITHIN,
+    ),
+    raft(
+        "LoseSecondSnapshot",
+        "a snapshot comes while an earlier one is being written; what is durable stays behind",
+        "raft-rs #417",
+        IN_THE_CORE,
+    ),
+    raft(
         "ChangeAtOnce",
         "members change before the leader has committed in its term; disjoint quorums",
         "the erratum to the Raft dissertation",
-        IN_THE_CORE,
+        WITHIN,
     ),
     raft(
         "ForgetLoss",

@@ -17,6 +17,9 @@ struct Mark {
     /// As `last`, but never lowered.
     #[cfg(any(test, feature = "sabotage"))]
     written: LogIndex,
+    /// It is a snapshot's.
+    #[cfg(any(test, feature = "sabotage"))]
+    reset: bool,
 }
 
 /// The writes of one group, in flight and done.
@@ -72,6 +75,8 @@ impl Durability {
                 last,
                 #[cfg(any(test, feature = "sabotage"))]
                 written: last,
+                #[cfg(any(test, feature = "sabotage"))]
+                reset: write.reset.is_some(),
             });
         }
         self.issued
@@ -128,6 +133,14 @@ impl Durability {
             .map(|mark| mark.written);
         let newest = self.marks.iter().rev().find(|mark| Some(mark.written) <= written);
         newest.map_or(token, |mark| mark.token)
+    }
+
+    /// If two snapshots are being written, the second one is not waited for.
+    pub(crate) fn lose_second_snapshot(&mut self) {
+        let is_second = self.marks.iter().filter(|mark| mark.reset).count() > 1;
+        if is_second && self.marks.back().is_some_and(|mark| mark.reset) {
+            self.marks.pop_back();
+        }
     }
 
     /// What was durable before a truncation is still taken to be.

@@ -319,6 +319,10 @@ impl Group {
                 }
             }
             let token = self.durability.issue(&self.write, self.last.index);
+            #[cfg(any(test, feature = "sabotage"))]
+            if self.is_broken(Sabotage::LoseSecondSnapshot) {
+                self.durability.lose_second_snapshot();
+            }
             let write = mem::take(&mut self.write);
             assert!(
                 step.out.persist.is_none(),

@@ -152,6 +152,29 @@ impl Disks {
         self.of(broker).for_each(|(_, share)| share.under_way.clear());
     }
 
+    /// A member says that its disk holds its log up to here.
+    pub fn acknowledged(&self, broker: u32, group: u64, index: u64) -> Result<(), Violation> {
+        let of_broker = self.shares.range((broker, 0, 0)..(broker + 1, 0, 0));
+        let shares = of_broker.filter(|((_, _, of), _)| *of == group).map(|(_, share)| share);
+        let holds = |share: &Share| {
+            let Some(term) = share.seen.at(index) else {
+                // A snapshot is being written over it: it was committed, so its term can't be another.
+                return index <= share.seen.start && index <= share.durable.last();
+            };
+            share.durable.holds(index, term) || share.former.holds(index, term)
+        };
+        match shares.into_iter().find(|share| !holds(share)) {
+            None => Ok(()),
+            Some(share) => Err(Violation::new(
+                Law::AcknowledgedIsHeld,
+                format!(
+                    "group {group}: broker {broker} says that it holds all up to {index}; its disk does up to {}",
+                    share.durable.last()
+                ),
+            )),
+        }
+    }
+
     /// A leader says that all up to this entry is committed: by a majority of each of these sets of voters (as they are, or as they
     /// were a moment ago, before what is committed changed them).
     pub fn committed(
@@ -284,6 +307,30 @@ mod tests {
         disks.written((3, 0, GROUP), 5, &log(&[1, 2]));
         disks.synced(3, 0, 5);
         assert!(commits(&mut disks, 2, 2));
+    }
+
+    #[test]
+    fn an_acknowledgement_before_the_write_is_synced_is_caught() {
+        let mut disks = three();
+        disks.written((1, 0, GROUP), 1, &log(&[1, 1, 1]));
+        assert!(disks.acknowledged(1, GROUP, 0).is_ok());
+        assert!(disks.acknowledged(1, GROUP, 9).is_err(), "what is nowhere");
+        assert!(disks.acknowledged(1, GROUP, 1).is_err());
+        disks.written((1, 0, GROUP), 2, &log(&[1, 2]));
+        disks.synced(1, 0, 1);
+        assert!(disks.acknowledged(1, GROUP, 1).is_ok());
+        assert!(
+            disks.acknowledged(1, GROUP, 2).is_err(),
+            "what is synced there was replaced"
+        );
+        disks.synced(1, 0, 2);
+        assert!(disks.acknowledged(1, GROUP, 2).is_ok());
+        disks.written((1, 0, GROUP), 3, &Terms::behind(9, []));
+        assert!(disks.acknowledged(1, GROUP, 2).is_ok());
+        assert!(
+            disks.acknowledged(1, GROUP, 9).is_err(),
+            "a snapshot that is not synced"
+        );
     }
 
     #[test]

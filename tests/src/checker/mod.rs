@@ -49,6 +49,8 @@ pub enum Law {
     LeaderHasCommitted,
     /// An acknowledgement means: on the disks of a majority.
     CommittedIsHeld,
+    /// No member acknowledges what its disk doesn't hold (Raft paper, section 5.3: before it answers).
+    AcknowledgedIsHeld,
     /// A replica's commit index does not fall while it runs.
     CommitRises,
     /// What was acknowledged can be read.
@@ -91,6 +93,7 @@ impl Law {
             Law::CommittedStays => "a committed entry is never lost or changed",
             Law::LeaderHasCommitted => "a leader has every committed entry",
             Law::CommittedIsHeld => "what is committed is on the disks of a majority",
+            Law::AcknowledgedIsHeld => "who acknowledges has it on disk",
             Law::CommitRises => "a commit index does not fall",
             Law::AcknowledgedStays => "no acknowledged record is lost",
             Law::NoDuplicate => "no record is there twice",

@@ -63,6 +63,10 @@ impl Observer {
     /// A frame between brokers.
     pub fn sent(&mut self, from: u32, messages: &[(peer::GroupId, peer::Message)]) -> Result<(), Violation> {
         for (group, message) in messages {
+            let is_known = !self.opening.contains(&(from, GroupId(group.0)));
+            if let (peer::Body::AppendAccepted { match_index, .. }, true) = (&message.body, is_known) {
+                self.disks.acknowledged(from, group.0, match_index.0)?;
+            }
             let peer::Body::Append {
                 prev_index,
                 prev_term,

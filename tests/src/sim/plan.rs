@@ -123,8 +123,9 @@ fn limits(rng: &mut Rng, focus: Focus) -> Option<Limits> {
 fn brokers(rng: &mut Rng, focus: Focus) -> u32 {
     match focus {
         Focus::Breadth if rng.chance(400) => *rng.pick(&[4, 4, 5, 5, 6, 7]).unwrap_or(&5),
+        Focus::Breadth => 3,
+        Focus::Elections => *rng.pick(&[3, 3, 3, 4, 5]).unwrap_or(&3),
         Focus::Members => *rng.pick(&[3, 4, 5]).unwrap_or(&4),
-        Focus::Breadth | Focus::Elections => 3 + u32::from(focus == Focus::Elections && rng.chance(300)),
     }
 }
 

@@ -121,6 +121,9 @@ impl Group {
     /// What a follower needs is deleted here. It is told who leads all the same (by an append that it will refuse), so
     /// that it doesn't ask for votes for ever.
     fn lack_entries(&mut self, step: &mut Step, peer: usize) {
+        if self.is_broken(Sabotage::LeaveBehind) && self.peers[peer].match_index == LogIndex::ZERO {
+            return;
+        }
         let to = self.peers[peer].id;
         self.peers[peer].needs_snapshot(step.now, self.tuning.retransmit_timeout);
         if !self.peers[peer].is_alive() {

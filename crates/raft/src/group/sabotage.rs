@@ -88,6 +88,10 @@ pub enum Sabotage {
     LetLearnersLead,
     /// A member that takes a snapshot goes on with the configuration that it had (openraft #1808).
     KeepConfiguration,
+    /// A member of which nothing is known, and whose entries are deleted, is never sent a snapshot (openraft #1828).
+    LeaveBehind,
+    /// A snapshot that comes while an earlier one is being written is never taken to be durable (raft-rs #417).
+    LoseSecondSnapshot,
     /// Voters are exchanged in a single step, while another change is under way, and before the leader knows what is
     /// committed (the erratum to the Raft dissertation).
     ChangeAtOnce,
@@ -140,6 +144,8 @@ impl Sabotage {
         Sabotage::ForgetOutgoing,
         Sabotage::LetLearnersLead,
         Sabotage::KeepConfiguration,
+        Sabotage::LeaveBehind,
+        Sabotage::LoseSecondSnapshot,
         Sabotage::ChangeAtOnce,
         Sabotage::ForgetLoss,
         Sabotage::CountFormerLives,
