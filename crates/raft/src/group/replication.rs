@@ -43,8 +43,14 @@ impl Group {
             term,
             payload: Payload::Data(payload),
         };
-        let entries: Vec<Entry> = (first.0..).zip(payloads).map(entry).collect();
-        self.append(entries);
+        // Data are no configuration, so nothing has to be noted; and a burst of small proposals fills one vector.
+        self.write.entries.extend((first.0..).zip(payloads).map(entry));
+        if let Some(entry) = self.write.entries.last() {
+            self.last = Position {
+                term: entry.term,
+                index: entry.index,
+            };
+        }
         let last = self.last.index;
         if bytes > 0 {
             self.leading.uncommitted.push(last, bytes);
