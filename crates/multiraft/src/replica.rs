@@ -19,7 +19,7 @@ use bytes::Bytes;
 use trimaran_raft::{
     Body, ChangeError, Config, Configuration, Entry, Event, Group, GroupId, HardState, Input as CoreInput, Instant,
     LogIndex, LogView, Message, NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token,
-    TransferError,
+    Told, TransferError,
 };
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog};
 use trimaran_storage::scale::{HighWatermark, leader_epoch};
@@ -174,6 +174,34 @@ impl Replica {
         }
     }
 
+    /// Tells the core one of several things that have arrived. What follows is done when the replica is settled, in one go
+    /// for all of them: a burst of appends costs one write and one acknowledgement, a burst of acknowledgements one look
+    /// at the commit index. What can't be put off is done at once.
+    pub(crate) fn tell(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) {
+        if self.broken {
+            return self.silence(desk).hear(&input, out);
+        }
+        let mut output = core::mem::take(&mut desk.core_output);
+        let told = self.group.tell(desk.now, input, &self.log, &mut output);
+        if told == Told::Full {
+            self.group.settle(desk.now, &self.log, &mut output);
+        }
+        self.carry_out(&mut output, desk, out);
+        desk.core_output = output;
+    }
+
+    /// Does what follows from all that the core was told, or what is due.
+    fn decide(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        let is_due = self.group.deadline().is_some_and(|deadline| deadline <= desk.now);
+        if self.broken || self.group.is_settled() && !is_due {
+            return;
+        }
+        let mut output = core::mem::take(&mut desk.core_output);
+        self.group.settle(desk.now, &self.log, &mut output);
+        self.carry_out(&mut output, desk, out);
+        desk.core_output = output;
+    }
+
     /// Tells the core one thing and does what it decided.
     pub(crate) fn step(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) {
         self.step_for_answers(input, desk, out);
@@ -240,7 +268,7 @@ impl Replica {
         if self.hard_state.barred == LogIndex::MAX {
             self.silence(desk).hear(&input, out);
         }
-        self.step(input, desk, out);
+        self.tell(input, desk, out);
     }
 
     fn carry_out(&mut self, output: &mut Output, desk: &mut Desk, out: &mut Outbox) {
@@ -371,9 +399,7 @@ impl Replica {
 
     /// Everything that follows from what this step brought.
     pub(crate) fn settle(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        if self.group.deadline().is_some_and(|deadline| deadline <= desk.now) {
-            self.step(CoreInput::Tick, desk, out);
-        }
+        self.decide(desk, out);
         self.apply(desk, out);
         self.update_in_sync(desk, out);
         self.propose(desk, out);
@@ -400,7 +426,7 @@ impl Replica {
             }
             self.applied = commit;
             self.high_watermark = self.log.high_watermark(commit);
-            self.step(CoreInput::Applied(commit), desk, out);
+            self.tell(CoreInput::Applied(commit), desk, out);
         }
         if desk.breakage.is(Sabotage::ShowDurable) && self.leads() {
             self.high_watermark = self.log.high_watermark(self.group.durable());

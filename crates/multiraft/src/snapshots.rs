@@ -57,7 +57,7 @@ impl Replica {
         if self.resetting.is_some_and(|reset| reset <= token) {
             self.resetting = None;
         }
-        self.step(CoreInput::Persisted(token), desk, out);
+        self.tell(CoreInput::Persisted(token), desk, out);
     }
 }
 

@@ -3,7 +3,7 @@
 //! The core never sees a disk: it hands out writes under increasing tokens and is told how far they are durable.
 //! Everything that depends on a write asks here, so that nothing can leave too early by mistake.
 
-use crate::{Entry, LogIndex, Snapshot, Token};
+use crate::{Entry, LogIndex, Snapshot, Term, Token};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -69,7 +69,7 @@ impl Durability {
         if write.hard_state {
             self.hard_state = self.issued;
         }
-        if write.reset.is_some() || write.truncate_from.is_some() || !write.entries.is_empty() {
+        if write.replaces() || !write.entries.is_empty() {
             self.marks.push_back(Mark {
                 token: self.issued,
                 last,
@@ -161,14 +161,45 @@ pub(crate) struct Write {
 
 impl Write {
     pub(crate) fn is_empty(&self) -> bool {
-        !self.hard_state && self.reset.is_none() && self.truncate_from.is_none() && self.entries.is_empty()
+        !self.does_more_than_append() && self.entries.is_empty()
+    }
+
+    /// It makes a promise, or replaces entries.
+    pub(crate) fn does_more_than_append(&self) -> bool {
+        self.hard_state || self.replaces()
+    }
+
+    /// It replaces entries: what is known to be durable may be among them.
+    pub(crate) fn replaces(&self) -> bool {
+        self.reset.is_some() || self.truncate_from.is_some()
+    }
+
+    /// Its entries from this one on.
+    pub(crate) fn entries_from(&self, index: LogIndex) -> &[Entry] {
+        let first = self.entries.first().map_or(index, |entry| entry.index);
+        let count = usize::try_from(index.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
+        self.entries.get(count..).unwrap_or_default()
+    }
+
+    /// The term of one of its entries.
+    pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
+        let entry = self.entries_from(index).first()?;
+        (entry.index == index).then_some(entry.term)
+    }
+
+    /// Takes back entries from this one on, and those of a log that ends at `end`.
+    pub(crate) fn truncate(&mut self, from: LogIndex, end: LogIndex) {
+        self.entries.retain(|entry| entry.index < from);
+        if from <= end {
+            self.truncate_from = Some(from);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Payload, Term};
+    use crate::Payload;
 
     fn append(truncate_from: Option<u64>, first: u64, last: u64) -> Write {
         let entry = |index| Entry {

@@ -1,10 +1,12 @@
 //! One consensus group: its inputs, and what each is handed on to.
 //!
-//! A step has three parts. The input is dispatched and changes state. The clock is looked at. Then [`Group::settle`]
+//! A step has three parts. What is told is dispatched and changes state. The clock is looked at. Then [`Group::derive`]
 //! derives from the state whatever may leave now: messages that a durable write has released, appends that a window
 //! has room for, a commit index that has risen. Nothing is queued to be sent "later": what is owed is state, so
-//! a message that is lost or superseded leaves no trace to clean up.
+//! a message that is lost or superseded leaves no trace to clean up. For the same reason a step may be told several things
+//! ([`Group::tell`]) before it is settled once: what they add up to is in the state.
 
+mod ahead;
 mod election;
 mod following;
 mod identity;
@@ -16,6 +18,7 @@ mod reading;
 mod replication;
 mod sabotage;
 mod seeking;
+mod settling;
 mod snapshot;
 mod time;
 mod transfer;
@@ -27,7 +30,7 @@ use crate::durability::{Durability, Write};
 use crate::progress::Peer;
 use crate::{
     Body, Config, Configuration, Event, HardState, Heartbeats, Input, Instant, Liveness, LogIndex, LogView, Message,
-    NodeId, Output, Persist, Progress, Recovered, Role, Term, TermAt, Token, Tuning, quorum,
+    NodeId, Output, Progress, Recovered, Role, Term, TermAt, Token, Tuning, quorum,
 };
 use alloc::vec::Vec;
 use core::mem;
@@ -42,6 +45,8 @@ pub(crate) use membership::Standing;
 )]
 pub use sabotage::Sabotage;
 use seeking::Seeking;
+pub use settling::Told;
+use settling::{Known, Phase};
 
 /// Terms and indices beyond this are no honest counters: a message that names one is ignored, so that no arithmetic
 /// overflows and no group is driven to the last term there is.
@@ -71,14 +76,6 @@ impl Step<'_> {
     }
 }
 
-/// What others see of a group; a step that changes it says so.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Summary {
-    term: Term,
-    leader: Option<NodeId>,
-    role: Role,
-}
-
 /// One member of one consensus group: a pure function of its state, its inputs and the time it is told.
 ///
 /// Two groups that are equal and are told the same at the same times say the same, and are equal again.
@@ -106,6 +103,9 @@ pub struct Group {
     durability: Durability,
     /// This step's write; empty between steps.
     write: Write,
+    phase: Phase,
+    /// As of the last step.
+    said: Known,
     /// The other members, in the order of the configuration; behind them those that are none (any more), but are sent to
     /// or followed.
     peers: Vec<Peer>,
@@ -163,6 +163,8 @@ impl Group {
             now,
             durability: Durability::recovered(index),
             write: Write::default(),
+            phase: Phase::Settled,
+            said: Known::NOTHING,
             peers: Vec::new(),
             election: Election::standing_at(now + tuning.election_timeout),
             seeking: Seeking::default(),
@@ -186,35 +188,81 @@ impl Group {
         if self.is_alone() {
             self.election = Election::standing_at(self.now);
         }
+        self.said = self.known();
     }
 
     /// Tell it one thing. What follows is added to `output`, which the caller drains before the next step; a
-    /// [`Persist`] among it must have been applied to `log` by then.
+    /// [`crate::Persist`] among it must have been applied to `log` by then.
     ///
     /// # Panics
     /// If `log` is not as the core left it, or an invariant of the core itself is broken: a stopped replica is safer
     /// than a wrong one. No message can cause it.
     pub fn step(&mut self, now: Instant, input: Input, log: &dyn LogView, output: &mut Output) {
+        // Settled at once, however full it is.
+        let (Told::Open | Told::Full) = self.tell(now, input, log, output);
+        self.settle(now, log, output);
+    }
+
+    /// Tell it one of several things that are there at the same time. They are one step, in the order in which they are
+    /// told: [`Group::settle`] says once what follows from all of them. One write for all entries, one append a follower
+    /// for all proposals, one acknowledgement for all appends: a burst costs little more than one input. Direct answers
+    /// (to proposals, to those who ask for votes) are in `output` already, which the caller drains every time.
+    ///
+    /// [`Told::Full`]: settle before telling more. Most inputs leave a step open; those end it that change term, leader
+    /// or role, or let the step's write do more than append. [`Input::Applied`] needs no settling if nothing else was told.
+    ///
+    /// # Panics
+    /// If the step is full, and for the reasons that [`Group::step`] names.
+    pub fn tell(&mut self, now: Instant, input: Input, log: &dyn LogView, output: &mut Output) -> Told {
+        assert!(
+            self.phase != Phase::Full,
+            "a full step was told more before it was settled"
+        );
         assert_eq!(
-            log.last_index(),
-            self.last.index,
+            log.last_index().0 + self.write.entries.len() as u64,
+            self.last.index.0,
             "the last write was not applied to the log"
         );
         self.now = self.now.max(now);
-        let before = self.summary();
-        let commit_before = self.commit;
-        let members_before = self.configuration_mark();
         let mut step = Step {
             now: self.now,
             log,
             out: output,
         };
+        if let Input::Applied(index) = input {
+            self.on_applied(&mut step, index);
+            return Told::Open;
+        }
         self.dispatch(&mut step, input);
+        if self.is_full() {
+            self.phase = Phase::Full;
+            return Told::Full;
+        }
+        self.phase = Phase::Open;
+        Told::Open
+    }
+
+    /// Says what follows from all that was told since the last time.
+    ///
+    /// # Panics
+    /// As [`Group::step`].
+    pub fn settle(&mut self, now: Instant, log: &dyn LogView, output: &mut Output) {
+        self.now = self.now.max(now);
+        let mut step = Step {
+            now: self.now,
+            log,
+            out: output,
+        };
         self.reconsider(&mut step);
         self.look_at_the_clock(&mut step);
-        self.settle(&mut step);
-        self.report(&mut step, before, commit_before);
-        self.report_members(&mut step, members_before);
+        self.derive(&mut step);
+        self.report(&mut step);
+        self.phase = Phase::Settled;
+    }
+
+    /// Whether nothing waits for [`Group::settle`].
+    pub fn is_settled(&self) -> bool {
+        self.phase == Phase::Settled
     }
 
     fn dispatch(&mut self, step: &mut Step, input: Input) {
@@ -223,7 +271,7 @@ impl Group {
             Input::Message(from, message) => self.on_message(step, from, message),
             Input::Propose(payloads) => self.propose(step, payloads),
             Input::Persisted(token) => self.on_persisted(token),
-            Input::Applied(index) => self.applied = self.applied.max(index.min(self.commit)),
+            Input::Applied(index) => self.on_applied(step, index),
             Input::Liveness(node, liveness) => self.on_liveness(step, node, liveness),
             Input::Restored(node) => self.on_restored(step, node),
             Input::Transfer(to) => self.transfer(step, to),
@@ -233,6 +281,11 @@ impl Group {
             Input::Snapshot { to, snapshot } => self.send_snapshot(step, to, snapshot),
             Input::Read(read) => self.read(step, read),
         }
+    }
+
+    fn on_applied(&mut self, step: &mut Step, index: LogIndex) {
+        self.applied = self.applied.max(index.min(self.commit));
+        self.begin_serving(step);
     }
 
     /// A vote is never cleared but by a later term; neither is what is known about a term's leader's log.
@@ -252,7 +305,7 @@ impl Group {
     }
 
     fn on_persisted(&mut self, token: Token) {
-        // All that depends on it is derived in `settle`.
+        // All that depends on it is derived.
         #[cfg(any(test, feature = "sabotage"))]
         let token = match self.is_broken(Sabotage::MistakeWrites) {
             true => self.durability.mistaken(token),
@@ -294,68 +347,13 @@ impl Group {
     }
 
     /// Derives from the state whatever may happen now. Idempotent: a second call in a step would do nothing.
-    fn settle(&mut self, step: &mut Step) {
+    fn derive(&mut self, step: &mut Step) {
         self.refuse_reads(step);
         self.settle_candidacy(step);
         self.settle_vote(step);
         match self.role {
             Role::Leader => self.settle_leadership(step),
             _ => self.settle_following(step),
-        }
-    }
-
-    /// Hands out this step's write, and says what changed.
-    fn report(&mut self, step: &mut Step, before: Summary, commit_before: LogIndex) {
-        if !self.write.is_empty() {
-            let keeps_marks = self.is_broken(Sabotage::KeepMarks);
-            let reset = self.write.reset.as_ref().map(|_| commit_before.next());
-            if let Some(from) = self.write.truncate_from.or(reset).filter(|_| !keeps_marks) {
-                #[cfg(any(test, feature = "sabotage"))]
-                let durable = self.durability.index();
-                self.durability.truncated(from);
-                #[cfg(any(test, feature = "sabotage"))]
-                if self.is_broken(Sabotage::KeepDurable) {
-                    self.durability.forget_truncation(durable);
-                }
-            }
-            let token = self.durability.issue(&self.write, self.last.index);
-            #[cfg(any(test, feature = "sabotage"))]
-            if self.is_broken(Sabotage::LoseSecondSnapshot) {
-                self.durability.lose_second_snapshot();
-            }
-            let write = mem::take(&mut self.write);
-            assert!(
-                step.out.persist.is_none(),
-                "the output of the last step was not drained"
-            );
-            step.out.persist = Some(Persist {
-                token,
-                hard_state: write.hard_state.then_some(self.hard),
-                reset: write.reset,
-                truncate_from: write.truncate_from,
-                entries: write.entries,
-            });
-        }
-        assert!(
-            self.commit <= self.last.index,
-            "a commit never passes what the log holds"
-        );
-        if self.commit > commit_before {
-            step.out.committed = Some(self.commit);
-        }
-        let after = self.summary();
-        if after != before {
-            let Summary { term, leader, role } = after;
-            step.event(Event::LeaderChanged { term, leader, role });
-        }
-        self.begin_serving(step);
-        debug_assert!(!self.is_forlorn(), "a member without a live leader keeps a timer");
-    }
-
-    fn report_members(&mut self, step: &mut Step, before: (LogIndex, bool)) {
-        let (index, committed) = self.configuration_mark();
-        if (index, committed) != before {
-            step.event(Event::ConfigurationChanged { index, committed });
         }
     }
 
@@ -367,14 +365,6 @@ impl Group {
             if self.is_broken(Sabotage::ConfigureAtCommit) {
                 self.adopt_configuration();
             }
-        }
-    }
-
-    fn summary(&self) -> Summary {
-        Summary {
-            term: self.hard.term,
-            leader: self.leader,
-            role: self.role,
         }
     }
 

@@ -10,7 +10,8 @@
 //! To drive it (the README shows this as code):
 //!
 //! 1. [`Group::new`], with what was found on disk.
-//! 2. For each thing that happens, [`Group::step`].
+//! 2. For each thing that happens, [`Group::step`]. For several that are there at the same time, [`Group::tell`] for each,
+//!    and [`Group::settle`] once: a burst then costs one write, one append a follower, one acknowledgement.
 //! 3. Apply [`Output::persist`] to the log at once, and write it, in the order of tokens. When it is durable:
 //!    [`Input::Persisted`].
 //! 4. Send [`Output::messages`]; read what [`Output::appends`] name from the log, and send that too. No need to wait
@@ -20,7 +21,13 @@
 //! 7. To [`Event::NeedsSnapshot`] answer with [`Input::Snapshot`]; to [`Event::MemberLost`] with [`Input::Change`]. After
 //!    [`Event::ConfigurationChanged`] tell what is known of the liveness of new members.
 //!
-//! The rooms: `group` dispatches; its parts are `election` (who stands and who votes), `leadership` (a term's
+//! The laws, asserted in debug builds and checked by random runs, with steps of one input and of many: at most one write a
+//! step; tokens complete in the order in which they were issued; a term's hard state is durable no later than that term's
+//! entries; no vote and no acknowledgement leaves before its token; a commit never counts what is not durable, here or
+//! elsewhere; what is told again, at the same times and in the same steps, is said again.
+//!
+//! The rooms: `group` dispatches; `settling` says what a step has brought, and `ahead` is the log as a step will leave it. Its
+//! other parts are `election` (who stands and who votes), `leadership` (a term's
 //! beginning and end, commit, serving), `replication` (the leader's side), `following` (the other side), `snapshot`,
 //! `membership` (who belongs to the group, and majorities), `lost` (members that lost what they promised), `seeking` (those
 //! that can't stand), `reading` (rounds and leases), `transfer` and `time`; `mail` hands messages on. `progress`, `quorum` and
@@ -49,9 +56,9 @@ mod types;
 
 pub use config::{Config, Heartbeats, Recovered, Tuning};
 pub use configuration::{Configuration, Malformed};
-pub use group::Group;
 #[cfg(feature = "sabotage")]
 pub use group::Sabotage;
+pub use group::{Group, Told};
 pub use input::Input;
 pub use log::{LogView, MemoryLog, TermAt};
 pub use message::{AppendPlan, Body, Message};

@@ -12,10 +12,14 @@ use trimaran_storage::log::ReplicaLog;
 
 /// A new group with this node as its only voter.
 fn alone() -> Input {
+    new_group(vec![NodeId(1)])
+}
+
+pub(crate) fn new_group(voters: Vec<NodeId>) -> Input {
     let settings = Settings::default();
     let (fs, dir) = (Arc::new(FaultyFs::new(1)), Path::new("/group-1"));
     let log = ReplicaLog::open(fs, dir, G, settings.log_options(), RecoveredGroup::default()).expect("empty");
-    let open = Open::new(vec![NodeId(1)], log, HardState::default(), settings.options()).expect("empty");
+    let open = Open::new(voters, log, HardState::default(), settings.options()).expect("empty");
     Input::Open(Box::new(open))
 }
 

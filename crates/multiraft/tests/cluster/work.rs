@@ -1,7 +1,10 @@
 //! What a step costs: idle groups are not visited, and a broker's death is one envelope a peer.
 
-use crate::harness::{Cluster, G, Settings, batch_of};
-use trimaran_raft::GroupId;
+use crate::harness::{Cluster, G, Settings, batch_of, nodes};
+use crate::incarnations::new_group;
+use std::time::Duration;
+use trimaran_multiraft::{Input, IntervalPlan, Outbox, Shard, ShardConfig};
+use trimaran_raft::{Body, Entry, GroupId, Instant, LogIndex, Message, NodeId, Payload, Term};
 
 fn visited(cluster: &Cluster) -> u64 {
     cluster
@@ -94,4 +97,53 @@ fn ten_thousand_idle_groups_cost_nothing() {
     cluster.produce(batch_of(&["a"])).expect("accepted");
     let visits = visited(&cluster) - before;
     assert!(visits < 10, "{visits}");
+}
+
+/// An append of term 1 with blank entries behind `prev`, as far as `last`.
+fn append(prev: u64, last: u64) -> (GroupId, Message) {
+    let term = Term(1);
+    let entry = |index| Entry {
+        index: LogIndex(index),
+        term,
+        payload: Payload::Blank,
+    };
+    let body = Body::Append {
+        prev_index: LogIndex(prev),
+        prev_term: Term(prev.min(1)),
+        commit: LogIndex::ZERO,
+        floor: LogIndex::ZERO,
+        entries: (prev + 1..=last).map(entry).collect(),
+    };
+    (G, Message { term, body })
+}
+
+#[test]
+fn whatever_one_pass_brings_a_follower_is_answered_once() {
+    let plan = IntervalPlan::new(Duration::from_millis(250)).expect("in range");
+    let now = Instant(1_000_000);
+    let mut shard = Shard::new(ShardConfig::new(NodeId(1), plan.tuning(1)), now);
+    let mut step = |inputs: Vec<Input>| {
+        let (mut inputs, mut out) = (inputs, Outbox::default());
+        shard.step(now, &mut inputs, &mut out);
+        out
+    };
+    let sent = |appends: Vec<(GroupId, Message)>| Input::Messages(NodeId(2), appends);
+    step(vec![new_group(nodes(&[2, 1, 3])), sent(vec![append(0, 1)])]);
+    let written = step(vec![sent(vec![append(1, 2), append(2, 4)])]).sequence;
+    // Its disk answers, and the leader repeats itself.
+    let out = step(vec![
+        sent(vec![append(0, 1), append(1, 2)]),
+        Input::Persisted(written),
+        sent(vec![append(2, 4), append(4, 4)]),
+    ]);
+    let accepted = Body::AppendAccepted {
+        match_index: LogIndex(4),
+        commit: LogIndex::ZERO,
+        life: trimaran_raft::Life::default(),
+    };
+    let answer = Message {
+        term: Term(1),
+        body: accepted,
+    };
+    assert_eq!(out.messages, vec![(NodeId(2), vec![(G, answer)])]);
 }

@@ -103,7 +103,7 @@ impl Group {
         // What is committed here is in every later leader's log: no need to compare it.
         let invents = self.is_broken(Sabotage::InventTerms) && append.prev.term == Term::ZERO;
         let is_known = append.prev.index <= self.commit || invents;
-        if !is_known && step.log.term_at(append.prev.index) != TermAt::Known(append.prev.term) {
+        if !is_known && self.term_at(step, append.prev.index) != TermAt::Known(append.prev.term) {
             return self.reject(step, from, append.prev);
         }
         self.take_over(step, append);
@@ -138,7 +138,7 @@ impl Group {
                     index: end,
                     ..self.last
                 };
-                self.write.truncate_from = Some(end.next());
+                self.write.truncate(end.next(), step.log.last_index());
                 self.take_configurations_back(end.next());
                 None
             }
@@ -150,7 +150,8 @@ impl Group {
             }
         };
         if let Some(from) = new_from {
-            append.entries.retain(|entry| entry.index >= from);
+            let held = append.entries.partition_point(|entry| entry.index < from);
+            append.entries.drain(..held);
             self.append(mem::take(&mut append.entries));
         }
         self.agree_upto(end, append.commit, append.floor);
@@ -175,7 +176,7 @@ impl Group {
             if entry.index > self.last.index {
                 return Meeting::Extends(entry.index);
             }
-            match step.log.term_at(entry.index) {
+            match self.term_at(step, entry.index) {
                 TermAt::Known(term) if term == entry.term => {}
                 // Only committed entries are ever deleted.
                 TermAt::Compacted => {}
@@ -189,14 +190,14 @@ impl Group {
 
     fn truncate(&mut self, step: &mut Step, from: LogIndex) {
         assert!(from > self.commit, "a committed entry is never deleted");
-        self.write.truncate_from = Some(from);
+        self.write.truncate(from, step.log.last_index());
         self.take_configurations_back(from);
         step.event(crate::Event::Truncated { from });
     }
 
     /// Nothing follows what was truncated, for now.
     pub(super) fn cut_off(&mut self, step: &mut Step, from: LogIndex) {
-        let TermAt::Known(term) = step.log.term_at(from.prev()) else {
+        let TermAt::Known(term) = self.term_at(step, from.prev()) else {
             return;
         };
         self.truncate(step, from);
@@ -225,8 +226,10 @@ impl Group {
     /// term than `prev`'s can be the leader's there, and what is committed surely is.
     pub(super) fn reject(&mut self, step: &mut Step, from: NodeId, prev: Position) {
         let upto = prev.index.prev().min(self.last.index);
-        let agreed = step.log.last_index_with_term_at_most(prev.term, upto).max(self.commit);
-        let hint_term = match step.log.term_at(agreed) {
+        let agreed = self
+            .last_index_with_term_at_most(step, prev.term, upto)
+            .max(self.commit);
+        let hint_term = match self.term_at(step, agreed) {
             TermAt::Known(term) => term,
             TermAt::Compacted | TermAt::Missing => prev.term,
         };
@@ -265,10 +268,9 @@ impl Group {
             leader_commit,
             ..
         } = self.following;
-        let durable = if self.write.truncate_from.is_some() || self.write.reset.is_some() {
-            self.commit
-        } else {
-            self.durability.index()
+        let durable = match self.write.replaces() {
+            true => self.commit,
+            false => self.durability.index(),
         };
         self.raise_commit(leader_commit.min(verified).min(durable));
     }
@@ -281,7 +283,9 @@ impl Group {
         let Some(leader) = self.leader else { return };
         self.raise_follower_commit();
         let at_once = self.is_broken(Sabotage::AcknowledgeAtOnce);
-        let is_durable = at_once || self.write.is_empty() && self.hard_state_is_durable();
+        // What this step appends can't be reported yet; what its disk has just answered for can.
+        let may = self.write.is_empty() || self.disk_has_advanced() && !self.write.replaces();
+        let is_durable = at_once || may && self.hard_state_is_durable();
         if !self.following.report_owed || !is_durable {
             return;
         }

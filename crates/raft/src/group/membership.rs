@@ -153,7 +153,9 @@ impl Group {
         let leads = self.role == Role::Leader;
         let configuration = self.membership.current().clone();
         self.membership.own = Standing::of(self.id, &configuration);
-        let mut before = core::mem::take(&mut self.peers);
+        // A vector that grows by itself would have room for twice as many, in each of many groups.
+        let members = configuration.members().count();
+        let mut before = core::mem::replace(&mut self.peers, Vec::with_capacity(members));
         let first = self.last.index.next();
         for node in configuration.members().filter(|node| *node != self.id) {
             let known = before.iter().position(|peer| peer.id == node);

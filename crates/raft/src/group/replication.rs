@@ -43,8 +43,14 @@ impl Group {
             term,
             payload: Payload::Data(payload),
         };
-        let entries: Vec<Entry> = (first.0..).zip(payloads).map(entry).collect();
-        self.append(entries);
+        // Data are no configuration, so nothing has to be noted; and a burst of small proposals fills one vector.
+        self.write.entries.extend((first.0..).zip(payloads).map(entry));
+        if let Some(entry) = self.write.entries.last() {
+            self.last = Position {
+                term: entry.term,
+                index: entry.index,
+            };
+        }
         let last = self.last.index;
         if bytes > 0 {
             self.leading.uncommitted.push(last, bytes);
@@ -161,37 +167,6 @@ impl Group {
         let (last, bytes) = self.fit(step, first, limit);
         (bytes <= room || peer.inflight.is_empty()).then_some((last, bytes))
     }
-
-    /// [`crate::LogView::fit`] over the log as it will be when this step's write is applied to it.
-    fn fit(&self, step: &Step, first: LogIndex, max_bytes: u64) -> (LogIndex, u64) {
-        let in_log = step.log.last_index();
-        let (mut last, mut bytes) = (first.prev(), 0);
-        if first <= in_log {
-            (last, bytes) = step.log.fit(first, in_log, max_bytes);
-            assert!(first <= last && last <= in_log, "the log found no entry that fits");
-            if last < in_log {
-                return (last, bytes);
-            }
-        }
-        let next = last.next();
-        for entry in self.write.entries.iter().filter(|entry| entry.index >= next) {
-            let more = bytes + entry.payload.len() as u64;
-            if entry.index > first && more > max_bytes {
-                break;
-            }
-            (last, bytes) = (entry.index, more);
-        }
-        (last, bytes)
-    }
-
-    /// The term at an index of a leader's log: its own from its first entry on.
-    fn leader_term_at(&self, step: &Step, index: LogIndex) -> TermAt {
-        let is_held = index.next() >= step.log.first_index() && index <= self.last.index;
-        if index >= self.leading.first && is_held {
-            return TermAt::Known(self.hard.term);
-        }
-        step.log.term_at(index)
-    }
 }
 
 /// An AppendAccepted, unpacked. See [`crate::Body::AppendAccepted`].
@@ -234,7 +209,7 @@ impl Group {
             return;
         }
         let upto = hint.index.min(prev_index.prev());
-        let agreed = step.log.last_index_with_term_at_most(hint.term, upto);
+        let agreed = self.last_index_with_term_at_most(step, hint.term, upto);
         if self.is_broken(Sabotage::CountHints) {
             self.peers[peer].match_index = self.peers[peer].match_index.max(agreed);
         }

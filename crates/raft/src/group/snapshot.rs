@@ -53,7 +53,7 @@ impl Group {
         // "If existing log entry has same index and term as snapshot's last included entry, retain log entries following
         // it": then all of it agrees. What is committed agrees anyway; so does what lies before a snapshot that was taken
         // over and is not durable yet.
-        let is_known = match step.log.term_at(position.index) {
+        let is_known = match self.term_at(step, position.index) {
             _ if position.index <= self.commit => true,
             TermAt::Known(term) => term == position.term,
             TermAt::Compacted => true,
@@ -74,6 +74,7 @@ impl Group {
         if !self.is_broken(Sabotage::KeepConfiguration) {
             self.replace_configurations(snapshot.index, snapshot.configuration.clone());
         }
+        self.write.entries.clear();
         self.write.reset = Some(Box::new(snapshot));
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of whole groups: transcripts, the paper's rules, and chance.
 
+mod bursts;
 mod chance;
 mod dissertation;
 mod hostile;

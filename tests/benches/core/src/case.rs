@@ -21,15 +21,6 @@ pub fn number(payload: &[u8]) -> u64 {
     u64::from_le_bytes(*bytes)
 }
 
-/// When a driver asks a core what is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// After each thing that it was told: every proposal is a message of its own.
-    EachInput,
-    /// After all that has arrived.
-    EachRound,
-}
-
 /// Who must have applied a proposal for it to be no longer under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -50,8 +41,6 @@ pub struct Case {
     pub batch: usize,
     /// Proposals of one group that are under way, at most.
     pub window: usize,
-    /// How often a driver looks.
-    pub look: Look,
     /// When a proposal is no longer under way.
     pub pace: Pace,
 }
@@ -63,7 +52,6 @@ pub const CASES: [Case; 5] = [
         groups: 1,
         batch: 1,
         window: 1,
-        look: Look::EachInput,
         pace: Pace::All,
     },
     Case {
@@ -71,7 +59,6 @@ pub const CASES: [Case; 5] = [
         groups: 1,
         batch: 1,
         window: 256,
-        look: Look::EachInput,
         pace: Pace::Leader,
     },
     Case {
@@ -79,7 +66,6 @@ pub const CASES: [Case; 5] = [
         groups: 1,
         batch: 64,
         window: 4096,
-        look: Look::EachRound,
         pace: Pace::Leader,
     },
     Case {
@@ -87,7 +73,6 @@ pub const CASES: [Case; 5] = [
         groups: 10_000,
         batch: 1,
         window: 1,
-        look: Look::EachRound,
         pace: Pace::All,
     },
     Case {
@@ -95,7 +80,6 @@ pub const CASES: [Case; 5] = [
         groups: 10_000,
         batch: 16,
         window: 16,
-        look: Look::EachRound,
         pace: Pace::All,
     },
 ];

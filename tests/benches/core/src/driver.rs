@@ -4,7 +4,7 @@
 //! a broker takes all that has arrived for it, in order, then proposes in the groups that it leads, then does what
 //! its members ask for. The leaderships are spread evenly.
 
-use crate::case::{Case, Contender, HEARTBEAT, Look, MEMBERS, Measured, Pace, processor_time};
+use crate::case::{Case, Contender, HEARTBEAT, MEMBERS, Measured, Pace, processor_time};
 use std::mem;
 use std::ops::Range;
 use std::time::Duration;
@@ -66,7 +66,6 @@ pub struct Cluster<N: Node> {
     nodes: [Vec<N>; MEMBERS],
     inboxes: [Vec<Letter<N::Message>>; MEMBERS],
     shared: N::Shared,
-    look: Look,
     pace: Pace,
     batch: u64,
     window: u64,
@@ -85,7 +84,6 @@ impl<N: Node> Cluster<N> {
             nodes: std::array::from_fn(|broker| (0..case.groups).map(|group| node(group, broker)).collect()),
             inboxes: Default::default(),
             shared,
-            look: case.look,
             pace: case.pace,
             batch: case.batch as u64,
             window: case.window as u64,
@@ -168,16 +166,11 @@ impl<N: Node> Cluster<N> {
         self.proposed[group] - applied + self.batch <= self.window
     }
 
-    /// A member was told something.
+    /// A member was told something: it is asked what to do when it has been told all that has arrived.
     fn told(&mut self, broker: usize, group: usize) {
-        match self.look {
-            Look::EachInput => self.work(broker, group),
-            Look::EachRound => {
-                self.post(broker, group);
-                if !mem::replace(&mut self.is_due[group], true) {
-                    self.due.push(group as u32);
-                }
-            }
+        self.post(broker, group);
+        if !mem::replace(&mut self.is_due[group], true) {
+            self.due.push(group as u32);
         }
     }
 
@@ -196,6 +189,10 @@ impl<N: Node> Cluster<N> {
     }
 
     fn post(&mut self, broker: usize, group: usize) {
+        // To drain nothing takes longer than to look.
+        if N::outbox(&mut self.shared).is_empty() {
+            return;
+        }
         for (to, message) in N::outbox(&mut self.shared).drain(..) {
             self.inboxes[to].push(Letter {
                 group: group as u32,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 use trimaran_raft::{
     Config, Configuration, Entry, Group, Heartbeats, Input, Instant, LogIndex, LogView, Message, NodeId, Output,
-    Payload, Persist, Recovered, Role, Term, TermAt, Token, Tuning,
+    Payload, Persist, Recovered, Role, Term, TermAt, Token, Told, Tuning,
 };
 
 /// A log that forgets what all have, so that a long run needs no more memory than a short one.
@@ -86,6 +86,11 @@ impl LogView for Log {
     }
 }
 
+/// Where a member lives.
+fn place(node: NodeId) -> usize {
+    node.0 as usize - 1
+}
+
 /// What all members share: the buffer of outputs.
 #[derive(Default)]
 pub struct Shared {
@@ -138,30 +143,44 @@ impl Ours {
         }
     }
 
-    fn step(&mut self, input: Input, shared: &mut Shared) {
-        let Shared {
-            output,
-            outbox,
-            now,
-            steps,
-        } = shared;
-        *steps += 1;
-        self.group.step(*now, input, &self.log, output);
+    /// Tells the core one thing; what follows is asked for by [`Node::work`], unless it can't be put off.
+    fn tell(&mut self, input: Input, shared: &mut Shared) {
+        shared.steps += 1;
+        let told = self.group.tell(shared.now, input, &self.log, &mut shared.output);
+        if let Some(proposed) = shared.output.proposed.take() {
+            proposed.expect("the leader takes proposals");
+        }
+        Self::send(shared);
+        if told == Told::Full {
+            self.settle(shared);
+        }
+    }
+
+    fn send(shared: &mut Shared) {
+        // Most inputs are answered later; to drain nothing takes longer than to look.
+        if shared.output.messages.is_empty() {
+            return;
+        }
+        let messages = shared.output.messages.drain(..);
+        shared.outbox.extend(messages.map(|(to, message)| (place(to), message)));
+    }
+
+    fn settle(&mut self, shared: &mut Shared) {
+        self.group.settle(shared.now, &self.log, &mut shared.output);
+        Self::send(shared);
+        let Shared { output, outbox, .. } = shared;
         if let Some(persist) = output.persist.take() {
             self.written = Some(persist.token);
             self.log.write(persist);
         }
-        let place = |node: NodeId| node.0 as usize - 1;
-        outbox.extend(output.messages.drain(..).map(|(to, message)| (place(to), message)));
-        for plan in output.appends.drain(..) {
-            let entries = self.log.read(plan.first, plan.last).to_vec();
-            outbox.push((place(plan.to), plan.with(entries)));
+        if !output.appends.is_empty() {
+            for plan in output.appends.drain(..) {
+                let entries = self.log.read(plan.first, plan.last).to_vec();
+                outbox.push((place(plan.to), plan.with(entries)));
+            }
         }
         if let Some(committed) = output.committed.take() {
             self.committed = committed;
-        }
-        if let Some(proposed) = output.proposed.take() {
-            proposed.expect("the leader takes proposals");
         }
         output.events.clear();
     }
@@ -182,34 +201,36 @@ impl Node for Ours {
     type Shared = Shared;
 
     fn campaign(&mut self, shared: &mut Shared) {
-        self.step(Input::Campaign, shared);
+        self.tell(Input::Campaign, shared);
     }
 
     fn propose(&mut self, numbers: Range<u64>, shared: &mut Shared) {
         // Counted one by one, as for a core that takes one at a time.
         shared.steps += numbers.end - numbers.start - 1;
         let payloads = numbers.map(|number| Bytes::copy_from_slice(&payload(number)));
-        self.step(Input::Propose(payloads.collect()), shared);
+        self.tell(Input::Propose(payloads.collect()), shared);
     }
 
     fn receive(&mut self, from: usize, message: Message, shared: &mut Shared) {
-        self.step(Input::Message(NodeId(from as u64 + 1), message), shared);
+        self.tell(Input::Message(NodeId(from as u64 + 1), message), shared);
     }
 
     fn tick(&mut self, now: Duration, shared: &mut Shared) {
         shared.now = Instant(now.as_micros() as u64);
         if self.group.deadline().is_some_and(|deadline| deadline <= shared.now) {
-            self.step(Input::Tick, shared);
+            self.tell(Input::Tick, shared);
         }
     }
 
     fn work(&mut self, shared: &mut Shared) {
         loop {
-            if let Some(token) = self.written.take() {
-                self.step(Input::Persisted(token), shared);
+            if !self.group.is_settled() {
+                self.settle(shared);
+            } else if let Some(token) = self.written.take() {
+                self.tell(Input::Persisted(token), shared);
             } else if self.committed > self.applied_to {
                 self.apply();
-                self.step(Input::Applied(self.applied_to), shared);
+                self.tell(Input::Applied(self.applied_to), shared);
             } else {
                 return;
             }

@@ -6,7 +6,7 @@ mod faults;
 mod members;
 mod replay;
 
-use super::replica::{Disk, Replica, append_of, tuning};
+use super::replica::{Deed, Disk, Replica, append_of, tuning};
 use crate::group::Sabotage;
 use crate::*;
 use alloc::boxed::Box;
@@ -67,6 +67,9 @@ enum Happening {
     Timer {
         node: usize,
     },
+    Settle {
+        node: usize,
+    },
     Evidence {
         at: usize,
         of: usize,
@@ -113,6 +116,9 @@ pub(super) struct World {
     faults: bool,
     members_change: bool,
     loss: u64,
+    /// How many inputs of a hundred a node keeps, to settle them with what comes next; and the chance of that.
+    kept: u64,
+    keeping: Chance,
     own_time: bool,
     proposed: u64,
     pub(super) steps: u64,
@@ -124,7 +130,7 @@ pub(super) struct World {
 struct Life {
     group: Group,
     log: MemoryLog,
-    told: Vec<(Instant, Input, u64)>,
+    told: Vec<(Instant, Deed, u64)>,
     /// What was deleted from the log, before which of them.
     compactions: Vec<(usize, LogIndex)>,
 }
@@ -192,6 +198,8 @@ impl World {
             faults: true,
             members_change: spare > 0,
             loss,
+            kept: [0, 50, 90][seed as usize % 3],
+            keeping: Chance::new(!seed),
             own_time,
             proposed: 0,
             steps: 0,
@@ -243,6 +251,11 @@ impl World {
                     self.set_timer(node);
                 }
             }
+            Happening::Settle { node } => {
+                if self.nodes[node].group.as_ref().is_some_and(|group| !group.is_settled()) {
+                    self.act(node, Deed::Settle);
+                }
+            }
             Happening::Evidence { at, of, input } => self.evidence(at, of, input),
             Happening::Restart { node } => self.restart(node),
             Happening::Mend { a, b } => self.mend(a, b),
@@ -268,19 +281,30 @@ impl World {
     }
 
     fn tell(&mut self, node: usize, input: Input) {
+        if !self.keeping.percent(self.kept) {
+            return self.act(node, Deed::Step(input));
+        }
+        self.act(node, Deed::Tell(input));
+        let soon = self.keeping.millis(0, 2);
+        self.after(soon, Happening::Settle { node });
+    }
+
+    fn act(&mut self, node: usize, deed: Deed) {
         if self.nodes[node].group.is_none() {
             return;
         }
         self.steps += 1;
-        let copy = self.history.is_some().then(|| input.clone());
-        let now = self.clock(node);
-        let output = self.nodes[node].step(now, input);
-        if let (Some(history), Some(input)) = (&mut self.history, copy) {
+        let copy = self.history.is_some().then(|| deed.clone());
+        let (now, is_kept) = (self.clock(node), matches!(deed, Deed::Tell(_)));
+        let output = self.nodes[node].act(now, deed);
+        if let (Some(history), Some(deed)) = (&mut self.history, copy) {
             let life = history
                 .get_mut(&(node, self.lives[node]))
                 .expect("its beginning was recorded");
-            life.told.push((now, input, fingerprint(&output)));
+            life.told.push((now, deed, fingerprint(&output)));
         }
+        let due = self.nodes[node].group.as_ref().and_then(Group::deadline);
+        assert!(is_kept || due.is_none_or(|due| due > now), "what is due was not done");
         self.check(node, &output);
         if let Some(reset) = output.persist.as_ref().and_then(|persist| persist.reset.as_ref()) {
             assert_eq!(

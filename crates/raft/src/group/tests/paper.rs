@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-fn append(prev: (u64, u64), terms: &[u64], commit: u64) -> Body {
+pub(super) fn append(prev: (u64, u64), terms: &[u64], commit: u64) -> Body {
     let (prev_term, prev_index) = prev;
     Body::Append {
         prev_index: LogIndex(prev_index),
@@ -34,7 +34,7 @@ pub(super) fn accepted(match_index: u64, commit: u64) -> Body {
     }
 }
 
-fn says(from: u64, term: u64, body: Body) -> Vec<(NodeId, Message)> {
+pub(super) fn says(from: u64, term: u64, body: Body) -> Vec<(NodeId, Message)> {
     vec![(NodeId(from), Message { term: Term(term), body })]
 }
 

@@ -31,6 +31,35 @@ pub(super) struct Disk {
     pub(super) log: MemoryLog,
 }
 
+/// What is done to a group.
+#[derive(Clone, Debug)]
+pub(super) enum Deed {
+    Step(Input),
+    /// It is settled later, if that can be put off.
+    Tell(Input),
+    Settle,
+}
+
+impl Deed {
+    pub(super) fn apply(self, group: &mut Group, now: Instant, log: &MemoryLog, output: &mut Output) {
+        let told = match self {
+            Deed::Step(input) => return group.step(now, input, log, output),
+            Deed::Tell(input) => group.tell(now, input, log, output),
+            Deed::Settle => Told::Full,
+        };
+        if told == Told::Full {
+            group.settle(now, log, output);
+        }
+    }
+
+    pub(super) fn input(&mut self) -> Option<&mut Input> {
+        match self {
+            Deed::Step(input) | Deed::Tell(input) => Some(input),
+            Deed::Settle => None,
+        }
+    }
+}
+
 /// One member with its log and its disk.
 #[derive(Debug)]
 pub(super) struct Replica {
@@ -69,12 +98,17 @@ impl Replica {
         self.config.id
     }
 
-    /// Tells the group one thing, and does at once what must be done at once. The write goes to `writes`, the appends
-    /// are read and put among the messages.
+    /// Tells the group one thing, and does at once what must be done at once.
     pub(super) fn step(&mut self, now: Instant, input: Input) -> Output {
+        self.act(now, Deed::Step(input))
+    }
+
+    /// Does that to the group, and does at once what must be done at once. The write goes to `writes`, the appends are
+    /// read and put among the messages.
+    pub(super) fn act(&mut self, now: Instant, deed: Deed) -> Output {
         let mut output = Output::default();
         let Some(group) = &mut self.group else { return output };
-        group.step(now, input, &self.log, &mut output);
+        deed.apply(group, now, &self.log, &mut output);
         if let Some(persist) = &output.persist {
             self.log.apply(persist);
             if let Some(reset) = &persist.reset {

@@ -26,10 +26,6 @@ impl World {
         let replica = &self.nodes[node];
         let group = replica.group.as_ref().expect("it was just told something");
         let (id, role, term) = (replica.id(), group.role(), group.term());
-        assert!(
-            group.deadline().is_none_or(|due| due > self.clock(node)),
-            "what is due was not done"
-        );
         if role == Role::Leader {
             let known = *self.seen.leaders.entry(term).or_insert(id);
             assert_eq!(known, id, "two leaders in term {term}");
@@ -194,6 +190,10 @@ impl World {
         else {
             return;
         };
+        // Its log doesn't hold yet what a step has not handed out.
+        if !group.is_settled() {
+            return;
+        }
         let latest = log.configuration_at(log.last_index()).unwrap_or(&config.configuration);
         assert_eq!(group.configuration(), latest, "node {node}, at {:?}", self.now);
         let appended = output.persist.iter().flat_map(|persist| &persist.entries);

@@ -23,10 +23,10 @@ fn for_every_life(check: impl Fn(usize, u64, Life)) {
 #[test]
 fn replay_gives_identical_output() {
     for_every_life(|node, number, mut life| {
-        for (at, (now, input, said)) in core::mem::take(&mut life.told).into_iter().enumerate() {
+        for (at, (now, deed, said)) in core::mem::take(&mut life.told).into_iter().enumerate() {
             life.compact(at);
             let mut output = Output::default();
-            life.group.step(now, input, &life.log, &mut output);
+            deed.apply(&mut life.group, now, &life.log, &mut output);
             if let Some(persist) = &output.persist {
                 life.log.apply(persist);
             }
@@ -44,19 +44,19 @@ fn a_renamed_group_says_the_same() {
     for_every_life(|node, number, mut life| {
         let (mut zero, mut issued, mut completed) = (0, 0, 0);
         let mut last = life.group.now;
-        for (at, (now, mut input, said)) in (0..).zip(core::mem::take(&mut life.told)) {
+        for (at, (now, mut deed, said)) in (0..).zip(core::mem::take(&mut life.told)) {
             life.compact(at as usize);
             let name = Instant(HOUR + at % 1000);
             life.group.rename(name);
             zero = completed.max(zero);
-            if let Input::Persisted(token) = &mut input {
+            if let Some(Input::Persisted(token)) = deed.input() {
                 completed = completed.max(token.0.min(issued));
                 *token = Token(token.0.saturating_sub(zero));
             }
             let elapsed = now.since(last);
             last = last.max(now);
             let mut output = Output::default();
-            life.group.step(name + elapsed, input, &life.log, &mut output);
+            deed.apply(&mut life.group, name + elapsed, &life.log, &mut output);
             if let Some(persist) = &mut output.persist {
                 life.log.apply(persist);
                 issued += 1;
