@@ -28,6 +28,8 @@ pub struct Metrics {
     pub repairing: Gauge,
     /// Replicas that were found damaged or lost, and opened to be filled again.
     pub lost: Counter,
+    /// Reads that were wrong, and right when they were repeated.
+    pub misreads: Counter,
     /// Replicas of groups led here that are being filled, and don't count yet.
     pub learners: Gauge,
     /// Changes of members of groups led here.
@@ -62,6 +64,7 @@ impl Metrics {
             under_replicated: Gauge::default(),
             repairing: Gauge::default(),
             lost: Counter::default(),
+            misreads: Counter::default(),
             learners: Gauge::default(),
             member_changes: Counter::default(),
             log_resets: Counter::default(),
@@ -96,6 +99,11 @@ impl Metrics {
             "replicas_lost",
             "Replicas on this broker that were found lost or damaged",
             self.lost.clone(),
+        );
+        to.register(
+            "misreads",
+            "Reads of this broker's disk that were wrong, and right when they were repeated",
+            self.misreads.clone(),
         );
         to.register(
             "learners",

@@ -138,6 +138,7 @@ impl World {
                 paused: false,
                 stalled: Vec::new(),
                 leaving: None,
+                is_damaged: false,
             })
             .collect();
         World {
