@@ -403,17 +403,23 @@ impl Group {
         } else if is_settled && !self.membership.own.votes() && self.leading.transfer.is_none() {
             self.hand_over(step);
         }
-        if self.membership.parting && is_settled {
+        if self.membership.parting && is_settled && self.membership.is_committed() {
             self.part();
         }
     }
 
-    /// Those who have been removed, and know it or can't be told, are not sent to any more.
+    /// Those who have been removed, and know it or can't be told, are not sent to any more. To be told doesn't mean to be
+    /// filled: one to which the configuration could not even be sent before it was committed asks sooner or later who leads.
     fn part(&mut self) {
         let index = self.membership.index();
         let knows = |peer: &Peer| peer.commit >= index || !peer.is_alive() || peer.is_lost || peer.has_been_silent();
+        let lags = |peer: &Peer| match peer.pace {
+            Pace::Snapshot => true,
+            Pace::Replicate => peer.next_index <= index,
+            Pace::Probe { .. } | Pace::Lost { .. } => false,
+        };
         self.peers
-            .retain(|peer| !peer.is_parting || !(knows(peer) || peer.pace == Pace::Snapshot));
+            .retain(|peer| !peer.is_parting || !(knows(peer) || lags(peer)));
         self.membership.parting = self.peers.iter().any(|peer| peer.is_parting);
     }
 
