@@ -28,6 +28,8 @@ pub struct Metrics {
     pub repairing: Gauge,
     /// Replicas that were found damaged or lost, and opened to be filled again.
     pub lost: Counter,
+    /// Times that a group was led here of which too many voters have lost what they had promised.
+    pub stranded: Counter,
     /// Reads that were wrong, and right when they were repeated.
     pub misreads: Counter,
     /// Replicas of groups led here that are being filled, and don't count yet.
@@ -64,6 +66,7 @@ impl Metrics {
             under_replicated: Gauge::default(),
             repairing: Gauge::default(),
             lost: Counter::default(),
+            stranded: Counter::default(),
             misreads: Counter::default(),
             learners: Gauge::default(),
             member_changes: Counter::default(),
@@ -99,6 +102,11 @@ impl Metrics {
             "replicas_lost",
             "Replicas on this broker that were found lost or damaged",
             self.lost.clone(),
+        );
+        to.register(
+            "groups_stranded",
+            "Times that a group led by this broker was found unable to decide, since too many of its voters lost their disks",
+            self.stranded.clone(),
         );
         to.register(
             "misreads",

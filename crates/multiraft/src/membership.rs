@@ -16,7 +16,7 @@
 mod tests;
 
 use crate::desk::Desk;
-use crate::mailbox::{Members, Outbox};
+use crate::mailbox::{Members, Outbox, Stranded};
 use crate::replica::Replica;
 use core::time::Duration;
 use trimaran_raft::{ChangeError, Configuration, Instant, Liveness, LogIndex, NodeId, Progress};
@@ -43,6 +43,8 @@ pub(crate) struct Membership {
     index: LogIndex,
     /// Of the configuration that was last reported, the term and index.
     reported: Option<(trimaran_raft::Term, LogIndex)>,
+    /// Of the term in which it was last reported that nothing can be decided any more.
+    stranded: Option<trimaran_raft::Term>,
     /// Nothing is to be done until something changes.
     at_rest: bool,
     /// A change was refused.
@@ -59,6 +61,7 @@ impl Membership {
             moved: false,
             index: log.configurations().last().map_or(LogIndex::ZERO, |(index, _)| *index),
             reported: None,
+            stranded: None,
             at_rest: false,
             retry_at: None,
         }
@@ -144,7 +147,7 @@ impl Replica {
                 self.membership.at_rest = true;
                 self.report_fulfilment(desk, out);
             }
-            Next::Wait => {}
+            Next::Wait => self.report_stranding(out),
             Next::Change(target) => self.change_members(target, desk, out),
         }
     }
@@ -178,6 +181,24 @@ impl Replica {
         }
         self.membership.reported = Some((term, index));
         out.members.push(self.members(None));
+    }
+
+    /// Too many voters are lost, and nothing helps but those that come back with their disks.
+    fn report_stranding(&mut self, out: &mut Outbox) {
+        let term = self.group.term();
+        let is_lost = |node: &NodeId| self.group.progress(*node).is_some_and(|progress| progress.is_lost);
+        let Configuration { voters, outgoing, .. } = self.group.configuration();
+        let decides = |of: &[NodeId]| of.is_empty() || is_majority(of, |node| !is_lost(node));
+        if (decides(voters) && decides(outgoing)) || self.membership.stranded == Some(term) {
+            return;
+        }
+        let lost = self.group.configuration().members().filter(is_lost).collect();
+        self.membership.stranded = Some(term);
+        out.stranded.push(Stranded {
+            group: self.id,
+            term,
+            lost,
+        });
     }
 
     /// Nothing is left to be changed: whoever wished for these members is told, once a term. Not by a leader that is none of

@@ -258,6 +258,7 @@ fn a_group_that_has_lost_a_majority_waits_and_does_not_make_up_a_history() {
         cluster.start(id);
     }
     cluster.run(2_000);
+    assert!(cluster.stranded.iter().any(|stranded| stranded.lost == nodes(&[2, 3])));
     let leader = cluster.leader_of(G);
     let ticket = cluster.append(leader, G, Acks::All, batch_of(&["never"]));
     cluster.run(2_000);
