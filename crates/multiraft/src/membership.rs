@@ -276,6 +276,8 @@ fn next_step(
     if learners.iter().all(is_ready) {
         return match now.voters == wanted {
             true => Next::Rest,
+            // Begun now, it would only have to be taken back.
+            false if !is_majority(wanted, is_here) => Next::Wait,
             false => Next::Change(with(wanted, Vec::new())),
         };
     }

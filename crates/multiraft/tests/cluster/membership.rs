@@ -196,6 +196,32 @@ fn an_exchange_that_can_not_be_completed_is_taken_back() {
     check_replicas(&mut cluster, &[4, 5, 6], 22);
 }
 
+/// Who remains would need one that is away: nothing is begun, over and over, that can't be completed.
+#[test]
+fn a_replica_is_not_let_go_while_those_that_remain_are_no_majority() {
+    let mut cluster = cluster();
+    cluster.crash(2);
+    cluster.run(500);
+    let before = cluster.status(1, G).expect("here").last_index;
+    cluster.assign(G, &[1, 2]);
+    cluster.run(3_000);
+    let status = cluster.status(1, G).expect("here");
+    assert_eq!((status.voters, status.last_index), (nodes(&[1, 2, 3]), before));
+    cluster.produce(batch_of(&["on"])).expect("accepted");
+    // It dies between the two steps of being let alone with the other.
+    for at in 0..20 {
+        let mut cluster = self::cluster();
+        cluster.assign(G, &[1, 2]);
+        cluster.run(at);
+        cluster.crash(2);
+        cluster.run(3_000);
+        let end = cluster.status(1, G).expect("here").last_index;
+        assert!(end.0 < before.0 + 8, "at {at}: {end}");
+        cluster.start(2);
+        cluster.until("it is back", |cluster| is_done(cluster, &[1, 2]));
+    }
+}
+
 /// The wish is taken back after voters have begun to be exchanged.
 #[test]
 fn an_exchange_is_taken_back_at_any_moment() {
