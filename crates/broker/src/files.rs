@@ -15,9 +15,21 @@ use std::thread::JoinHandle;
 use trimaran_multiraft::{Damaged, GroupOptions, Input, Load, Loaded, Open};
 use trimaran_raft::{GroupId, HardState, Life, LogView, NodeId};
 use trimaran_registry::Standing;
-use trimaran_storage::fs::Fs;
+use trimaran_storage::fs::{Fs, RealFs};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog, delete_aside};
+
+/// The disk. What is read wrong and then right does no harm, and is said: memory, a cable or a controller may be failing.
+pub(crate) fn disk(metrics: Arc<Metrics>) -> Arc<dyn Fs> {
+    Arc::new(RealFs::telling(move |misread| {
+        metrics.misreads.inc();
+        tracing::warn!(
+            file = %misread.path.display(), byte = misread.position, what = misread.what,
+            "what was read was wrong, and right when it was read again: nothing is lost. If it happens again, check the \
+             machine's memory and the disk's controller. See \"A disk is damaged\" in docs/operations.md"
+        );
+    }))
+}
 
 /// The way to the I/O threads.
 pub(crate) type FileQueue = Queue<FileJob>;

@@ -28,6 +28,10 @@ pub struct Metrics {
     pub repairing: Gauge,
     /// Replicas that were found damaged or lost, and opened to be filled again.
     pub lost: Counter,
+    /// Times that a group was led here of which too many voters have lost what they had promised.
+    pub stranded: Counter,
+    /// Reads that were wrong, and right when they were repeated.
+    pub misreads: Counter,
     /// Replicas of groups led here that are being filled, and don't count yet.
     pub learners: Gauge,
     /// Changes of members of groups led here.
@@ -62,6 +66,8 @@ impl Metrics {
             under_replicated: Gauge::default(),
             repairing: Gauge::default(),
             lost: Counter::default(),
+            stranded: Counter::default(),
+            misreads: Counter::default(),
             learners: Gauge::default(),
             member_changes: Counter::default(),
             log_resets: Counter::default(),
@@ -96,6 +102,16 @@ impl Metrics {
             "replicas_lost",
             "Replicas on this broker that were found lost or damaged",
             self.lost.clone(),
+        );
+        to.register(
+            "groups_stranded",
+            "Times that a group led by this broker was found unable to decide, since too many of its voters lost their disks",
+            self.stranded.clone(),
+        );
+        to.register(
+            "misreads",
+            "Reads of this broker's disk that were wrong, and right when they were repeated",
+            self.misreads.clone(),
         );
         to.register(
             "learners",

@@ -6,9 +6,10 @@ use crate::config::{Listeners, Settings};
 use crate::control::{ControlInput, ControlQueue};
 use crate::engine::Engine;
 use crate::fatal::Fatal;
-use crate::files::FileQueue;
+use crate::files::{self, FileQueue};
 use crate::folder::{Folder, FolderError};
 use crate::journal::JournalQueue;
+use crate::metrics::Metrics;
 use crate::shards::Mailboxes;
 use assembly::{Assembly, Identity, warn_of_lonely_clients};
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use trimaran_multiraft::TransferOutcome;
 use trimaran_raft::GroupId;
-use trimaran_storage::fs::RealFs;
+use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::{Journal, JournalError, JournalOptions, RecoveredGroup};
 use trimaran_transport::PeerLinks;
 
@@ -185,7 +186,9 @@ impl Server {
         let addresses = addresses(&sockets).map_err(StartError::System)?;
         let folder = Folder::open(&settings.broker.data, &settings.cluster.id, settings.broker.id);
         let folder = folder.map_err(StartError::Folder)?;
-        let (journal, recovered) = open_journal(&settings, &folder).await?;
+        let metrics = Arc::new(Metrics::new());
+        let fs = files::disk(Arc::clone(&metrics));
+        let (journal, recovered) = open_journal(&settings, &folder, Arc::clone(&fs)).await?;
         let identity = Identity::of(&settings, addresses, folder.incarnation());
         tracing::info!(
             broker = settings.broker.id,
@@ -196,7 +199,7 @@ impl Server {
             "starts"
         );
         warn_of_lonely_clients(&settings);
-        Assembly::new(settings, folder, identity)?.finish(sockets, addresses, journal, recovered)
+        Assembly::new(settings, folder, identity, metrics)?.finish(sockets, addresses, fs, journal, recovered)
     }
 
     /// What handlers use; for embedding a broker and for tests.
@@ -295,13 +298,14 @@ fn addresses(sockets: &Sockets) -> std::io::Result<Addresses> {
 async fn open_journal(
     settings: &Settings,
     folder: &Folder,
+    fs: Arc<dyn Fs>,
 ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), StartError> {
     let options = JournalOptions {
         file_bytes: settings.limits.journal_file_bytes,
         max_files: settings.limits.journal_files,
     };
     let dir = folder.journal();
-    let opened = tokio::task::spawn_blocking(move || Journal::open(Arc::new(RealFs), &dir, options)).await;
+    let opened = tokio::task::spawn_blocking(move || Journal::open(fs, &dir, options)).await;
     match opened {
         Ok(opened) => opened.map_err(StartError::Journal),
         Err(_) => Err(StartError::System(std::io::Error::other(

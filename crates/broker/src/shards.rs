@@ -13,7 +13,7 @@ use crate::threads;
 use crate::tickets::Tickets;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, Shard, ShardConfig};
+use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, Shard, ShardConfig, Stranded};
 use trimaran_raft::{GroupId, Message, NodeId};
 
 /// What a mailbox takes at most.
@@ -279,6 +279,19 @@ fn hand_on<P: PeerSink>(at: usize, out: &mut Outbox, to: &mut Outputs<P>) {
     for lost in out.lost.drain(..) {
         to.control.push(ControlInput::Lost(lost));
     }
+    for stranded in out.stranded.drain(..) {
+        to.metrics.stranded.inc();
+        say_stranded(&stranded);
+    }
     to.metrics.log_resets.inc_by(std::mem::take(&mut out.resets));
     to.metrics.elections.inc_by(std::mem::take(&mut out.elections));
+}
+
+fn say_stranded(stranded: &Stranded) {
+    let Stranded { group, term, lost } = stranded;
+    tracing::error!(
+        %group, %term, ?lost,
+        "a majority is needed, and these brokers have lost what they had promised: nothing can be decided until one of them \
+         is started with the disk that it had. See \"When one is lost\" in docs/operations.md"
+    );
 }

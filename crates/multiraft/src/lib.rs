@@ -32,6 +32,7 @@
 //!     out.loads        -> run (elsewhere), then Input::Loaded
 //!     out.lost         -> set the log aside (elsewhere), then Input::Open with Open::lost
 //!     out.members      -> whoever wished for other replicas
+//!     out.stranded     -> an operator
 //! }
 //! ```
 //!
@@ -74,7 +75,8 @@ pub use in_sync::InSync;
 pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
 pub use mailbox::{
-    Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, Ticket, TransferOutcome,
+    Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, Stranded, Ticket,
+    TransferOutcome,
 };
 pub use opening::{GroupOptions, Open};
 pub use reads::{OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};

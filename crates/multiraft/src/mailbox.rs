@@ -236,6 +236,18 @@ pub struct Lost {
     pub error: LogError,
 }
 
+/// A group that decides nothing any more: too many of its voters have lost what they had promised, and what they held may
+/// be nowhere else. Only a disk that comes back helps. Said once a term, by a leader that soon steps down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranded {
+    /// The group.
+    pub group: GroupId,
+    /// In which term.
+    pub term: Term,
+    /// The voters that are lost.
+    pub lost: Vec<NodeId>,
+}
+
 /// What a step of a shard decided; reused. The caller takes everything out before the next step.
 #[derive(Default)]
 pub struct Outbox {
@@ -261,6 +273,8 @@ pub struct Outbox {
     /// ([`open_lost`](trimaran_storage::log::ReplicaLog::open_lost)), and return them by [`Input::Open`] as
     /// [`Open::lost`]. No job of theirs is under way.
     pub lost: Vec<Lost>,
+    /// Groups led here that decide nothing any more: to be told to an operator.
+    pub stranded: Vec<Stranded>,
     /// To be run where blocking is allowed, and returned by [`Input::Flushed`].
     pub flushes: Vec<FlushJob>,
     /// To be run where blocking is allowed, and returned by [`Input::Loaded`].

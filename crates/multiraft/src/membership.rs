@@ -7,15 +7,19 @@
 //!    than are wanted, a learner that is ready doesn't wait for the others: a repaired replica counts again at once.
 //!
 //! As long as nobody says who is wanted, only the first of these is done.
+//!
+//! A change that can't be completed, because too many of the new voters are gone or have lost what they promised, or that
+//! is not wanted any more, is taken back: otherwise nothing would be committed, and its leader would soon step down, after
+//! which nobody could be elected either.
 
 #[cfg(test)]
 mod tests;
 
 use crate::desk::Desk;
-use crate::mailbox::{Members, Outbox};
+use crate::mailbox::{Members, Outbox, Stranded};
 use crate::replica::Replica;
 use core::time::Duration;
-use trimaran_raft::{ChangeError, Configuration, Instant, LogIndex, NodeId, Progress};
+use trimaran_raft::{ChangeError, Configuration, Instant, Liveness, LogIndex, NodeId, Progress};
 use trimaran_storage::log::ReplicaLog;
 
 /// A change that was refused is asked for again after so long: what stands in its way (another change, a transfer, a
@@ -39,6 +43,8 @@ pub(crate) struct Membership {
     index: LogIndex,
     /// Of the configuration that was last reported, the term and index.
     reported: Option<(trimaran_raft::Term, LogIndex)>,
+    /// Of the term in which it was last reported that nothing can be decided any more.
+    stranded: Option<trimaran_raft::Term>,
     /// Nothing is to be done until something changes.
     at_rest: bool,
     /// A change was refused.
@@ -55,6 +61,7 @@ impl Membership {
             moved: false,
             index: log.configurations().last().map_or(LogIndex::ZERO, |(index, _)| *index),
             reported: None,
+            stranded: None,
             at_rest: false,
             retry_at: None,
         }
@@ -134,14 +141,25 @@ impl Replica {
         self.membership.retry_at = None;
         let configuration = self.group.configuration();
         let progress = |node| self.group.progress(node);
-        match next_step(configuration, &self.membership.wanted, progress) {
+        let before = self.voters_before();
+        match next_step(configuration, before, &self.membership.wanted, progress) {
             Next::Rest => {
                 self.membership.at_rest = true;
                 self.report_fulfilment(desk, out);
             }
-            Next::Wait => {}
+            Next::Wait => self.report_stranding(out),
             Next::Change(target) => self.change_members(target, desk, out),
         }
+    }
+
+    /// The voters from before a change of voters that is not complete; nobody if there is none under way.
+    fn voters_before(&self) -> &[NodeId] {
+        if self.membership.index <= self.group.commit() {
+            return &[];
+        }
+        let latest = self.log.configurations().iter().rev().take(2);
+        let joint = latest.map(|(_, known)| known).find(|known| known.is_joint());
+        joint.map_or(&[], |joint| &joint.outgoing)
     }
 
     fn change_members(&mut self, target: Configuration, desk: &mut Desk, out: &mut Outbox) {
@@ -163,6 +181,24 @@ impl Replica {
         }
         self.membership.reported = Some((term, index));
         out.members.push(self.members(None));
+    }
+
+    /// Too many voters are lost, and nothing helps but those that come back with their disks.
+    fn report_stranding(&mut self, out: &mut Outbox) {
+        let term = self.group.term();
+        let is_lost = |node: &NodeId| self.group.progress(*node).is_some_and(|progress| progress.is_lost);
+        let Configuration { voters, outgoing, .. } = self.group.configuration();
+        let decides = |of: &[NodeId]| of.is_empty() || is_majority(of, |node| !is_lost(node));
+        if (decides(voters) && decides(outgoing)) || self.membership.stranded == Some(term) {
+            return;
+        }
+        let lost = self.group.configuration().members().filter(is_lost).collect();
+        self.membership.stranded = Some(term);
+        out.stranded.push(Stranded {
+            group: self.id,
+            term,
+            lost,
+        });
     }
 
     /// Nothing is left to be changed: whoever wished for these members is told, once a term. Not by a leader that is none of
@@ -204,14 +240,29 @@ enum Next {
     Change(Configuration),
 }
 
-/// `progress` knows nothing of the leader itself, which holds all there is.
-fn next_step(now: &Configuration, wanted: &[NodeId], progress: impl Fn(NodeId) -> Option<Progress>) -> Next {
-    if now.is_joint() {
-        return Next::Wait;
-    }
+/// `progress` knows nothing of the leader itself, which holds all there is. `before`: the voters from before a change of
+/// voters that is not complete.
+fn next_step(
+    now: &Configuration,
+    before: &[NodeId],
+    wanted: &[NodeId],
+    progress: impl Fn(NodeId) -> Option<Progress>,
+) -> Next {
     let is_lost = |node: &NodeId| progress(*node).is_some_and(|progress| progress.is_lost);
     let is_ready = |node: &NodeId| progress(*node).is_none_or(|progress| progress.is_caught_up);
     let sound: Vec<_> = now.voters.iter().copied().filter(|node| !is_lost(node)).collect();
+    // One of those before that is lost is being demoted, and is wanted all the same.
+    let is_revoked = now.is_joint() && is_permutation(wanted, before) && !before.iter().any(is_lost);
+    let is_here = |node: &NodeId| {
+        let is_alive = |progress: Progress| progress.liveness == Liveness::Alive && !progress.is_lost;
+        progress(*node).is_none_or(is_alive)
+    };
+    if (is_revoked || !is_majority(&now.voters, is_here)) && is_majority(before, is_here) {
+        return Next::Change(with(before, others(now, wanted, before)));
+    }
+    if now.is_joint() {
+        return Next::Wait;
+    }
     if sound.len() < now.voters.len() {
         return demote(now, wanted, sound);
     }
@@ -225,6 +276,8 @@ fn next_step(now: &Configuration, wanted: &[NodeId], progress: impl Fn(NodeId) -
     if learners.iter().all(is_ready) {
         return match now.voters == wanted {
             true => Next::Rest,
+            // Begun now, it would only have to be taken back.
+            false if !is_majority(wanted, is_here) => Next::Wait,
             false => Next::Change(with(wanted, Vec::new())),
         };
     }
@@ -241,15 +294,24 @@ fn next_step(now: &Configuration, wanted: &[NodeId], progress: impl Fn(NodeId) -
 /// Voters that have lost what they promised count no more. If they are too many, nothing helps but those that come back:
 /// a change would not be committed either.
 fn demote(now: &Configuration, wanted: &[NodeId], sound: Vec<NodeId>) -> Next {
-    if sound.len() * 2 <= now.voters.len() {
+    if !is_majority(&now.voters, |node| sound.contains(node)) {
         return Next::Wait;
     }
-    let learners = match wanted {
-        // Who is lost is to come back. Learners there are stay, since nobody knows better.
-        [] => now.members().filter(|node| !sound.contains(node)).collect(),
-        _ => missing(wanted, &sound),
-    };
+    let learners = others(now, wanted, &sound);
     Next::Change(with(&sound, learners))
+}
+
+/// Who learns beside these voters. As long as nobody says who is wanted: who is lost, since it is to come back, and the
+/// learners that there are, since nobody knows better.
+fn others(now: &Configuration, wanted: &[NodeId], voters: &[NodeId]) -> Vec<NodeId> {
+    match wanted {
+        [] => now.members().filter(|node| !voters.contains(node)).collect(),
+        _ => missing(wanted, voters),
+    }
+}
+
+fn is_majority(of: &[NodeId], counts: impl Fn(&NodeId) -> bool) -> bool {
+    of.iter().filter(|node| counts(node)).count() * 2 > of.len()
 }
 
 /// Those of `wanted` that are not among `there`.

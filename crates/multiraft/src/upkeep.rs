@@ -6,7 +6,7 @@ use crate::mailbox::{Lost, Outbox};
 use crate::replica::Replica;
 use crate::sabotage::Sabotage;
 use core::time::Duration;
-use trimaran_raft::{Input as CoreInput, Instant, Liveness, NodeId, TransferError};
+use trimaran_raft::{Configuration, Input as CoreInput, Instant, Liveness, NodeId, TransferError};
 use trimaran_storage::log::{Flushed, LogError};
 
 /// How long a replica whose log failed serves nobody before it tries again (a full disk may have been made
@@ -68,8 +68,9 @@ impl Damage {
 
 impl Replica {
     fn note_damage(&mut self, error: LogError, desk: &Desk) {
-        // One that is alone can't be filled by anybody: what is not damaged is all there is.
-        let alone = self.group.configuration().members().nth(1).is_none();
+        // Without other voters nobody could lead, to fill it again: what is not damaged is all there is.
+        let Configuration { voters, outgoing, .. } = self.group.configuration();
+        let alone = voters.iter().chain(outgoing).all(|node| *node == desk.config.node);
         if error.is_damage() && self.damage.is_none() && !alone {
             self.damage = Some(Damage {
                 error,

@@ -63,7 +63,8 @@ pub enum ProposeError {
 pub enum ChangeError {
     /// This member does not lead; the leader, if it knows one.
     NotLeader(Option<NodeId>),
-    /// Another change is under way.
+    /// Another change is under way. All that may be asked for then are the voters from before, as long as nothing can have
+    /// been decided without them: that takes it back.
     InProgress,
     /// This leader's first entry is not committed yet: it can't know whether an earlier change is under way (the
     /// erratum to the dissertation's section 4.1).

@@ -38,7 +38,7 @@ impl Store {
             file_bytes: 1 << 20,
             max_files: 4,
         };
-        let (mut journal, mut found) = Journal::open(Arc::new(RealFs), &dir.join("journal"), options)?;
+        let (mut journal, mut found) = Journal::open(Arc::new(RealFs::default()), &dir.join("journal"), options)?;
         let found = found.remove(&LOG).unwrap_or_default();
         let mut last = dumped;
         for entry in found.entries.iter().filter(|entry| entry.index > dumped) {

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod faulty;
+mod misread;
 mod real;
 
+pub use misread::Misread;
+pub(crate) use misread::{Wrong, read_until_sound};
 pub use real::RealFs;
 
 /// How a file is opened.
@@ -60,6 +63,14 @@ pub trait File: Send + Sync {
 
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// What was read from this range did not pass its check: the next read of it is to come from the device, and not from
+    /// what the operating system holds of it in memory, as far as that can be told to. What was not yet written to the
+    /// device stays.
+    fn forget_cached(&self, offset: u64, len: u64);
+
+    /// What did not pass its check did when it was read again. Whoever owns the disk is to know.
+    fn note_misread(&self, position: u64, what: &'static str);
 
     /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;

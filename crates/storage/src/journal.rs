@@ -10,6 +10,7 @@
 //! cheaper. Their old frames are told from new ones by the file's sequence number, which every frame carries.
 //!
 //! # What recovery relies on
+//! - What a checksum does not confirm is read again, so that an end is not cut off that was only read wrong.
 //! - A frame is written only after the one before it was synced. So a bad frame with a valid one behind it was not torn
 //!   by a crash but damaged later: corruption. A bad frame at the end is a torn one, and cut: nobody was told that it
 //!   is durable. (Damage to the very last frame can't be told from a torn write by anyone who has only the journal.)

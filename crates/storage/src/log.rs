@@ -11,7 +11,7 @@
 //! only in a segment, and no file is kept open: a replica that is idle costs a few hundred bytes.
 //!
 //! # What is believed of a disk
-//! Nothing that a checksum does not confirm. Index records bear one, batches bear their own, and what a batch's checksum
+//! Nothing that a checksum does not confirm; what it does not confirm is read again before it counts as damage. Index records bear one, batches bear their own, and what a batch's checksum
 //! does not cover (base offset, leader epoch, length) is known from elsewhere and compared on every read.
 
 mod aside;

@@ -617,3 +617,55 @@ fn the_folder_has_every_region() {
     let missing: Vec<_> = expected.iter().filter(|region| !found.contains(**region)).collect();
     assert!(missing.is_empty(), "{missing:?} of {found:#?}");
 }
+
+/// How a bit may be wrong on its way from the disk.
+const ON_THE_WAY: [fn(&FaultyFs, &Path, u64); 3] = [
+    |fs, path, at| fs.corrupt_reads(path, at, 1),
+    |fs, path, at| fs.corrupt_reads(path, at, 3),
+    |fs, path, at| fs.corrupt_cached(path, at),
+];
+
+#[test]
+fn a_flip_on_the_way_is_no_damage_and_is_told() {
+    let whole = folder(ROUNDS[0]);
+    let sound = restore(&whole);
+    let expected = read(&sound).unwrap();
+    let left = image(&sound);
+    assert!(sound.misreads().is_empty(), "nothing was read wrong");
+    let mut told = BTreeMap::new();
+    for (path, bytes) in &whole {
+        for at in 0..bytes.len() as u64 {
+            for flip in ON_THE_WAY {
+                let fs = restore(&whole);
+                flip(&fs, path, at);
+                let found = read(&fs).unwrap_or_else(|error| panic!("{} at byte {at}: {error:?}", path.display()));
+                assert!(found == expected, "{} at byte {at}", path.display());
+                assert!(image(&fs) == left, "{} at byte {at}: it was written", path.display());
+                for misread in fs.misreads() {
+                    assert!(
+                        misread.path == *path && misread.position <= at,
+                        "{misread} at byte {at}"
+                    );
+                    *told.entry(path).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+    let needed = whole.iter().filter(|(path, _)| Place::of(path, &whole) != Place::Spare);
+    for (path, bytes) in needed {
+        let told = told.get(path).copied().unwrap_or(0);
+        assert!(told > bytes.len() / 3, "{}: {told} of {}", path.display(), bytes.len());
+    }
+}
+
+#[test]
+fn what_is_wrong_each_time_is_damage() {
+    let whole = folder(ROUNDS[0]);
+    let (path, bytes) = whole.iter().find(|(path, _)| path.starts_with(LOG)).unwrap();
+    let fs = restore(&whole);
+    fs.corrupt_reads(path, bytes.len() as u64 / 2, u64::MAX);
+    let error = read(&fs).unwrap_err();
+    let is_damage = matches!(&error, Failure::Opening(error) | Failure::Reading(error) if error.is_damage());
+    assert!(is_damage, "{error:?}");
+    assert!(fs.misreads().is_empty(), "it was never right");
+}

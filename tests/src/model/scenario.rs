@@ -114,6 +114,8 @@ impl Scenario {
             Scenario::own_time(),
             Scenario::exchange(),
             Scenario::removal(),
+            Scenario::taken_back(),
+            Scenario::growth_taken_back(),
             Scenario::reads(),
         ]
     }
@@ -235,6 +237,44 @@ impl Scenario {
         Scenario {
             targets: vec![Configuration::of_voters([2, 3].map(NodeId))],
             ..Scenario::base("removal", "the leader removes itself", Start::Led, 2, budget)
+        }
+    }
+
+    /// A voter is exchanged for a learner, and before that is complete, the exchange is taken back.
+    pub fn taken_back() -> Scenario {
+        let exchange = Scenario::exchange();
+        let budget = Budget {
+            changes: 2,
+            ..exchange.budget
+        };
+        Scenario {
+            name: "taken-back",
+            about: "an exchange of voters is taken back, and a member crashes",
+            targets: vec![exchange.targets[0].clone(), exchange.first.clone()],
+            budget,
+            ..exchange
+        }
+    }
+
+    /// One voter becomes two, and before that is complete, one again: also by a leader that waits for the second one to
+    /// leave the joint configuration.
+    pub fn growth_taken_back() -> Scenario {
+        let budget = Budget {
+            timeouts: 1,
+            proposals: 1,
+            crashes: 1,
+            changes: 2,
+            ..Budget::default()
+        };
+        let one = Configuration {
+            learners: vec![NodeId(2)],
+            ..Configuration::of_voters([NodeId(1)])
+        };
+        let about = "one voter becomes two, and one again, and a member crashes";
+        Scenario {
+            first: one.clone(),
+            targets: vec![Configuration::of_voters([1, 2].map(NodeId)), one],
+            ..Scenario::base("growth-taken-back", about, Start::Led, 3, budget)
         }
     }
 

@@ -25,7 +25,7 @@ use trimaran_multiraft::{IntervalPlan, ShardConfig};
 use trimaran_raft::{GroupId, NodeId};
 use trimaran_registry::catalog::{Broker, Endpoint};
 use trimaran_registry::{BrokerId, Incarnation};
-use trimaran_storage::fs::{Fs, RealFs};
+use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::{Journal, RecoveredGroup};
 use trimaran_transport::{self as transport, LinkEvent, PeerId, PeerLinks, Statistics};
 
@@ -114,7 +114,12 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(settings: Settings, folder: Folder, identity: Identity) -> Result<Assembly, StartError> {
+    pub(super) fn new(
+        settings: Settings,
+        folder: Folder,
+        identity: Identity,
+        metrics: Arc<Metrics>,
+    ) -> Result<Assembly, StartError> {
         let budget = Duration::from_millis(settings.cluster.failover_budget_ms);
         let plan = IntervalPlan::new(budget).map_err(|out_of_range| {
             StartError::Settings(format!(
@@ -128,7 +133,6 @@ impl Assembly {
         };
         let mailboxes = Mailboxes::new(settings.broker.shards, limits);
         let control = Arc::new(ControlQueue::new());
-        let metrics = Arc::new(Metrics::new());
         let peers = Arc::new(Peers {
             cluster_id: settings.cluster.id.clone(),
             node: ids::node(identity.broker.id),
@@ -165,6 +169,7 @@ impl Assembly {
         self,
         sockets: Sockets,
         addresses: Addresses,
+        fs: Arc<dyn Fs>,
         journal: Journal,
         recovered: BTreeMap<GroupId, RecoveredGroup>,
     ) -> Result<Server, StartError> {
@@ -179,7 +184,7 @@ impl Assembly {
         });
         let (stop, stopped) = watch::channel(Stage::Serving);
         let threads = self
-            .start_threads(journal, recovered, view)
+            .start_threads(fs, journal, recovered, view)
             .map_err(StartError::System)?;
         let tasks = self
             .start_tasks(sockets, &engine, &stopped)
@@ -202,11 +207,11 @@ impl Assembly {
 
     fn start_threads(
         &self,
+        fs: Arc<dyn Fs>,
         journal: Journal,
         recovered: BTreeMap<GroupId, RecoveredGroup>,
         view: watch::Sender<Arc<ClusterView>>,
     ) -> std::io::Result<Threads> {
-        let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let files = FileThreads {
             queue: Arc::clone(&self.files),
             fs,

@@ -18,7 +18,7 @@ fn check(voters: &[u64], learners: &[u64], wanted: &[u64], [lost, behind]: [&[u6
         };
         (node != NodeId(1)).then_some(known)
     };
-    let found = next_step(&now, &nodes(wanted), progress);
+    let found = next_step(&now, &[], &nodes(wanted), progress);
     assert_eq!(found, expected, "{voters:?} {learners:?} to {wanted:?}");
 }
 
@@ -98,7 +98,71 @@ fn while_voters_are_exchanged_nothing_else_happens() {
         outgoing: nodes(&[1, 2, 3]),
         ..with(&nodes(&[1, 2, 4]), Vec::new())
     };
-    assert_eq!(next_step(&joint, &nodes(&[1, 2, 3]), |_| None), Next::Wait);
+    assert_eq!(
+        next_step(&joint, &joint.outgoing, &nodes(&[1, 2, 4]), |_| None),
+        Next::Wait
+    );
+}
+
+/// What becomes of an exchange of `before` for `voters` that is not complete, with these `lost`: while it is joint, and
+/// once it is not any more.
+fn check_incomplete(before: &[u64], voters: &[u64], wanted: &[u64], lost: &[u64], expected: [Next; 2]) {
+    check_unfinished(before, voters, wanted, [lost, &[]], expected);
+}
+
+/// As before; some are lost, and some can't be reached.
+fn check_unfinished(before: &[u64], voters: &[u64], wanted: &[u64], [lost, gone]: [&[u64]; 2], expected: [Next; 2]) {
+    let left = with(&nodes(voters), Vec::new());
+    let joint = Configuration {
+        outgoing: nodes(before),
+        ..left.clone()
+    };
+    let progress = |node: NodeId| {
+        let known = Progress {
+            match_index: LogIndex(1),
+            commit: LogIndex(1),
+            liveness: match gone.contains(&node.0) {
+                true => Liveness::Dead,
+                false => Liveness::Alive,
+            },
+            is_lost: lost.contains(&node.0),
+            is_caught_up: true,
+        };
+        (node != NodeId(1)).then_some(known)
+    };
+    let found = [joint, left].map(|now| next_step(&now, &nodes(before), &nodes(wanted), progress));
+    assert_eq!(
+        found, expected,
+        "{before:?} for {voters:?} with {lost:?} and {gone:?}, to {wanted:?}"
+    );
+}
+
+#[test]
+fn a_change_that_can_not_be_completed_is_taken_back() {
+    let back = || change(&[1], &[2]);
+    check_incomplete(&[1], &[1, 2], &[1, 2], &[2], [back(), back()]);
+    check_incomplete(&[1], &[1, 2], &[], &[2], [back(), back()]);
+    let back = || change(&[1, 2, 3], &[4, 5]);
+    check_incomplete(&[1, 2, 3], &[1, 4, 5], &[1, 4, 5], &[4, 5], [back(), back()]);
+    let back = || change(&[1, 2, 3], &[4, 5]);
+    let gone = [&[4][..], &[5]];
+    check_unfinished(&[1, 2, 3], &[1, 4, 5], &[1, 4, 5], gone, [back(), back()]);
+    // Nor can that be.
+    let gone = [&[][..], &[2, 3, 4, 5]];
+    check_unfinished(&[1, 2, 3], &[1, 4, 5], &[1, 4, 5], gone, [Next::Wait, Next::Rest]);
+    // It can be, and the lost one is demoted then.
+    let demoted = change(&[1, 2], &[3]);
+    check_incomplete(&[1, 2], &[1, 2, 3], &[1, 2, 3], &[3], [Next::Wait, demoted]);
+}
+
+#[test]
+fn a_change_that_is_not_wanted_any_more_is_taken_back() {
+    let back = change(&[1, 2, 3], &[]);
+    let rest = change(&[1, 4, 5], &[2, 3]);
+    check_incomplete(&[1, 2, 3], &[1, 4, 5], &[1, 2, 3], &[], [back, rest]);
+    // A lost one is demoted, and is to come back.
+    let rest = change(&[1, 2], &[3]);
+    check_incomplete(&[1, 2, 3], &[1, 2], &[1, 2, 3], &[3], [Next::Wait, rest]);
 }
 
 #[test]

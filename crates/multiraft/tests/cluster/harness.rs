@@ -9,7 +9,7 @@ use std::time::Duration;
 use trimaran_multiraft::{
     Acks, AppendError, Appended, Completion, Damaged, GroupOptions, GroupStatus, Heartbeat, InSync, Input,
     IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, Lost, Members, OffsetLookup, OffsetQuery, Open,
-    Outbox, ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Ticket, TransferOutcome,
+    Outbox, ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Stranded, Ticket, TransferOutcome,
 };
 use trimaran_raft::{Body, GroupId, HardState, Instant, Life, LogIndex, Message, NodeId};
 use trimaran_storage::fs::faulty::FaultyFs;
@@ -141,6 +141,7 @@ pub(crate) struct Cluster {
     /// Replicas that were found damaged while they ran.
     pub(crate) lost: Vec<(u64, Lost)>,
     pub(crate) resets: u64,
+    pub(crate) stranded: Vec<Stranded>,
     pub(crate) elections: u64,
     pub(crate) flushes: u64,
     pub(crate) loads: u64,
@@ -168,6 +169,7 @@ impl Cluster {
             members: Vec::new(),
             lost: Vec::new(),
             resets: 0,
+            stranded: Vec::new(),
             flying: Vec::new(),
             cut: BTreeSet::new(),
             next_ticket: 0,
@@ -485,6 +487,7 @@ impl Cluster {
         self.in_sync.append(&mut out.in_sync);
         self.members.append(&mut out.members);
         self.resets += std::mem::take(&mut out.resets);
+        self.stranded.append(&mut out.stranded);
         let lost: Vec<_> = out.lost.drain(..).collect();
         self.elections += std::mem::take(&mut out.elections);
         for (to, messages) in out.messages.drain(..) {

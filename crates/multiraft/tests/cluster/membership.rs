@@ -175,6 +175,67 @@ fn a_reassignment_that_is_taken_back_leaves_nothing_behind() {
     cluster.until("nobody learns", |cluster| is_done(cluster, &[1, 2, 3]));
 }
 
+/// The new ones die before they have acknowledged that they are voters. Without them the exchange can't be completed, and
+/// nothing is committed: it is put off until they are back.
+#[test]
+fn an_exchange_that_can_not_be_completed_is_taken_back() {
+    let mut cluster = cluster();
+    cluster.assign(G, &[4, 5, 6]);
+    cluster.until("it has begun", |cluster| {
+        !cluster.status(1, G).expect("here").outgoing.is_empty()
+    });
+    [4, 5].iter().for_each(|&id| cluster.crash(id));
+    cluster.produce(batch_of(&["on"])).expect("accepted");
+    cluster.run(2_000);
+    assert_eq!(cluster.leader(G), Some(1));
+    let status = cluster.status(1, G).expect("here");
+    assert_eq!((status.voters, status.learners), (nodes(&[1, 2, 3]), nodes(&[4, 5, 6])));
+    cluster.produce(batch_of(&["and on"])).expect("accepted");
+    [4, 5].iter().for_each(|&id| cluster.start(id));
+    cluster.until("they are back", |cluster| is_done(cluster, &[4, 5, 6]));
+    check_replicas(&mut cluster, &[4, 5, 6], 22);
+}
+
+/// Who remains would need one that is away: nothing is begun, over and over, that can't be completed.
+#[test]
+fn a_replica_is_not_let_go_while_those_that_remain_are_no_majority() {
+    let mut cluster = cluster();
+    cluster.crash(2);
+    cluster.run(500);
+    let before = cluster.status(1, G).expect("here").last_index;
+    cluster.assign(G, &[1, 2]);
+    cluster.run(3_000);
+    let status = cluster.status(1, G).expect("here");
+    assert_eq!((status.voters, status.last_index), (nodes(&[1, 2, 3]), before));
+    cluster.produce(batch_of(&["on"])).expect("accepted");
+    // It dies between the two steps of being let alone with the other.
+    for at in 0..20 {
+        let mut cluster = self::cluster();
+        cluster.assign(G, &[1, 2]);
+        cluster.run(at);
+        cluster.crash(2);
+        cluster.run(3_000);
+        let end = cluster.status(1, G).expect("here").last_index;
+        assert!(end.0 < before.0 + 8, "at {at}: {end}");
+        cluster.start(2);
+        cluster.until("it is back", |cluster| is_done(cluster, &[1, 2]));
+    }
+}
+
+/// The wish is taken back after voters have begun to be exchanged.
+#[test]
+fn an_exchange_is_taken_back_at_any_moment() {
+    for at in 0..40 {
+        let mut cluster = cluster();
+        cluster.assign(G, &[2, 3, 4]);
+        cluster.run(at);
+        cluster.assign(G, &[1, 2, 3]);
+        cluster.until("it is as before", |cluster| is_done(cluster, &[1, 2, 3]));
+        cluster.produce(batch_of(&["on"])).expect("accepted");
+        check_replicas(&mut cluster, &[1, 2, 3], 21);
+    }
+}
+
 /// It was a voter once, and comes back under the same name with nothing.
 #[test]
 fn a_removed_replica_may_come_back() {

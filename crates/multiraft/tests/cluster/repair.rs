@@ -258,6 +258,7 @@ fn a_group_that_has_lost_a_majority_waits_and_does_not_make_up_a_history() {
         cluster.start(id);
     }
     cluster.run(2_000);
+    assert!(cluster.stranded.iter().any(|stranded| stranded.lost == nodes(&[2, 3])));
     let leader = cluster.leader_of(G);
     let ticket = cluster.append(leader, G, Acks::All, batch_of(&["never"]));
     cluster.run(2_000);
@@ -269,6 +270,63 @@ fn a_group_that_has_lost_a_majority_waits_and_does_not_make_up_a_history() {
         "nobody holds it but one"
     );
     assert!(is_barred(&mut cluster, 2) && is_barred(&mut cluster, 3));
+}
+
+/// One of two voters is needed for everything, and one that is wiped counts for nothing. While the change that makes it one
+/// is not complete, that can be taken back.
+#[test]
+fn a_new_voter_that_is_wiped_before_that_is_complete_is_filled_again() {
+    let (mut joint, mut left) = (0, 0);
+    for at in 0.. {
+        let mut cluster = filled(Settings {
+            voters: vec![1],
+            spares: vec![2],
+            ..settings()
+        });
+        cluster.assign(G, &[1, 2]);
+        cluster.run(at);
+        let before = cluster.status(1, G).expect("here");
+        cluster.wipe(2);
+        // Until what it has said before has arrived.
+        cluster.run(2);
+        let running = cluster.nodes[&1].running.as_ref().expect("it runs");
+        let (group, _) = running.shard.replica(G).expect("here");
+        let now = group.configuration();
+        if now.voters.len() == 2 && !now.is_joint() && group.is_configuration_committed() {
+            break;
+        }
+        joint += usize::from(!before.outgoing.is_empty());
+        left += usize::from(before.voters.len() == 2 && before.outgoing.is_empty());
+        cluster.run(if at % 2 == 0 { 0 } else { 300 });
+        cluster.start(2);
+        until_whole(&mut cluster, &[1, 2]);
+        cluster.produce(batch_of(&["on"])).expect("accepted");
+        cluster.run(20);
+        let near = ReadRequest {
+            follower_ok: true,
+            ..from(0)
+        };
+        assert_eq!(cluster.values(2, near).len(), 21, "at {at}");
+    }
+    assert!(joint > 0 && left > 0, "{joint} {left}");
+}
+
+/// The only voter has nobody who could be elected to fill it: what is sound of it is all there is.
+#[test]
+fn the_only_voter_does_not_give_up_its_log_though_somebody_learns() {
+    let mut cluster = filled(Settings {
+        voters: vec![1],
+        spares: vec![2],
+        ..settings()
+    });
+    cluster.crash(2);
+    cluster.assign(G, &[1, 2]);
+    cluster.run(100);
+    assert_eq!(cluster.status(1, G).expect("here").learners, nodes(&[2]));
+    cluster.tell(1, Input::Unreadable(G, corrupt()));
+    cluster.run(6_000);
+    assert!(cluster.lost.is_empty(), "{:?}", cluster.lost);
+    cluster.produce(batch_of(&["on"])).expect("accepted");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! majority of both sets; once it is committed, the leader leaves it by itself. One change at a time, and only once the
 //! leader's own first entry is committed: without that it could not know of a change under way (the erratum to the
 //! dissertation's section 4.1). Learners get the log and count for nothing, so they come and go in a single entry.
+//! A change whose last entry is not committed may be taken back, since it may never be: see [`Membership::takes_back`].
 //!
 //! A leader that is no voter any more leads on until the others can do without it: it hands over.
 
@@ -110,6 +111,26 @@ impl Membership {
         let count = self.pending.iter().take_while(|(index, _)| *index <= upto).count();
         if let Some(last) = self.pending.drain(..count).next_back() {
             self.settled = last;
+        }
+    }
+
+    /// Whether these voters are those from before the change that this leader has begun, and nothing may have been decided
+    /// yet that they don't know of. A leader that asks this has committed an entry of its term, so whatever is not
+    /// committed is its own, and nobody leads without it unless in a later term.
+    ///
+    /// - In a joint configuration that is not committed. Those who have it need a majority of the voters before for
+    ///   everything, and so does whoever lacks it: one that has acknowledged its taking back is among them, and refuses.
+    ///   The new voters decide nothing alone before it is committed, since only then somebody leaves it.
+    /// - In the one after it, if that differs by one voter: any two majorities of the two have a member in common
+    ///   (dissertation, section 4.1), and the joint one before it needs a majority of the voters before in any case.
+    fn takes_back(&self, voters: &[NodeId]) -> bool {
+        let is_before = |joint: &Configuration| is_permutation(voters, &joint.outgoing);
+        match &self.pending[..] {
+            [(_, joint)] if joint.is_joint() => is_before(joint),
+            [(_, left)] if self.settled.1.is_joint() => {
+                is_before(&self.settled.1) && differences(voters, &left.voters) <= 1
+            }
+            _ => false,
         }
     }
 
@@ -308,7 +329,8 @@ impl Group {
             return Err(ChangeError::NotServing);
         }
         let current = self.membership.current();
-        if (!self.membership.is_committed() || current.is_joint()) && !hurries {
+        let takes_back = self.membership.takes_back(&target.voters);
+        if (!self.membership.is_committed() || current.is_joint()) && !takes_back && !hurries {
             return Err(ChangeError::InProgress);
         }
         match target.check() {
@@ -320,6 +342,9 @@ impl Group {
         }
         if target == current {
             return Err(ChangeError::Unchanged);
+        }
+        if takes_back {
+            return Ok(target.clone());
         }
         if let Some(node) = self.unfit_voter(target) {
             return Err(ChangeError::NotCaughtUp(node));
@@ -380,17 +405,23 @@ impl Group {
         } else if is_settled && !self.membership.own.votes() && self.leading.transfer.is_none() {
             self.hand_over(step);
         }
-        if self.membership.parting && is_settled {
+        if self.membership.parting && is_settled && self.membership.is_committed() {
             self.part();
         }
     }
 
-    /// Those who have been removed, and know it or can't be told, are not sent to any more.
+    /// Those who have been removed, and know it or can't be told, are not sent to any more. To be told doesn't mean to be
+    /// filled: one to which the configuration could not even be sent before it was committed asks sooner or later who leads.
     fn part(&mut self) {
         let index = self.membership.index();
         let knows = |peer: &Peer| peer.commit >= index || !peer.is_alive() || peer.is_lost || peer.has_been_silent();
+        let lags = |peer: &Peer| match peer.pace {
+            Pace::Snapshot => true,
+            Pace::Replicate => peer.next_index <= index,
+            Pace::Probe { .. } | Pace::Lost { .. } => false,
+        };
         self.peers
-            .retain(|peer| !peer.is_parting || !(knows(peer) || peer.pace == Pace::Snapshot));
+            .retain(|peer| !peer.is_parting || !(knows(peer) || lags(peer)));
         self.membership.parting = self.peers.iter().any(|peer| peer.is_parting);
     }
 
@@ -398,4 +429,14 @@ impl Group {
     pub(super) fn configuration_mark(&self) -> (LogIndex, bool) {
         (self.membership.index(), self.membership.is_committed())
     }
+}
+
+fn is_permutation(these: &[NodeId], those: &[NodeId]) -> bool {
+    these.len() == those.len() && differences(these, those) == 0
+}
+
+/// How many nodes are in only one of them.
+fn differences(these: &[NodeId], those: &[NodeId]) -> usize {
+    let only = |these: &[NodeId], those: &[NodeId]| these.iter().filter(|node| !those.contains(node)).count();
+    only(these, those) + only(those, these)
 }

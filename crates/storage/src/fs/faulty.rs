@@ -7,7 +7,7 @@
 mod disk;
 
 use self::disk::{Disk, NodeId};
-use super::{File, Fs, Mode};
+use super::{File, Fs, Misread, Mode};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,6 +115,17 @@ impl FaultyFs {
         self.disk().corrupt_reads(path, position, times);
     }
 
+    /// Flips a bit in what the operating system holds of the file in memory: every read returns it, until
+    /// [`File::forget_cached`].
+    pub fn corrupt_cached(&self, path: &Path, position: u64) {
+        self.disk().corrupt_cached(path, position);
+    }
+
+    /// What was read wrong and then right ([`File::note_misread`]), since this was last called.
+    pub fn misreads(&self) -> Vec<Misread> {
+        std::mem::take(&mut self.disk().misreads)
+    }
+
     /// All files with their lengths, in order.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         self.disk().files()
@@ -201,6 +212,15 @@ impl File for FaultyFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk()?.set_len(&self.path, self.node, len)
+    }
+
+    fn forget_cached(&self, offset: u64, len: u64) {
+        self.fs.disk().forget_cached(&self.path, offset, len);
+    }
+
+    fn note_misread(&self, position: u64, what: &'static str) {
+        let path = self.path.clone();
+        self.fs.disk().misreads.push(Misread { path, position, what });
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -1,8 +1,11 @@
 //! The operating system's files.
 
-use super::{File, Fs, Mode};
+use super::{File, Fs, Misread, Mode};
+use rustix::fs::{Advice, fadvise};
+use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +13,33 @@ use std::sync::Arc;
 /// Slices that one system call takes: Linux's IOV_MAX.
 const MAX_SLICES: usize = 1024;
 
+/// What the kernel keeps of a file goes in pieces that lie at multiples of their length, and no longer ones than this; a
+/// piece that is only named in part stays.
+const CACHED_PIECE: u64 = 2 << 20;
+
+/// Who is told of what was read wrong.
+type Witness = Arc<dyn Fn(Misread) + Send + Sync>;
+
 /// The operating system's files.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RealFs;
+#[derive(Clone, Default)]
+pub struct RealFs {
+    witness: Option<Witness>,
+}
+
+impl RealFs {
+    /// Each misread is told to `witness`, on the thread that reads.
+    pub fn telling(witness: impl Fn(Misread) + Send + Sync + 'static) -> RealFs {
+        RealFs {
+            witness: Some(Arc::new(witness)),
+        }
+    }
+}
+
+impl fmt::Debug for RealFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RealFs").finish_non_exhaustive()
+    }
+}
 
 impl Fs for RealFs {
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
@@ -21,7 +48,11 @@ impl Fs for RealFs {
             .read(true)
             .write(mode != Mode::Read)
             .create(mode == Mode::Create);
-        Ok(Arc::new(RealFile(options.truncate(false).open(path)?)))
+        Ok(Arc::new(RealFile {
+            file: options.truncate(false).open(path)?,
+            path: path.to_owned(),
+            witness: self.witness.clone(),
+        }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -68,30 +99,50 @@ impl Fs for RealFs {
     }
 }
 
-struct RealFile(fs::File);
+struct RealFile {
+    file: fs::File,
+    path: PathBuf,
+    witness: Option<Witness>,
+}
 
 impl File for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
+        self.file.read_at(buf, offset)
     }
 
     fn write_all_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         match slices {
-            [one] => self.0.write_all_at(one, offset),
-            many => write_many(&self.0, many, offset),
+            [one] => self.file.write_all_at(one, offset),
+            many => write_many(&self.file, many, offset),
         }
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
+    }
+
+    fn forget_cached(&self, offset: u64, len: u64) {
+        let start = offset / CACHED_PIECE * CACHED_PIECE;
+        let end = offset.saturating_add(len).checked_next_multiple_of(CACHED_PIECE);
+        // None: to the end of the file.
+        let len = end.and_then(|end| NonZeroU64::new(end - start));
+        // Where it can't be done, the next read shows the same again, and is taken for damage: the safe side.
+        let _ = fadvise(&self.file, start, len, Advice::DontNeed);
+    }
+
+    fn note_misread(&self, position: u64, what: &'static str) {
+        if let Some(witness) = &self.witness {
+            let path = self.path.clone();
+            witness(Misread { path, position, what });
+        }
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }
 

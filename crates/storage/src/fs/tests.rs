@@ -1,6 +1,7 @@
 use super::faulty::{Fault, FaultyFs, Operation};
 use super::*;
 use std::io::IoSlice;
+use std::sync::Mutex;
 
 fn write(file: &dyn File, bytes: &[u8], offset: u64) {
     file.write_all_at(&[IoSlice::new(bytes)], offset).unwrap();
@@ -56,7 +57,7 @@ fn check_contract(fs: &dyn Fs, root: &Path) {
 #[test]
 fn the_real_file_system_keeps_the_contract() {
     let root = tempfile::tempdir().unwrap();
-    check_contract(&RealFs, root.path());
+    check_contract(&RealFs::default(), root.path());
 }
 
 #[test]
@@ -195,6 +196,45 @@ fn flipped_bits_at_rest_and_on_the_way() {
     assert_eq!(read(&*file)[3].count_ones(), 1);
     assert!(!fs.corrupt(&path, 4));
     assert!(!fs.corrupt(Path::new("/d/none"), 0));
+}
+
+#[test]
+fn what_is_cached_wrong_is_read_again_from_the_disk() {
+    let (fs, path, file) = fresh(1);
+    write(&*file, &[0; 4], 0);
+    fs.corrupt_cached(&path, 2);
+    let expected = read(&*file);
+    assert_eq!(expected.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
+    file.forget_cached(3, 1);
+    assert_eq!(read(&*file), expected, "another place was forgotten");
+    file.forget_cached(0, 3);
+    assert_eq!(read(&*file), [0; 4]);
+}
+
+#[test]
+fn a_misread_is_told_to_whoever_asked_to_be() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, told) = (root.path().join("one"), Arc::new(Mutex::new(Vec::new())));
+    let witness = Arc::clone(&told);
+    let fs = RealFs::telling(move |misread| witness.lock().unwrap().push(misread));
+    let file = fs.open(&path, Mode::Create).unwrap();
+    write(&*file, &[7; 9], 0);
+    file.forget_cached(u64::MAX, 9);
+    file.forget_cached(0, 9);
+    assert_eq!(read(&*file), [7; 9], "what was not synced stays");
+    let mut attempts = 0;
+    let verdict = read_until_sound(&*file, 9, || {
+        attempts += 1;
+        let wrong = Wrong {
+            position: 4,
+            what: "a checksum is wrong",
+        };
+        Ok::<_, io::Error>(if attempts < 4 { Err(wrong) } else { Ok(attempts) })
+    });
+    assert_eq!(verdict.unwrap(), Ok(4));
+    let position = 4;
+    let what = "a checksum is wrong";
+    assert_eq!(*told.lock().unwrap(), [Misread { path, position, what }]);
 }
 
 #[test]

@@ -17,7 +17,7 @@
 
 use super::batch::Record;
 use super::{GroupState, MAX_NUMBER};
-use crate::fs::{File, read_exact_at};
+use crate::fs::{File, Wrong, read_exact_at, read_until_sound};
 use std::io::{self, IoSlice};
 use std::iter;
 use std::sync::Arc;
@@ -320,12 +320,41 @@ impl FrameReader {
         Ok(Some(&self.window[start..start + len]))
     }
 
-    /// Writes the frame at `position` as it was read, and syncs.
-    pub(super) fn write_again(&mut self, position: u64, len: u64) -> io::Result<()> {
-        let file = self.file.clone();
-        if let Some(bytes) = self.bytes(position, usize::try_from(len).unwrap_or(usize::MAX))? {
-            file.write_all_at(&[IoSlice::new(bytes)], position)?;
-        }
-        file.sync_data()
+    /// Calls `read` until what it reads is sound, but not for ever. `what` is wrong if it isn't.
+    pub(super) fn read_until_sound<T, E>(
+        &mut self,
+        position: u64,
+        what: &'static str,
+        mut read: impl FnMut(&mut FrameReader) -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        let (file, rest) = (self.file.clone(), self.len.saturating_sub(position));
+        let read = || {
+            let found = read(self)?;
+            // What is wrong is not kept: the next attempt reads from the file.
+            if found.is_none() {
+                self.window.clear();
+            }
+            Ok(found.ok_or(Wrong { position, what }))
+        };
+        Ok(read_until_sound(&*file, rest, read)?.ok())
+    }
+
+    /// Header and records of the frame at `position`, if they are whole.
+    fn whole(&mut self, position: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(header) = self.header(position)? else {
+            return Ok(None);
+        };
+        let bytes = self.body(position, &header)?;
+        Ok(bytes.map(|records| [&header.encode()[..], records].concat()))
+    }
+
+    /// Writes the frame at `position` as it was read, and syncs. False if it can't be read any more: what is not sound must
+    /// not be written.
+    pub(super) fn write_again(&mut self, position: u64) -> io::Result<bool> {
+        let bytes = self.read_until_sound(position, "a frame's checksum is wrong", |frames| frames.whole(position))?;
+        let Some(bytes) = bytes else { return Ok(false) };
+        self.file.write_all_at(&[IoSlice::new(&bytes)], position)?;
+        self.file.sync_data()?;
+        Ok(true)
     }
 }

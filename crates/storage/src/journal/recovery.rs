@@ -66,7 +66,7 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
     replay.files(fs, dir, oldest, last, end.position)?;
     // It may have been in the page cache only: an interrupted process had written but not synced it, or its sync failed
     // and the kernel took the pages for clean. From here on others rely on it.
-    reader.write_again(end.last_position, end.last.frame_len())?;
+    reader.write_again(end.last_position)?;
     let file = fs.open(&reader.path, Mode::Write).map_err(io_error(&reader.path))?;
     if reader.header(end.position)?.is_some() {
         // A torn frame. The next one may be shorter: what was left of these records behind it would be searched for frames,
@@ -150,23 +150,31 @@ impl Reader {
         }
     }
 
-    /// The header of a whole frame of this file at `position`.
+    /// The header of a whole frame of this file at `position`. Read more than once if there seems to be none: a flip on the
+    /// way must neither pass for damage nor cut off, as torn, what was acknowledged.
     fn frame(&mut self, position: u64) -> Result<Option<Header>, JournalError> {
-        let Some(header) = self.header(position)? else {
-            return Ok(None);
-        };
-        let whole = self
+        let sequence = self.sequence;
+        let found = self
             .frames
-            .body(position, &header)
-            .map_err(io_error(&self.path))?
-            .is_some();
-        Ok(whole.then_some(header))
+            .read_until_sound(position, "a frame's checksum is wrong", |frames| {
+                Ok(match frames.header(position)? {
+                    // What is left of the file's former life is sound.
+                    Some(header) if header.numbers.file != sequence => Some(None),
+                    Some(header) if !header.is_known_version() => Some(Some(header)),
+                    Some(header) => frames.body(position, &header)?.is_some().then_some(Some(header)),
+                    None => None,
+                })
+            });
+        self.known(position, found.map_err(io_error(&self.path))?.flatten())
     }
 
     /// The header of a frame of this file at `position`; whether its records are whole is another question.
     fn header(&mut self, position: u64) -> Result<Option<Header>, JournalError> {
         let header = self.frames.header(position).map_err(io_error(&self.path))?;
-        let header = header.filter(|header| header.numbers.file == self.sequence);
+        self.known(position, header.filter(|header| header.numbers.file == self.sequence))
+    }
+
+    fn known(&self, position: u64, header: Option<Header>) -> Result<Option<Header>, JournalError> {
         if header.is_some_and(|header| !header.is_known_version()) {
             return Err(self.corrupt(position, "it was written by a newer version"));
         }
@@ -221,8 +229,11 @@ impl Reader {
         }
     }
 
-    fn write_again(&mut self, position: u64, len: u64) -> Result<(), JournalError> {
-        self.frames.write_again(position, len).map_err(io_error(&self.path))
+    fn write_again(&mut self, position: u64) -> Result<(), JournalError> {
+        match self.frames.write_again(position).map_err(io_error(&self.path))? {
+            true => Ok(()),
+            false => Err(self.corrupt(position, "a frame is damaged")),
+        }
     }
 }
 

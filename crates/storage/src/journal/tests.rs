@@ -908,7 +908,14 @@ fn a_reset_is_remembered_until_the_folder_reflects_it() {
 fn it_works_on_a_real_disk() {
     let root = tempfile::tempdir().unwrap();
     let steps = script();
-    let open = || Journal::open(Arc::new(crate::fs::RealFs), &root.path().join("deep/journal"), SMALL).unwrap();
+    let open = || {
+        Journal::open(
+            Arc::new(crate::fs::RealFs::default()),
+            &root.path().join("deep/journal"),
+            SMALL,
+        )
+        .unwrap()
+    };
     let (mut journal, _) = open();
     for step in &steps {
         run(&mut journal, step).unwrap();

@@ -19,6 +19,7 @@
 use super::segment::read_bounded;
 use super::{LogError, corrupt, io_error};
 use crate::fs::{Fs, Mode};
+use crate::fs::{Wrong, read_until_sound};
 use crate::start::{LogStart, put_configuration, take_configuration, take_counted};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -164,8 +165,17 @@ fn read(fs: &dyn Fs, dir: &Path, group: GroupId) -> Result<(Configurations, Opti
         file => file.map_err(io_error(&path))?,
     };
     let len = file.len().map_err(io_error(&path))?;
-    let bytes = read_bounded(&*file, &path, 0, usize::try_from(len).unwrap_or(usize::MAX))?;
-    Ok(decode_all(&bytes, group))
+    let len_in_memory = usize::try_from(len).unwrap_or(usize::MAX);
+    let mut best = Configurations::default();
+    let verdict = read_until_sound(&*file, len, || {
+        let (found, damage) = decode_all(&read_bounded(&*file, &path, 0, len_in_memory)?, group);
+        let position = found.file_bytes;
+        if position >= best.file_bytes {
+            best = found;
+        }
+        Ok(damage.map_or(Ok(()), |what| Err(Wrong { position, what })))
+    })?;
+    Ok((best, verdict.err().map(|wrong| wrong.what)))
 }
 
 fn decode_all(bytes: &[u8], group: GroupId) -> (Configurations, Option<&'static str>) {

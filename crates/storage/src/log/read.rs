@@ -1,11 +1,12 @@
 //! Reading what is no longer in memory, on threads that may block.
 
-use super::segment::{SegmentReader, check_batch, read_bounded};
+use super::segment::{self, SegmentReader, check_batch, check_described, read_bounded};
 use super::sidecar::{Kind, Record};
 use super::{LogError, corrupt};
-use crate::fs::File;
+use crate::fs::{File, Wrong};
 use crate::scale::{Epochs, term};
 use bytes::Bytes;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use trimaran_raft::{Configuration, Entry, LogIndex, Payload};
@@ -45,17 +46,22 @@ impl FileSlice {
         self.length == 0
     }
 
-    /// One pread. Every batch is checked: that its checksum is right, and that offsets and leader epochs, which the
-    /// checksum does not cover, are those that belong here.
+    /// One pread, and more only if something is wrong. Every batch is checked: that its checksum is right, and that offsets
+    /// and leader epochs, which the checksum does not cover, are those that belong here.
     ///
     /// # Errors
     /// [`LogError::Io`], or [`LogError::Corrupt`] with the position of the damaged batch.
     pub fn read(&self) -> Result<Bytes, LogError> {
-        let bytes = Bytes::from(read_bounded(&*self.file, &self.path, self.position, self.length)?);
+        let read = || read_bounded(&*self.file, &self.path, self.position, self.length);
+        segment::sound(&*self.file, &self.path, self.length, read, |bytes| self.check(bytes))
+    }
+
+    fn check(&self, bytes: Vec<u8>) -> Result<Bytes, Wrong> {
         let mut position = 0;
         let mut offset = self.base;
         while position < bytes.len() {
-            let damaged = |what| corrupt(&self.path, self.position + position as u64, what);
+            let at = self.position + position as u64;
+            let damaged = |what| Wrong { position: at, what };
             let rest = &bytes[position..];
             let header = BatchHeader::parse(rest).map_err(|_| damaged("there is no record batch"))?;
             let epoch = self.epochs.at(offset).and_then(term).unwrap_or_default();
@@ -64,9 +70,12 @@ impl FileSlice {
             position += length;
         }
         if offset != self.next {
-            return Err(corrupt(&self.path, self.position, "batches are missing"));
+            return Err(Wrong {
+                position: self.position,
+                what: "batches are missing",
+            });
         }
-        Ok(bytes)
+        Ok(Bytes::from(bytes))
     }
 }
 
@@ -106,7 +115,7 @@ impl LoadJob {
         Ok(entries)
     }
 
-    /// One pread for all the batches that the records describe.
+    /// One pread for all the batches that the records describe, and more only if something is wrong.
     fn load(&self, reader: &SegmentReader, records: &[Record], entries: &mut Vec<Entry>) -> Result<(), LogError> {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             return Ok(());
@@ -114,11 +123,14 @@ impl LoadJob {
         let start = u64::from(first.position);
         let length = last.position_end().checked_sub(start);
         let length = length.ok_or_else(|| reader.corrupt_index(last.index, "positions go back"))?;
-        let bytes = Bytes::from(reader.read_log(start, length as usize)?);
+        if let Some(back) = records.windows(2).find(|pair| pair[1].position < pair[0].position) {
+            return Err(reader.corrupt_index(back[1].index, "positions go back"));
+        }
+        let bytes = reader.read_log(start, length as usize, |bytes| check_all(bytes, start, records))?;
         for record in records {
             let payload = match record.kind {
                 Kind::Blank => Payload::Blank,
-                Kind::Batch => Payload::Data(batch(reader, record, start, &bytes)?),
+                Kind::Batch => Payload::Data(bytes.slice(range(record, start))),
                 Kind::Configuration => Payload::Configuration(Box::new(self.configuration(record.index)?)),
             };
             entries.push(Entry {
@@ -139,23 +151,18 @@ impl LoadJob {
     }
 }
 
-fn batch(reader: &SegmentReader, record: &Record, start: u64, bytes: &Bytes) -> Result<Bytes, LogError> {
-    let range = u64::from(record.position).checked_sub(start).map(|from| from as usize);
-    let range = range
-        .map(|from| from..from + record.length as usize)
-        .filter(|range| range.end <= bytes.len());
-    let range = range.ok_or_else(|| reader.corrupt_index(record.index, "positions go back"))?;
-    let batch = bytes.slice(range);
-    check(reader, record, &batch)?;
-    Ok(batch)
+/// Where the record's batch is in the bytes from `start` on. Positions ascend, and the last one ends the bytes.
+fn range(record: &Record, start: u64) -> Range<usize> {
+    let from = (u64::from(record.position) - start) as usize;
+    from..from + record.length as usize
 }
 
-fn check(reader: &SegmentReader, record: &Record, batch: &[u8]) -> Result<(), LogError> {
-    let damaged = |what| corrupt(&reader.log().1, u64::from(record.position), what);
-    let next = check_batch(batch, record.base_offset, record.term).map_err(damaged)?;
-    if next == record.next_offset {
-        Ok(())
-    } else {
-        Err(damaged("a batch is not the one expected"))
+fn check_all(bytes: Vec<u8>, start: u64, records: &[Record]) -> Result<Bytes, Wrong> {
+    for record in records.iter().filter(|record| record.is_batch()) {
+        let position = u64::from(record.position);
+        let what = "positions go back";
+        let batch = bytes.get(range(record, start)).ok_or(Wrong { position, what })?;
+        check_described(batch, record)?;
     }
+    Ok(Bytes::from(bytes))
 }

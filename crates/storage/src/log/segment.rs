@@ -5,7 +5,7 @@
 
 use super::sidecar::{self, NO_TIMESTAMP, RECORD_LEN, Record, Start};
 use super::{LogError, LogOptions, corrupt, io_error};
-use crate::fs::{File, Fs, Mode, read_exact_at};
+use crate::fs::{File, Fs, Mode, Wrong, read_exact_at, read_until_sound};
 use crate::scale::{LogEnd, leader_epoch};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -173,9 +173,12 @@ impl SegmentReader {
 
     /// Whether the segment's own record was written, whatever it says.
     pub(super) fn is_begun(&self) -> Result<bool, LogError> {
-        let mut bytes = [0; RECORD_LEN];
-        match self.read_index(&mut bytes, 0) {
-            Ok(()) => Ok(Start::is_whole(&bytes)),
+        let begun = self.checked(0, |bytes: &[u8; RECORD_LEN]| match Start::is_whole(bytes) {
+            true => Ok(()),
+            false => Err("a record's checksum is wrong"),
+        });
+        match begun {
+            Ok(()) => Ok(true),
             Err(LogError::Corrupt { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -183,9 +186,7 @@ impl SegmentReader {
 
     /// The segment's own record, which must be the expected one.
     pub(super) fn check_start(&self) -> Result<Start, LogError> {
-        let mut bytes = [0; RECORD_LEN];
-        self.read_index(&mut bytes, 0)?;
-        let start = Start::decode(&bytes).map_err(|what| corrupt(&self.index_path, 0, what))?;
+        let start = self.checked(0, Start::decode)?;
         let expected = &self.segment.start;
         if (start.group, Name::of(&start)) != (expected.group, Name::of(expected)) {
             return Err(corrupt(&self.index_path, 0, "it belongs to another log"));
@@ -195,26 +196,37 @@ impl SegmentReader {
 
     /// The entry's record; it must be within the segment.
     pub(super) fn record(&self, index: LogIndex) -> Result<Record, LogError> {
-        let mut bytes = [0; RECORD_LEN];
-        self.read_index(&mut bytes, self.record_position(index))?;
-        self.decode(&bytes, index)
+        let start = &self.segment.start;
+        self.checked(self.record_position(index), |bytes| Record::decode(bytes, start, index))
     }
 
     /// The records of `first..=last`, in order.
     pub(super) fn records(&self, first: LogIndex, last: LogIndex) -> Result<Vec<Record>, LogError> {
         let mut records = Vec::new();
         let mut next = first;
-        let mut bytes = Vec::new();
         while next <= last {
             let count = (last.next().0 - next.0).min(RECORDS_AT_ONCE);
-            bytes.resize(count as usize * RECORD_LEN, 0);
-            self.read_index(&mut bytes, self.record_position(next))?;
-            for (chunk, index) in bytes.as_chunks().0.iter().zip(next.0..) {
-                records.push(self.decode(chunk, LogIndex(index))?);
-            }
+            records.extend(self.some_records(next, count)?);
             next = LogIndex(next.0 + count);
         }
         Ok(records)
+    }
+
+    /// One pread.
+    fn some_records(&self, first: LogIndex, count: u64) -> Result<Vec<Record>, LogError> {
+        let length = count as usize * RECORD_LEN;
+        let read = || {
+            let mut bytes = vec![0; length];
+            self.read_index(&mut bytes, self.record_position(first))?;
+            Ok(bytes)
+        };
+        let decode = |(chunk, index): (&[u8; RECORD_LEN], u64)| {
+            let position = self.record_position(LogIndex(index));
+            let wrong = |what| Wrong { position, what };
+            Record::decode(chunk, &self.segment.start, LogIndex(index)).map_err(wrong)
+        };
+        let check = |bytes: Vec<u8>| bytes.as_chunks().0.iter().zip(first.0..).map(decode).collect();
+        sound(&*self.index, &self.index_path, length, read, check)
     }
 
     /// The first entry in `first..=last` for which `before` is false; the one after `last` if it is true for all. Those
@@ -241,33 +253,67 @@ impl SegmentReader {
         read_or_cut(&*self.index, &self.index_path, bytes, position)
     }
 
-    fn decode(&self, bytes: &[u8; RECORD_LEN], index: LogIndex) -> Result<Record, LogError> {
-        let segment = &self.segment;
-        Record::decode(bytes, &segment.start, index).map_err(|what| self.corrupt_index(index, what))
+    /// The index record at `position`, if it passes this check.
+    fn checked<T>(
+        &self,
+        position: u64,
+        check: impl Fn(&[u8; RECORD_LEN]) -> Result<T, &'static str>,
+    ) -> Result<T, LogError> {
+        let read = || {
+            let mut bytes = [0; RECORD_LEN];
+            self.read_index(&mut bytes, position)?;
+            Ok(bytes)
+        };
+        let check = |bytes| check(&bytes).map_err(|what| Wrong { position, what });
+        sound(&*self.index, &self.index_path, RECORD_LEN, read, check)
     }
 
     /// Reads the batch that a record describes, and checks that it is the one.
     pub(super) fn check_batch(&self, record: &Record) -> Result<(), LogError> {
-        if record.is_batch() {
-            let bytes = self.read_log(u64::from(record.position), record.length as usize)?;
-            let result = check_batch(&bytes, record.base_offset, record.term);
-            let next = result.map_err(|what| corrupt(&self.log_path, u64::from(record.position), what))?;
-            if next != record.next_offset {
-                return Err(corrupt(
-                    &self.log_path,
-                    u64::from(record.position),
-                    "a batch is not the one expected",
-                ));
-            }
+        if !record.is_batch() {
+            return Ok(());
         }
-        Ok(())
+        let check = |bytes: Vec<u8>| check_described(&bytes, record);
+        self.read_log(u64::from(record.position), record.length as usize, check)
     }
 
-    /// Bytes of the log file; what the file is too short for is not allocated.
-    pub(super) fn read_log(&self, position: u64, length: usize) -> Result<Vec<u8>, LogError> {
-        read_bounded(&*self.log, &self.log_path, position, length)
+    /// What `check` makes of bytes of the log file; what the file is too short for is not allocated.
+    pub(super) fn read_log<T>(
+        &self,
+        position: u64,
+        length: usize,
+        check: impl Fn(Vec<u8>) -> Result<T, Wrong>,
+    ) -> Result<T, LogError> {
+        let read = || read_bounded(&*self.log, &self.log_path, position, length);
+        sound(&*self.log, &self.log_path, length, read, check)
     }
 }
+
+/// Reads until what was read passes its check: only what fails it each time is damage. A file that is too short is not
+/// read again.
+pub(super) fn sound<B, T>(
+    file: &dyn File,
+    path: &Path,
+    length: usize,
+    read: impl Fn() -> Result<B, LogError>,
+    check: impl Fn(B) -> Result<T, Wrong>,
+) -> Result<T, LogError> {
+    let verdict = read_until_sound(file, length as u64, || Ok(check(read()?)))?;
+    verdict.map_err(|Wrong { position, what }| corrupt(path, position, what))
+}
+
+/// Checks that a batch is the one that its record describes.
+pub(super) fn check_described(batch: &[u8], record: &Record) -> Result<(), Wrong> {
+    let position = u64::from(record.position);
+    match check_batch(batch, record.base_offset, record.term) {
+        Ok(next) if next == record.next_offset => Ok(()),
+        Ok(_) => Err(NOT_EXPECTED),
+        Err(what) => Err(what),
+    }
+    .map_err(|what| Wrong { position, what })
+}
+
+const NOT_EXPECTED: &str = "a batch is not the one expected";
 
 /// Reads `length` bytes, of which the file must have that many before they are allocated.
 pub(super) fn read_bounded(file: &dyn File, path: &Path, position: u64, length: usize) -> Result<Vec<u8>, LogError> {
@@ -293,7 +339,7 @@ fn read_or_cut(file: &dyn File, path: &Path, bytes: &mut [u8], position: u64) ->
 pub(super) fn check_batch(bytes: &[u8], base: Offset, term: Term) -> Result<Offset, &'static str> {
     let header = BatchHeader::parse_only(bytes).map_err(|_| "there is no record batch")?;
     if header.base_offset != base || header.leader_epoch != leader_epoch(term) {
-        return Err("a batch is not the one expected");
+        return Err(NOT_EXPECTED);
     }
     verify_crc(bytes).map_err(|_| "a batch's checksum is wrong")?;
     Ok(header.next_offset())

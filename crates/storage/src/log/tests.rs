@@ -656,7 +656,16 @@ fn it_works_on_a_real_disk() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("logs/7");
     let entries = entries(40);
-    let open = |recovered| ReplicaLog::open(Arc::new(crate::fs::RealFs), &dir, GROUP, options(), recovered).unwrap();
+    let open = |recovered| {
+        ReplicaLog::open(
+            Arc::new(crate::fs::RealFs::default()),
+            &dir,
+            GROUP,
+            options(),
+            recovered,
+        )
+        .unwrap()
+    };
     let mut log = open(RecoveredGroup::default());
     log.append(&entries).unwrap();
     let job = log.flush(LogIndex(33)).unwrap();

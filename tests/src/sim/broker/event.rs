@@ -6,6 +6,7 @@ use crate::sim::trace::Happening;
 use bytes::Bytes;
 use trimaran_multiraft::LeaderChange;
 use trimaran_raft::GroupId;
+use trimaran_storage::log::LogError;
 use trimaran_wire::peer::Frame;
 
 /// What happens to a running broker.
@@ -68,6 +69,8 @@ pub enum Effect {
     Leader(LeaderChange),
     /// A replica is opened.
     Opened(GroupId),
+    /// A replica gives up its log, for this reason.
+    GivesUp(GroupId, LogError),
     /// A shard took a step: its replicas may be looked at.
     Stepped(usize),
     /// The disk has synced what a shard wrote, up to that batch.

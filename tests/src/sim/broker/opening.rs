@@ -59,6 +59,7 @@ impl Running {
         let opened = match opened {
             Err(error) if error.is_damage() && opening.has_others() => {
                 effects.push(self.note(format!("sets the log of group {group} aside: {error:?}")));
+                effects.push(Effect::GivesUp(group, error));
                 let known = recovered
                     .as_ref()
                     .map_or(HardState::default(), |found| found.hard_state);
@@ -93,6 +94,7 @@ impl Running {
     pub(super) fn reopen(&mut self, now: Micros, lost: &Lost, effects: &mut Vec<Effect>) -> Result<(), String> {
         let group = lost.group;
         effects.push(self.note(format!("has a damaged log of group {group}: {:?}", lost.error)));
+        effects.push(Effect::GivesUp(group, lost.error.clone()));
         let Some(opening) = self.openings.get(&group).cloned() else {
             return Ok(());
         };

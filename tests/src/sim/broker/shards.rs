@@ -105,6 +105,9 @@ impl Running {
         for lost in std::mem::take(&mut out.lost) {
             self.reopen(now, &lost, effects)?;
         }
+        for stranded in out.stranded.drain(..) {
+            effects.push(self.note(format!("leads a group that decides nothing any more: {stranded:?}")));
+        }
         (out.elections, out.resets) = (0, 0);
         Ok(())
     }

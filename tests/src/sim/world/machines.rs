@@ -10,7 +10,9 @@ use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
 use std::path::PathBuf;
 use trimaran_multiraft::LeaderChange;
+use trimaran_raft::GroupId;
 use trimaran_storage::fs::faulty::FaultyFs;
+use trimaran_storage::log::LogError;
 
 /// Messages that a paused process's sockets hold.
 const STALLED_EVENTS: usize = 20_000;
@@ -25,6 +27,8 @@ pub(super) struct Machine {
     pub(super) paused: bool,
     pub(super) stalled: Vec<Event>,
     pub(super) leaving: Option<Micros>,
+    /// Something on its disk is not what was written there.
+    pub(super) is_damaged: bool,
 }
 
 impl Machine {
@@ -37,9 +41,9 @@ impl Machine {
     }
 
     /// A bit of some segment is flipped.
-    pub(super) fn flip_a_bit(&self, which: u64) {
+    pub(super) fn flip_a_bit(&mut self, which: u64) {
         if let Some((path, position)) = self.byte(which) {
-            self.fs.corrupt(&path, position);
+            self.is_damaged |= self.fs.corrupt(&path, position);
         }
     }
 
@@ -175,11 +179,21 @@ impl World {
                 }
                 Effect::Synced(shard, sequence) => self.observer.synced(broker, shard, sequence),
                 Effect::Opened(group) => self.observer.opened(broker, group),
+                Effect::GivesUp(group, error) => self.gives_up(broker, group, &error)?,
                 Effect::Left => self.left(broker),
                 Effect::Fail(error) => self.stopped(broker, &error)?,
             }
         }
         Ok(())
+    }
+
+    /// A replica takes its log for damaged. What was only read wrong, a few times, is no excuse.
+    fn gives_up(&mut self, broker: u32, group: GroupId, error: &LogError) -> Result<(), Violation> {
+        if self.machine(broker).is_damaged || self.deceit.is_some() {
+            return Ok(());
+        }
+        let text = format!("b{broker} gives up group {group}, and its disk holds what was written: {error}");
+        Err(Violation::new(Law::Converges, text))
     }
 
     pub(super) fn leader(&mut self, broker: u32, change: LeaderChange) -> Result<(), Violation> {

@@ -125,12 +125,12 @@ impl World {
                 times,
                 kind: std::io::ErrorKind::Other,
             }),
-            // Damage cannot be told from a bad read: what it says is set aside. Two of three replicas would be too many.
+            // At any broker: what is read again is right.
             Fault::ReadFlip { which, times } => {
-                if let Some(victim) = self.victim {
-                    self.machine(victim).flip_reads(which, times);
-                }
+                let broker = which.rotate_left(16) % u64::from(self.brokers());
+                self.machine(broker as u32 + 1).flip_reads(which, times);
             }
+            // What is damaged is set aside. Two of three replicas would be too many.
             Fault::WriteFlip { which } => {
                 if let Some(victim) = self.victim {
                     self.machine(victim).flip_a_bit(which);

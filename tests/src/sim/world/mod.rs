@@ -142,6 +142,7 @@ impl World {
                 paused: false,
                 stalled: Vec::new(),
                 leaving: None,
+                is_damaged: false,
             })
             .collect();
         let mut network = Network::new(rng.fork(), weather);

@@ -192,6 +192,7 @@ impl World {
             seen: Seen::default(),
             drift,
             wishes: Wishes {
+                wavers: seed % 4 == 3,
                 voters,
                 ..Wishes::default()
             },

@@ -1,6 +1,6 @@
 //! What the faulty file system holds: bytes and names as programs see them, and what a crash would leave of both.
 
-use super::{Fault, Mode, Operation};
+use super::{Fault, Misread, Mode, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ pub(super) struct Disk {
     pub(super) faults: Vec<Fault>,
     pub(super) capacity: Option<u64>,
     pub(super) lying: bool,
-    /// Path, position, bit and how many reads are left to be flipped.
-    flipped_reads: Vec<(PathBuf, u64, u8, u64)>,
+    flips: Vec<Flip>,
+    pub(super) misreads: Vec<Misread>,
     nodes: BTreeMap<NodeId, Node>,
     next_node: NodeId,
     /// Names as programs see them.
@@ -31,6 +31,22 @@ pub(super) struct Disk {
     /// Changes of names since the folder's last sync.
     pending: BTreeMap<PathBuf, Vec<NameChange>>,
     dirs: BTreeSet<PathBuf>,
+}
+
+/// A bit that reads return flipped.
+struct Flip {
+    path: PathBuf,
+    position: u64,
+    bit: u8,
+    lasts: Lasts,
+}
+
+/// How long it does.
+enum Lasts {
+    /// So many reads.
+    Reads(u64),
+    /// Until what is cached is forgotten.
+    Cached,
 }
 
 enum NameChange {
@@ -177,7 +193,8 @@ impl Disk {
             faults: Vec::new(),
             capacity: None,
             lying: false,
-            flipped_reads: Vec::new(),
+            flips: Vec::new(),
+            misreads: Vec::new(),
             nodes: BTreeMap::new(),
             next_node: 0,
             names: BTreeMap::new(),
@@ -215,7 +232,7 @@ impl Disk {
 
     pub(super) fn heal(&mut self) {
         self.faults.clear();
-        self.flipped_reads.clear();
+        self.flips.clear();
         self.capacity = None;
         self.lying = false;
     }
@@ -410,13 +427,15 @@ impl Disk {
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(data.len());
         let read = buf.len().min(data.len() - start);
         buf[..read].copy_from_slice(&data[start..start + read]);
-        for (flipped, position, bit, times) in &mut self.flipped_reads {
-            let inside = (offset..offset + read as u64).contains(position);
-            if *times > 0 && inside && flipped == path {
+        let within = offset..offset + read as u64;
+        let hit = |flip: &&mut Flip| flip.path == path && within.contains(&flip.position);
+        for flip in self.flips.iter_mut().filter(hit) {
+            buf[(flip.position - offset) as usize] ^= 1 << flip.bit;
+            if let Lasts::Reads(times) = &mut flip.lasts {
                 *times -= 1;
-                buf[(*position - offset) as usize] ^= 1 << *bit;
             }
         }
+        self.flips.retain(|flip| !matches!(flip.lasts, Lasts::Reads(0)));
         Ok(read)
     }
 
@@ -489,8 +508,31 @@ impl Disk {
     }
 
     pub(super) fn corrupt_reads(&mut self, path: &Path, position: u64, times: u64) {
+        if times > 0 {
+            self.flip(path, position, Lasts::Reads(times));
+        }
+    }
+
+    pub(super) fn corrupt_cached(&mut self, path: &Path, position: u64) {
+        self.flip(path, position, Lasts::Cached);
+    }
+
+    fn flip(&mut self, path: &Path, position: u64, lasts: Lasts) {
         let bit = (next(&mut self.random) % 8) as u8;
-        self.flipped_reads.push((path.to_owned(), position, bit, times));
+        let path = path.to_owned();
+        self.flips.push(Flip {
+            path,
+            position,
+            bit,
+            lasts,
+        });
+    }
+
+    pub(super) fn forget_cached(&mut self, path: &Path, offset: u64, len: u64) {
+        let within = offset..offset.saturating_add(len);
+        let is_cached = |flip: &Flip| matches!(flip.lasts, Lasts::Cached) && flip.path == path;
+        self.flips
+            .retain(|flip| !(is_cached(flip) && within.contains(&flip.position)));
     }
 
     pub(super) fn files(&self) -> Vec<(PathBuf, u64)> {

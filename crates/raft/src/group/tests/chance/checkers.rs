@@ -178,7 +178,7 @@ impl World {
     }
 
     /// The configuration in force is the latest in the log. A leader begins a change only when the one before it is
-    /// committed, and exchanges voters only by way of both.
+    /// committed, and exchanges voters only by way of both; or it takes back what is not complete.
     fn check_configuration(&self, node: usize, output: &Output) {
         let replica = &self.nodes[node];
         let Replica {
@@ -201,14 +201,23 @@ impl World {
             let Payload::Configuration(next) = &entry.payload else {
                 continue;
             };
-            let before = log
+            let first = (LogIndex::ZERO, config.configuration.clone());
+            let mut earlier = log
                 .configurations()
                 .iter()
                 .rev()
-                .find(|(index, _)| *index < entry.index);
-            let first = (LogIndex::ZERO, config.configuration.clone());
-            let (index, before) = before.unwrap_or(&first);
-            assert!(index.0 <= self.seen.committed.len() as u64, "two changes at a time");
+                .filter(|(index, _)| *index < entry.index);
+            let (index, before) = earlier.next().unwrap_or(&first);
+            let is_committed = index.0 <= self.seen.committed.len() as u64;
+            let joint = if before.is_joint() {
+                Some(before)
+            } else {
+                earlier.next().map(|(_, joint)| joint)
+            };
+            if joint.is_some_and(|joint| is_taken_back(next, before, joint)) {
+                continue;
+            }
+            assert!(is_committed, "two changes at a time");
             let leaves = before.is_joint() && next.voters == before.voters && !next.is_joint();
             let joins = !before.is_joint() && next.outgoing == before.voters;
             let is_same = next.voters.iter().all(|voter| before.voters.contains(voter));
@@ -260,4 +269,15 @@ impl World {
             _ => {}
         }
     }
+}
+
+/// Whether the voters are those from before the joint configuration again, in a step of which any two majorities meet.
+fn is_taken_back(next: &Configuration, before: &Configuration, joint: &Configuration) -> bool {
+    let are_same = |these: &[NodeId], those: &[NodeId]| {
+        these.len() == those.len() && these.iter().all(|node| those.contains(node))
+    };
+    let missing = next.voters.iter().filter(|node| !before.voters.contains(node)).count();
+    let gone = before.voters.iter().filter(|node| !next.voters.contains(node)).count();
+    let meet = before.is_joint() || missing + gone <= 1;
+    joint.is_joint() && !next.is_joint() && are_same(&next.voters, &joint.outgoing) && meet
 }

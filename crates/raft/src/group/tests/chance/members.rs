@@ -8,6 +8,8 @@ pub(super) struct Wishes {
     pub(super) voters: Vec<NodeId>,
     /// Nobody else is a member any more, and is closed.
     pub(super) is_settled: bool,
+    /// Changes are taken back now and then.
+    pub(super) wavers: bool,
     /// Clients write nothing before.
     pub(super) quiet_until: Instant,
     /// Counts reads.
@@ -66,14 +68,31 @@ impl World {
     pub(super) fn reconcile(&mut self) {
         for node in 0..self.nodes.len() {
             let group = self.nodes[node].group.as_ref();
-            let Some(group) = group.filter(|group| group.is_serving() && group.is_configuration_committed()) else {
+            let Some(group) = group.filter(|group| group.is_serving()) else {
                 continue;
             };
-            if let Some(next) = next_configuration(group, &self.wishes.voters) {
+            let next = match group.is_configuration_committed() {
+                true => next_configuration(group, &self.wishes.voters),
+                false => self.configuration_before(node),
+            };
+            if let Some(next) = next {
                 self.tell(node, Input::Change(next));
             }
         }
         self.after(Duration::from_millis(15), Happening::Reconcile);
+    }
+
+    /// The voters from before the change that is under way, if it is taken back now.
+    fn configuration_before(&mut self, node: usize) -> Option<Configuration> {
+        let replica = &self.nodes[node];
+        let joint = replica
+            .log
+            .configurations()
+            .iter()
+            .rev()
+            .find(|(_, known)| known.is_joint());
+        let before = Configuration::of_voters(joint?.1.outgoing.iter().copied());
+        (self.wishes.wavers && self.chance.percent(20)).then_some(before)
     }
 
     fn someone_is_lost(&self) -> bool {
