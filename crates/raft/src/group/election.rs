@@ -439,6 +439,7 @@ impl Group {
                 term,
                 position: theirs,
             });
+            self.question_leader(step);
             return self.refuse_pre_vote(step, from, false);
         }
         if self.is_barred() {
