@@ -2,6 +2,7 @@
 
 mod chance;
 mod dissertation;
+mod elections;
 mod hostile;
 mod members;
 mod paper;
