@@ -6,7 +6,7 @@ mod mail;
 mod misfortune;
 mod verdict;
 
-use super::broker;
+use super::broker::{self, Settings};
 use super::clients::{Answer, Client, PartitionName, Request};
 use super::faults::{Kind, Kinds, Said};
 use super::network::{Network, Place};
@@ -16,12 +16,12 @@ use super::queue::{Micros, Queue};
 use super::rng::Rng;
 use super::trace::Trace;
 use super::{Deceit, Length, Options, Report};
+use crate::checker::elections::ElectionChecker;
 use crate::checker::history::History;
 use crate::checker::{Law, Violation};
 use bytes::Bytes;
 use machines::Machine;
 use std::collections::BTreeMap;
-use trimaran_raft::GroupId;
 use trimaran_storage::fs::faulty::FaultyFs;
 
 const SECOND: Micros = 1_000_000;
@@ -93,6 +93,8 @@ pub struct World {
     fault_every: Micros,
     phase: Phase,
     healed_at: Micros,
+    /// When clients had all their answers, and every group was whole again.
+    whole_at: Micros,
     observer: Observer,
     history: History,
     trace: Trace,
@@ -107,7 +109,7 @@ pub struct World {
     faults: BTreeMap<Kind, u64>,
     /// For whom a loss of power lies in wait, once it has said what, and for how long.
     ambush: Option<(u32, Said, Micros)>,
-    terms: BTreeMap<GroupId, u64>,
+    elections: ElectionChecker,
     idle_envelopes: u64,
     idle_writes: u64,
     finished: bool,
@@ -128,6 +130,7 @@ impl World {
             gives_back,
             victim,
         } = plan::draw(&mut rng, options);
+        let election_timeout = brokers.first().map_or(0, Settings::election_timeout);
         let machines = brokers
             .into_iter()
             .map(|settings| Machine {
@@ -153,6 +156,7 @@ impl World {
             fault_every,
             phase: Phase::Suffering,
             healed_at: 0,
+            whole_at: 0,
             observer: Observer::excusing(victim),
             history: History::new(),
             trace: Trace::new(options.print),
@@ -164,7 +168,7 @@ impl World {
             kinds: options.faults,
             faults: BTreeMap::new(),
             ambush: None,
-            terms: BTreeMap::new(),
+            elections: ElectionChecker::new(election_timeout),
             idle_envelopes: 0,
             idle_writes: 0,
             finished: false,

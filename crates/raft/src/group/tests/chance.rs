@@ -577,6 +577,10 @@ impl World {
     }
 }
 
+/// Once all faults are gone, so many terms may begin at most. A few attempts may fail, and each change of members may need a
+/// handover.
+const MOST_ELECTIONS: u64 = 20;
+
 /// With all faults gone, the members become those that they were first, and a proposal is committed everywhere within a
 /// bound; then (where others keep time) there is silence.
 fn converge(world: &mut World) {
@@ -585,6 +589,7 @@ fn converge(world: &mut World) {
     world.wishes.voters = world.nodes[0].config.configuration.voters.clone();
     // The largest payload that was proposed before is older than this mark.
     let mark = world.seen.committed.len() as u64;
+    let term = latest_term(world);
     loop {
         world.run_until(world.now + Duration::from_millis(10));
         world.client();
@@ -622,11 +627,21 @@ fn converge(world: &mut World) {
             assert!(group.is_quiescent(), "silence: {}", describe(world));
         }
     }
+    let elections = latest_term(world).0 - term.0;
+    assert!(
+        elections <= MOST_ELECTIONS,
+        "{elections} elections after all faults ended"
+    );
     if !world.own_time {
         let steps = world.steps;
         world.run_until(world.now + Duration::from_millis(5000));
         assert_eq!(world.steps, steps, "an idle group has nothing to do");
     }
+}
+
+fn latest_term(world: &World) -> Term {
+    let groups = world.nodes.iter().filter_map(|node| node.group.as_ref());
+    groups.map(Group::term).max().unwrap_or_default()
 }
 
 fn members(world: &World) -> impl Iterator<Item = &Replica> {
