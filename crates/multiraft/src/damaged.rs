@@ -90,13 +90,11 @@ impl Silence<'_> {
 
     fn hear_message(&self, from: NodeId, body: &Body, out: &mut Outbox) {
         match body {
-            // It answers to a leader: what this member sent when it led may arrive late.
+            // It answers to a leader: what this member sent when it led may arrive late. Or it has refused a candidate
+            // because it believes in this member, and asks.
             Body::AppendAccepted { .. } | Body::AppendRejected { .. } | Body::HeartbeatReply { .. } => {
                 self.deny(|voter| voter == from, out);
             }
-            // It knows of no leader, and others may refuse it because they believe in this one. (Not if it has no
-            // entries: two members that take no part would go on telling each other.)
-            Body::PreVote { last_index, .. } if *last_index > LogIndex::ZERO => self.deny(|voter| voter != from, out),
             _ => {}
         }
     }

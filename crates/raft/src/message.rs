@@ -84,7 +84,8 @@ pub enum Body {
         /// Counts the questions that this leader asked in its term: an answer confirms that it led when it asked.
         round: u64,
     },
-    /// The answer to a heartbeat.
+    /// The answer to a heartbeat. Unasked, and with round zero: "I have refused a candidate for your sake". A receiver that
+    /// leads no more answers by [`Body::Seek`].
     HeartbeatReply {
         /// The commit index that the sender knows of.
         commit: LogIndex,

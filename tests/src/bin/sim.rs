@@ -110,12 +110,14 @@ struct Totals {
     events: u64,
     faults: BTreeMap<Kind, u64>,
     elections: u64,
+    /// The longest time that a cluster needed to become whole again, and with which seed.
+    slowest: (u64, u64),
     records: usize,
     failed: Vec<u64>,
 }
 
 impl Totals {
-    fn add(&mut self, report: &Report) {
+    fn add(&mut self, seed: u64, report: &Report) {
         self.seeds += 1;
         self.virtual_us += report.virtual_time_us;
         self.events += report.events;
@@ -123,6 +125,7 @@ impl Totals {
             *self.faults.entry(*kind).or_insert(0) += times;
         }
         self.elections += report.elections;
+        self.slowest = self.slowest.max((report.whole_after_us, seed));
         self.records += report.tally.sent;
     }
 
@@ -130,9 +133,15 @@ impl Totals {
         let rate = self.seeds as f64 / took.as_secs_f64().max(0.001);
         let hours = self.virtual_us as f64 / 3_600e6;
         let faults: u64 = self.faults.values().sum();
+        let (longest_us, seed) = self.slowest;
         format!(
-            "{} seeds, {rate:.1}/s, {hours:.2} virtual hours, {} events, {faults} faults, {} elections, {} records checked",
-            self.seeds, self.events, self.elections, self.records
+            "{} seeds, {rate:.1}/s, {hours:.2} virtual hours, {} events, {faults} faults, {} elections, {} records checked; \
+             whole again within {} ms (seed {seed})",
+            self.seeds,
+            self.events,
+            self.elections,
+            self.records,
+            longest_us / 1_000
         )
     }
 }
@@ -171,7 +180,7 @@ impl Search {
                 break;
             }
             match sim::run(&self.arguments.options(seed)) {
-                Ok(report) => self.totals().add(&report),
+                Ok(report) => self.totals().add(seed, &report),
                 Err(failure) => {
                     let mut totals = self.totals();
                     totals.seeds += 1;

@@ -4,6 +4,7 @@
 //! code it judges: a bug there cannot hide itself here. Every law has a test in which a made-up history breaks it.
 
 pub mod disks;
+pub mod elections;
 pub mod history;
 pub mod raft;
 
@@ -72,6 +73,8 @@ pub enum Law {
     NothingInvented,
     /// Once faults stop, the cluster works again within a bound.
     Converges,
+    /// A group elects now and then, and not without end.
+    ElectionsEnd,
     /// An idle cluster's groups say nothing.
     IdleIsSilent,
     /// No well-behaved client is told that it broke the protocol.
@@ -104,6 +107,7 @@ impl Law {
             Law::SentInOrder => "the log keeps the order of sending",
             Law::NothingInvented => "nobody reads what nobody sent",
             Law::Converges => "the cluster converges once faults stop",
+            Law::ElectionsEnd => "groups don't elect without end",
             Law::IdleIsSilent => "idle groups say nothing",
             Law::NoFalseAccusation => "no client is blamed for what it did not do",
             Law::RefusedStaysOut => "no refused record is stored",

@@ -121,6 +121,8 @@ pub struct Report {
     pub faults: BTreeMap<Kind, u64>,
     /// The terms of all groups together.
     pub elections: u64,
+    /// How long it took, once faults had stopped, until clients had their answers and every group was whole.
+    pub whole_after_us: Micros,
     /// Records that retention deleted.
     pub deleted: i64,
     /// How the records fared.
@@ -131,13 +133,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "trace {:016x}, {} events in {} virtual seconds, {} faults, {} terms, records: {} sent, {} acknowledged \
+            "trace {:016x}, {} events in {} virtual seconds, {} faults, {} terms, whole after {} ms, records: {} sent, {} acknowledged \
              ({} by acks=1), {} stored, {} read, {} deleted",
             self.trace_hash,
             self.events,
             self.virtual_time_us / 1_000_000,
             self.faults.values().sum::<u64>(),
             self.elections,
+            self.whole_after_us / 1_000,
             self.tally.sent,
             self.tally.acknowledged,
             self.tally.by_leader_only,

@@ -18,6 +18,11 @@ use core::time::Duration;
 /// and a majority without it may be right.
 const MAX_YIELDS: u32 = 3;
 
+/// So often a member stands before its turn until that comes. It does so because of somebody else who stands, and may make
+/// others do so: without a limit, members hurry each other on to later and later terms, faster than any of them can write
+/// its vote and ask for others'.
+const MAX_HASTE: u32 = 3;
+
 /// A pre-vote that was refused because of a leader that seemed alive. If that turns out wrong a moment later, the
 /// candidate is told at once, instead of having to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +42,8 @@ pub(super) struct Election {
     jitter: Duration,
     /// Candidacies that failed since there was a leader.
     attempts: u32,
+    /// How often it stood before its turn, since that came last or there was a leader. At most [`MAX_HASTE`].
+    haste: u32,
     /// Whom this member believes gone as a leader: it doesn't count for its rank, whatever its node's liveness.
     former_leader: Option<NodeId>,
     /// The leader that this member was told to believe gone, and until when it tries to.
@@ -60,6 +67,7 @@ impl Election {
             base: Some(base),
             jitter: Duration::ZERO,
             attempts: 0,
+            haste: 0,
             former_leader: None,
             forgotten: None,
             petition: None,
@@ -241,6 +249,22 @@ impl Group {
 
 /// Standing.
 impl Group {
+    /// Its time has come.
+    pub(super) fn take_turn(&mut self, step: &mut Step) {
+        self.election.haste = 0;
+        self.stand(step);
+    }
+
+    /// Stands before its turn because of what somebody else who stands has said, unless it has done so too often.
+    fn hasten(&mut self, step: &mut Step) -> bool {
+        let may_hasten = self.election.haste < MAX_HASTE;
+        if may_hasten {
+            self.election.haste += 1;
+            self.stand(step);
+        }
+        may_hasten
+    }
+
     /// Asks for pre-votes.
     pub(super) fn stand(&mut self, step: &mut Step) {
         if self.is_bound() {
@@ -390,10 +414,10 @@ impl Group {
         if longer_log && self.election.attempts < MAX_YIELDS {
             self.election.attempts += 1;
             self.yield_candidacy(step.now);
-        } else if self.role != Role::PreCandidate {
-            self.stand(step);
-        } else {
+        } else if self.role == Role::PreCandidate {
             self.peers[peer].ballot = Ballot::Refused;
+        } else if !self.hasten(step) {
+            self.fail_candidacy(step.now);
         }
     }
 
@@ -413,13 +437,15 @@ impl Group {
 /// Voting.
 impl Group {
     /// A request for votes in a later term from the believed leader itself proves that it leads no more (it restarted,
-    /// or stepped down). One for this term or before is merely late.
-    fn hear_of_candidacy(&mut self, step: &mut Step, from: NodeId, term: Term) {
+    /// or stepped down). One for this term or before is merely late. Tells whether it was believed until now.
+    fn hear_of_candidacy(&mut self, step: &mut Step, from: NodeId, term: Term) -> bool {
         let is_late = term <= self.hard.term || self.is_broken(Sabotage::BelieveForEver);
-        if !is_late && self.role == Role::Follower && self.leader == Some(from) {
+        let leads_no_more = !is_late && self.role == Role::Follower && self.leader == Some(from);
+        if leads_no_more {
             self.election.base = None;
             self.become_leaderless(step);
         }
+        leads_no_more
     }
 
     /// Would this member vote for `from`? Changes neither term nor vote nor timer: to grant is not to promise, and a
@@ -428,7 +454,7 @@ impl Group {
         if term <= self.hard.term && self.is_broken(Sabotage::IgnoreLowerTerms) {
             return;
         }
-        self.hear_of_candidacy(step, from, term);
+        let leads_no_more = self.hear_of_candidacy(step, from, term);
         if self.role == Role::Leader {
             return self.show_leadership(from);
         }
@@ -439,13 +465,17 @@ impl Group {
                 term,
                 position: theirs,
             });
+            self.question_leader(step);
             return self.refuse_pre_vote(step, from, false);
         }
         if self.is_barred() {
             self.refuse_pre_vote(step, from, false);
         } else if self.last > theirs && !self.is_broken(Sabotage::VoteForShorterLog) {
             self.refuse_pre_vote(step, from, self.may_stand());
-            self.stand_instead(step, term);
+            match theirs == Position::default() {
+                true => self.heed_denial(step, from, term, leads_no_more),
+                false => self.stand_instead(step, term),
+            }
         } else if term <= self.hard.term || self.stands_before(from, term, theirs) {
             self.refuse_pre_vote(step, from, false);
         } else {
@@ -478,19 +508,37 @@ impl Group {
         rival && self.peer_at(from).is_some_and(|peer| peer >= self.place)
     }
 
-    /// A candidate came with a shorter log than this member's: it can't win, this one may. The candidate's own term is
-    /// the one before the one it asks for; a candidacy below it would be in vain.
+    /// A candidate came with a shorter log than this member's: it can't win, this one may.
     fn stand_instead(&mut self, step: &mut Step, term: Term) {
+        let is_free = self.catch_up_with_candidate(step, term) || self.role == Role::Follower;
+        if is_free && self.may_stand() {
+            self.hasten(step);
+        }
+    }
+
+    /// Who names no entry at all can win nobody who has one. All that it says is that it doesn't lead: a node says so
+    /// for a member that it can't open. If it was believed to lead, its followers stand in their order; else it is
+    /// nobody's turn because of that.
+    fn heed_denial(&mut self, step: &mut Step, from: NodeId, term: Term, leads_no_more: bool) {
+        let was_asking = matches!(self.role, Role::PreCandidate | Role::Candidate);
+        if self.catch_up_with_candidate(step, term) && was_asking && self.may_stand() {
+            self.hasten(step);
+        } else if leads_no_more {
+            self.election.former_leader = Some(from);
+            self.stand_by(step.now);
+        }
+    }
+
+    /// A candidate's own term is the one before the one it asks for; a candidacy below it would be in vain. Tells whether
+    /// it was later than this member's.
+    fn catch_up_with_candidate(&mut self, step: &mut Step, term: Term) -> bool {
         let theirs = Term(term.0.saturating_sub(1));
-        if theirs > self.hard.term && !self.is_broken(Sabotage::IgnoreRefusals) {
+        let is_later = theirs > self.hard.term && !self.is_broken(Sabotage::IgnoreRefusals);
+        if is_later {
             self.enter_term(theirs);
             self.become_leaderless(step);
-        } else if self.role != Role::Follower {
-            return;
         }
-        if self.may_stand() {
-            self.stand(step);
-        }
+        is_later
     }
 
     /// RequestVote (Raft paper, sections 5.2 and 5.4.1).

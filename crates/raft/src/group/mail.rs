@@ -58,6 +58,8 @@ impl Group {
             Body::Rejoin { since, life } => self.on_rejoin(step, from, term, since, life),
             Body::Seek => self.on_seek(step, from, term),
             Body::TimeoutNow => self.on_timeout_now(step, from, term),
+            // Also from those whom it doesn't know (any more).
+            Body::HeartbeatReply { .. } if self.is_questioned(term) => self.disclaim(step, from),
             answer => self.on_answer(step, from, term, answer),
         }
     }

@@ -4,8 +4,12 @@
 //! leads no longer must let that be known; a member that may stand does so by asking for votes. One that may not (a
 //! learner, one that was removed, one that is barred) asks who leads: whoever believed in it learns that it does not, and
 //! a leader that hears it answers by an append.
+//!
+//! Neither is enough for a leader that has crashed and lost its last entries: it may not know all who follow it. So a
+//! follower that refuses a candidate for its leader's sake asks that leader, as if it answered to a heartbeat; and whoever
+//! is answered to and leads no more says so.
 
-use super::{Group, Step};
+use super::{Group, Sabotage, Step};
 use crate::{Body, Instant, NodeId, Role, Term};
 
 /// How often the interval between two questions doubles, at most.
@@ -44,12 +48,31 @@ impl Group {
         };
     }
 
+    /// A candidate was refused for the leader's sake: if that leads no more, it will say so.
+    pub(super) fn question_leader(&self, step: &mut Step) {
+        let Some(leader) = self.leader.filter(|_| !self.keeps_time() && !self.is_barred()) else {
+            return;
+        };
+        let (commit, round) = (self.commit, 0);
+        step.send(leader, self.hard.term, Body::HeartbeatReply { commit, round });
+    }
+
+    /// Whether someone who follows this member in that term is to be told that it doesn't lead: if nobody else will.
+    pub(super) fn is_questioned(&self, term: Term) -> bool {
+        !self.keeps_time() && self.leader.is_none() && term <= self.hard.term
+    }
+
+    /// It doesn't lead its term, or any before.
+    pub(super) fn disclaim(&self, step: &mut Step, to: NodeId) {
+        step.send(to, self.hard.term, Body::Seek);
+    }
+
     /// It doesn't lead the term that it names, or any before. A leader's append tells it who does.
     pub(super) fn on_seek(&mut self, step: &mut Step, from: NodeId, term: Term) {
         if self.role == Role::Leader {
             return self.show_leadership(from);
         }
-        if self.leader != Some(from) {
+        if self.leader != Some(from) || self.is_broken(Sabotage::BelieveForEver) {
             return;
         }
         if term >= self.hard.term {

@@ -3,6 +3,7 @@
 mod bursts;
 mod chance;
 mod dissertation;
+mod elections;
 mod hostile;
 mod members;
 mod paper;

@@ -33,7 +33,7 @@ impl Group {
             return;
         }
         match self.role {
-            Role::Follower if self.may_stand() => self.stand(step),
+            Role::Follower if self.may_stand() => self.take_turn(step),
             Role::Follower => self.seek(step),
             Role::PreCandidate | Role::Candidate => self.candidacy_clock(step),
             Role::Leader => self.leader_clock(step),

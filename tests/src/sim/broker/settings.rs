@@ -6,7 +6,7 @@ use crate::sim::queue::Micros;
 use crate::sim::rng::Rng;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use trimaran_multiraft::GroupOptions;
+use trimaran_multiraft::{GroupOptions, IntervalPlan};
 use trimaran_raft::{Instant, Tuning};
 use trimaran_registry::agent::AgentConfig;
 use trimaran_registry::catalog::{Broker as Registered, Endpoint};
@@ -67,6 +67,12 @@ impl Limits {
 }
 
 impl Settings {
+    /// How long its groups' members wait without a leader.
+    pub fn election_timeout(&self) -> Micros {
+        let plan = IntervalPlan::new(self.budget);
+        plan.map_or(0, |plan| u64::try_from(plan.election_timeout.as_micros()).unwrap_or(0))
+    }
+
     /// What its clock shows.
     pub(super) fn clock(&self, now: Micros) -> Instant {
         Instant(self.clock_ahead + now + now * self.clock_drift_ppm / 1_000_000)

@@ -26,6 +26,7 @@ impl World {
         self.note("everything heals");
         self.phase = Phase::Ending;
         self.healed_at = self.now();
+        self.elections.faults_stop();
         self.network.heal();
         for broker in 1..=self.brokers() {
             let machine = self.machine(broker);
@@ -55,6 +56,7 @@ impl World {
             Phase::Suffering => {}
             Phase::Ending if missing.is_none() => {
                 self.note("producers and administrators are done");
+                self.whole_at = now;
                 self.phase = Phase::Reading;
                 self.clients[self.active..]
                     .iter_mut()

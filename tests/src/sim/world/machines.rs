@@ -197,8 +197,7 @@ impl World {
     }
 
     pub(super) fn leader(&mut self, broker: u32, change: LeaderChange) -> Result<(), Violation> {
-        let term = self.terms.entry(change.group).or_insert(0);
-        *term = change.term.0.max(*term);
+        self.elections.reached(self.now(), change.group.0, change.term.0)?;
         let at = usize::try_from(broker).unwrap_or(1) - 1;
         match &self.machines[at].running {
             Some(running) => self.observer.leader(broker, running, change),

@@ -6,7 +6,7 @@ mod mail;
 mod misfortune;
 mod verdict;
 
-use super::broker;
+use super::broker::{self, Settings};
 use super::clients::{Answer, Client, PartitionName, Request};
 use super::faults::{Ambush, Kind, Kinds};
 use super::focus::Focus;
@@ -17,12 +17,12 @@ use super::queue::{Micros, Queue};
 use super::rng::Rng;
 use super::trace::Trace;
 use super::{Deceit, Length, Options, Report};
+use crate::checker::elections::ElectionChecker;
 use crate::checker::history::History;
 use crate::checker::{Law, Violation};
 use bytes::Bytes;
 use machines::Machine;
 use std::collections::BTreeMap;
-use trimaran_raft::GroupId;
 use trimaran_storage::fs::faulty::FaultyFs;
 
 const SECOND: Micros = 1_000_000;
@@ -94,6 +94,8 @@ pub struct World {
     fault_every: Micros,
     phase: Phase,
     healed_at: Micros,
+    /// When clients had all their answers, and every group was whole again.
+    whole_at: Micros,
     observer: Observer,
     history: History,
     trace: Trace,
@@ -109,7 +111,7 @@ pub struct World {
     faults: BTreeMap<Kind, u64>,
     /// The one that was laid last.
     ambush: Option<Ambush>,
-    terms: BTreeMap<GroupId, u64>,
+    elections: ElectionChecker,
     idle_envelopes: u64,
     idle_writes: u64,
     finished: bool,
@@ -132,6 +134,7 @@ impl World {
             gives_back,
             victim,
         } = plan::draw(&mut rng, options);
+        let election_timeout = brokers.first().map_or(0, Settings::election_timeout);
         let machines = brokers
             .into_iter()
             .map(|settings| Machine {
@@ -162,6 +165,7 @@ impl World {
             fault_every,
             phase: Phase::Suffering,
             healed_at: 0,
+            whole_at: 0,
             observer: Observer::excusing(victim),
             history: History::new(),
             trace: Trace::new(options.print),
@@ -174,7 +178,7 @@ impl World {
             focus,
             faults: BTreeMap::new(),
             ambush: None,
-            terms: BTreeMap::new(),
+            elections: ElectionChecker::new(election_timeout),
             idle_envelopes: 0,
             idle_writes: 0,
             finished: false,

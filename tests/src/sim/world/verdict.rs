@@ -24,7 +24,8 @@ impl World {
             virtual_time_us: self.now(),
             faults: self.faults.clone(),
             deleted: logs.iter().map(|log| log.start).sum(),
-            elections: self.terms.values().sum(),
+            elections: self.elections.terms(),
+            whole_after_us: self.whole_at.saturating_sub(self.healed_at),
             tally,
         })
     }

@@ -602,6 +602,10 @@ impl World {
     }
 }
 
+/// Once all faults are gone, so many terms may begin at most. A few attempts may fail, and each change of members may need a
+/// handover.
+const MOST_ELECTIONS: u64 = 20;
+
 /// With all faults gone, the members become those that they were first, and a proposal is committed everywhere within a
 /// bound; then (where others keep time) there is silence.
 fn converge(world: &mut World) {
@@ -610,6 +614,7 @@ fn converge(world: &mut World) {
     world.wishes.voters = world.nodes[0].config.configuration.voters.clone();
     // The largest payload that was proposed before is older than this mark.
     let mark = world.seen.committed.len() as u64;
+    let term = latest_term(world);
     loop {
         world.run_until(world.now + Duration::from_millis(10));
         world.client();
@@ -647,11 +652,21 @@ fn converge(world: &mut World) {
             assert!(group.is_quiescent(), "silence: {}", describe(world));
         }
     }
+    let elections = latest_term(world).0 - term.0;
+    assert!(
+        elections <= MOST_ELECTIONS,
+        "{elections} elections after all faults ended"
+    );
     if !world.own_time {
         let steps = world.steps;
         world.run_until(world.now + Duration::from_millis(5000));
         assert_eq!(world.steps, steps, "an idle group has nothing to do");
     }
+}
+
+fn latest_term(world: &World) -> Term {
+    let groups = world.nodes.iter().filter_map(|node| node.group.as_ref());
+    groups.map(Group::term).max().unwrap_or_default()
 }
 
 fn members(world: &World) -> impl Iterator<Item = &Replica> {
@@ -698,10 +713,11 @@ fn describe(world: &World) -> String {
     text
 }
 
-/// `CHANCE_SEEDS` asks for more seeds than the tests take by themselves.
+/// `CHANCE_SEEDS=20000` asks for more seeds than the tests take by themselves, `CHANCE_FIRST=5000` for others.
 fn check(members: u64, own_time: bool, seeds: u64) {
-    let asked = std::env::var("CHANCE_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    for seed in 0..asked.unwrap_or(seeds) {
+    let asked = |what| std::env::var(what).ok().and_then(|number| number.parse::<u64>().ok());
+    let first = asked("CHANCE_FIRST").unwrap_or(0);
+    for seed in first..first + asked("CHANCE_SEEDS").unwrap_or(seeds) {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(seed, members, own_time);
             world.run();

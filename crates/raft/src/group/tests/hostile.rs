@@ -180,7 +180,8 @@ fn nothing_that_arrives_makes_it_panic() {
     assert!(led > 1000, "leaders were among them");
 }
 
-/// A stranger was asked nothing: its answers are as if they had not come.
+/// A stranger was asked nothing: its answers are as if they had not come. But if one follows this member as a leader, it is
+/// told that it doesn't lead.
 #[test]
 fn answers_of_strangers_are_ignored() {
     let mut chance = Chance::new(7);
@@ -202,8 +203,15 @@ fn answers_of_strangers_are_ignored() {
             continue;
         }
         let from = [NodeId(0), NodeId(1), NodeId(4)][chance.below(3) as usize];
+        let follows = matches!(body, Body::HeartbeatReply { .. }) && term <= Term(2) && from != NodeId(1);
+        let denial = Message {
+            term: Term(2),
+            body: Body::Seek,
+        };
+        let expected: Vec<_> = follows.then_some((from, denial)).into_iter().collect();
         let output = tell(&mut replica, from, Message { term, body });
-        assert!(output.messages.is_empty() && output.persist.is_none());
+        assert_eq!(output.messages, expected);
+        assert!(output.persist.is_none());
     }
     assert_eq!(format!("{:?}", replica.up()), before);
 }
