@@ -32,9 +32,9 @@ pub enum Kind {
     BrokenDisk,
     /// A disk fails reads or writes of segments.
     BadSectors,
-    /// A read of a segment returns a flipped bit, at the one broker whose disk fails in this run.
+    /// Some reads of a segment return a flipped bit.
     ReadFlip,
-    /// A bit of a segment is flipped where it lies, at that broker.
+    /// A bit of a segment is flipped where it lies, at the one broker whose disk fails in this run.
     WriteFlip,
     /// The disk of that broker is replaced by an empty one.
     Reformat,
@@ -219,9 +219,9 @@ pub enum Fault {
         /// So many operations.
         times: u64,
     },
-    /// The next reads of some byte of a segment of the run's victim return it with a flipped bit.
+    /// The next reads of some byte of a segment of some broker's return it with a flipped bit.
     ReadFlip {
-        /// Which one: a number to choose by.
+        /// Whose, and which one: a number to choose by.
         which: u64,
         /// How many reads.
         times: u64,
