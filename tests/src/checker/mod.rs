@@ -52,6 +52,8 @@ pub enum Law {
     CommittedIsHeld,
     /// No member acknowledges what its disk doesn't hold (Raft paper, section 5.3: before it answers).
     AcknowledgedIsHeld,
+    /// Majorities of configurations that follow one another have a member in common (Raft dissertation, section 4.1).
+    MajoritiesMeet,
     /// A replica's commit index does not fall while it runs.
     CommitRises,
     /// What was acknowledged can be read.
@@ -97,6 +99,7 @@ impl Law {
             Law::LeaderHasCommitted => "a leader has every committed entry",
             Law::CommittedIsHeld => "what is committed is on the disks of a majority",
             Law::AcknowledgedIsHeld => "who acknowledges has it on disk",
+            Law::MajoritiesMeet => "majorities of one configuration and of the next have a member in common",
             Law::CommitRises => "a commit index does not fall",
             Law::AcknowledgedStays => "no acknowledged record is lost",
             Law::NoDuplicate => "no record is there twice",

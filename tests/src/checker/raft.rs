@@ -145,6 +145,24 @@ impl RaftChecker {
         ))
     }
 
+    /// A log holds two configurations, one right after the other, each with the sets of voters of which it takes a majority
+    /// (two sets while voters are exchanged): a majority by the one and a majority by the other must have a member in
+    /// common, or two leaders could decide side by side (Raft dissertation, sections 4.1 and 4.3).
+    pub fn succession(group: u64, before: &[Vec<u32>], after: &[Vec<u32>]) -> Result<(), Violation> {
+        let meet = |one: &Vec<u32>, other: &Vec<u32>| {
+            let both = other.iter().filter(|voter| one.contains(voter)).count();
+            let majorities = one.len() / 2 + other.len() / 2 + 2;
+            majorities > one.len() + other.len() - both
+        };
+        if before.iter().any(|one| after.iter().any(|other| meet(one, other))) {
+            return Ok(());
+        }
+        Err(Violation::new(
+            Law::MajoritiesMeet,
+            format!("group {group}: from {before:?} to {after:?}"),
+        ))
+    }
+
     fn truth(&mut self, group: u64) -> &mut Truth {
         self.groups.entry(group).or_default()
     }
@@ -233,6 +251,26 @@ mod tests {
         caught(
             checker.leader_log(1, 2, 2, 1, &mut [1, 3].into_iter()),
             Law::LeaderHasCommitted,
+        );
+    }
+
+    #[test]
+    fn voters_change_one_by_one_or_by_way_of_both() {
+        let (old, new) = (vec![1, 2, 3], vec![3, 4, 5]);
+        let both = [new.clone(), old.clone()];
+        for (before, after) in [
+            (&[old.clone()][..], &[vec![1, 2]][..]),
+            (&[vec![1]], &[vec![1, 2]]),
+            (&[old.clone()], &both),
+            (&both, &[new.clone()]),
+            (&both, &[old.clone()]),
+        ] {
+            RaftChecker::succession(1, before, after).unwrap();
+        }
+        caught(RaftChecker::succession(1, &[old], &[new]), Law::MajoritiesMeet);
+        caught(
+            RaftChecker::succession(1, &[vec![1, 2]], &[vec![1, 3, 4]]),
+            Law::MajoritiesMeet,
         );
     }
 

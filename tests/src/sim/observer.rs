@@ -139,6 +139,9 @@ impl Observer {
             }
             self.disks.written(place, running.batch_of(shard), log);
             let now = voters(member.configuration());
+            if let [.., (_, before), (_, after)] = log.configurations() {
+                RaftChecker::succession(group.0, &voters(before), &voters(after))?;
+            }
             let voters_before = self.voters.insert((broker, group), now.clone()).unwrap_or_default();
             let commit = member.commit().0;
             let seen = self.commits.entry((broker, group)).or_insert(0);
