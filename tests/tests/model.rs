@@ -67,7 +67,7 @@ fn a_broken_core_is_found_out() {
         (Scenario::elections(), bug!(StandAtOnce), PromisesAreDurable),
         (Scenario::elections(), bug!(AcknowledgeAtOnce), PromisesAreDurable),
         (Scenario::elections(), bug!(ServeAtOnce), ServesWhenItMay),
-        (Scenario::elections(), bug!(KeepMarks), PromisesAreDurable),
+        (Scenario::repair(), bug!(KeepMarks), PromisesAreDurable),
         (Scenario::elections(), bug!(CountFirstAtOnce), CommittedIsDurable),
         (Scenario::replication(), bug!(CountSelfAtOnce), CommittedIsDurable),
         (Scenario::replication(), bug!(CountUnsorted), CommittedIsDurable),

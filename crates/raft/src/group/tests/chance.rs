@@ -652,7 +652,7 @@ fn converge(world: &mut World) {
             assert!(group.is_quiescent(), "silence: {}", describe(world));
         }
     }
-    let elections = latest_term(world).0 - term.0;
+    let elections = latest_term(world).0.saturating_sub(term.0);
     assert!(
         elections <= MOST_ELECTIONS,
         "{elections} elections after all faults ended"
