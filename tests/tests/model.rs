@@ -97,6 +97,7 @@ fn a_core_that_is_broken_for_members_is_found_out() {
         (Scenario::moved_on(), bug!(KeepConfiguration), LeaderIsElected),
         (Scenario::loss(), bug!(ForgetLoss), Converges),
         (Scenario::former_life(), bug!(CountFormerLives), Converges),
+        (Scenario::former_life(), bug!(IgnoreRefusals), Converges),
     ];
     found(&cases);
 }
