@@ -27,21 +27,28 @@ const FRAME_PAYLOAD_BYTES: usize = 1 << 20;
 
 impl PeerSink for Sink {
     fn send(&mut self, to: NodeId, messages: Vec<(raft::GroupId, raft::Message)>) {
-        let mut frame = Vec::new();
-        let mut bytes = 0;
-        for (group, message) in messages {
-            let payload = payload_bytes(&message);
-            if bytes > 0 && bytes + payload > FRAME_PAYLOAD_BYTES {
-                send(&self.0, to, &Frame::Groups(std::mem::take(&mut frame)));
-                bytes = 0;
-            }
-            bytes += payload;
-            frame.push((wire::GroupId(group.0), to_wire(message)));
-        }
-        if !frame.is_empty() {
+        for frame in frames(messages) {
             send(&self.0, to, &Frame::Groups(frame));
         }
     }
+}
+
+/// As many frames as it takes, none of them too full.
+fn frames(messages: Vec<(raft::GroupId, raft::Message)>) -> Vec<Vec<(wire::GroupId, wire::Message)>> {
+    let (mut frames, mut bytes) = (vec![Vec::new()], 0);
+    for (group, message) in messages {
+        let payload = payload_bytes(&message);
+        let last = frames.last().map_or(0, Vec::len);
+        if last == wire::FULL_AFTER_MESSAGES || (bytes > 0 && bytes + payload > FRAME_PAYLOAD_BYTES) {
+            frames.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += payload;
+        let message = (wire::GroupId(group.0), to_wire(message));
+        frames.last_mut().expect("there is one").push(message);
+    }
+    frames.retain(|frame| !frame.is_empty());
+    frames
 }
 
 fn payload_bytes(message: &raft::Message) -> usize {
@@ -248,6 +255,7 @@ fn wire_broker(node: NodeId) -> wire::BrokerId {
 fn size(message: &raft::Message) -> usize {
     let payloads = match &message.body {
         raft::Body::Append { entries, .. } => entries.iter().map(|entry| 48 + entry.payload.len()).sum(),
+        raft::Body::Snapshot { snapshot, .. } => snapshot.data.len(),
         _ => 0,
     };
     64 + payloads

@@ -8,12 +8,13 @@ use std::time::Duration;
 use trimaran_raft::*;
 
 type Store = BTreeMap<String, String>;
+type Network = HashMap<NodeId, Sender<Told>>;
 
 /// What a member's thread is told.
 enum Told {
     Raft(NodeId, Message),
-    /// Set a key; answered with the value before, once it is committed and applied. Only a leader takes it.
-    Set(String, Sender<Option<String>>),
+    /// Set a key ("key=value"), and answer once that is committed and applied. Only a leader does.
+    Set(String, Sender<()>),
     /// What is in the store?
     Look(Sender<Store>),
 }
@@ -21,37 +22,21 @@ enum Told {
 struct Member {
     group: Group,
     log: MemoryLog,
-    applied: LogIndex,
     store: Store,
-    waiting: HashMap<LogIndex, Sender<Option<String>>>,
-    network: HashMap<NodeId, Sender<Told>>,
+    /// Who waits for which entry.
+    waiting: BTreeMap<LogIndex, Sender<()>>,
+    network: Network,
     started: std::time::Instant,
 }
 
 impl Member {
-    fn new(id: NodeId, network: HashMap<NodeId, Sender<Told>>) -> Member {
-        let heartbeats = Heartbeats::Own(Duration::from_millis(30));
-        let tuning = Tuning {
-            heartbeats,
-            ..Tuning::default()
-        };
-        let configuration = Configuration::of_voters([1, 2, 3].map(NodeId));
-        let log = MemoryLog::new();
+    fn new(id: NodeId, network: Network) -> Member {
+        let (config, log) = (Config::standalone(id, [1, 2, 3].map(NodeId)), MemoryLog::new());
         Member {
-            group: Group::new(
-                Config {
-                    id,
-                    configuration,
-                    tuning,
-                },
-                Recovered::default(),
-                Instant::ZERO,
-                &log,
-            ),
+            group: Group::new(config, Recovered::default(), Instant::ZERO, &log),
             log,
-            applied: LogIndex::ZERO,
             store: Store::new(),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             network,
             started: std::time::Instant::now(),
         }
@@ -61,11 +46,10 @@ impl Member {
         Instant::ZERO + self.started.elapsed()
     }
 
-    /// Until nobody can tell it anything any more.
     fn run(mut self, inbox: Receiver<Told>) {
         loop {
-            let due = self.group.deadline().unwrap_or(self.now() + Duration::from_secs(1));
-            match inbox.recv_timeout(due.since(self.now())) {
+            let wait = self.group.deadline().map(|due| due.since(self.now()));
+            match inbox.recv_timeout(wait.unwrap_or(Duration::MAX)) {
                 Ok(Told::Raft(from, message)) => self.step(Input::Message(from, message)),
                 Ok(Told::Set(pair, answer)) if self.group.is_serving() => {
                     self.waiting.insert(self.log.last_index().next(), answer);
@@ -83,69 +67,62 @@ impl Member {
     fn step(&mut self, input: Input) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            let mut output = Output::default();
+            let (before, mut output) = (self.group.commit(), Output::default());
             self.group.step(self.now(), input, &self.log, &mut output);
-            if let Some(persist) = output.persist {
-                self.log.apply(&persist);
-                inputs.push(Input::Persisted(persist.token));
-            }
-            for plan in output.appends {
-                let entries = self.log.entries(plan.first, plan.last).to_vec();
-                output.messages.push((plan.to, plan.with(entries)));
-            }
+            inputs.extend(self.log.carry_out(&mut output).map(Input::Persisted));
             for (to, message) in output.messages {
-                let _ = self.network[&to].send(Told::Raft(self.group.id(), message)); // may be lost
+                let _ = self.network[&to].send(Told::Raft(self.group.id(), message)); // It may be lost.
             }
-            if output.committed.is_some() {
-                self.apply();
-                inputs.push(Input::Applied(self.applied));
+            if let Some(commit) = output.committed {
+                self.apply(before.next(), commit);
+                inputs.push(Input::Applied(commit));
             }
         }
     }
 
-    fn apply(&mut self) {
-        for entry in self.log.entries(self.applied.next(), self.group.commit()) {
-            self.applied = entry.index;
+    fn apply(&mut self, first: LogIndex, last: LogIndex) {
+        for entry in self.log.entries(first, last) {
             let Payload::Data(pair) = &entry.payload else { continue };
             let pair = String::from_utf8_lossy(pair);
             let (key, value) = pair.split_once('=').unwrap_or((&pair, ""));
-            let before = self.store.insert(key.into(), value.into());
-            if let Some(answer) = self.waiting.remove(&entry.index) {
-                let _ = answer.send(before);
-            }
+            self.store.insert(key.into(), value.into());
+            self.waiting.remove(&entry.index).map(|answer| answer.send(()));
+        }
+    }
+}
+
+/// Tells it to everyone, again and again, until as many as are asked for have answered.
+fn ask<T>(network: &Network, answers: usize, told: impl Fn(Sender<T>) -> Told) -> Vec<T> {
+    loop {
+        let (answer, answered) = channel();
+        network
+            .values()
+            .for_each(|member| drop(member.send(told(answer.clone()))));
+        let soon = || answered.recv_timeout(Duration::from_millis(200)).ok();
+        let came: Vec<T> = std::iter::from_fn(soon).take(answers).collect();
+        if came.len() == answers {
+            return came;
         }
     }
 }
 
 fn main() {
     let (senders, inboxes): (Vec<_>, Vec<_>) = (0..3).map(|_| channel()).unzip();
-    let network: HashMap<_, _> = (1..).map(NodeId).zip(senders).collect();
+    let network: Network = (1..).map(NodeId).zip(senders).collect();
     for (id, inbox) in (1..).map(NodeId).zip(inboxes) {
         let member = Member::new(id, network.clone());
         thread::spawn(move || member.run(inbox));
     }
     for pair in ["colour=red", "shape=round", "colour=blue"] {
-        // Ask everyone until the one who leads has answered. (It may be asked twice: to set a key twice does no harm.)
-        let (answer, answered) = channel();
-        let before = loop {
-            network
-                .values()
-                .for_each(|member| drop(member.send(Told::Set(pair.into(), answer.clone()))));
-            if let Ok(before) = answered.recv_timeout(Duration::from_millis(200)) {
-                break before;
-            }
-        };
-        println!("{pair}, was {before:?}");
+        ask(&network, 1, |answer| Told::Set(pair.into(), answer));
     }
     // Followers learn a moment later what is committed.
-    loop {
-        let (answer, answers) = channel();
-        network
-            .values()
-            .for_each(|member| drop(member.send(Told::Look(answer.clone()))));
-        let stores: Vec<Store> = answers.iter().take(network.len()).collect();
-        if stores.iter().all(|store| *store == stores[0]) {
-            return println!("everyone has {:?}", stores[0]);
-        }
-    }
+    let stores = || ask(&network, 3, Told::Look);
+    let same = std::iter::repeat_with(stores).find(|stores| stores.iter().all(|store| *store == stores[0]));
+    println!("everyone has {:?}", same.expect("in the end")[0]);
+}
+
+#[test]
+fn all_members_end_with_the_same_store() {
+    main();
 }

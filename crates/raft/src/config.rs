@@ -81,6 +81,22 @@ pub struct Config {
     pub tuning: Tuning,
 }
 
+impl Config {
+    /// One of these voters (the preferred leader first) of a group that stands on its own: it keeps its own time, with a
+    /// heartbeat every 30 ms and otherwise the default intervals and limits.
+    pub fn standalone(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Config {
+        let heartbeats = Heartbeats::Own(Duration::from_millis(30));
+        Config {
+            id,
+            configuration: Configuration::of_voters(voters),
+            tuning: Tuning {
+                heartbeats,
+                ..Tuning::default()
+            },
+        }
+    }
+}
+
 /// What was found on disk at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recovered {

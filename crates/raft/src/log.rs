@@ -1,6 +1,6 @@
 //! What the core asks of the log. All of it is answered from memory.
 
-use crate::{Configuration, Entry, LogIndex, Payload, Persist, Term};
+use crate::{Configuration, Entry, LogIndex, Output, Payload, Persist, Term, Token};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -81,6 +81,34 @@ impl MemoryLog {
         }
     }
 
+    /// Does what a step has decided: applies its write, and turns the appends that it planned into messages, behind the
+    /// others. Returns the write's token, for [`crate::Input::Persisted`] once it is durable (for a log that is only in
+    /// memory: at once). What is left in `output` is for the network and the state machine.
+    ///
+    /// ```
+    /// use trimaran_raft::*;
+    ///
+    /// let (mut log, mut output) = (MemoryLog::new(), Output::default());
+    /// let config = Config::standalone(NodeId(1), [NodeId(1), NodeId(2)]);
+    /// let mut group = Group::new(config, Recovered::default(), Instant::ZERO, &log);
+    ///
+    /// group.step(Instant(1), Input::Campaign, &log, &mut output);
+    /// assert_eq!(log.carry_out(&mut output), None, "to ask for pre-votes takes no write");
+    /// assert!(matches!(output.messages[0].1.body, Body::PreVote { .. }));
+    /// ```
+    ///
+    /// # Panics
+    /// As [`MemoryLog::apply`].
+    pub fn carry_out(&mut self, output: &mut Output) -> Option<Token> {
+        let persist = output.persist.take();
+        persist.iter().for_each(|persist| self.apply(persist));
+        for plan in output.appends.drain(..) {
+            let entries = self.entries(plan.first, plan.last).to_vec();
+            output.messages.push((plan.to, plan.with(entries)));
+        }
+        persist.map(|persist| persist.token)
+    }
+
     /// The entries `first..=last`, as far as they are held; none if `last` is below `first`.
     pub fn entries(&self, first: LogIndex, last: LogIndex) -> &[Entry] {
         let end = self.position(last.next()).min(self.entries.len());
@@ -157,7 +185,6 @@ impl LogView for MemoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Payload, Token};
     use bytes::Bytes;
 
     fn log(terms: &[u64]) -> MemoryLog {

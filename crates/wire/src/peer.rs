@@ -14,7 +14,8 @@ mod tests;
 
 use bytes::{Bytes, BytesMut};
 use core::fmt;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The version of the handshake's frames, for ever.
 pub const HANDSHAKE_VERSION: u8 = 0;
@@ -24,6 +25,23 @@ pub const PROTOCOL_VERSION: u8 = 2;
 
 /// The version byte and the kind byte.
 const ENVELOPE_LEN: usize = 2;
+
+/// Messages, entries and members that one frame may name, all together. On the wire each takes as little as one to three
+/// bytes, in memory up to a hundred: without this limit, a frame of the greatest length would become twenty times as much.
+/// With it, what a frame becomes (beside its payloads, which are slices of it) stays below that greatest length itself,
+/// and leaves room for a message of every group of the largest broker.
+pub const MAX_PARTS: usize = 1 << 20;
+
+/// Messages after which a sender begins another frame, so that whatever entries and members they name, the frame stays
+/// within [`MAX_PARTS`]. (Who sends also limits the payloads of a frame, and so its entries.)
+pub const FULL_AFTER_MESSAGES: usize = 1 << 16;
+
+/// The members of each kind that a configuration may name: as many as there may be brokers, and some more.
+const MAX_MEMBERS: usize = 4096;
+
+/// The fewest bytes of a message, and of an entry: less memory is needed if fewer are left than are promised.
+const MIN_MESSAGE_LEN: usize = 3;
+const MIN_ENTRY_LEN: usize = 2;
 
 mod kind {
     pub(super) const HELLO: u8 = 0;
@@ -266,11 +284,47 @@ pub enum Payload {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     /// Who votes; the preferred leader first.
+    #[serde(deserialize_with = "members")]
     pub voters: Vec<NodeId>,
     /// While voters are exchanged: those before.
+    #[serde(deserialize_with = "members")]
     pub outgoing: Vec<NodeId>,
     /// They get the log, but do not vote.
+    #[serde(deserialize_with = "members")]
     pub learners: Vec<NodeId>,
+}
+
+impl Configuration {
+    fn count(&self) -> usize {
+        self.voters.len() + self.outgoing.len() + self.learners.len()
+    }
+}
+
+/// [`MAX_MEMBERS`] nodes at most: postcard says how many there are before the first one is read.
+fn members<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<NodeId>, D::Error> {
+    struct Members;
+
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<NodeId>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_MEMBERS} members")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut nodes: A) -> Result<Vec<NodeId>, A::Error> {
+            let count = nodes.size_hint().unwrap_or(usize::MAX);
+            if count > MAX_MEMBERS {
+                return Err(A::Error::invalid_length(count, &self));
+            }
+            let mut members = Vec::with_capacity(count);
+            while let Some(node) = nodes.next_element()? {
+                members.push(node);
+            }
+            Ok(members)
+        }
+    }
+
+    from.deserialize_seq(Members)
 }
 
 /// A position in a group's log, and what is needed to go on from there.
@@ -286,7 +340,7 @@ pub struct Snapshot {
     pub data: Bytes,
 }
 
-/// What postcard sees of a message: everything but the payloads.
+/// What postcard sees of a message: everything but its entries, which follow it, and the payloads.
 #[derive(Serialize, Deserialize)]
 struct MessageHead {
     group: GroupId,
@@ -318,7 +372,8 @@ enum BodyHead {
         prev_term: Term,
         commit: LogIndex,
         floor: LogIndex,
-        entries: Vec<EntryHead>,
+        /// How many entries follow this message, each an [`EntryHead`].
+        entries: usize,
     },
     AppendAccepted {
         match_index: LogIndex,
@@ -392,6 +447,8 @@ pub enum PeerError {
     Payload,
     /// Bytes are left over.
     Trailing(usize),
+    /// More than [`MAX_PARTS`] messages, entries and members.
+    TooMany,
 }
 
 impl fmt::Display for PeerError {
@@ -402,6 +459,11 @@ impl fmt::Display for PeerError {
             PeerError::Kind(kind) => write!(f, "the peer's frame is of unknown kind {kind}"),
             PeerError::Body(error) => write!(f, "the peer's frame does not follow the format: {error}"),
             PeerError::Payload => f.write_str("the peer's frame promises payloads that it does not hold"),
+            PeerError::TooMany => write!(
+                f,
+                "the peer's frame names more than {MAX_PARTS} messages, entries and members, which no broker of this \
+                 release sends: see which release it runs"
+            ),
             PeerError::Trailing(bytes) => write!(f, "the peer's frame has {bytes} bytes too many"),
         }
     }
@@ -416,26 +478,35 @@ impl std::error::Error for PeerError {}
 /// If a payload has 4 GiB or more: what is proposed is limited far below.
 pub fn encode(frame: &Frame) -> Vec<Bytes> {
     match frame {
-        Frame::Hello(hello) => vec![body(HANDSHAKE_VERSION, kind::HELLO, hello)],
-        Frame::Welcome(welcome) => vec![body(HANDSHAKE_VERSION, kind::WELCOME, welcome)],
-        Frame::Refused(refused) => vec![body(HANDSHAKE_VERSION, kind::REFUSED, refused)],
-        Frame::Heartbeat(heartbeat) => vec![body(PROTOCOL_VERSION, kind::HEARTBEAT, heartbeat)],
+        Frame::Hello(hello) => vec![body(HANDSHAKE_VERSION, kind::HELLO, hello).freeze()],
+        Frame::Welcome(welcome) => vec![body(HANDSHAKE_VERSION, kind::WELCOME, welcome).freeze()],
+        Frame::Refused(refused) => vec![body(HANDSHAKE_VERSION, kind::REFUSED, refused).freeze()],
+        Frame::Heartbeat(heartbeat) => vec![body(PROTOCOL_VERSION, kind::HEARTBEAT, heartbeat).freeze()],
         Frame::Groups(messages) => encode_groups(messages),
         Frame::Control(bytes) => vec![Bytes::from_static(&[PROTOCOL_VERSION, kind::CONTROL]), bytes.clone()],
-        Frame::FailOver(request) => vec![body(PROTOCOL_VERSION, kind::FAIL_OVER, request)],
+        Frame::FailOver(request) => vec![body(PROTOCOL_VERSION, kind::FAIL_OVER, request).freeze()],
     }
 }
 
-fn body(version: u8, kind: u8, body: &impl Serialize) -> Bytes {
-    let out = BytesMut::from(&[version, kind][..]);
-    postcard::to_extend(body, out)
-        .expect("writing to memory does not fail")
-        .freeze()
+fn body(version: u8, kind: u8, body: &impl Serialize) -> BytesMut {
+    written(body, BytesMut::from(&[version, kind][..]))
+}
+
+fn written(value: &impl Serialize, out: BytesMut) -> BytesMut {
+    postcard::to_extend(value, out).expect("writing to memory does not fail")
 }
 
 fn encode_groups(messages: &[(GroupId, Message)]) -> Vec<Bytes> {
-    let heads: Vec<MessageHead> = messages.iter().map(|(group, message)| head(*group, message)).collect();
-    let mut chunks = vec![body(PROTOCOL_VERSION, kind::GROUPS, &heads)];
+    let mut heads = body(PROTOCOL_VERSION, kind::GROUPS, &messages.len());
+    for (group, message) in messages {
+        heads = written(&head(*group, message), heads);
+        if let Body::Append { entries, .. } = &message.body {
+            heads = entries
+                .iter()
+                .fold(heads, |heads, entry| written(&entry_head(entry), heads));
+        }
+    }
+    let mut chunks = vec![heads.freeze()];
     for (_, message) in messages {
         let data = |entry: &Entry| match &entry.payload {
             Payload::Data(bytes) if !bytes.is_empty() => Some(bytes.clone()),
@@ -483,7 +554,7 @@ fn body_head(body: &Body) -> BodyHead {
             prev_term,
             commit,
             floor,
-            entries: entries.iter().map(entry_head).collect(),
+            entries: entries.len(),
         },
         Body::AppendAccepted {
             match_index,
@@ -576,11 +647,17 @@ fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, PeerError> {
 }
 
 fn decode_groups(bytes: Bytes) -> Result<Vec<(GroupId, Message)>, PeerError> {
-    let (heads, rest) = postcard::take_from_bytes::<Vec<MessageHead>>(&bytes).map_err(PeerError::Body)?;
-    let mut payloads = bytes.slice(bytes.len() - rest.len()..);
-    let messages = heads
+    let mut heads = Heads::new(&bytes);
+    let count = heads.next()?;
+    heads.expect(count, MIN_MESSAGE_LEN)?;
+    let mut read = Vec::with_capacity(count);
+    for _ in 0..count {
+        read.push(heads.message()?);
+    }
+    let mut payloads = bytes.slice(bytes.len() - heads.rest.len()..);
+    let messages = read
         .into_iter()
-        .map(|head| message(head, &mut payloads))
+        .map(|(head, entries)| message(head, entries, &mut payloads))
         .collect::<Result<_, _>>()?;
     if payloads.is_empty() {
         Ok(messages)
@@ -589,7 +666,64 @@ fn decode_groups(bytes: Bytes) -> Result<Vec<(GroupId, Message)>, PeerError> {
     }
 }
 
-fn message(head: MessageHead, payloads: &mut Bytes) -> Result<(GroupId, Message), PeerError> {
+/// Reads the heads of a frame one after the other, and allocates for none that the frame can't hold or may not have.
+struct Heads<'a> {
+    rest: &'a [u8],
+    /// What is left of [`MAX_PARTS`].
+    parts: usize,
+}
+
+impl<'a> Heads<'a> {
+    fn new(rest: &'a [u8]) -> Heads<'a> {
+        let parts = MAX_PARTS;
+        Heads { rest, parts }
+    }
+
+    fn next<T: Deserialize<'a>>(&mut self) -> Result<T, PeerError> {
+        let (value, rest) = postcard::take_from_bytes(self.rest).map_err(PeerError::Body)?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    /// So many of something follow, each of so many bytes at least.
+    fn expect(&mut self, count: usize, min_len: usize) -> Result<(), PeerError> {
+        if count > self.rest.len() / min_len {
+            return Err(PeerError::Body(postcard::Error::DeserializeUnexpectedEnd));
+        }
+        self.spend(count)
+    }
+
+    fn spend(&mut self, parts: usize) -> Result<(), PeerError> {
+        self.parts = self.parts.checked_sub(parts).ok_or(PeerError::TooMany)?;
+        Ok(())
+    }
+
+    fn message(&mut self) -> Result<(MessageHead, Vec<EntryHead>), PeerError> {
+        let head: MessageHead = self.next()?;
+        let mut entries = Vec::new();
+        match &head.body {
+            BodyHead::Append { entries: count, .. } => entries = self.entries(*count)?,
+            BodyHead::Snapshot { snapshot, .. } => self.spend(snapshot.configuration.count())?,
+            _ => {}
+        }
+        Ok((head, entries))
+    }
+
+    fn entries(&mut self, count: usize) -> Result<Vec<EntryHead>, PeerError> {
+        self.expect(count, MIN_ENTRY_LEN)?;
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            let entry: EntryHead = self.next()?;
+            if let PayloadHead::Configuration(configuration) = &entry.payload {
+                self.spend(configuration.count())?;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
+fn message(head: MessageHead, entries: Vec<EntryHead>, payloads: &mut Bytes) -> Result<(GroupId, Message), PeerError> {
     let body = match head.body {
         BodyHead::PreVote { last_index, last_term } => Body::PreVote { last_index, last_term },
         BodyHead::PreVoteReply { granted, longer_log } => Body::PreVoteReply { granted, longer_log },
@@ -608,7 +742,7 @@ fn message(head: MessageHead, payloads: &mut Bytes) -> Result<(GroupId, Message)
             prev_term,
             commit,
             floor,
-            entries,
+            entries: _,
         } => {
             let entries = entries
                 .into_iter()

@@ -14,14 +14,14 @@ struct Arguments {
     /// The last term.
     #[arg(long)]
     terms: Option<u64>,
-    /// Deadlines that come, of all members together (at most 15, as all that is counted).
-    #[arg(long, value_parser = clap::value_parser!(u8).range(..16))]
+    /// Deadlines that come, of all members together (at most 7, as all that is counted).
+    #[arg(long, value_parser = clap::value_parser!(u8).range(..8))]
     timeouts: Option<u8>,
     /// Proposals.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(..16))]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(..8))]
     proposals: Option<u8>,
     /// Crashes.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(..16))]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(..8))]
     crashes: Option<u8>,
     /// No further than so many actions.
     #[arg(long)]

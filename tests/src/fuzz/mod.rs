@@ -16,6 +16,7 @@
 mod batches;
 mod config;
 mod coordinator;
+mod core;
 mod disk;
 mod frames;
 mod journal;
@@ -87,6 +88,20 @@ pub const TARGETS: &[Target] = &[
         run: peers::target,
         seeds: peers::seeds,
         tested_inputs: 30_000,
+    },
+    Target {
+        name: "group_messages",
+        what: "what other members say to a group: it goes on, nothing falls, nothing grows beyond what came",
+        run: core::group,
+        seeds: core::group_seeds,
+        tested_inputs: 20_000,
+    },
+    Target {
+        name: "shard_messages",
+        what: "what other brokers say to a shard, down to its logs: it goes on, nothing grows beyond what came",
+        run: core::shard,
+        seeds: core::shard_seeds,
+        tested_inputs: 4_000,
     },
     Target {
         name: "catalog_commands",

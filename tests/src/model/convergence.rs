@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::time::Duration;
-use trimaran_raft::{Input, Instant, Liveness, LogIndex, NodeId};
+use trimaran_raft::{Input, Instant, Liveness, LogIndex, LogView, NodeId};
 
 /// Deadlines that may come until then. Candidates may collide some times, a leader may have backed off.
 const PATIENCE: usize = 60;
@@ -45,7 +45,7 @@ pub(super) fn check(members: Vec<Member>, in_flight: Vec<Happening>) -> Result<(
         if healed.is_done() {
             return Ok(());
         }
-        if !healed.propose()? {
+        if !healed.demote_lost()? && !healed.propose()? {
             healed.wait()?;
         }
     }
@@ -91,14 +91,35 @@ impl Healed {
         !configuration.is_joint() && self.members.iter().filter(belongs).all(knows)
     }
 
-    /// Whether there is someone to propose to, for the first time.
+    /// Whether there is someone to propose to who doesn't have it already: for the first time, or because whoever took it
+    /// had been succeeded without knowing.
     fn propose(&mut self) -> Result<bool, Violation> {
-        let serving = self.members.iter().position(|member| member.group.is_serving());
-        let Some(at) = serving.filter(|_| self.proposed.is_none()) else {
+        let proposed = self.proposed;
+        let lacks = |member: &Member| proposed.is_none_or(|index| member.log.last_index() < index);
+        let serving = |member: &Member| member.group.is_serving() && lacks(member);
+        let Some(at) = self.members.iter().position(serving) else {
             return Ok(false);
         };
         self.tell(at, Input::Propose(vec![Bytes::from_static(b"z")]))?;
-        self.proposed = Some(LogIndex(self.members[at].entries().len() as u64));
+        self.proposed = Some(self.members[at].log.last_index());
+        Ok(true)
+    }
+
+    /// Whether there was a voter that has lost its disk: it is made a learner, and may then come back.
+    fn demote_lost(&mut self) -> Result<bool, Violation> {
+        let Some(at) = self.members.iter().position(|member| member.group.is_serving()) else {
+            return Ok(false);
+        };
+        let group = &self.members[at].group;
+        let is_lost = |node: &NodeId| group.progress(*node).is_some_and(|progress| progress.is_lost);
+        let mut target = group.configuration().clone();
+        let lost: Vec<NodeId> = target.voters.iter().copied().filter(is_lost).collect();
+        if lost.is_empty() || target.is_joint() || !group.is_configuration_committed() {
+            return Ok(false);
+        }
+        target.voters.retain(|voter| !lost.contains(voter));
+        target.learners.extend(lost);
+        self.tell(at, Input::Change(target))?;
         Ok(true)
     }
 

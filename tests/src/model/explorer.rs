@@ -135,7 +135,7 @@ pub fn explore(
 ) -> Result<Exploration, Box<Failure>> {
     let began = Instant::now();
     let mut worlds = Worlds::new(scenario);
-    let start = worlds.start().map_err(|violation| {
+    let start = worlds.start(&scenario.start, &scenario.before).map_err(|violation| {
         Box::new(Failure {
             violation,
             trace: Trace::default(),
@@ -219,7 +219,7 @@ impl Explorer {
         }
     }
 
-    /// From some of these states on, all faults end.
+    /// From some of these states on, all faults end, whether or not what is on its way then is lost.
     fn converge(&mut self, level: &Level) -> Result<(), Box<Failure>> {
         for at in 0..level.starts.len() {
             let (state, number) = level.get(at);
@@ -229,7 +229,8 @@ impl Explorer {
             }
             self.converged += 1;
             let (members, in_flight) = self.worlds.unpack(state);
-            if let Err(violation) = convergence::check(members, in_flight) {
+            let lost = convergence::check(members.clone(), Vec::new());
+            if let Err(violation) = lost.and_then(|()| convergence::check(members, in_flight)) {
                 return Err(self.failure(number, None, violation));
             }
         }

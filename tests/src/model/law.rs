@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Law {
     /// Election Safety (Raft paper, figure 3).
     OneLeaderATerm,
+    /// Whoever leads has the votes of a majority (Raft paper, section 5.2).
+    LeaderIsElected,
     /// Log Matching (Raft paper, figure 3).
     LogsMatch,
     /// Leader Completeness (Raft paper, figure 3).
@@ -38,6 +40,7 @@ impl Law {
     pub fn statement(self) -> &'static str {
         match self {
             Law::OneLeaderATerm => "at most one leader a term",
+            Law::LeaderIsElected => "a leader has the votes of a majority, of both while voters are exchanged",
             Law::LogsMatch => "logs with an entry of the same index and term are the same up to it",
             Law::LeaderHasCommitted => "a leader has what earlier terms have committed",
             Law::CommittedStays => "what is committed stays, everywhere the same",

@@ -1,15 +1,18 @@
 //! One member: the real group, its log, its disk, and what it has promised so far.
 
+mod laws;
+
 use super::law::{Law, Violation};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 use trimaran_raft::{
-    Body, Config, Configuration, Entry, Event, Group, HardState, Heartbeats, Input, Instant, Liveness, LogIndex,
-    LogView, MemoryLog, Message, NodeId, Output, Payload, Persist, ReadId, Recovered, Role, Term, TermAt, Token,
-    Tuning,
+    Config, Configuration, Entry, Event, Group, HardState, Heartbeats, Input, Instant, Life, Liveness, LogIndex,
+    LogView, MemoryLog, Message, NodeId, Output, Payload, Persist, ReadId, Recovered, Role, Snapshot, Term, TermAt,
+    Token, Tuning,
 };
 
 /// What every member's clock shows between two happenings: time is only distances to deadlines. It is far enough from
@@ -27,8 +30,8 @@ pub(super) fn tuning(heartbeats: Heartbeats) -> Tuning {
         suspicion_delay: ticks(1),
         retransmit_timeout: ticks(2),
         max_inflight_messages: 2,
-        // One entry an append, unless the next one is blank.
-        max_append_bytes: 1,
+        // One entry an append, unless that one is blank and the next one as well.
+        max_append_bytes: 0,
         seed: 1,
         ..Tuning::default()
     }
@@ -58,6 +61,10 @@ pub(super) enum Stimulus {
     Change(Configuration),
     /// It is asked from where on a read is fresh.
     Read(ReadId),
+    /// It deletes from its log what it knows to be committed.
+    Delete,
+    /// It loses its disk, and starts again at once.
+    Lose,
 }
 
 /// What is durable.
@@ -77,6 +84,10 @@ pub(super) struct Member {
     pub(super) writes: VecDeque<Persist>,
     /// The votes that others may have seen, in the order of terms. It outlives crashes, as the others' memory does.
     promised: Vec<(Term, NodeId)>,
+    /// What was on its disk when that was lost.
+    former: MemoryLog,
+    /// The group's first configuration.
+    first: Rc<Configuration>,
 }
 
 /// What a member made of something.
@@ -101,27 +112,23 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// A member as it starts, with what is on its disk.
-    fn group(&self, id: NodeId, committed: LogIndex, disk: &Disk) -> Group {
+    /// A member as it starts, with what is on its disk; or how it panics.
+    fn group(&self, id: NodeId, committed: LogIndex, disk: &Disk) -> Result<Group, Violation> {
         let config = Config {
             id,
             configuration: self.configuration.clone(),
             tuning: self.tuning.clone(),
         };
-        let log = &disk.log;
-        let entries = log.entries(LogIndex(1), log.last_index()).iter();
-        let configuration = |entry: &Entry| match &entry.payload {
-            Payload::Configuration(configuration) => Some((entry.index, Configuration::clone(configuration))),
-            Payload::Blank | Payload::Data(_) => None,
-        };
         let recovered = Recovered {
             hard_state: disk.hard_state,
             committed,
-            configurations: entries.filter_map(configuration).collect(),
+            configurations: disk.log.configurations().to_vec(),
         };
-        let mut group = Group::new(config, recovered, NOW, log);
-        (self.prepare)(&mut group);
-        group
+        assertions_hold(|| {
+            let mut group = Group::new(config, recovered, NOW, &disk.log);
+            (self.prepare)(&mut group);
+            group
+        })
     }
 
     /// A member whose disk holds entries of these terms, and this term without a vote.
@@ -140,14 +147,27 @@ impl Plan {
             truncate_from: None,
             entries: (1..).zip(log).map(entry).collect(),
         });
+        let group = self.group(id, LogIndex::ZERO, &disk);
         Member {
-            group: self.group(id, LogIndex::ZERO, &disk),
+            group: group.expect("a scenario's disks are those of a group"),
             log: disk.log.clone(),
             disk,
             writes: VecDeque::new(),
             promised: Vec::new(),
+            former: MemoryLog::new(),
+            first: Rc::new(self.configuration.clone()),
         }
     }
+}
+
+/// What it returns; a panic is a failed assertion.
+fn assertions_hold<T>(f: impl FnOnce() -> T) -> Result<T, Violation> {
+    // What panicked is not looked at again.
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        Violation::new(Law::NoAssertionFails, text)
+    })
 }
 
 impl Member {
@@ -183,6 +203,8 @@ impl Member {
             Stimulus::Transfer(to) => self.tell(NOW, Input::Transfer(Some(*to))),
             Stimulus::Change(target) => self.tell(NOW, Input::Change(target.clone())),
             Stimulus::Read(read) => self.tell(NOW, Input::Read(*read)),
+            Stimulus::Delete => Ok(self.delete()),
+            Stimulus::Lose => self.lose(plan),
         }
     }
 
@@ -198,7 +220,25 @@ impl Member {
             self.step(now, Input::Applied(applied), &mut reaction)?;
             self.judge(now, applied, &reaction)?;
         }
+        for to in reaction.lacking() {
+            let snapshot = Box::new(self.snapshot());
+            self.step(now, Input::Snapshot { to, snapshot }, &mut reaction)?;
+        }
         Ok(reaction)
+    }
+
+    /// Where its log begins, with all that is needed to go on from there.
+    fn snapshot(&self) -> Snapshot {
+        let index = self.log.first_index().prev();
+        let TermAt::Known(term) = self.log.term_at(index) else {
+            unreachable!("a log knows where it begins");
+        };
+        Snapshot {
+            index,
+            term,
+            configuration: self.log.configuration_at(index).unwrap_or(&self.first).clone(),
+            data: Bytes::new(),
+        }
     }
 
     /// The oldest write reaches the disk.
@@ -223,23 +263,41 @@ impl Member {
         for _ in 0..written {
             self.reach_disk();
         }
+        self.restart(committed, plan)
+    }
+
+    fn restart(&mut self, committed: LogIndex, plan: &Plan) -> Result<Reaction, Violation> {
         self.writes.clear();
         self.log = self.disk.log.clone();
-        self.group = plan.group(self.group.id(), committed, &self.disk);
-        self.tell(NOW, Input::Applied(committed))
+        self.group = plan.group(self.group.id(), committed, &self.disk)?;
+        self.tell(NOW, Input::Applied(self.group.commit()))
+    }
+
+    fn lose(&mut self, plan: &Plan) -> Result<Reaction, Violation> {
+        let life = Life(self.disk.hard_state.life.0 + 1);
+        let lost = Disk {
+            hard_state: HardState::lost(HardState::default(), life),
+            log: MemoryLog::new(),
+        };
+        self.former = mem::replace(&mut self.disk, lost).log;
+        self.restart(LogIndex::ZERO, plan)
+    }
+
+    fn delete(&mut self) -> Reaction {
+        let upto = self.deletable();
+        self.log.compact(upto);
+        self.disk.log.compact(upto);
+        Reaction::default()
     }
 
     fn step(&mut self, now: Instant, input: Input, reaction: &mut Reaction) -> Result<(), Violation> {
         let mut output = Output::default();
-        let (group, log) = (&mut self.group, &self.log);
-        // What panicked is not looked at again.
-        catch_unwind(AssertUnwindSafe(|| group.step(now, input, log, &mut output))).map_err(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-            Violation::new(Law::NoAssertionFails, text)
+        let (group, log) = (&mut self.group, &mut self.log);
+        assertions_hold(|| {
+            group.step(now, input, log, &mut output);
+            output.persist.iter().for_each(|persist| log.apply(persist));
         })?;
         if let Some(persist) = output.persist.take() {
-            self.log.apply(&persist);
             self.writes.push_back(persist.clone());
             reaction.persist = Some(persist);
         }
@@ -256,88 +314,57 @@ impl Member {
     }
 }
 
-/// The laws that one member alone can break.
-impl Member {
-    fn judge(&mut self, now: Instant, commit_before: LogIndex, reaction: &Reaction) -> Result<(), Violation> {
-        let (id, commit) = (self.group.id(), self.group.commit());
-        if commit < commit_before {
-            return Law::CommitRises.broken(format!("{id}: from {commit_before} to {commit}"));
-        }
-        if self.group.deadline().is_some_and(|due| due <= now) {
-            return Law::WhatIsDueIsDone
-                .broken(format!("{id} is due at {:?}, and it is {now:?}", self.group.deadline()));
-        }
-        for (to, message) in &reaction.sent {
-            self.judge_promise(*to, message)?;
-        }
-        if reaction
-            .events
-            .iter()
-            .any(|event| matches!(event, Event::Serving { .. }))
-        {
-            self.judge_serving(commit_before)?;
-        }
-        Ok(())
-    }
-
-    fn judge_promise(&mut self, to: NodeId, message: &Message) -> Result<(), Violation> {
-        let id = self.group.id();
-        match &message.body {
-            Body::Vote { .. } => self.judge_vote(message.term, id),
-            Body::VoteReply { granted: true } => self.judge_vote(message.term, to),
-            Body::AppendAccepted { match_index, .. } => {
-                let is_durable = self.disk.hard_state.term >= message.term;
-                let on_disk = self.disk.log.term_at(*match_index);
-                if is_durable && on_disk == self.log.term_at(*match_index) && on_disk != TermAt::Missing {
-                    return Ok(());
-                }
-                Law::PromisesAreDurable.broken(format!("{id} acknowledges {match_index} too early"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Its vote for `candidate` in `term` leaves now.
-    fn judge_vote(&mut self, term: Term, candidate: NodeId) -> Result<(), Violation> {
-        let id = self.group.id();
-        let known = self.promised.iter().find(|(known, _)| *known == term);
-        if let Some((_, other)) = known.filter(|(_, other)| *other != candidate) {
-            return Law::OneVoteATerm.broken(format!("{id} votes for {other} and {candidate} in term {term}"));
-        }
-        if known.is_none() {
-            self.promised.push((term, candidate));
-            self.promised.sort();
-        }
-        if (self.disk.hard_state.term, self.disk.hard_state.vote) != (term, Some(candidate)) {
-            return Law::PromisesAreDurable.broken(format!("{id} could forget its vote in term {term}"));
-        }
-        Ok(())
-    }
-
-    fn judge_serving(&self, applied: LogIndex) -> Result<(), Violation> {
-        let (id, commit) = (self.group.id(), self.group.commit());
-        let own = |entry: &&Entry| entry.term == self.group.term();
-        let first = self.entries().iter().find(own).map(|entry| entry.index);
-        match first {
-            Some(first) if first <= commit && first.prev() <= applied => Ok(()),
-            _ => Law::ServesWhenItMay.broken(format!("{id} serves; its first entry is {first:?}, commit {commit}")),
-        }
-    }
-}
-
 /// Queries.
 impl Member {
     pub(super) fn leads(&self) -> bool {
         self.group.role() == Role::Leader
     }
 
-    /// Its whole log.
+    /// Its whole log, but for what it has deleted.
     pub(super) fn entries(&self) -> &[Entry] {
-        self.log.entries(LogIndex(1), self.log.last_index())
+        self.log.entries(self.log.first_index(), self.log.last_index())
     }
 
-    /// Whether this entry is on its disk.
-    pub(super) fn has_on_disk(&self, entry: &Entry) -> bool {
-        self.disk.log.term_at(entry.index) == TermAt::Known(entry.term)
+    /// Whether its log has this entry, or had it and deleted it.
+    pub(super) fn holds(&self, entry: &Entry) -> bool {
+        entry.index < self.log.first_index() || self.entries().contains(entry)
+    }
+
+    /// Whether this entry is on its disk, or was when the disk was lost, and no leader has let the member back in since.
+    pub(super) fn has_promised_to_keep(&self, entry: &Entry) -> bool {
+        let is_in = |log: &MemoryLog| match log.term_at(entry.index) {
+            TermAt::Known(term) => term == entry.term,
+            TermAt::Compacted => true,
+            TermAt::Missing => false,
+        };
+        let is_lost = self.disk.hard_state.barred == LogIndex::MAX;
+        is_in(&self.disk.log) || is_lost && is_in(&self.former)
+    }
+
+    /// Whether others may have seen its vote.
+    pub(super) fn has_voted(&self, term: Term, candidate: NodeId) -> bool {
+        self.promised.contains(&(term, candidate))
+    }
+
+    /// The members that its log says last, committed or not: "a server always uses the latest configuration in its log"
+    /// (Raft paper, section 6).
+    pub(super) fn in_force(&self) -> &Configuration {
+        self.log.configuration_at(self.log.last_index()).unwrap_or(&self.first)
+    }
+
+    /// Up to where it may delete: what is committed and on its disk.
+    pub(super) fn deletable(&self) -> LogIndex {
+        self.group.commit().min(self.group.durable())
+    }
+}
+
+impl Reaction {
+    /// Who needs a snapshot.
+    fn lacking(&self) -> Vec<NodeId> {
+        let lacking = |event: &Event| match event {
+            Event::NeedsSnapshot(node) => Some(*node),
+            _ => None,
+        };
+        self.events.iter().filter_map(lacking).collect()
     }
 }

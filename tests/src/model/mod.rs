@@ -3,7 +3,7 @@
 //! [`explore`] drives [`trimaran_raft::Group`] itself, three or four of them, with their logs and disks, through every
 //! order of what can happen: messages arrive in any order, twice, or never; a disk takes as long as it likes; deadlines
 //! come when they will; members crash and lose what was not durable (a write may have reached the disk although nobody
-//! was told). After every step the laws of [`Law`] are judged. The first one that is broken is reported with a shortest
+//! was told), or all of it; they delete what is committed from the beginning of their logs. After every step the laws of [`Law`] are judged. The first one that is broken is reported with a shortest
 //! way to it.
 //!
 //! **What makes states few enough.** Time is only distances: after each step [`trimaran_raft::Group::rename`] sets the
@@ -19,19 +19,24 @@
 //! **What it doesn't cover.** Clocks of different members know nothing of each other, so nothing that relies on bounded
 //! drift can be judged. A member's own disk does not lie. What is beyond the bounds of a [`Scenario`] is for the simulation.
 //!
-//! The rooms: `member` (one group with its disk, and the laws it alone can break), `world` (all of them, the network, the
+//! The rooms: `scenarios` (the explorations that there are, as `scenario` describes one), `start` (close to the danger),
+//! `member` (one group with its disk, and the laws it alone can break), `world` (all of them, and the network), `history` (the
 //! other laws), `explorer`, `convergence` (from any state on, when all faults end, the group must go on), `trace`.
 
 mod convergence;
 mod explorer;
+mod history;
 mod law;
 mod member;
 mod scenario;
+mod scenarios;
+mod start;
 mod store;
 mod trace;
 mod world;
 
 pub use explorer::{Exploration, Failure, Limits, explore};
 pub use law::{Law, Violation};
-pub use scenario::{Budget, Scenario, Start};
+pub use scenario::{Budget, Scenario};
+pub use start::{Before, Start};
 pub use trace::Trace;

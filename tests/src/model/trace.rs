@@ -3,7 +3,7 @@
 use super::member::{Member, Stimulus};
 use super::world::{Action, Worlds};
 use std::fmt;
-use trimaran_raft::{Body, Configuration, Entry, Event, Message, NodeId, Payload, Persist, Role};
+use trimaran_raft::{Body, Configuration, Entry, Event, Message, NodeId, Payload, Persist, Role, Snapshot};
 
 /// What happened on the way, and how the members were then.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +68,8 @@ fn stimulus_text(id: NodeId, what: &Stimulus) -> String {
         Stimulus::Restored(node) => format!("{id} is told that {node} is back"),
         Stimulus::Change(target) => format!("{id} is told to change the members to {}", members_text(target)),
         Stimulus::Read(read) => format!("{id} is asked for read {read}"),
+        Stimulus::Delete => format!("{id} deletes what it knows to be committed"),
+        Stimulus::Lose => format!("{id} loses its disk, and starts again"),
         Stimulus::Transfer(to) => format!("{id} is told to hand over to {to}"),
     }
 }
@@ -114,12 +116,18 @@ fn entries_text(entries: &[Entry]) -> String {
     entries.iter().map(entry_text).collect::<Vec<_>>().join(" ")
 }
 
+fn snapshot_text(snapshot: &Snapshot) -> String {
+    let members = members_text(&snapshot.configuration);
+    format!("a snapshot of {}/{}, members {members}", snapshot.term, snapshot.index)
+}
+
 fn write_text(persist: &Persist) -> String {
     let mut parts = Vec::new();
     if let Some(hard_state) = persist.hard_state {
         let vote = hard_state.vote.map_or("nobody".into(), |vote| vote.to_string());
         parts.push(format!("term {}, vote for {vote}", hard_state.term));
     }
+    parts.extend(persist.reset.iter().map(|snapshot| snapshot_text(snapshot)));
     parts.extend(persist.truncate_from.map(|from| format!("nothing from {from} on")));
     if !persist.entries.is_empty() {
         parts.push(format!("[{}]", entries_text(&persist.entries)));
@@ -172,6 +180,9 @@ fn message_text(Message { term, body }: &Message) -> String {
             hint_index,
             hint_term,
         } => format!("Append rejected in term {term} at {prev_index}, try {hint_term}/{hint_index}"),
+        Body::Snapshot { snapshot, commit, .. } => {
+            format!("{} in term {term}, commit {commit}", snapshot_text(snapshot))
+        }
         other => format!("{other:?} in term {term}"),
     }
 }

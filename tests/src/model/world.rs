@@ -1,27 +1,17 @@
-//! The states of a whole group, what can happen in each, and the laws that only several members together can break.
+//! The states of a whole group, and what can happen in each.
 
-use super::law::{Law, Violation};
+use super::history::History;
+use super::law::Violation;
 use super::member::{Member, Plan, Reaction, Stimulus, tuning};
-use super::scenario::{Budget, Scenario, Start};
+use super::scenario::{Budget, Scenario};
 use super::store::{QuickMap, Store};
-use std::collections::BTreeMap;
-use trimaran_raft::{Configuration, Entry, Liveness, LogIndex, NodeId, ReadId, Term};
+use trimaran_raft::{Configuration, Liveness, LogIndex, LogView, MemoryLog, NodeId, ReadId, Term};
 
 /// Something happens to a member: what may be in flight, and what an exploration tries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Happening {
     pub(super) at: usize,
     pub(super) what: Stimulus,
-}
-
-/// What was seen on the way to a state and must hold ever after.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct History {
-    leaders: BTreeMap<Term, NodeId>,
-    /// Each with the term in which it was committed.
-    committed: Vec<(Entry, Term)>,
-    /// How much was committed when each read was asked for.
-    reads: Vec<(ReadId, LogIndex)>,
 }
 
 /// A state, as numbers: of each member, of the history, how much is spent, and then of each message in flight, in order.
@@ -36,14 +26,17 @@ pub(super) struct Action {
 
 /// What is asked about a member again and again.
 #[derive(Clone, Copy, Debug)]
-struct Traits {
-    term: Term,
-    commit: LogIndex,
-    log: u32,
+pub(super) struct Traits {
+    pub(super) term: Term,
+    pub(super) commit: LogIndex,
+    /// The number of its log.
+    pub(super) log: u32,
     writes: usize,
-    leads: bool,
+    pub(super) leads: bool,
     is_timed: bool,
     leader: Option<NodeId>,
+    /// It could delete something.
+    is_deletable: bool,
 }
 
 /// What a member makes of a happening, as numbers.
@@ -58,19 +51,20 @@ struct Effect {
 pub(super) struct Worlds {
     scenario: Scenario,
     plan: Plan,
-    members: Store<Member>,
+    pub(super) members: Store<Member>,
     traits: Vec<Traits>,
-    logs: Store<Vec<Entry>>,
-    matching: QuickMap<u64, ()>,
+    pub(super) logs: Store<MemoryLog>,
+    /// Pairs of logs that were found to match.
+    pub(super) matching: QuickMap<u64, ()>,
     happenings: Store<Happening>,
-    histories: Store<History>,
+    pub(super) histories: Store<History>,
     effects: QuickMap<u64, Effect>,
     /// Steps of the real core so far.
     pub(super) steps: u64,
 }
 
 /// Bits for each kind of thing in the number that says how much is spent.
-const SPENT_BITS: u32 = 4;
+const SPENT_BITS: u32 = 3;
 
 impl Worlds {
     pub(super) fn new(scenario: &Scenario) -> Worlds {
@@ -94,52 +88,74 @@ impl Worlds {
         }
     }
 
-    /// Where the exploration starts.
-    pub(super) fn start(&mut self) -> Result<State, Violation> {
-        let logs = match &self.scenario.start {
-            Start::New | Start::Led => vec![(0, Vec::new()); self.plan.nodes.len()],
-            Start::Logs(logs) => logs.clone(),
-        };
-        let nodes = self.plan.nodes.clone();
-        let mut state = State::new();
-        for (id, (term, log)) in nodes.iter().zip(&logs) {
-            let member = self.plan.member(*id, Term(*term), log);
-            state.push(self.number_of_member(member));
-        }
+    /// These members, before anything has happened, with what is in flight.
+    pub(super) fn pack(&mut self, members: Vec<Member>, in_flight: Vec<Happening>) -> State {
+        let mut state: State = members
+            .into_iter()
+            .map(|member| self.number_of_member(member))
+            .collect();
         state.push(self.histories.number_of(History::default()));
         state.push(0);
-        if self.scenario.start == Start::Led {
-            state = self.elect_the_first(state)?;
-        }
-        Ok(state)
+        let mut in_flight: Vec<u32> = in_flight.into_iter().map(|it| self.number_of_happening(it)).collect();
+        in_flight.sort_unstable();
+        state.extend(in_flight);
+        state
     }
 
-    /// The first member's deadline comes, and then whatever can happen by itself does, until nothing does.
-    fn elect_the_first(&mut self, mut state: State) -> Result<State, Violation> {
-        let first = Happening {
-            at: 0,
-            what: Stimulus::Timeout,
-        };
+    /// The members of a state, and what is in flight between them.
+    pub(super) fn unpack(&self, state: &[u32]) -> (Vec<Member>, Vec<Happening>) {
         let size = self.size();
-        let mut next = Some(self.happenings.number_of(first));
-        while let Some(happening) = next {
-            let action = Action {
-                happening,
-                again: false,
-            };
-            state = self.follow(&state, action)?.unwrap_or(state);
-            // What was delivered without effect is gone all the same.
-            let delivered = state[size + 2..].iter().position(|number| *number == happening);
-            delivered.map(|position| state.remove(size + 2 + position));
-            let message = state[size + 2..].first().copied();
-            next = message.or_else(|| {
-                let at = (0..size).find(|at| self.traits_of(&state, *at).writes > 0)?;
-                let what = Stimulus::Sync;
-                Some(self.happenings.number_of(Happening { at, what }))
-            });
-        }
+        let members = state[..size].iter().map(|number| self.members.look(*number).clone());
+        let in_flight = state[size + 2..]
+            .iter()
+            .map(|number| self.happenings.look(*number).clone());
+        (members.collect(), in_flight.collect())
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn nodes(&self) -> &[NodeId] {
+        &self.plan.nodes
+    }
+
+    /// Which of the members it is.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub(super) fn position(&self, node: NodeId) -> usize {
+        let at = self.plan.nodes.iter().position(|other| *other == node);
+        at.expect("a scenario and its members speak of members only")
+    }
+
+    pub(super) fn first_target(&self) -> Configuration {
+        self.scenario.targets[0].clone()
+    }
+
+    pub(super) fn number_of_happening(&mut self, happening: Happening) -> u32 {
+        self.happenings.number_of(happening)
+    }
+
+    pub(super) fn leads_in(&self, state: &[u32], at: usize) -> bool {
+        self.traits_of(state, at).leads
+    }
+
+    /// It is on its way no more.
+    pub(super) fn take_in_flight(&self, state: &mut State, happening: u32) {
+        let first = self.size() + 2;
+        let position = state[first..].iter().position(|number| *number == happening);
+        position.map(|position| state.remove(first + position));
+    }
+
+    pub(super) fn lose_in_flight(&self, state: &mut State) {
+        state.truncate(self.size() + 2);
+    }
+
+    /// From here on the budget counts.
+    pub(super) fn spend_nothing(&self, state: &mut State) {
+        let size = self.size();
         state[size + 1] = 0;
-        Ok(state)
     }
 
     /// How many members there are.
@@ -183,8 +199,8 @@ impl Worlds {
             try_it(Stimulus::Propose(left.proposals));
         }
         if traits.leads && left.changes > 0 {
-            let next = self.scenario.targets.len() - usize::from(left.changes);
-            try_it(Stimulus::Change(self.scenario.targets[next].clone()));
+            let targets = self.scenario.targets.iter();
+            targets.for_each(|target| try_it(Stimulus::Change(target.clone())));
         }
         if traits.leads && left.reads > 0 {
             try_it(Stimulus::Read(ReadId(u64::from(left.reads))));
@@ -202,6 +218,12 @@ impl Worlds {
                     });
                 }
             }
+        }
+        if left.deletions > 0 && traits.is_deletable {
+            try_it(Stimulus::Delete);
+        }
+        if left.losses > 0 {
+            try_it(Stimulus::Lose);
         }
         let others = self.plan.nodes.iter().filter(|other| **other != self.plan.nodes[at]);
         for other in others {
@@ -256,8 +278,7 @@ impl Worlds {
         let from = next.group.id();
         let mut sent = Vec::new();
         for (to, message) in reaction.sent {
-            let at = self.plan.nodes.iter().position(|node| *node == to);
-            let at = at.expect("a member talks to members");
+            let at = self.position(to);
             let what = Stimulus::Receive(from, message);
             sent.push(self.happenings.number_of(Happening { at, what }));
         }
@@ -276,11 +297,12 @@ impl Worlds {
         let traits = Traits {
             term: member.group.term(),
             commit: member.group.commit(),
-            log: self.logs.number_of(member.entries().to_vec()),
+            log: self.logs.number_of(member.log.clone()),
             writes: member.writes.len(),
             leads: member.leads(),
             is_timed: member.group.deadline().is_some(),
             leader: member.group.leader(),
+            is_deletable: member.deletable() >= member.log.first_index(),
         };
         let number = self.members.number_of(member);
         if number as usize == self.traits.len() {
@@ -289,8 +311,12 @@ impl Worlds {
         number
     }
 
-    fn traits_of(&self, state: &[u32], at: usize) -> Traits {
-        self.traits[state[at] as usize]
+    pub(super) fn traits_of(&self, state: &[u32], at: usize) -> Traits {
+        self.traits_at(state[at])
+    }
+
+    pub(super) fn traits_at(&self, member: u32) -> Traits {
+        self.traits[member as usize]
     }
 
     /// What may still happen.
@@ -310,6 +336,8 @@ impl Worlds {
             transfers,
             changes,
             reads,
+            deletions,
+            losses,
         ] = self.scenario.budget.kinds();
         Budget {
             timeouts: take(timeouts),
@@ -320,6 +348,8 @@ impl Worlds {
             transfers: take(transfers),
             changes: take(changes),
             reads: take(reads),
+            deletions: take(deletions),
+            losses: take(losses),
         }
     }
 
@@ -333,143 +363,10 @@ impl Worlds {
         member.after(&happening.what, &self.plan)
     }
 
-    /// The members of a state, and what is in flight between them.
-    pub(super) fn unpack(&self, state: &[u32]) -> (Vec<Member>, Vec<Happening>) {
-        let size = self.size();
-        let members = state[..size].iter().map(|number| self.members.look(*number).clone());
-        let in_flight = state[size + 2..]
-            .iter()
-            .map(|number| self.happenings.look(*number).clone());
-        (members.collect(), in_flight.collect())
-    }
-
     /// Distinct states of a single member so far.
     pub(super) fn distinct_members(&self) -> usize {
         self.members.len()
     }
-}
-
-/// The laws that only several members together can break.
-impl Worlds {
-    /// The history after member `at` was `before` and is what `state` says; or the law that is broken.
-    fn remember(&mut self, state: &[u32], at: usize, before: u32) -> Result<u32, Violation> {
-        let (size, was, is) = (self.size(), self.traits[before as usize], self.traits_of(state, at));
-        if is.log != was.log {
-            self.judge_matching(state, at)?;
-        }
-        let is_elected = is.leads && !(was.leads && was.term == is.term);
-        let commits = is.commit > was.commit;
-        if !is_elected && !commits {
-            return Ok(state[size]);
-        }
-        let mut history = History::clone(self.histories.look(state[size]));
-        let member = self.members.get(state[at]);
-        if is_elected {
-            history.elects(&member)?;
-        }
-        for entry in member.entries().iter().take(is.commit.0 as usize) {
-            if history.commits(&member, entry)? {
-                let has = |number: &&u32| self.members.look(**number).has_on_disk(entry);
-                let holders = state[..size].iter().filter(has);
-                let holders: Vec<NodeId> = holders.map(|number| self.members.look(*number).group.id()).collect();
-                if !is_quorum(member.group.configuration(), &holders) {
-                    let text = format!(
-                        "entry {} is committed, and on the disks of {holders:?} only",
-                        entry.index
-                    );
-                    return Law::CommittedIsDurable.broken(text);
-                }
-            }
-        }
-        Ok(self.histories.number_of(history))
-    }
-
-    fn note_read(&mut self, history: u32, read: ReadId) -> u32 {
-        let mut history = History::clone(self.histories.look(history));
-        let committed = LogIndex(history.committed.len() as u64);
-        history.reads.push((read, committed));
-        self.histories.number_of(history)
-    }
-
-    fn judge_reads(&self, history: u32, answered: &[(ReadId, LogIndex)]) -> Result<(), Violation> {
-        for (read, index) in answered {
-            let asked = self
-                .histories
-                .look(history)
-                .reads
-                .iter()
-                .find(|(asked, _)| asked == read);
-            if let Some((_, committed)) = asked.filter(|(_, committed)| committed > index) {
-                return Law::ReadsAreFresh.broken(format!("read {read} sees {index}, and {committed} was committed"));
-            }
-        }
-        Ok(())
-    }
-
-    fn judge_matching(&mut self, state: &[u32], at: usize) -> Result<(), Violation> {
-        let log = self.traits_of(state, at).log;
-        for other in (0..self.size()).filter(|other| *other != at) {
-            let other = self.traits_of(state, other).log;
-            let key = u64::from(log.min(other)) << 32 | u64::from(log.max(other));
-            if !self.matching.contains_key(&key) {
-                judge_matching(self.logs.look(log), self.logs.look(other))?;
-                self.matching.insert(key, ());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// "If two logs contain an entry with the same index and term, then the logs are identical in all entries up through the
-/// given index" (Raft paper, figure 3).
-fn judge_matching(one: &[Entry], other: &[Entry]) -> Result<(), Violation> {
-    let same_place = |(a, b): &(&Entry, &Entry)| a.term == b.term;
-    let pairs = || one.iter().zip(other);
-    let Some(last) = pairs().filter(same_place).map(|(a, _)| a.index).last() else {
-        return Ok(());
-    };
-    match pairs().take_while(|(a, _)| a.index <= last).find(|(a, b)| a != b) {
-        Some((a, b)) => Law::LogsMatch.broken(format!("{a:?} and {b:?} come before the same entry {last}")),
-        None => Ok(()),
-    }
-}
-
-impl History {
-    fn elects(&mut self, member: &Member) -> Result<(), Violation> {
-        let (id, term) = (member.group.id(), member.group.term());
-        let known = *self.leaders.entry(term).or_insert(id);
-        if known != id {
-            return Law::OneLeaderATerm.broken(format!("{known} and {id} lead term {term}"));
-        }
-        // Who wins an earlier term late may lack what a later one has committed: it can do nothing with its win.
-        let earlier = self.committed.iter().filter(|(_, committed_in)| *committed_in < term);
-        let mut lacking = earlier.filter(|(entry, _)| !member.entries().contains(entry));
-        match lacking.next() {
-            Some((entry, _)) => Law::LeaderHasCommitted.broken(format!("{id} leads term {term} without {entry:?}")),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether this is news.
-    fn commits(&mut self, member: &Member, entry: &Entry) -> Result<bool, Violation> {
-        match self.committed.get(entry.index.0 as usize - 1) {
-            Some((known, _)) if known == entry => Ok(false),
-            Some((known, _)) => {
-                let id = member.group.id();
-                Law::CommittedStays.broken(format!("{known:?} was committed, and {id} commits {entry:?}"))
-            }
-            None => {
-                self.committed.push((entry.clone(), member.group.term()));
-                Ok(true)
-            }
-        }
-    }
-}
-
-/// Whether these are a majority of the voters, and of those before while they are exchanged.
-fn is_quorum(configuration: &Configuration, holders: &[NodeId]) -> bool {
-    let is_majority = |of: &[NodeId]| of.iter().filter(|node| holders.contains(node)).count() > of.len() / 2;
-    is_majority(&configuration.voters) && (configuration.outgoing.is_empty() || is_majority(&configuration.outgoing))
 }
 
 fn spent(what: &Stimulus, again: bool) -> u32 {
@@ -483,6 +380,8 @@ fn spent(what: &Stimulus, again: bool) -> u32 {
         Stimulus::Transfer(_) => 5,
         Stimulus::Change(_) => 6,
         Stimulus::Read(_) => 7,
+        Stimulus::Delete => 8,
+        Stimulus::Lose => 9,
     };
     1 << (kind * SPENT_BITS)
 }

@@ -96,6 +96,47 @@ fn every_message_survives_the_way() {
     }
 }
 
+/// What a frame may hold is limited where it is read: nobody may send more.
+#[test]
+fn many_messages_become_several_frames() {
+    let count = wire::FULL_AFTER_MESSAGES + 1;
+    let seek = Message {
+        term: Term(1),
+        body: Body::Seek,
+    };
+    let frames = super::frames(vec![(raft::GroupId(1), seek.clone()); count]);
+    let lengths: Vec<usize> = frames.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [wire::FULL_AFTER_MESSAGES, 1]);
+    for frame in frames {
+        let bytes = Bytes::from(wire::encode(&Frame::Groups(frame)).concat());
+        assert!(wire::decode(bytes).is_ok());
+    }
+    assert!(super::frames(Vec::new()).is_empty());
+}
+
+#[test]
+fn large_payloads_become_frames_of_their_own() {
+    let append = |bytes: usize| {
+        let entry = Entry {
+            index: LogIndex(1),
+            term: Term(1),
+            payload: Payload::Data(vec![0; bytes].into()),
+        };
+        let body = Body::Append {
+            prev_index: LogIndex(0),
+            prev_term: Term(0),
+            commit: LogIndex(0),
+            floor: LogIndex(0),
+            entries: vec![entry],
+        };
+        (raft::GroupId(1), Message { term: Term(1), body })
+    };
+    let sizes = [100, FRAME_PAYLOAD_BYTES, 10, 10];
+    let frames = super::frames(sizes.into_iter().map(append).collect());
+    let lengths: Vec<usize> = frames.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [1, 1, 2]);
+}
+
 fn peers() -> Peers {
     let limits = crate::shards::MailboxLimits {
         requests: 8,

@@ -224,6 +224,68 @@ fn a_count_beyond_the_bytes_is_refused() {
     ));
 }
 
+fn append(entries: Vec<Entry>) -> Body {
+    let (prev_index, prev_term) = (LogIndex(0), Term(0));
+    let (commit, floor) = (LogIndex(0), LogIndex(0));
+    Body::Append {
+        prev_index,
+        prev_term,
+        commit,
+        floor,
+        entries,
+    }
+}
+
+fn blank() -> Entry {
+    let (term, payload) = (Term(1), Payload::Blank);
+    Entry { term, payload }
+}
+
+/// On the wire these take a few megabytes; in memory they would take a hundred times as much.
+#[test]
+fn a_frame_names_no_more_than_it_may() {
+    let decoded = |frame: &Frame| decode(joined(frame));
+    let seeks = |count: usize| Frame::Groups(vec![message(1, Body::Seek); count]);
+    assert!(decoded(&seeks(MAX_PARTS)).is_ok());
+    assert_eq!(decoded(&seeks(MAX_PARTS + 1)), Err(PeerError::TooMany));
+    let appends = |entries: usize| Frame::Groups(vec![message(1, append(vec![blank(); entries])); 2]);
+    assert!(
+        decoded(&appends(MAX_PARTS / 2 - 1)).is_ok(),
+        "with the messages themselves it is all"
+    );
+    assert_eq!(decoded(&appends(MAX_PARTS / 2)), Err(PeerError::TooMany));
+}
+
+#[test]
+fn members_count_as_well() {
+    let of = |count: u64| Configuration {
+        voters: (0..count).map(NodeId).collect(),
+        ..Configuration::default()
+    };
+    let decoded = |configuration: Configuration, entries: usize| {
+        let payload = Payload::Configuration(configuration);
+        let entry = Entry { term: Term(1), payload };
+        decode(joined(&Frame::Groups(vec![message(1, append(vec![entry; entries]))])))
+    };
+    let most = MAX_MEMBERS as u64;
+    assert!(decoded(of(most), 1).is_ok());
+    assert!(matches!(decoded(of(most + 1), 1), Err(PeerError::Body(_))));
+    assert!(decoded(of(most), MAX_PARTS / MAX_MEMBERS - 1).is_ok());
+    assert_eq!(decoded(of(most), MAX_PARTS / MAX_MEMBERS), Err(PeerError::TooMany));
+}
+
+/// What [`MAX_PARTS`] promises: the values of a frame take no more than the longest frame that there is, 256 MiB (while
+/// they are being read, messages and entries are held twice).
+#[test]
+fn parts_are_small() {
+    let largest = size_of::<(GroupId, Message)>().max(size_of::<Entry>());
+    let largest_read = size_of::<(MessageHead, Vec<EntryHead>)>().max(size_of::<EntryHead>());
+    assert!(
+        MAX_PARTS * (largest + largest_read) <= 256 << 20,
+        "{largest} + {largest_read}"
+    );
+}
+
 #[test]
 fn no_bytes_panic() {
     let mut rng = Rng(2);
