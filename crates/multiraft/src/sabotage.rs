@@ -27,8 +27,6 @@ pub enum Sabotage {
     HardStateLater,
     /// A follower does not learn from its leader's log what producers sent last.
     ForgetProducers,
-    /// Retention deletes what a follower lacks.
-    RetainUnheld,
 }
 
 #[cfg(feature = "sabotage")]
@@ -42,7 +40,6 @@ impl Sabotage {
         Sabotage::LoseNewerToken,
         Sabotage::HardStateLater,
         Sabotage::ForgetProducers,
-        Sabotage::RetainUnheld,
     ];
 }
 

@@ -468,7 +468,7 @@ impl Shard {
     fn retain(&mut self, now_ms: i64, out: &mut Outbox) {
         for group in self.groups_in_order() {
             if let Some(replica) = self.replicas.get_mut(&group) {
-                replica.retain(now_ms, &self.desk);
+                replica.retain(now_ms);
             }
             self.visit_if_failing(group, out);
         }

@@ -237,14 +237,11 @@ impl Replica {
     }
 
     /// Deletes what retention allows. What a voter in contact lacks is spared.
-    pub(crate) fn retain(&mut self, now_ms: i64, desk: &Desk) {
+    pub(crate) fn retain(&mut self, now_ms: i64) {
         if self.broken {
             return;
         }
-        let floor = match desk.breakage.is(Sabotage::RetainUnheld) {
-            true => self.applied,
-            false => self.group.floor().min(self.applied),
-        };
+        let floor = self.group.floor().min(self.applied);
         if let Err(error) = self.log.retain(now_ms, &self.options.retention, floor) {
             self.note_failure(error);
         }

@@ -89,11 +89,13 @@ fn search(scenarios: &[Scenario], arguments: &Arguments) -> Vec<Outcome> {
     outcomes
 }
 
-/// How many seeds to try: none where the core's own tests look for it, unless somebody asks.
+/// How many seeds to try: none where other tests look for it, unless somebody asks.
 fn seeds(scenario: &Scenario, arguments: &Arguments) -> Option<u64> {
     match scenario.noticed {
         Noticed::InTheCluster(bound) => Some(arguments.seeds.unwrap_or(bound)),
-        Noticed::InTheCore | Noticed::Nowhere => arguments.seeds.filter(|_| !arguments.switches.is_empty()),
+        Noticed::InTheCore | Noticed::InTheModel(_) | Noticed::Nowhere => {
+            arguments.seeds.filter(|_| !arguments.switches.is_empty())
+        }
     }
 }
 
@@ -118,7 +120,8 @@ fn table(outcomes: &[Outcome]) -> String {
             (Some(found), _) => (in_short(&found.cause), found.seeds.to_string()),
             (None, Noticed::InTheCluster(_)) => ("**not noticed**".to_owned(), "-".to_owned()),
             (None, Noticed::InTheCore) => ("by the core's own random runs".to_owned(), "-".to_owned()),
-            (None, Noticed::Nowhere) => ("not shown yet".to_owned(), "-".to_owned()),
+            (None, Noticed::InTheModel(scenario)) => (format!("by the model check ({scenario})"), "-".to_owned()),
+            (None, Noticed::Nowhere) => ("not shown".to_owned(), "-".to_owned()),
         };
         text += &format!(
             "| {} | {} | `{}::{}` | {cause} | {seeds} |\n",

@@ -233,8 +233,8 @@ fn a_request_is_applied_once_however_often_it_stands_in_the_log() {
 #[test]
 fn nothing_is_put_on_brokers_that_are_not_registered() {
     let mut story = Story::with_brokers(2);
-    let mut ahead = Story::with_brokers(3);
-    let mut plan = |wish: &Wish| ahead.catalog.plan(wish, &BTreeSet::new()).unwrap();
+    let ahead = Story::with_brokers(3);
+    let plan = |wish: &Wish| ahead.catalog.plan(wish, &BTreeSet::new()).unwrap();
     let change = plan(&wished("orders", 1, 3));
     let create = story.command(change);
     let (topics, groups) = (story.catalog.topic_count(), story.catalog.partition_count());
