@@ -27,6 +27,15 @@ pub(crate) fn run(_arguments: Arguments) -> Result<()> {
     workspace::run(tests.env("BROKER_UNDER_TEST", &binary)).context("tests failed; their output is above")?;
     workspace::run(Command::new(workspace.debug("sim")).args(SIMULATED)).context("the simulation failed")?;
     // Built last: programs with bugs and programs without share a folder.
+    let mut broken = workspace.cargo([
+        "test",
+        "--workspace",
+        "--test",
+        "broken",
+        "--features",
+        "trimaran-tests/sabotage",
+    ]);
+    workspace::run(&mut broken).context("the model check does not notice a bug")?;
     let sabotage = crate::sabotage::build(&workspace)?;
     workspace::run(&mut Command::new(sabotage)).context("the simulation does not notice a bug")?;
     let mut maelstrom = workspace.cargo(["xtask", "maelstrom", "--binary"]);
