@@ -104,14 +104,20 @@ impl Scale {
 }
 
 /// Limits that are reached in a short run, or ones that are not.
-fn limits(rng: &mut Rng, focus: Focus) -> Option<Limits> {
+fn limits(rng: &mut Rng, focus: Focus, length: Length) -> Option<Limits> {
+    // A log of a longer run is filled again entry by entry otherwise, a slow disk's write each, for longer than anything may
+    // take in the end.
+    let append = match length {
+        Length::Short => (200, 2_000),
+        Length::Full => (1_000, 6_000),
+    };
     // So few that any that are counted wrongly are too many for the next batch.
     let uncommitted = match focus {
         Focus::Breadth | Focus::Members => (2_000, 20_000),
         Focus::Elections => (200, 2_000),
     };
     rng.chance(500).then(|| Limits {
-        append_bytes: rng.between(200, 2_000),
+        append_bytes: rng.between(append.0, append.1),
         inflight_messages: 1 + rng.index(4),
         inflight_bytes: rng.between(1_000, 10_000),
         uncommitted_bytes: rng.between(uncommitted.0, uncommitted.1),
@@ -147,7 +153,7 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
     let focus = options.focus.unwrap_or_else(|| Focus::draw(rng));
     let scale = Scale::of(options.length, focus);
     let count = brokers(rng, focus);
-    let limits = limits(rng, focus);
+    let limits = limits(rng, focus, options.length);
     let victim = rng
         .chance(400)
         .then(|| 1 + u32::try_from(rng.below(u64::from(count))).unwrap_or(0));
