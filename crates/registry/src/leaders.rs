@@ -61,7 +61,26 @@ mod shared_list {
 /// Groups with neighbouring numbers share a page: a clone copies only the list of pages.
 const PAGE: u64 = 256;
 
-type Page = BTreeMap<GroupId, Leadership>;
+/// What is known of one group. What leaders have said stays known beside what the replica here believes: if that goes, the
+/// others' word holds, which nobody says twice.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// The latest word of a leader.
+    told: Option<Leadership>,
+    /// As the replica on this broker sees it, if there is one.
+    seen: Option<Leadership>,
+}
+
+impl Known {
+    fn best(&self) -> Option<&Leadership> {
+        match (&self.told, &self.seen) {
+            (Some(told), Some(seen)) if seen.supersedes(told) => Some(seen),
+            (told, seen) => told.as_ref().or(seen.as_ref()),
+        }
+    }
+}
+
+type Page = BTreeMap<GroupId, Known>;
 
 /// All leaderships that are known. A clone is cheap and never changes: publish one after every change.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +92,7 @@ pub struct LeaderView {
 impl LeaderView {
     /// What is known of a group, or none.
     pub fn leadership(&self, group: GroupId) -> Option<&Leadership> {
-        self.pages.get(&(group.0 / PAGE))?.get(&group)
+        self.pages.get(&(group.0 / PAGE))?.get(&group)?.best()
     }
 
     /// The broker that leads a group as far as known.
@@ -93,16 +112,14 @@ impl LeaderView {
         } else {
             Evidence::Term
         };
-        self.learn(
-            group,
-            Leadership {
-                term,
-                leader,
-                serving: false,
-                in_sync: Arc::default(),
-                evidence,
-            },
-        )
+        let leadership = Leadership {
+            term,
+            leader,
+            serving: false,
+            in_sync: Arc::default(),
+            evidence,
+        };
+        self.learn(group, leadership, |known| &mut known.seen)
     }
 
     /// A leader has said so itself; `number` counts what it said. Returns whether it was news.
@@ -114,17 +131,31 @@ impl LeaderView {
             in_sync: word.in_sync.clone(),
             evidence: Evidence::Leader(number),
         };
-        self.learn(word.group, leadership)
+        self.learn(word.group, leadership, |known| &mut known.told)
     }
 
-    fn learn(&mut self, group: GroupId, news: Leadership) -> bool {
-        if self.leadership(group).is_some_and(|known| !news.supersedes(known)) {
+    fn learn(&mut self, group: GroupId, news: Leadership, place: fn(&mut Known) -> &mut Option<Leadership>) -> bool {
+        let is_best = self.leadership(group).is_none_or(|known| news.supersedes(known));
+        let page = self.pages.entry(group.0 / PAGE).or_default();
+        let known = place(Arc::make_mut(page).entry(group).or_default());
+        if known.as_ref().is_some_and(|known| !news.supersedes(known)) {
             return false;
         }
-        let page = self.pages.entry(group.0 / PAGE).or_default();
-        Arc::make_mut(page).insert(group, news);
-        self.version += 1;
-        true
+        *known = Some(news);
+        self.version += u64::from(is_best);
+        is_best
+    }
+
+    /// There is no replica on this broker any more: what it believed, perhaps in a term in which it stood in vain after it
+    /// had been removed, is nothing to go by.
+    pub(crate) fn unsee(&mut self, group: GroupId) {
+        let Some(page) = self.pages.get_mut(&(group.0 / PAGE)) else {
+            return;
+        };
+        if page.get(&group).is_some_and(|known| known.seen.is_some()) {
+            Arc::make_mut(page).entry(group).or_default().seen = None;
+            self.version += 1;
+        }
     }
 
     /// The group is gone for good.
@@ -211,6 +242,24 @@ mod tests {
             !view.seen(GROUP, Term(3), Some(BrokerId(1))),
             "a follower does not know yet that it resigned"
         );
+    }
+
+    /// A replica that was removed, and doesn't know it, asks for votes in later and later terms, while its group goes on in
+    /// its own.
+    #[test]
+    fn what_a_replica_believed_goes_with_it() {
+        let mut view = LeaderView::default();
+        view.seen(GROUP, Term(3), Some(BrokerId(1)));
+        view.seen(GROUP, Term(5), None);
+        assert!(!view.told(BrokerId(1), 7, &word(4, true, &[1])));
+        assert_eq!(state(&view), (5, None, false, 0));
+        let version = view.version();
+        view.unsee(GROUP);
+        assert_eq!(state(&view), (4, Some(1), true, 1));
+        assert!(view.version() > version);
+        view.unsee(GROUP);
+        view.unsee(GroupId(1));
+        assert_eq!(state(&view), (4, Some(1), true, 1));
     }
 
     #[test]

@@ -192,7 +192,8 @@ enum Heard {
 impl Agent {
     /// A replica on this broker sees another term or leader.
     pub(super) fn led(&mut self, now: Instant, group: GroupId, term: Term, leader: Option<BrokerId>, serving: bool) {
-        if self.catalog.is_gone(group) {
+        // What is said of a replica that was closed meanwhile is too late.
+        if group != METADATA_GROUP && !self.is_open(group) {
             return;
         }
         let before = self.controller();

@@ -104,6 +104,11 @@ impl Agent {
         }));
     }
 
+    /// Whether there is a replica on this broker, as far as it was ordered.
+    pub(super) fn is_open(&self, group: GroupId) -> bool {
+        self.replicas.open.contains(&group)
+    }
+
     fn configure(&self, topic: &Topic, effects: &mut Vec<Effect>) {
         let open = held(topic, self.id()).filter(|(_, group)| self.replicas.open.contains(group));
         effects.extend(open.map(|(_, group)| Effect::Configure {
@@ -152,6 +157,7 @@ impl Agent {
         self.replicas.moving.remove(&group);
         if self.replicas.open.remove(&group) {
             self.resign(now, group);
+            self.leaders.unsee(group);
             effects.push(Effect::Close(group));
         }
     }
