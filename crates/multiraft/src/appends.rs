@@ -2,13 +2,14 @@
 
 use crate::desk::Desk;
 use crate::mailbox::{Completion, Outbox, Ticket};
-use crate::producers::{ProducedBatch, Verdict};
+use crate::producers::Verdict;
 use crate::replica::Replica;
 use crate::sabotage::Sabotage;
 use bytes::{Bytes, BytesMut};
 use core::fmt;
 use std::collections::VecDeque;
 use trimaran_raft::{LogIndex, LogView, NodeId, ProposeError, Proposed};
+use trimaran_storage::producers::ProducedBatch;
 use trimaran_storage::scale::leader_epoch;
 use trimaran_wire::batch::{self, BatchError, BatchHeader, Offset};
 

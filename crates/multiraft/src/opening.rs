@@ -50,7 +50,8 @@ impl Open {
     /// A replica as it was found on disk: its log, and its hard state from the journal. `founders` are the voters of the
     /// group's first configuration, the preferred leader first: they are the same for all replicas and never change,
     /// whoever the members are now. They are also taken for those who are to have a replica, unless
-    /// [`Open::wanting`] says otherwise. Reads the log's batches to learn what its idempotent producers sent last: may block.
+    /// [`Open::wanting`] says otherwise. Reads the log's batches, and what is remembered of those before them, to learn what
+    /// its idempotent producers sent last: may block.
     ///
     /// # Errors
     /// The log can't be read.
@@ -60,9 +61,7 @@ impl Open {
         hard_state: HardState,
         options: GroupOptions,
     ) -> Result<Open, LogError> {
-        let window = log.last_index().0.saturating_sub(PRODUCER_WINDOW);
-        let batches = log.batches(log.first_index().max(LogIndex(window)))?;
-        let producers = ProducerTable::rebuild(&batches, log.flushed_index());
+        let producers = producers_of(&log)?;
         Ok(Open {
             wanted: founders.clone(),
             founders,
@@ -126,4 +125,16 @@ impl Open {
     pub fn group(&self) -> GroupId {
         self.log.group()
     }
+}
+
+/// What idempotent producers sent last, as far as it is read. What is remembered of before the log counts only if nothing is
+/// left out behind it: a producer's later batches might be there, and its next one would be refused.
+fn producers_of(log: &ReplicaLog) -> Result<ProducerTable, LogError> {
+    let window = LogIndex(log.last_index().0.saturating_sub(PRODUCER_WINDOW));
+    let remembered = match window <= log.first_index() {
+        true => log.remembered()?,
+        false => Vec::new(),
+    };
+    let batches = log.batches(log.first_index().max(window))?;
+    Ok(ProducerTable::rebuild(&remembered, &batches, log.flushed_index()))
 }

@@ -4,6 +4,10 @@
 //! knew. Uncommitted batches are in it too (a producer pipelines), so five *committed* ones are kept behind them: a
 //! truncation then takes away exactly what it takes from the log, and nothing needs to be read again. It is bounded
 //! by forgetting the producers whose last batch lies furthest back in the log, which is the same order on every replica.
+//!
+//! What retention deletes from the log stays in the table. For the next start, the log is told before ([`ReplicaLog::retain`]).
+//!
+//! [`ReplicaLog::retain`]: trimaran_storage::log::ReplicaLog::retain
 
 #[cfg(test)]
 mod tests;
@@ -12,70 +16,10 @@ use crate::appends::AppendError;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use trimaran_raft::LogIndex;
 use trimaran_storage::log::BatchMeta;
-use trimaran_wire::batch::{BatchHeader, Offset, ProducerStamp};
-
-/// Batches remembered a producer: as many as it may have in flight (Kafka's `ProducerStateEntry`).
-const KEPT_BATCHES: usize = 5;
-/// Producers remembered a group. Some 300 bytes each; one that is forgotten may begin with any sequence again.
-const MAX_PRODUCERS: usize = 4_096;
+use trimaran_storage::producers::{KEPT_BATCHES, MAX_PRODUCERS, ProducedBatch};
 
 /// Producers remembered a group of which nothing is stored and a batch was refused.
 const MAX_REFUSED: usize = 256;
-
-/// A batch of an idempotent producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProducedBatch {
-    pub(crate) producer: i64,
-    pub(crate) epoch: i16,
-    pub(crate) first_sequence: i32,
-    pub(crate) last_sequence: i32,
-    /// Where it is, or will be, stored.
-    pub(crate) index: LogIndex,
-    pub(crate) base_offset: Offset,
-}
-
-impl ProducedBatch {
-    /// None if the producer is not idempotent.
-    pub(crate) fn of_header(index: LogIndex, base_offset: Offset, header: &BatchHeader) -> Option<ProducedBatch> {
-        let ProducerStamp {
-            id,
-            epoch,
-            first_sequence,
-        } = header.producer()?;
-        let last_sequence = advanced(first_sequence, i64::from(header.last_offset_delta));
-        Some(ProducedBatch {
-            producer: id,
-            epoch,
-            first_sequence,
-            last_sequence,
-            index,
-            base_offset,
-        })
-    }
-
-    /// None if the producer is not idempotent.
-    fn of_meta(meta: &BatchMeta) -> Option<ProducedBatch> {
-        (meta.producer_id >= 0).then(|| ProducedBatch {
-            producer: meta.producer_id,
-            epoch: meta.producer_epoch,
-            first_sequence: meta.base_sequence,
-            last_sequence: advanced(meta.base_sequence, meta.last_offset.0 - meta.base_offset.0),
-            index: meta.index,
-            base_offset: meta.base_offset,
-        })
-    }
-
-    fn is_same_batch(&self, other: &ProducedBatch) -> bool {
-        (self.epoch, self.first_sequence, self.last_sequence)
-            == (other.epoch, other.first_sequence, other.last_sequence)
-    }
-}
-
-/// A sequence number some records later. They wrap from 2^31 - 1 to 0 (Kafka's `DefaultRecordBatch.incrementSequence`).
-fn advanced(sequence: i32, by: i64) -> i32 {
-    let wrapped = (i64::from(sequence) + by).rem_euclid(1 << 31);
-    i32::try_from(wrapped).unwrap_or(0)
-}
 
 /// Whether a batch may be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,12 +52,25 @@ struct Refused {
 }
 
 impl ProducerTable {
-    /// From a log's batches, in order, of which those up to `committed` can't be truncated any more.
-    pub(crate) fn rebuild(batches: &[BatchMeta], committed: LogIndex) -> ProducerTable {
+    /// From what is remembered of before a log and from its batches, each in order, of which those up to `committed` can't
+    /// be truncated any more.
+    pub(crate) fn rebuild(remembered: &[ProducedBatch], batches: &[BatchMeta], committed: LogIndex) -> ProducerTable {
         let mut table = ProducerTable::default();
         let produced = batches.iter().filter_map(ProducedBatch::of_meta);
-        produced.for_each(|batch| table.note(batch, committed));
+        let all = remembered.iter().copied().chain(produced);
+        all.for_each(|batch| table.note(batch, committed));
         table
+    }
+
+    /// The last batches of each producer that lie before this entry, in log order. All entries before it are committed.
+    pub(crate) fn before(&self, first: LogIndex) -> Vec<ProducedBatch> {
+        let mut found = Vec::new();
+        for batches in self.producers.values() {
+            let before = batches.iter().rev().filter(|batch| batch.index < first);
+            found.extend(before.take(KEPT_BATCHES));
+        }
+        found.sort_unstable_by_key(|batch: &ProducedBatch| batch.index);
+        found
     }
 
     /// Judges a batch by what is stored and by what is `staged` to be proposed before it, in this order.
@@ -230,14 +187,14 @@ fn judge<'a>(mut newest_first: impl Iterator<Item = &'a ProducedBatch>, batch: &
     let expected = if batch.epoch > last.epoch {
         0
     } else {
-        advanced(last.last_sequence, 1)
+        last.next_sequence()
     };
     if batch.first_sequence == expected {
         return Verdict::New;
     }
     let stored = core::iter::once(last)
         .chain(newest_first)
-        .find(|stored| stored.is_same_batch(batch));
+        .find(|stored| are_same(stored, batch));
     match stored {
         Some(stored) => Verdict::Duplicate(*stored),
         None => Verdict::Refused(AppendError::OutOfOrderSequence {
@@ -245,4 +202,8 @@ fn judge<'a>(mut newest_first: impl Iterator<Item = &'a ProducedBatch>, batch: &
             found: batch.first_sequence,
         }),
     }
+}
+
+fn are_same(one: &ProducedBatch, other: &ProducedBatch) -> bool {
+    (one.epoch, one.first_sequence, one.last_sequence) == (other.epoch, other.first_sequence, other.last_sequence)
 }

@@ -9,7 +9,7 @@ use crate::mailbox::{Completion, GroupStatus, LeaderChange, Outbox};
 use crate::membership::Membership;
 use crate::opening::{GroupOptions, Open};
 use crate::preference::Preference;
-use crate::producers::{ProducedBatch, ProducerTable};
+use crate::producers::ProducerTable;
 use crate::reads::{ReadError, ReadWaiters};
 use crate::replication::Loads;
 use crate::sabotage::Sabotage;
@@ -22,6 +22,7 @@ use trimaran_raft::{
     Told, TransferError,
 };
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog};
+use trimaran_storage::producers::ProducedBatch;
 use trimaran_storage::scale::{HighWatermark, leader_epoch};
 use trimaran_wire::batch::{BatchHeader, Offset};
 

@@ -242,7 +242,8 @@ impl Replica {
             return;
         }
         let floor = self.group.floor().min(self.applied);
-        if let Err(error) = self.log.retain(now_ms, &self.options.retention, floor) {
+        let produced = |first| self.producers.before(first);
+        if let Err(error) = self.log.retain(now_ms, &self.options.retention, floor, produced) {
             self.note_failure(error);
         }
     }

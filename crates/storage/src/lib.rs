@@ -8,6 +8,7 @@
 //!   journal; look-up by index, by offset and by timestamp; retention by whole segments.
 //! * [`scale`]: index and term on one side, offset and leader epoch on the other, and every conversion between them.
 //! * [`start`]: where a log begins, which is what a snapshot of it is.
+//! * [`producers`]: what idempotent producers sent last, also where retention has deleted it.
 //! * [`fs`]: the file system as both need it; the real one, and a faulty one for tests.
 //!
 //! What this crate deliberately does not know: which entries are committed (it is told), who leads, threads (its jobs
@@ -54,6 +55,7 @@
 pub mod fs;
 pub mod journal;
 pub mod log;
+pub mod producers;
 pub mod scale;
 pub mod start;
 

@@ -21,6 +21,8 @@ mod flush;
 mod lookup;
 mod read;
 mod recovery;
+mod remembered;
+mod retention;
 mod segment;
 mod sidecar;
 mod tail;
@@ -32,13 +34,14 @@ pub use self::aside::delete as delete_aside;
 pub use self::error::LogError;
 pub use self::flush::{FlushJob, Flushed};
 pub use self::read::{Chunk, Entries, FileSlice, LoadJob};
+pub use self::retention::Retention;
 pub use crate::scale::HighWatermark;
 
 use self::configurations::Configurations;
 use self::error::{corrupt, io_error};
 use self::recovery::Known;
 use self::segment::Segment;
-use self::sidecar::{NO_TIMESTAMP, Start};
+use self::sidecar::NO_TIMESTAMP;
 use self::tail::{Tail, TailEntry};
 use crate::fs::Fs;
 use crate::journal::RecoveredGroup;
@@ -60,15 +63,6 @@ pub struct LogOptions {
     pub segment_ms: u64,
     /// Flushed entries kept in memory for reads of the tail, at most, their overhead included.
     pub tail_bytes: u64,
-}
-
-/// What must go; `None` keeps for ever.
-#[derive(Clone, Debug, Default)]
-pub struct Retention {
-    /// Bytes of record batches beyond which the oldest segments go.
-    pub bytes: Option<u64>,
-    /// Milliseconds after which a segment goes, counted from the largest timestamp in it.
-    pub ms: Option<u64>,
 }
 
 /// What is known of one stored batch without reading it.
@@ -397,38 +391,6 @@ impl ReplicaLog {
         self.sweep = true;
     }
 
-    /// Deletes whole segments that retention allows, none that holds an entry above `floor`; returns how many. Entries
-    /// that are not in segments are never deleted. If all that is flushed is too old, the last segment goes as well, and
-    /// an empty one takes its place.
-    ///
-    /// # Errors
-    /// [`LogError::Io`]; what was not deleted is found again at the next start.
-    pub fn retain(&mut self, now_ms: i64, retention: &Retention, floor: LogIndex) -> Result<usize, LogError> {
-        let mut deleted = 0;
-        while let Some(oldest) = self.segments.first().copied() {
-            if oldest.is_empty() || oldest.end.index > floor || !self.must_go(&oldest, now_ms, retention) {
-                break;
-            }
-            if self.segments.len() == 1 {
-                if self.flushing || !is_expired(&oldest, now_ms, retention) {
-                    break;
-                }
-                let start = Start::after(self.group, &oldest.end);
-                let created = flush::create(&*self.fs, &self.dir, start);
-                // Half of it may be there, and what is flushed next goes to the old one.
-                self.sweep |= created.is_err();
-                self.segments.push(created?);
-            }
-            self.segments.remove(0);
-            self.terms.trim(oldest.end.index);
-            self.configurations.trim(oldest.end.index.next());
-            self.evict();
-            segment::remove(&*self.fs, &self.dir, &segment::Name::of(&oldest.start), self.group)?;
-            deleted += 1;
-        }
-        Ok(deleted)
-    }
-
     /// Bytes of record batches in segments and in the unflushed tail.
     pub fn size_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.unflushed_bytes()
@@ -443,13 +405,6 @@ impl ReplicaLog {
     fn evict(&mut self) {
         self.tail
             .evict(self.first_index(), self.flushed.index, self.options.tail_bytes);
-    }
-
-    fn must_go(&self, oldest: &Segment, now_ms: i64, retention: &Retention) -> bool {
-        let excess = retention
-            .bytes
-            .is_some_and(|bytes| self.size_bytes().saturating_sub(bytes) >= oldest.bytes);
-        (excess && self.segments.len() > 1) || is_expired(oldest, now_ms, retention)
     }
 }
 
@@ -479,14 +434,6 @@ fn check_joint(
     Err(LogError::Gap {
         expected: flushed.index.next(),
         found: first.unwrap_or_default(),
-    })
-}
-
-fn is_expired(segment: &Segment, now_ms: i64, retention: &Retention) -> bool {
-    retention.ms.is_some_and(|ms| {
-        // A segment without a record holds nothing that could be missed.
-        let age = now_ms.saturating_sub(segment.latest_timestamp);
-        segment.latest_timestamp == NO_TIMESTAMP || u64::try_from(age).is_ok_and(|age| age > ms)
     })
 }
 

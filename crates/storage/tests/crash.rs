@@ -7,9 +7,10 @@ use trimaran_raft::{Configuration, Entry, GroupId, HardState, LogIndex, LogView,
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions};
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::producers::{KEPT_BATCHES, ProducedBatch};
 use trimaran_storage::scale::{LogEnd, leader_epoch};
 use trimaran_storage::start::LogStart;
-use trimaran_wire::batch::{self, Offset};
+use trimaran_wire::batch::{self, BatchHeader, Offset, ProducerStamp};
 
 const GROUPS: std::ops::RangeInclusive<u64> = 1..=4;
 /// The one whose replica is reset, lost and filled again.
@@ -58,7 +59,7 @@ fn script() -> Vec<Step> {
                 upto: 2 * round - 1,
             }),
             4 => steps.push(Step::Rewrite),
-            5 => steps.push(Step::Retain { group: 1 }),
+            5 | 7 => steps.push(Step::Retain { group: 1 }),
             _ => {}
         }
         steps.extend(repair(round));
@@ -114,6 +115,18 @@ impl Model {
         self.entries.iter().fold(self.start, end)
     }
 
+    /// What producers sent last before an entry.
+    fn sent_before(&self, first: LogIndex) -> Vec<ProducedBatch> {
+        let before = self.entries.iter().filter(|entry| entry.index < first);
+        last_sent(before.filter_map(|entry| match &entry.payload {
+            Payload::Data(batch) => {
+                let header = BatchHeader::parse(batch).expect("made here");
+                ProducedBatch::of_header(entry.index, header.base_offset, &header)
+            }
+            Payload::Blank | Payload::Configuration(_) => None,
+        }))
+    }
+
     /// The entries from an index on.
     fn since(&self, index: u64) -> &[Entry] {
         &self.entries[(index - self.start.index.0) as usize - 1..]
@@ -151,6 +164,7 @@ fn make(model: &Model, term: u64) -> Entry {
             ".".repeat(150)
         );
         let mut batch = batch::build(index.0 as i64, &[(None, Some(value.as_bytes()))]);
+        batch::set_producer(&mut batch, producer(index));
         batch::stamp(&mut batch, end.offset, leader_epoch(Term(term)));
         Payload::Data(batch.freeze())
     };
@@ -159,6 +173,27 @@ fn make(model: &Model, term: u64) -> Entry {
         term: Term(term),
         payload,
     }
+}
+
+/// Producer 5 is silent from entry 4 on, 6 and 7 take turns.
+fn producer(index: LogIndex) -> ProducerStamp {
+    ProducerStamp {
+        id: if index < LogIndex(4) { 5 } else { 6 + index.0 as i64 % 2 },
+        epoch: 1,
+        first_sequence: index.0 as i32,
+    }
+}
+
+/// The last batches of each producer, in log order.
+fn last_sent(batches: impl Iterator<Item = ProducedBatch>) -> Vec<ProducedBatch> {
+    let mut producers = BTreeMap::<i64, Vec<ProducedBatch>>::new();
+    batches.for_each(|batch| producers.entry(batch.producer).or_default().push(batch));
+    let mut last: Vec<_> = producers
+        .into_values()
+        .flat_map(|batches| batches.into_iter().rev().take(KEPT_BATCHES))
+        .collect();
+    last.sort_unstable_by_key(|batch| batch.index);
+    last
 }
 
 /// Changes the model, and says what is to be journaled for it.
@@ -343,6 +378,7 @@ impl Store {
                         ms: None,
                     },
                     floor,
+                    |first| models[&group].sent_before(first),
                 )?;
             }
         }
@@ -353,7 +389,8 @@ impl Store {
         self.logs.get_mut(&group).expect("every group has a log")
     }
 
-    /// Whether every log holds exactly what the model says, but for what retention deleted.
+    /// Whether every log holds exactly what the model says, but for what retention deleted. Even of that, it is known what
+    /// producers sent last.
     fn holds(&self, models: &Models) -> bool {
         { GROUPS }.all(|group| {
             let model = models.get(&group).cloned().unwrap_or_default();
@@ -366,7 +403,11 @@ impl Store {
                 Entries::Ready(found) => found,
                 Entries::Load(job) => job.run().unwrap(),
             };
+            let remembered = log.remembered().unwrap().into_iter();
+            let batches = log.batches(first).unwrap();
+            let sent = last_sent(remembered.chain(batches.iter().filter_map(ProducedBatch::of_meta)));
             found == model.since(first.0)
+                && sent == model.sent_before(last.next())
                 && (group == 1 || log.start() == model.start)
                 && log.configurations() == configurations(&model)
         })
@@ -441,6 +482,8 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged_and_invents_nothing() {
     }
     assert!(store.holds(&models[steps.len()]));
     assert!(store.logs[&1].first_index() > LogIndex(1), "something was deleted");
+    let remembered = store.logs[&1].remembered().unwrap();
+    assert!(remembered.len() > KEPT_BATCHES, "{remembered:?}");
     let first_file = Path::new("/data/journal/00000000000000000001.journal");
     assert!(fs.contents(first_file).is_none(), "journal files were recycled");
     let files: Vec<_> = fs.files().into_iter().map(|(path, _)| path).collect();

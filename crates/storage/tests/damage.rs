@@ -1,6 +1,6 @@
 //! A flipped bit in every region of every file that storage writes, and what becomes of it. Enumerated: every bit of
 //! every file, and the regions are those of the formats' own tables (`journal/frame.rs`, `journal/batch.rs`,
-//! `log/sidecar.rs`, `log/configurations.rs`, Kafka's record batch).
+//! `log/sidecar.rs`, `log/configurations.rs`, `log/remembered.rs`, Kafka's record batch).
 //!
 //! `testdata/damage.txt` is the outcome; `UPDATE_DAMAGE=1 cargo test -p trimaran-storage --test damage` writes it. What may
 //! not come out, whatever the table says, is anything else than what was written: [`outcome`] panics then.
@@ -15,7 +15,8 @@ use trimaran_raft::{Configuration, Entry, GroupId, HardState, Life, LogIndex, Lo
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::fs::{Fs, Mode};
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions, RecoveredGroup};
-use trimaran_storage::log::{Chunk, Entries, HighWatermark, LogError, LogOptions, ReplicaLog};
+use trimaran_storage::log::{Chunk, Entries, HighWatermark, LogError, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::producers::ProducedBatch;
 use trimaran_storage::scale::{LogEnd, leader_epoch};
 use trimaran_storage::start::LogStart;
 use trimaran_wire::batch::{self, Offset};
@@ -58,6 +59,7 @@ struct Everything {
     groups: BTreeMap<GroupId, RecoveredGroup>,
     entries: Vec<Entry>,
     bytes: Vec<u8>,
+    remembered: Vec<ProducedBatch>,
 }
 
 fn open(fs: &FaultyFs) -> Result<(Journal, ReplicaLog, BTreeMap<GroupId, RecoveredGroup>), Failure> {
@@ -101,7 +103,12 @@ fn read_log(log: &ReplicaLog, groups: BTreeMap<GroupId, RecoveredGroup>) -> Resu
         log.batch_by_timestamp(timestamp, upto)?;
     }
     log.max_timestamp(upto)?;
-    Ok(Everything { groups, entries, bytes })
+    Ok(Everything {
+        groups,
+        entries,
+        bytes,
+        remembered: log.remembered()?,
+    })
 }
 
 /// Rounds after which the journal has a frame between others, and after which it still holds what the segments end with.
@@ -136,9 +143,29 @@ fn folder(rounds: u64) -> Image {
             log.flushed(flushed);
             journal.release(GroupId(8), LogIndex(round - 3)).unwrap();
         }
+        if round == 15 {
+            let retention = Retention {
+                bytes: Some(500),
+                ms: None,
+            };
+            assert!(log.retain(0, &retention, log.flushed_index(), sent_before).unwrap() > 0);
+        }
     }
     assert!(journal.live_files() > 1, "older files are needed");
     image(&fs)
+}
+
+/// What producers are said to have sent in what retention deletes.
+fn sent_before(first: LogIndex) -> Vec<ProducedBatch> {
+    let sent = |index| ProducedBatch {
+        producer: 0x0102_0304_0506_0708,
+        epoch: 9,
+        first_sequence: 7 * index as i32,
+        last_sequence: 7 * index as i32 + 6,
+        index: LogIndex(index),
+        base_offset: Offset(30 + index as i64),
+    };
+    (1..first.0).map(sent).collect()
 }
 
 /// Groups of which only the journal knows: one lost what it had promised, one begins anew behind a position.
@@ -272,6 +299,7 @@ fn regions(path: &Path, bytes: &[u8], place: Place) -> Regions {
         Some("log") => log_regions(bytes, segment(place)),
         Some("index") => index_regions(bytes, segment(place)),
         None if path.ends_with("configurations") => configuration_regions(bytes),
+        None if path.ends_with("producers") => producers_regions(bytes),
         _ => panic!("{} has no table here: every file must have one", path.display()),
     }
 }
@@ -428,6 +456,33 @@ fn configuration_regions(bytes: &[u8]) -> Regions {
         };
         regions.extend(CONFIGURATION.map(|(at, field)| (start + at, format!("{record}: {field}"))));
         start += length;
+    }
+    regions
+}
+
+const PRODUCERS: [(usize, &str); 6] = [
+    (0, "magic"),
+    (4, "version"),
+    (6, "zero"),
+    (8, "number of batches"),
+    (12, "CRC"),
+    (16, "first index"),
+];
+
+const PRODUCED: [(usize, &str); 7] = [
+    (0, "producer id"),
+    (8, "index"),
+    (16, "offset"),
+    (24, "first sequence"),
+    (28, "last sequence"),
+    (32, "producer epoch"),
+    (34, "zero"),
+];
+
+fn producers_regions(bytes: &[u8]) -> Regions {
+    let mut regions: Regions = PRODUCERS.map(|(at, field)| (at, format!("head: {field}"))).into();
+    for start in (24..bytes.len()).step_by(36) {
+        regions.extend(PRODUCED.map(|(at, field)| (start + at, format!("batch: {field}"))));
     }
     regions
 }
@@ -609,6 +664,8 @@ fn the_folder_has_every_region() {
         "older file, later frame: configuration entry",
         "earlier record: configuration",
         "last record: CRC",
+        "head: first index",
+        "batch: producer id",
         "earlier segment, batch: records",
         "last segment, batch: records",
         "last segment, its own record: group",

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use trimaran_raft::{Entry, GroupId, LogIndex, LogView, Payload, Term};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::RecoveredGroup;
-use trimaran_storage::log::{Chunk, Entries, HighWatermark, LogError, LogOptions, ReplicaLog};
+use trimaran_storage::log::{Chunk, Entries, HighWatermark, LogError, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::producers::ProducedBatch;
 use trimaran_storage::scale::leader_epoch;
 use trimaran_wire::batch::{self, BatchHeader, Offset};
 
@@ -19,6 +20,9 @@ const FLUSHED: u64 = 10;
 /// A record of the index, as `log/sidecar.rs` documents it.
 const RECORD_LEN: usize = 64;
 const CRC_AT: usize = 60;
+
+/// The file that `log/remembered.rs` documents.
+const PRODUCERS: &str = "producers";
 
 fn open(fs: &FaultyFs, recovered: RecoveredGroup) -> Result<ReplicaLog, LogError> {
     let options = LogOptions {
@@ -72,26 +76,34 @@ fn journal(flushed: u64, from: u64) -> RecoveredGroup {
 }
 
 /// The first byte says whether checksums are made right, the next two what the journal has. Then files: kind, offset and
-/// index (of one byte each) and bytes.
+/// index (of one byte each; nothing to the file of producers, which has no such name) and bytes.
 pub(super) fn target(data: &[u8]) {
     let mut pieces = Pieces::new(data);
     let seal = pieces.u8() % 2 == 1;
     let (flushed, from) = (u64::from(pieces.u8()), u64::from(pieces.u8()));
     let mut image = Image::new();
     while !pieces.is_empty() && image.len() < 8 {
-        let (kind, offset, index) = (pieces.u8() % 2, number(pieces.u8()), number(pieces.u8()));
+        let (kind, offset, index) = (pieces.u8() % 3, number(pieces.u8()), number(pieces.u8()));
         let mut bytes = pieces.piece().to_vec();
-        let suffix = ["log", "index"][usize::from(kind)];
         match (seal, kind) {
             (false, _) => {}
             (true, 0) => make_batches_right(&mut bytes),
-            (true, _) => make_index_right(&mut bytes, offset, index),
+            (true, 1) => make_index_right(&mut bytes, offset, index),
+            (true, _) => make_producers_right(&mut bytes),
         }
-        image.push((Path::new(DIR).join(format!("{offset:020}.{index}.{suffix}")), bytes));
+        let name = match kind {
+            0 => format!("{offset:020}.{index}.log"),
+            1 => format!("{offset:020}.{index}.index"),
+            _ => PRODUCERS.to_owned(),
+        };
+        image.push((Path::new(DIR).join(name), bytes));
     }
     let fs = disk::restore(Path::new(DIR), &image);
     match open(&fs, journal(flushed, from)).and_then(|log| read_all(&log)) {
-        Ok(Everything { entries, .. }) => {
+        Ok(Everything {
+            entries, remembered, ..
+        }) => {
+            assert!(remembered.is_sorted_by_key(|batch| batch.index), "in log order");
             let mut pairs = entries.windows(2);
             assert!(
                 pairs.all(|pair| pair[1].index == pair[0].index.next()),
@@ -134,6 +146,15 @@ fn make_index_right(bytes: &mut [u8], offset: u64, index: u64) {
     }
 }
 
+fn make_producers_right(bytes: &mut [u8]) {
+    let Some((head, body)) = bytes.split_at_mut_checked(16) else {
+        return;
+    };
+    let parts = [&GROUP.0.to_le_bytes()[..], &head[..12], body];
+    let crc = parts.into_iter().fold(0, crc32c::crc32c_append);
+    head[12..].copy_from_slice(&crc.to_le_bytes());
+}
+
 /// A log, read in every way.
 #[derive(Debug, PartialEq)]
 struct Everything {
@@ -141,6 +162,8 @@ struct Everything {
     entries: Vec<Entry>,
     /// As consumers do.
     bytes: Vec<u8>,
+    /// Of what is not there any more.
+    remembered: Vec<ProducedBatch>,
 }
 
 fn read_all(log: &ReplicaLog) -> Result<Everything, LogError> {
@@ -166,7 +189,11 @@ fn read_all(log: &ReplicaLog) -> Result<Everything, LogError> {
     for epoch in 0..5 {
         log.epoch_end(leader_epoch(Term(epoch)));
     }
-    Ok(Everything { entries, bytes })
+    Ok(Everything {
+        entries,
+        bytes,
+        remembered: log.remembered()?,
+    })
 }
 
 fn clear(error: &LogError, before: &[(PathBuf, Vec<u8>)]) {
@@ -176,6 +203,31 @@ fn clear(error: &LogError, before: &[(PathBuf, Vec<u8>)]) {
         LogError::Io { path, source } => panic!("{}: {source}", path.display()),
         LogError::NotHeld { .. } | LogError::OutOfRange { .. } => panic!("only what is there was asked for: {error}"),
     }
+}
+
+/// What retention leaves behind, where it deleted some entries of two producers.
+fn producers() -> &'static [u8] {
+    static PRODUCERS_FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    PRODUCERS_FILE.get_or_init(|| {
+        let fs = disk::restore(Path::new(DIR), folder());
+        let mut log = open(&fs, journal(FLUSHED, 99)).expect("it is whole");
+        let sent = |index| ProducedBatch {
+            producer: 70 + index as i64 % 2,
+            epoch: 2,
+            first_sequence: 10 * index as i32,
+            last_sequence: 10 * index as i32 + 9,
+            index: LogIndex(index),
+            base_offset: Offset(index as i64),
+        };
+        let retention = Retention {
+            bytes: Some(0),
+            ms: None,
+        };
+        let before = |first: LogIndex| (1..first.0).map(sent).collect();
+        log.retain(0, &retention, LogIndex(FLUSHED), before)
+            .expect("nothing fails");
+        fs.contents(&Path::new(DIR).join(PRODUCERS)).expect("it is written")
+    })
 }
 
 /// A folder with several segments.
@@ -253,6 +305,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             seeds.push(script(seal, flushed, from, folder()));
         }
         seeds.push(script(seal, 0, 99, &folder()[..2]));
+        let mut with_producers = script(seal, flushed, 99, &folder()[folder().len() - 2..]);
+        with_producers.extend([2, 0, 0]);
+        put_piece(&mut with_producers, producers());
+        seeds.push(with_producers);
     }
     seeds
 }
@@ -282,7 +338,22 @@ mod tests {
     }
 
     #[test]
+    fn what_producers_sent_is_read_behind_segments_that_are_gone() {
+        let seeds = seeds();
+        let last = seeds.last().expect("there are some");
+        let mut image = folder()[folder().len() - 2..].to_vec();
+        image.push((Path::new(DIR).join(PRODUCERS), producers().to_vec()));
+        assert!(last.ends_with(producers()));
+        let fs = disk::restore(Path::new(DIR), &image);
+        let log = open(&fs, journal(FLUSHED, 99)).unwrap();
+        assert!(!read_all(&log).unwrap().remembered.is_empty());
+    }
+
+    #[test]
     fn right_checksums_stay_as_they_are() {
+        let mut sealed = producers().to_vec();
+        make_producers_right(&mut sealed);
+        assert_eq!(sealed, producers());
         for (path, bytes) in folder() {
             let mut sealed = bytes.clone();
             let name = path.file_name().unwrap().to_str().unwrap();

@@ -1,4 +1,5 @@
 use super::*;
+use trimaran_wire::batch::Offset;
 
 /// A batch of producer 7.
 fn batch(epoch: i16, first: i32, last: i32, index: u64) -> ProducedBatch {
@@ -109,11 +110,9 @@ fn a_new_epoch_does_not_take_the_old_ones_batches_for_its_own() {
 
 #[test]
 fn sequences_wrap() {
-    assert_eq!(advanced(i32::MAX, 1), 0);
-    assert_eq!(advanced(i32::MAX - 2, 5), 2);
     let table = table(&[batch(0, i32::MAX - 4, i32::MAX, 1)], 1);
     check(&table, (0, 0, 9), Verdict::New);
-    let table = ProducerTable::rebuild(&[meta(1, i32::MAX - 1, 4)], LogIndex(1));
+    let table = ProducerTable::rebuild(&[], &[meta(1, i32::MAX - 1, 4)], LogIndex(1));
     check(&table, (0, 2, 9), Verdict::New);
 }
 
@@ -129,6 +128,38 @@ fn meta(index: u64, base_sequence: i32, records: i64) -> BatchMeta {
         producer_epoch: 0,
         base_sequence,
     }
+}
+
+#[test]
+fn what_is_remembered_of_before_a_log_counts_as_stored() {
+    let told = seven();
+    let known = table(&told, 7);
+    // Entries 1 to 5 are deleted.
+    let remembered = known.before(LogIndex(6));
+    assert_eq!(remembered, told[2..5]);
+    let held = [meta(6, 50, 10), meta(7, 60, 10)];
+    let rebuilt = ProducerTable::rebuild(&remembered, &held, LogIndex(7));
+    check(&rebuilt, (0, 20, 29), Verdict::Duplicate(told[2]));
+    check(&rebuilt, (0, 70, 79), Verdict::New);
+    check(&rebuilt, (0, 10, 19), out_of_order(70, 10));
+    // All are.
+    let rebuilt = ProducerTable::rebuild(&known.before(LogIndex(8)), &[], LogIndex(7));
+    check(&rebuilt, (0, 60, 69), Verdict::Duplicate(told[6]));
+}
+
+#[test]
+fn five_batches_a_producer_are_told_of_before_an_entry() {
+    // None was known to be committed when the next one was appended.
+    let known = table(&seven(), 0);
+    assert_eq!(known.before(LogIndex(8)), seven()[2..]);
+    let other = ProducedBatch {
+        producer: 8,
+        ..batch(0, 0, 9, 8)
+    };
+    let mut known = known;
+    known.note(other, LogIndex(8));
+    let told: Vec<_> = known.before(LogIndex(9)).iter().map(|batch| batch.index.0).collect();
+    assert_eq!(told, [3, 4, 5, 6, 7, 8], "in log order");
 }
 
 #[test]

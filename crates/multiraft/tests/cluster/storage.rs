@@ -1,6 +1,6 @@
 //! Flushes, loads, retention, failing disks, and state machines that are fed from the log.
 
-use crate::harness::{Cluster, G, Settings, batch_of, from, unreadable};
+use crate::harness::{Cluster, G, Settings, batch_of, from, produced, unreadable};
 use trimaran_multiraft::{Acks, AppendError, Input, ReadError};
 use trimaran_raft::LogIndex;
 use trimaran_storage::fs::faulty::{Fault, Operation};
@@ -102,6 +102,42 @@ fn groups_that_hold_the_journal_are_flushed_or_written_again() {
     cluster.start(leader);
     cluster.run(2);
     assert!(cluster.status(leader, G).expect("here").last_index >= before);
+}
+
+/// Its answer was lost, and it is sent again when the batch is long gone, to whoever leads then.
+#[test]
+fn what_a_producer_sent_is_not_stored_again_though_retention_deleted_it() {
+    let settings = Settings {
+        flush_bytes: 500,
+        tail_bytes: 300,
+        segment_bytes: 1_000,
+        retention: Retention {
+            bytes: Some(1_000),
+            ms: None,
+        },
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::new(settings);
+    fill(&mut cluster, 3);
+    let first = cluster.produce(produced(7, 0, 0, &["once"])).expect("accepted");
+    assert_eq!((first.base_offset, first.duplicate), (Offset(3), false));
+    fill(&mut cluster, 50);
+    cluster.run(100);
+    for id in 1..=3 {
+        cluster.tell(id, Input::Retain { now_ms: 2_000 });
+    }
+    cluster.run(10);
+    for id in 1..=3 {
+        assert!(cluster.status(id, G).expect("here").start_offset > Offset(20));
+        cluster.crash(id);
+    }
+    for id in 1..=3 {
+        cluster.start(id);
+    }
+    let again = cluster.produce(produced(7, 0, 0, &["once"])).expect("it is stored");
+    assert_eq!((again.base_offset, again.duplicate), (Offset(3), true));
+    let next = cluster.produce(produced(7, 0, 1, &["the next one"])).expect("accepted");
+    assert_eq!((next.base_offset, next.duplicate), (Offset(54), false));
 }
 
 #[test]

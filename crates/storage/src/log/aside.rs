@@ -2,7 +2,7 @@
 //! too, it is all there is.
 
 use super::segment::{self, Name};
-use super::{LogError, configurations, io_error};
+use super::{LogError, configurations, io_error, remembered};
 use crate::fs::Fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(super) fn set_aside(fs: &dyn Fs, dir: &Path, group: GroupId) -> Result<(), L
     names.dedup();
     let segments = names.iter().rev().flat_map(|name| segment::paths(dir, name, group));
     let mut moved = false;
-    for path in segments.chain([configurations::path(dir)]) {
+    for path in segments.chain([configurations::path(dir), remembered::path(dir)]) {
         moved |= rename(fs, &path)?;
     }
     if moved {

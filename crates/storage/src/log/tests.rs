@@ -1,10 +1,12 @@
 mod configurations;
 mod damage;
 mod model;
+mod remembered;
 mod reset;
 
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};
+use crate::producers::ProducedBatch;
 use crate::scale::leader_epoch;
 use std::io;
 use trimaran_raft::TermAt;
@@ -76,6 +78,10 @@ fn flush(log: &mut ReplicaLog) {
     log.flushed(job.run().unwrap());
 }
 
+fn no_producers(_: LogIndex) -> Vec<ProducedBatch> {
+    Vec::new()
+}
+
 fn bytes_of(chunks: Vec<Chunk>) -> Vec<u8> {
     let bytes = chunks.into_iter().map(|chunk| match chunk {
         Chunk::Memory(bytes) => bytes,
@@ -117,7 +123,8 @@ fn a_replica_that_never_wrote_takes_no_file() {
                 bytes: Some(0),
                 ms: Some(0)
             },
-            LogIndex(9)
+            LogIndex(9),
+            no_producers
         )
         .unwrap(),
         0
@@ -221,7 +228,7 @@ fn a_slice_is_readable_after_its_segment_was_deleted() {
         bytes: Some(0),
         ms: None,
     };
-    assert!(log.retain(0, &retention, LogIndex(20)).unwrap() > 0);
+    assert!(log.retain(0, &retention, LogIndex(20), no_producers).unwrap() > 0);
     assert!(
         !fs.files()
             .iter()
@@ -470,17 +477,17 @@ fn retention_deletes_whole_segments_up_to_the_floor() {
     };
     assert_eq!(firsts(&log), [1, 6, 10, 14, 18, 22]);
     let none = Retention::default();
-    assert_eq!(log.retain(i64::MAX, &none, LogIndex(25)).unwrap(), 0);
+    assert_eq!(log.retain(i64::MAX, &none, LogIndex(25), no_producers).unwrap(), 0);
     let by_bytes = Retention {
         bytes: Some(log.size_bytes() - 400),
         ms: None,
     };
     assert_eq!(
-        log.retain(0, &by_bytes, LogIndex(4)).unwrap(),
+        log.retain(0, &by_bytes, LogIndex(4), no_producers).unwrap(),
         0,
         "the floor is within the first"
     );
-    assert_eq!(log.retain(0, &by_bytes, LogIndex(25)).unwrap(), 1);
+    assert_eq!(log.retain(0, &by_bytes, LogIndex(25), no_producers).unwrap(), 1);
     assert_eq!((log.first_index(), log.start_offset()), (LogIndex(6), Offset(8)));
     assert_eq!(log.term_at(LogIndex(5)), TermAt::Known(Term(1)));
     assert_eq!(log.term_at(LogIndex(4)), TermAt::Compacted);
@@ -496,7 +503,7 @@ fn retention_deletes_whole_segments_up_to_the_floor() {
         bytes: None,
         ms: Some(100),
     };
-    assert_eq!(log.retain(1251, &by_age, LogIndex(25)).unwrap(), 3);
+    assert_eq!(log.retain(1251, &by_age, LogIndex(25), no_producers).unwrap(), 3);
     assert_eq!(firsts(&log), [18, 22]);
     let log = open(&fs, mark(25, &[])).unwrap();
     assert_eq!(firsts(&log), [18, 22]);
@@ -514,7 +521,7 @@ fn retention_may_be_ahead_of_what_the_journal_noted() {
         ms: None,
     };
     for (bytes, first) in [(log.size_bytes() / 2, 14), (0, 22)] {
-        log.retain(0, &keep(bytes), LogIndex(25)).unwrap();
+        log.retain(0, &keep(bytes), LogIndex(25), no_producers).unwrap();
         assert_eq!(log.first_index(), LogIndex(first));
         // Everything in the journal still, and what it noted lies in a segment that is gone.
         for noted in [0, 7] {
@@ -537,12 +544,12 @@ fn when_all_is_too_old_an_empty_segment_remembers_where_the_log_is() {
         ms: Some(100),
     };
     assert_eq!(
-        log.retain(5000, &by_age, LogIndex(24)).unwrap(),
+        log.retain(5000, &by_age, LogIndex(24), no_producers).unwrap(),
         5,
         "the last one is above the floor"
     );
-    assert_eq!(log.retain(5000, &by_age, LogIndex(25)).unwrap(), 1);
-    assert_eq!(log.retain(5000, &by_age, LogIndex(25)).unwrap(), 0);
+    assert_eq!(log.retain(5000, &by_age, LogIndex(25), no_producers).unwrap(), 1);
+    assert_eq!(log.retain(5000, &by_age, LogIndex(25), no_producers).unwrap(), 0);
     let check = |log: &ReplicaLog| {
         assert_eq!(
             (log.first_index(), log.last_index(), log.flushed_index()),

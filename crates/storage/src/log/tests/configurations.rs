@@ -89,7 +89,7 @@ fn the_one_in_force_at_the_start_outlives_retention() {
         bytes: Some(0),
         ms: None,
     };
-    assert!(log.retain(0, &all, LogIndex(19)).unwrap() >= 2);
+    assert!(log.retain(0, &all, LogIndex(19), no_producers).unwrap() >= 2);
     assert!(log.first_index() > LogIndex(8));
     assert_eq!(log.configurations(), [(LogIndex(7), voters(&[2, 4]))]);
     assert_eq!(log.start().index, log.first_index().prev());

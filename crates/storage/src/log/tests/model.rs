@@ -241,7 +241,7 @@ fn run(seed: u64, steps: usize) {
                     ms: Some(random.below(400)),
                 };
                 let floor = LogIndex(random.below(model.mark + 1));
-                log.retain(model.now, &retention, floor).unwrap();
+                log.retain(model.now, &retention, floor, no_producers).unwrap();
             }
             _ => {
                 if random.below(2) == 0 {

@@ -1,0 +1,98 @@
+//! Deleting what is old, or too much: by whole segments.
+
+use super::segment::{self, Name, Segment};
+use super::sidecar::{NO_TIMESTAMP, Start};
+use super::{LogError, ReplicaLog, flush, remembered};
+use crate::producers::ProducedBatch;
+use trimaran_raft::{LogIndex, LogView};
+
+/// What must go; `None` keeps for ever.
+#[derive(Clone, Debug, Default)]
+pub struct Retention {
+    /// Bytes of record batches beyond which the oldest segments go.
+    pub bytes: Option<u64>,
+    /// Milliseconds after which a segment goes, counted from the largest timestamp in it.
+    pub ms: Option<u64>,
+}
+
+impl ReplicaLog {
+    /// Deletes whole segments that retention allows, none that holds an entry above `floor`; returns how many. Entries
+    /// that are not in segments are never deleted. If all that is flushed is too old, the last segment goes as well, and
+    /// an empty one takes its place.
+    ///
+    /// Before anything goes, `produced` is asked for the last batches of each idempotent producer that lie before the entry
+    /// which the log is to begin with, ascending by index: they are remembered ([`ReplicaLog::remembered`]).
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; what was not deleted is found again at the next start.
+    pub fn retain(
+        &mut self,
+        now_ms: i64,
+        retention: &Retention,
+        floor: LogIndex,
+        produced: impl FnOnce(LogIndex) -> Vec<ProducedBatch>,
+    ) -> Result<usize, LogError> {
+        let count = self.expendable(now_ms, retention, floor);
+        let Some(last) = count.checked_sub(1).map(|last| self.segments[last]) else {
+            return Ok(0);
+        };
+        let first = last.end.index.next();
+        let batches = produced(first);
+        // Without any, a file of earlier is left behind: it counts for nothing in a log that begins later.
+        if !batches.is_empty() {
+            remembered::write(&*self.fs, &self.dir, self.group, first, &batches)?;
+        }
+        if count == self.segments.len() {
+            let created = flush::create(&*self.fs, &self.dir, Start::after(self.group, &last.end));
+            // Half of it may be there, and what is flushed next goes to the old one.
+            self.sweep |= created.is_err();
+            self.segments.push(created?);
+        }
+        for _ in 0..count {
+            self.delete_oldest()?;
+        }
+        Ok(count)
+    }
+
+    /// How many segments, from the oldest on, must go and may.
+    fn expendable(&self, now_ms: i64, retention: &Retention, floor: LogIndex) -> usize {
+        let mut size = self.size_bytes();
+        for (number, segment) in self.segments.iter().enumerate() {
+            let is_last = number + 1 == self.segments.len();
+            let expired = is_expired(segment, now_ms, retention) && !(is_last && self.flushing);
+            let beyond = |bytes| size.saturating_sub(bytes) >= segment.bytes;
+            let must_go = expired || (!is_last && retention.bytes.is_some_and(beyond));
+            if !must_go || segment.is_empty() || segment.end.index > floor {
+                return number;
+            }
+            size -= segment.bytes;
+        }
+        self.segments.len()
+    }
+
+    /// Not the last one.
+    fn delete_oldest(&mut self) -> Result<(), LogError> {
+        let oldest = self.segments.remove(0);
+        self.terms.trim(oldest.end.index);
+        self.configurations.trim(oldest.end.index.next());
+        self.evict();
+        segment::remove(&*self.fs, &self.dir, &Name::of(&oldest.start), self.group)
+    }
+
+    /// The batches that idempotent producers had sent last before the log's first entry, and that retention has deleted;
+    /// ascending by index. With those that the log holds, that is what they have sent last. May block.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] and [`LogError::Corrupt`] from the file of producers.
+    pub fn remembered(&self) -> Result<Vec<ProducedBatch>, LogError> {
+        remembered::read(&*self.fs, &self.dir, self.group, self.first_index())
+    }
+}
+
+fn is_expired(segment: &Segment, now_ms: i64, retention: &Retention) -> bool {
+    retention.ms.is_some_and(|ms| {
+        // A segment without a record holds nothing that could be missed.
+        let age = now_ms.saturating_sub(segment.latest_timestamp);
+        segment.latest_timestamp == NO_TIMESTAMP || u64::try_from(age).is_ok_and(|age| age > ms)
+    })
+}
