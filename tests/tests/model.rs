@@ -1,6 +1,6 @@
 //! Every state that small groups can reach, within bounds that a minute allows.
 
-use trimaran_tests::model::{Budget, Exploration, Law, Limits, Scenario, explore};
+use trimaran_tests::model::{Budget, Exploration, Limits, Scenario, explore};
 
 /// So many states take a second or two.
 const LIMITS: Limits = Limits {
