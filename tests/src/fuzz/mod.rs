@@ -25,6 +25,7 @@ mod kafka_responses;
 mod mutate;
 mod peers;
 mod pieces;
+mod positions;
 mod registry;
 mod segments;
 
@@ -86,6 +87,13 @@ pub const TARGETS: &[Target] = &[
         what: "the envelope between brokers, every kind: encoded and decoded again it is the same",
         run: peers::target,
         seeds: peers::seeds,
+        tested_inputs: 30_000,
+    },
+    Target {
+        name: "positions",
+        what: "where a follower's log is to begin, and what producers sent before: what can be, encoded and decoded again the same, or refused",
+        run: positions::target,
+        seeds: positions::seeds,
         tested_inputs: 30_000,
     },
     Target {
