@@ -7,8 +7,9 @@
 //!
 //! * A log that begins earlier holds some of the file's batches itself, and those are not taken from the file: a crash came
 //!   before all the segments were deleted.
-//! * A log that begins later was reset since. Of what lies between, the file knows nothing, so nothing of it counts: it would
-//!   refuse what a producer sends next. Nobody has to delete it.
+//! * A log that begins later was reset since, and nobody told what producers had sent until there, or nothing was to be told. Of
+//!   what lies between, the file knows nothing, so nothing of it counts: it would refuse what a producer sends next. Nobody
+//!   has to delete it.
 //!
 //! | at | field |
 //! |---|---|
