@@ -1,7 +1,8 @@
 //! Followers that lack what has been deleted.
 //!
 //! A log's snapshot is a position ([`trimaran_storage::start`]): the leader names the place before its first entry and what
-//! producers sent last before it, the follower's log begins anew there, and the rest follows as ordinary appends, read out of the leader's segments.
+//! producers sent last before it, the follower's log begins anew there, and the rest follows as ordinary appends, read out of
+//! the leader's segments.
 
 use crate::desk::Desk;
 use crate::mailbox::Outbox;
