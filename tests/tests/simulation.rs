@@ -73,8 +73,10 @@ fn breaks(cause: &Cause, laws: &[Law]) {
     }
 }
 
-const LOSS: [Law; 8] = [
+const LOSS: [Law; 10] = [
     Law::CommittedStays,
+    Law::CommittedIsHeld,
+    Law::AcknowledgedIsHeld,
     Law::LeaderHasCommitted,
     Law::LogsMatch,
     Law::AcknowledgedStays,

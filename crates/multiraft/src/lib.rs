@@ -16,7 +16,7 @@
 //!
 //! Sockets, threads, clocks, Kafka's requests and topics' names. Time is what it is told; groups and nodes are
 //! numbers; a batch comes in checked, and goes out as it came but for its base offset and leader epoch. It runs no file
-//! job itself (reads of old producers and metadata at opening excepted).
+//! job itself (reads of old producers and metadata at opening excepted, and what retention deletes and remembers).
 //!
 //! # How to drive it
 //!

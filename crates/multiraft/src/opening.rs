@@ -109,6 +109,7 @@ impl Open {
         let nothing = LogStart {
             end: LogEnd::default(),
             configuration: Configuration::of_voters(self.founders.iter().copied()),
+            producers: Vec::new(),
         };
         out.journal.reset(self.group(), &nothing);
         out.journal.hard_state(self.group(), self.hard_state);

@@ -1,7 +1,8 @@
 //! Followers that lack what has been deleted.
 //!
-//! A log's snapshot is a position ([`trimaran_storage::start`]): the leader names the place before its first entry, the
-//! follower's log begins anew there, and the rest follows as ordinary appends, read out of the leader's segments.
+//! A log's snapshot is a position ([`trimaran_storage::start`]): the leader names the place before its first entry and what
+//! producers sent last before it, the follower's log begins anew there, and the rest follows as ordinary appends, read out of
+//! the leader's segments.
 
 use crate::desk::Desk;
 use crate::mailbox::Outbox;
@@ -16,11 +17,12 @@ impl Replica {
     /// Tells a follower where this log begins.
     pub(crate) fn send_position(&mut self, to: NodeId, desk: &mut Desk, out: &mut Outbox) {
         let LogEnd { index, term, offset } = self.log.start();
+        let sent = self.producers.before(index.next());
         let snapshot = Box::new(Snapshot {
             index,
             term,
             configuration: self.configuration_at(index),
-            data: Bytes::copy_from_slice(&start::encode_offset(offset)),
+            data: Bytes::from(start::encode_position(offset, &sent)),
         });
         self.step(CoreInput::Snapshot { to, snapshot }, desk, out);
     }
@@ -45,8 +47,8 @@ impl Replica {
         let position = position(snapshot).expect("what can't be used never gets to the core");
         let LogEnd { index, offset, .. } = position.end;
         out.journal.reset(self.id, &position);
+        self.producers = ProducerTable::rebuild(&position.producers, &[], index);
         self.log.reset(position);
-        self.producers = ProducerTable::default();
         (self.applied, self.high_watermark) = (index, HighWatermark(offset));
         self.resetting = Some(token);
         out.resets += 1;
@@ -62,7 +64,7 @@ impl Replica {
 }
 
 fn position(snapshot: &Snapshot) -> Option<LogStart> {
-    let offset = start::decode_offset(&snapshot.data).ok()?;
+    let (offset, producers) = start::decode_position(&snapshot.data, snapshot.index).ok()?;
     Some(LogStart {
         end: LogEnd {
             index: snapshot.index,
@@ -70,5 +72,6 @@ fn position(snapshot: &Snapshot) -> Option<LogStart> {
             offset,
         },
         configuration: snapshot.configuration.clone(),
+        producers,
     })
 }

@@ -1,7 +1,7 @@
 //! What idempotent producers sent last (KIP-98): what has to be known of a batch so that it is not stored twice.
 //!
 //! While the batches are in a log, they are found there. What retention deletes of them is remembered beside it
-//! (`producers`, a file in the replica's folder).
+//! (`producers`, a file in the replica's folder), and told to a follower whose log is to begin behind it ([`crate::start`]).
 //!
 //! # How a batch looks on disk
 //!
@@ -18,7 +18,9 @@
 //! All little-endian.
 
 use crate::log::BatchMeta;
-use crate::start::{take, take_counted};
+use crate::start::{CUT_SHORT, take, take_counted};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use trimaran_raft::LogIndex;
 use trimaran_wire::batch::{BatchHeader, Offset, ProducerStamp};
 
@@ -89,6 +91,38 @@ fn advanced(sequence: i32, by: i64) -> i32 {
     i32::try_from(wrapped).unwrap_or(0)
 }
 
+/// As many of these batches as that, ascending by index as they are: all those of the producers that sent something last.
+pub fn newest(batches: &[ProducedBatch], count: usize) -> Vec<ProducedBatch> {
+    if batches.len() <= count {
+        return batches.to_vec();
+    }
+    let mut of_producers = BTreeMap::<i64, Vec<ProducedBatch>>::new();
+    for batch in batches {
+        of_producers.entry(batch.producer).or_default().push(*batch);
+    }
+    let mut newest_first: Vec<_> = of_producers.into_values().collect();
+    newest_first.sort_unstable_by_key(|batches| Reverse(batches.last().map(|last| last.index)));
+    let mut room = count;
+    let mut kept: Vec<_> = newest_first
+        .into_iter()
+        .take_while(|batches| {
+            let fits = batches.len() <= room;
+            room = room.saturating_sub(batches.len());
+            fits
+        })
+        .flatten()
+        .collect();
+    kept.sort_unstable_by_key(|batch| batch.index);
+    kept
+}
+
+/// Appends batches to a record: how many `u32`, then the batches.
+pub(crate) fn put_batches(to: &mut Vec<u8>, batches: &[ProducedBatch]) {
+    let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
+    to.extend_from_slice(&count.to_le_bytes());
+    batches.iter().for_each(|batch| put_batch(to, batch));
+}
+
 /// Appends a batch to a record.
 pub(crate) fn put_batch(to: &mut Vec<u8>, batch: &ProducedBatch) {
     to.extend_from_slice(&batch.producer.to_le_bytes());
@@ -100,24 +134,37 @@ pub(crate) fn put_batch(to: &mut Vec<u8>, batch: &ProducedBatch) {
     to.extend_from_slice(&[0; 2]);
 }
 
+/// Takes what [`put_batches`] has put off the front of a record: no more than `limit`.
+pub(crate) fn take_batches(
+    from: &mut &[u8],
+    first: LogIndex,
+    limit: usize,
+) -> Result<Vec<ProducedBatch>, &'static str> {
+    let count = u32::from_le_bytes(take(from)?) as usize;
+    if count > limit {
+        return Err("it names more batches of producers than it may");
+    }
+    take_so_many(from, count, first)
+}
+
 /// Takes `count` batches off the front of a record: their indexes ascend, and lie before `first`. The count is held against
 /// what is left before anything is allocated.
-pub(crate) fn take_batches(
+pub(crate) fn take_so_many(
     from: &mut &[u8],
     count: usize,
     first: LogIndex,
 ) -> Result<Vec<ProducedBatch>, &'static str> {
     if from.len() / RECORD_LEN < count {
-        return Err(crate::start::CUT_SHORT);
+        return Err(CUT_SHORT);
     }
     let mut batches = Vec::with_capacity(count);
-    let mut after = LogIndex::ZERO;
+    let mut before = LogIndex::ZERO;
     for _ in 0..count {
         let batch = take_batch(from)?;
-        if batch.index <= after || batch.index >= first {
+        if batch.index <= before || batch.index >= first {
             return Err("a producer's batch is not where it can be");
         }
-        after = batch.index;
+        before = batch.index;
         batches.push(batch);
     }
     Ok(batches)

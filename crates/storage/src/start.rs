@@ -7,7 +7,19 @@
 //!
 //! # How a configuration looks on disk
 //! Three counts `u32` (voters, outgoing voters, learners), then their ids `u64` in that order; all little-endian.
+//!
+//! # What a snapshot carries
+//! Beside index, term and configuration: the offset that comes next, and what idempotent producers sent last before the
+//! position, which nobody can read in the log behind it.
+//!
+//! | at | field |
+//! |---|---|
+//! | 0 | version `u8`: 2, or 1 where there is nothing but the offset |
+//! | 1 | offset `i64` |
+//! | 9 | number of batches `u32` |
+//! | 13 | the batches, as told in [`crate::producers`], ascending by index |
 
+use crate::producers::{self, ProducedBatch, put_batches, take_batches};
 use crate::scale::LogEnd;
 use std::fmt;
 use trimaran_raft::{Configuration, LogIndex, NodeId, Term};
@@ -20,6 +32,8 @@ pub struct LogStart {
     pub end: LogEnd,
     /// Who belongs to the group at that entry.
     pub configuration: Configuration,
+    /// The last batches of each idempotent producer up to there, ascending by index; no more than [`MAX_SENT_BATCHES`].
+    pub producers: Vec<ProducedBatch>,
 }
 
 /// Why a position can't be used: whoever sent it is of another version, or lies.
@@ -34,33 +48,51 @@ impl fmt::Display for BadPosition {
 
 impl std::error::Error for BadPosition {}
 
-/// The version of what [`encode_offset`] writes.
+/// Batches of producers that a position names: 64 KiB of them, some four hundred producers with all that they may have in
+/// flight. They go through the journal, and a broker that was away for long begins anew with all of its logs at once.
+pub const MAX_SENT_BATCHES: usize = (64 << 10) / producers::RECORD_LEN;
+
+/// The version of what [`encode_position`] writes.
+const POSITION_VERSION: u8 = 2;
+/// An offset alone: also what followers of before know.
 const OFFSET_VERSION: u8 = 1;
 
-/// What a snapshot carries beside index, term and configuration: a version, and the offset that the next record gets.
-pub fn encode_offset(offset: Offset) -> [u8; 9] {
-    let mut bytes = [OFFSET_VERSION; 9];
-    bytes[1..].copy_from_slice(&offset.0.to_le_bytes());
+/// What a snapshot carries beside index, term and configuration: the offset that the next record gets, and what producers
+/// sent last before the position, ascending by index. What is too much is left out, as [`producers::newest`] does.
+pub fn encode_position(offset: Offset, batches: &[ProducedBatch]) -> Vec<u8> {
+    let batches = producers::newest(batches, MAX_SENT_BATCHES);
+    let version = if batches.is_empty() {
+        OFFSET_VERSION
+    } else {
+        POSITION_VERSION
+    };
+    let mut bytes = vec![version];
+    bytes.extend_from_slice(&offset.0.to_le_bytes());
+    if !batches.is_empty() {
+        put_batches(&mut bytes, &batches);
+    }
     bytes
 }
 
-/// What [`encode_offset`] wrote.
+/// What [`encode_position`] wrote for the position behind `index`.
 ///
 /// # Errors
-/// It is of another version, of another length, or negative.
-pub fn decode_offset(bytes: &[u8]) -> Result<Offset, BadPosition> {
-    let Some((version, number)) = bytes.split_first() else {
-        return Err(BadPosition("it is empty"));
-    };
-    if *version != OFFSET_VERSION {
+/// It is of another version, of another length, or says what can't be.
+pub fn decode_position(mut bytes: &[u8], index: LogIndex) -> Result<(Offset, Vec<ProducedBatch>), BadPosition> {
+    let from = &mut bytes;
+    let [version] = take(from).map_err(BadPosition)?;
+    if ![OFFSET_VERSION, POSITION_VERSION].contains(&version) {
         return Err(BadPosition("it is of an unknown version"));
     }
-    let number = number.try_into().map_err(|_| BadPosition("it is of a wrong length"))?;
-    let offset = i64::from_le_bytes(number);
-    if !(0..=MAX_NUMBER as i64).contains(&offset) {
-        return Err(BadPosition("it is negative, or larger than any can be"));
+    let offset = Offset(take_counted(from).map_err(BadPosition)? as i64);
+    let batches = match version {
+        OFFSET_VERSION => Vec::new(),
+        _ => take_batches(from, index.next(), MAX_SENT_BATCHES).map_err(BadPosition)?,
+    };
+    match from.is_empty() {
+        true => Ok((offset, batches)),
+        false => Err(BadPosition("it is of a wrong length")),
     }
-    Ok(Offset(offset))
 }
 
 /// What a record on disk is not.
@@ -106,7 +138,7 @@ fn take_nodes(from: &mut &[u8], count: usize) -> Result<Vec<NodeId>, &'static st
     (0..count).map(|_| Ok(NodeId(take_number(from)?))).collect()
 }
 
-/// Appends a position to a record: index, term, offset, configuration.
+/// Appends a position to a record, without its producers: index, term, offset, configuration.
 pub(crate) fn put_start(to: &mut Vec<u8>, start: &LogStart) {
     let LogEnd { index, term, offset } = start.end;
     for number in [index.0, term.0, offset.0 as u64] {
@@ -115,7 +147,7 @@ pub(crate) fn put_start(to: &mut Vec<u8>, start: &LogStart) {
     put_configuration(to, &start.configuration);
 }
 
-/// Takes a position off the front of a record.
+/// Takes a position without producers off the front of a record.
 pub(crate) fn take_start(from: &mut &[u8]) -> Result<LogStart, &'static str> {
     let index = LogIndex(take_counted(from)?);
     let term = Term(take_counted(from)?);
@@ -123,6 +155,16 @@ pub(crate) fn take_start(from: &mut &[u8]) -> Result<LogStart, &'static str> {
     Ok(LogStart {
         end: LogEnd { index, term, offset },
         configuration: take_configuration(from)?,
+        producers: Vec::new(),
+    })
+}
+
+/// Takes a position off the front of a record, its producers behind it.
+pub(crate) fn take_start_and_producers(from: &mut &[u8]) -> Result<LogStart, &'static str> {
+    let start = take_start(from)?;
+    Ok(LogStart {
+        producers: take_batches(from, start.end.index.next(), MAX_SENT_BATCHES)?,
+        ..start
     })
 }
 
@@ -168,6 +210,7 @@ mod tests {
                 outgoing: nodes(&[2, 4]),
                 learners: nodes(&[5]),
             },
+            producers: Vec::new(),
         }
     }
 
@@ -203,13 +246,79 @@ mod tests {
         assert!(take_configuration(&mut &[0; 12][..]).is_err(), "nobody votes");
     }
 
-    #[test]
-    fn an_offset_is_nine_bytes_and_no_other() {
-        let bytes = encode_offset(Offset(258));
-        assert_eq!(bytes, [1, 2, 1, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(decode_offset(&bytes), Ok(Offset(258)));
-        for wrong in [&[][..], &bytes[..8], &[2; 9], &[1; 10], &encode_offset(Offset(-1))] {
-            assert!(decode_offset(wrong).is_err(), "{wrong:?}");
+    /// A batch of two records.
+    fn sent(index: u64, producer: i64, sequence: i32) -> ProducedBatch {
+        ProducedBatch {
+            producer,
+            epoch: 3,
+            first_sequence: sequence,
+            last_sequence: sequence + 1,
+            index: LogIndex(index),
+            base_offset: Offset(2 * index as i64),
         }
+    }
+
+    #[test]
+    fn an_offset_alone_is_nine_bytes_and_no_other() {
+        let bytes = encode_position(Offset(258), &[]);
+        assert_eq!(bytes, [1, 2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(decode_position(&bytes, LogIndex(9)), Ok((Offset(258), Vec::new())));
+        let negative = encode_position(Offset(-1), &[]);
+        for wrong in [&[][..], &bytes[..8], &[2; 9], &[3; 9], &[1; 10], &negative] {
+            assert!(decode_position(wrong, LogIndex(9)).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_position_names_what_producers_sent() {
+        let batches = [sent(4, 7, 40), sent(6, 258, 0)];
+        let bytes = encode_position(Offset(258), &batches);
+        let mut golden = vec![2, 2, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0];
+        for (producer, index, offset, sequence) in [(7i64, 4u64, 8i64, 40i32), (258, 6, 12, 0)] {
+            golden.extend(producer.to_le_bytes());
+            golden.extend(index.to_le_bytes());
+            golden.extend(offset.to_le_bytes());
+            golden.extend(sequence.to_le_bytes());
+            golden.extend((sequence + 1).to_le_bytes());
+            golden.extend([3, 0, 0, 0]);
+        }
+        assert_eq!(bytes, golden);
+        assert_eq!(
+            decode_position(&bytes, LogIndex(6)),
+            Ok((Offset(258), batches.to_vec()))
+        );
+        assert!(decode_position(&bytes, LogIndex(5)).is_err(), "6 lies behind it");
+        for len in 0..bytes.len() {
+            assert!(decode_position(&bytes[..len], LogIndex(6)).is_err(), "{len} bytes");
+        }
+        assert!(decode_position(&[&bytes[..], &[0]].concat(), LogIndex(6)).is_err());
+    }
+
+    #[test]
+    fn a_position_names_the_newest_producers_and_no_more_than_it_may() {
+        let count = MAX_SENT_BATCHES as u64 + 2;
+        // The producer of the first two batches has sent the last one, too.
+        let batches: Vec<_> = (1..=count)
+            .map(|index| {
+                sent(
+                    index,
+                    if [1, 2, count].contains(&index) {
+                        0
+                    } else {
+                        index as i64
+                    },
+                    0,
+                )
+            })
+            .collect();
+        let bytes = encode_position(Offset(0), &batches);
+        assert!(bytes.len() <= (64 << 10) + 13);
+        let (_, named) = decode_position(&bytes, LogIndex(count)).unwrap();
+        assert_eq!(named.len(), MAX_SENT_BATCHES);
+        assert_eq!(named[..3], [batches[0], batches[1], batches[4]]);
+        let mut more = vec![2; 9];
+        put_batches(&mut more, &batches);
+        more[1..9].fill(0);
+        assert!(decode_position(&more, LogIndex(count)).is_err(), "more than it may");
     }
 }

@@ -104,6 +104,8 @@ fn repair(round: u64) -> Vec<Step> {
 #[derive(Clone, Default)]
 struct Model {
     start: LogEnd,
+    /// What producers sent before that.
+    sent: Vec<ProducedBatch>,
     entries: Vec<Entry>,
 }
 
@@ -117,14 +119,15 @@ impl Model {
 
     /// What producers sent last before an entry.
     fn sent_before(&self, first: LogIndex) -> Vec<ProducedBatch> {
-        let before = self.entries.iter().filter(|entry| entry.index < first);
-        last_sent(before.filter_map(|entry| match &entry.payload {
+        let entries = self.entries.iter().filter(|entry| entry.index < first);
+        let batches = entries.filter_map(|entry| match &entry.payload {
             Payload::Data(batch) => {
                 let header = BatchHeader::parse(batch).expect("made here");
                 ProducedBatch::of_header(entry.index, header.base_offset, &header)
             }
             Payload::Blank | Payload::Configuration(_) => None,
-        }))
+        });
+        last_sent(self.sent.iter().copied().chain(batches))
     }
 
     /// The entries from an index on.
@@ -149,7 +152,21 @@ fn position(index: u64, term: u64) -> LogStart {
             offset: Offset(3 * index as i64),
         },
         configuration: configuration(3),
+        producers: if index > 0 { told(index) } else { Vec::new() },
     }
+}
+
+/// What producers are said to have sent before a position: one of them goes on behind it.
+fn told(index: u64) -> Vec<ProducedBatch> {
+    let batch = |producer, index: u64| ProducedBatch {
+        producer,
+        epoch: 1,
+        first_sequence: index as i32,
+        last_sequence: index as i32,
+        index: LogIndex(index),
+        base_offset: Offset(2 * index as i64),
+    };
+    vec![batch(5, index - 20), batch(6, index - 2), batch(5, index - 1)]
 }
 
 /// The entry that comes next: blank where a term begins.
@@ -237,6 +254,7 @@ fn apply(models: &mut Models, step: Step) -> JournalBatch {
             let start = position(index, term);
             let model = models.entry(group).or_default();
             (model.start, model.entries) = (start.end, Vec::new());
+            model.sent.clone_from(&start.producers);
             batch.reset(GroupId(group), &start);
         }
         Step::Lose { group } => {

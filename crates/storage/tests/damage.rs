@@ -111,11 +111,12 @@ fn read_log(log: &ReplicaLog, groups: BTreeMap<GroupId, RecoveredGroup>) -> Resu
     })
 }
 
-/// Rounds after which the journal has a frame between others, and after which it still holds what the segments end with.
-const ROUNDS: [u64; 2] = [23, 20];
+/// Rounds after which the journal has a frame between others, and after which it still holds what the segments end with; and
+/// where it holds positions that name what producers sent, before which entry.
+const ROUNDS: [[u64; 2]; 3] = [[23, 1], [20, 1], [22, 3]];
 
 /// A folder as a broker's: segments, a journal of several files that were used more than once, and one that is spare.
-fn folder(rounds: u64) -> Image {
+fn folder([rounds, told]: [u64; 2]) -> Image {
     let fs = FaultyFs::new(1);
     let (mut journal, mut log, _) = open(&fs).unwrap();
     for round in 1..=rounds {
@@ -134,7 +135,7 @@ fn folder(rounds: u64) -> Image {
         batch.entries(GroupId(8), &[blank(round, term), data(round + 1, term)]);
         batch.forget(GroupId(9));
         if round > 15 {
-            others(&mut batch, round);
+            others(&mut batch, round, LogIndex(told));
         }
         journal.write(&batch).unwrap();
         if round > 3 && round % 3 == 0 {
@@ -168,8 +169,9 @@ fn sent_before(first: LogIndex) -> Vec<ProducedBatch> {
     (1..first.0).map(sent).collect()
 }
 
-/// Groups of which only the journal knows: one lost what it had promised, one begins anew behind a position.
-fn others(batch: &mut JournalBatch, round: u64) {
+/// Groups of which only the journal knows: one lost what it had promised, one begins anew behind a position, and is told what
+/// producers sent before an entry.
+fn others(batch: &mut JournalBatch, round: u64, told: LogIndex) {
     let loser = HardState {
         barred: LogIndex(round),
         life: Life(5),
@@ -181,8 +183,12 @@ fn others(batch: &mut JournalBatch, round: u64) {
         term: Term(1),
         offset: Offset(40),
     };
-    let configuration = members(round);
-    batch.reset(GroupId(11), &LogStart { end, configuration });
+    let start = LogStart {
+        end,
+        configuration: members(round),
+        producers: sent_before(told),
+    };
+    batch.reset(GroupId(11), &start);
 }
 
 /// Voters are being exchanged, and there is a learner.
@@ -423,11 +429,19 @@ fn records(body: &[u8], mut part: impl FnMut(usize, &'static str)) {
             10 => ("reset", 33 + configuration_len(&body[at + 33..])),
             11 => ("start", 33 + configuration_len(&body[at + 33..])),
             12 => ("configured", 17),
+            13 => ("reset and producers", 33 + position_len(&body[at + 33..])),
+            14 => ("start and producers", 33 + position_len(&body[at + 33..])),
             other => panic!("a record of kind {other} has no line here"),
         };
         part(at, kind);
         at += length;
     }
+}
+
+/// A configuration, a count, and so many batches.
+fn position_len(bytes: &[u8]) -> usize {
+    let configuration = configuration_len(bytes);
+    configuration + 4 + 36 * u32_at(bytes, configuration)
 }
 
 /// Three counts, and so many ids.
@@ -589,6 +603,7 @@ fn a_flipped_bit_in_any_region_of_any_file_is_survived_or_named() {
     let (mut table, mut bits) = (Table::new(), 0);
     bits += flip(&folder(ROUNDS[0]), |_| true, &mut table);
     bits += flip(&folder(ROUNDS[1]), |path| path.starts_with(LOG), &mut table);
+    bits += flip(&folder(ROUNDS[2]), |path| path.starts_with(JOURNAL), &mut table);
     assert!(bits > 20_000, "{bits}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/damage.txt");
     let found = show(&table);
@@ -641,11 +656,13 @@ fn without_last_frame(image: &Image, current: &Path) -> Image {
 
 /// Every region that the formats have must have been met, or the table would say less than it seems to.
 #[test]
-fn the_folder_has_every_region() {
-    let whole = folder(ROUNDS[0]);
+fn the_folders_have_every_region() {
     let mut found = BTreeSet::new();
-    for (path, bytes) in &whole {
-        found.extend(regions(path, bytes, Place::of(path, &whole)).into_values());
+    for rounds in [ROUNDS[0], ROUNDS[2]] {
+        let whole = folder(rounds);
+        for (path, bytes) in &whole {
+            found.extend(regions(path, bytes, Place::of(path, &whole)).into_values());
+        }
     }
     let expected = [
         "spare file: all of it",
@@ -661,6 +678,8 @@ fn the_folder_has_every_region() {
         "current file, last frame: hard state of a loser",
         "current file, last frame: reset",
         "current file, first frame: start",
+        "current file, last frame: reset and producers",
+        "current file, first frame: start and producers",
         "older file, later frame: configuration entry",
         "earlier record: configuration",
         "last record: CRC",

@@ -26,6 +26,7 @@ mod kafka_responses;
 mod mutate;
 mod peers;
 mod pieces;
+mod positions;
 mod registry;
 mod segments;
 
@@ -102,6 +103,13 @@ pub const TARGETS: &[Target] = &[
         run: core::shard,
         seeds: core::shard_seeds,
         tested_inputs: 4_000,
+    },
+    Target {
+        name: "positions",
+        what: "where a follower's log is to begin, and what producers sent before: what can be, encoded and decoded again the same, or refused",
+        run: positions::target,
+        seeds: positions::seeds,
+        tested_inputs: 30_000,
     },
     Target {
         name: "catalog_commands",

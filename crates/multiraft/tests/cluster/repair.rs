@@ -1,7 +1,7 @@
 //! Replicas that have lost what they promised: wiped, damaged at start, damaged while they run. They count for nothing until
 //! their group has filled them again, and then for as much as before.
 
-use crate::harness::{Cluster, G, Settings, batch_of, from, nodes};
+use crate::harness::{Cluster, G, Settings, batch_of, from, nodes, produced};
 use std::path::PathBuf;
 use trimaran_multiraft::{Acks, Input, ReadRequest};
 use trimaran_raft::{LogIndex, LogView, NodeId, Role};
@@ -362,6 +362,50 @@ fn a_follower_behind_retention_begins_anew_where_its_leader_does() {
     assert!(status.start_offset >= start, "{:?}", status.start_offset);
     until_whole(&mut cluster, &[1, 2, 3]);
     assert_eq!(cluster.resets, 1);
+}
+
+/// What a producer sent while it was away is gone when it comes back, and it is the one that is asked again.
+#[test]
+fn a_follower_that_begins_anew_knows_what_producers_sent() {
+    for restarts in [false, true] {
+        let mut cluster = filled(Settings {
+            retention: Retention {
+                bytes: Some(2_000),
+                ms: None,
+            },
+            ..settings()
+        });
+        cluster.crash(3);
+        let sent = cluster.produce(produced(7, 0, 0, &["once"])).expect("accepted");
+        assert_eq!((sent.base_offset, sent.duplicate), (Offset(20), false));
+        fill(&mut cluster, 60);
+        cluster.run(100);
+        for id in [1, 2] {
+            cluster.tell(id, Input::Retain { now_ms: 0 });
+        }
+        cluster.run(5);
+        assert!(cluster.status(1, G).expect("here").start_offset > Offset(30));
+        cluster.start(3);
+        until_whole(&mut cluster, &[1, 2, 3]);
+        assert_eq!(cluster.resets, 1);
+        cluster.run(50);
+        if restarts {
+            cluster.crash(3);
+            cluster.start(3);
+            until_whole(&mut cluster, &[1, 2, 3]);
+        }
+        // It is heard of for a while before it is trusted to take over.
+        cluster.run(500);
+        let leader = cluster.leader_of(G);
+        let ticket = cluster.ticket();
+        cluster.tell(leader, Input::Transfer(ticket, G, Some(NodeId(3))));
+        assert_eq!(cluster.transferred(ticket).handed_over, 1, "{restarts}");
+        cluster.until("it leads", |cluster| cluster.leader(G) == Some(3));
+        let again = cluster.produce(produced(7, 0, 0, &["once"])).expect("it is stored");
+        assert_eq!((again.base_offset, again.duplicate), (Offset(20), true), "{restarts}");
+        let next = cluster.produce(produced(7, 0, 1, &["next"])).expect("accepted");
+        assert_eq!((next.base_offset, next.duplicate), (Offset(81), false));
+    }
 }
 
 #[test]

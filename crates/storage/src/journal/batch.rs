@@ -16,11 +16,16 @@
 //! | 10 | reset | group `u64`, index `u64`, term `u64`, offset `u64`, configuration |
 //! | 11 | start, where a file begins: the reset that a group's folder does not reflect yet | as 10 |
 //! | 12 | configured | group `u64`, index `u64` |
+//! | 13 | reset, and what producers sent before | as 10, then how many batches `u32`, and these |
+//! | 14 | start, and what producers sent before | as 13 |
 //!
-//! Kinds from 8 on are in frames of version 2. How a configuration looks is told in [`crate::start`].
+//! Kinds from 8 on are in frames of version 2, and from 13 on in those of version 3. How a configuration looks is told in
+//! [`crate::start`], and a producer's batch in [`crate::producers`].
 
+use crate::producers::put_batches;
 use crate::start::{
     CUT_SHORT, LogStart, put_configuration, put_start, take, take_configuration, take_counted, take_number, take_start,
+    take_start_and_producers,
 };
 use bytes::Bytes;
 use trimaran_raft::{Entry, GroupId, HardState, Life, LogIndex, NodeId, Payload, Term};
@@ -38,6 +43,8 @@ mod kind {
     pub(super) const RESET: u8 = 10;
     pub(super) const START: u8 = 11;
     pub(super) const CONFIGURED: u8 = 12;
+    pub(super) const RESET_AND_PRODUCERS: u8 = 13;
+    pub(super) const START_AND_PRODUCERS: u8 = 14;
 }
 
 /// What one or more groups want written together, in order.
@@ -195,12 +202,10 @@ impl Record {
             }
             Record::Forget { group } => put(to, kind::FORGET, [group.0]),
             Record::Reset { group, start } => {
-                put(to, kind::RESET, [group.0]);
-                put_start(to, start);
+                put_position(to, [kind::RESET, kind::RESET_AND_PRODUCERS], *group, start);
             }
             Record::Start { group, start } => {
-                put(to, kind::START, [group.0]);
-                put_start(to, start);
+                put_position(to, [kind::START, kind::START_AND_PRODUCERS], *group, start);
             }
             Record::Configured { group, index } => put(to, kind::CONFIGURED, [group.0, index.0]),
         }
@@ -255,6 +260,14 @@ impl Record {
                 group: GroupId(take_number(body)?),
                 start: Box::new(take_start(body)?),
             },
+            kind::RESET_AND_PRODUCERS => Record::Reset {
+                group: GroupId(take_number(body)?),
+                start: Box::new(take_start_and_producers(body)?),
+            },
+            kind::START_AND_PRODUCERS => Record::Start {
+                group: GroupId(take_number(body)?),
+                start: Box::new(take_start_and_producers(body)?),
+            },
             kind::CONFIGURED => Record::Configured {
                 group: GroupId(take_number(body)?),
                 index: LogIndex(take_counted(body)?),
@@ -262,6 +275,16 @@ impl Record {
             _ => return Err("a record of an unknown kind"),
         };
         Ok(record)
+    }
+}
+
+/// Of the kinds, the second one is for a position that names what producers sent.
+fn put_position(to: &mut Vec<u8>, [bare, with_producers]: [u8; 2], group: GroupId, start: &LogStart) {
+    let is_bare = start.producers.is_empty();
+    put(to, if is_bare { bare } else { with_producers }, [group.0]);
+    put_start(to, start);
+    if !is_bare {
+        put_batches(to, &start.producers);
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};
+use crate::producers::ProducedBatch;
 use crate::scale::LogEnd;
 use bytes::Bytes;
 use std::io::IoSlice;
@@ -53,6 +54,7 @@ fn start(index: u64, term: u64, offset: i64) -> LogStart {
     LogStart {
         end: LogEnd { index, term, offset },
         configuration: configuration(&[1, 2, 3]),
+        producers: Vec::new(),
     }
 }
 
@@ -509,7 +511,7 @@ fn a_missing_file_is_noticed() {
 fn a_newer_version_is_refused_and_not_cut() {
     let mut image = image(&finished(1));
     let bytes = &mut image.last_mut().unwrap().1;
-    bytes[4] = 3;
+    bytes[4] = 4;
     let crc = crc32c::crc32c(&bytes[..44]).to_le_bytes();
     bytes[44..48].copy_from_slice(&crc);
     let Err(JournalError::Corrupt { position: 0, what, .. }) = open(&restore(&image)) else {
@@ -749,14 +751,14 @@ fn the_bytes_of_a_frame() {
     journal.release(GroupId(1), LogIndex(4)).unwrap();
     journal.write(&append(1, &[entry(6, 2, b"!")])).unwrap();
     let bytes = fs.contents(&file_path(Path::new(DIR), 1)).unwrap();
-    assert_eq!(hex(&bytes), golden_frames(["02", "c0848751", "8584c74f"]));
+    assert_eq!(hex(&bytes), golden_frames(["03", "eb91478c", "ae910792"]));
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Two frames, by their version and their headers' checksums: the records of the two versions are alike.
+/// Two frames, by their version and their headers' checksums: the records of all versions are alike.
 fn golden_frames([version, first, second]: [&str; 3]) -> String {
     let golden = [
         // Magic, version, zero; length and CRC of the records; file, batch, oldest file; count of records, CRC.
@@ -796,7 +798,13 @@ fn golden_frames([version, first, second]: [&str; 3]) -> String {
 
 #[test]
 fn a_journal_of_an_earlier_version_is_read() {
-    let golden = golden_frames(["01", "4ccd2b32", "09cd6b2c"]);
+    for version in [["01", "4ccd2b32", "09cd6b2c"], ["02", "c0848751", "8584c74f"]] {
+        check_is_read(&golden_frames(version));
+    }
+}
+
+#[track_caller]
+fn check_is_read(golden: &str) {
     let bytes: Vec<u8> = golden.as_bytes().chunks(2).map(byte_of_hex).collect();
     let path = file_path(Path::new(DIR), 1);
     let (mut journal, found) = open(&restore(&[(path, bytes)])).unwrap();
@@ -814,6 +822,17 @@ fn byte_of_hex(digits: &[u8]) -> u8 {
     u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap()
 }
 
+fn sent() -> ProducedBatch {
+    ProducedBatch {
+        producer: 77,
+        epoch: 3,
+        first_sequence: 40,
+        last_sequence: 41,
+        index: LogIndex(6),
+        base_offset: Offset(35),
+    }
+}
+
 #[test]
 fn the_bytes_of_the_later_records() {
     let group = GroupId(1);
@@ -823,6 +842,10 @@ fn the_bytes_of_the_later_records() {
         ..hard(2, Some(3))
     };
     let position = Box::new(start(7, 2, 99));
+    let knowing = Box::new(LogStart {
+        producers: vec![sent()],
+        ..start(7, 2, 99)
+    });
     let golden = [
         (
             Record::Entry {
@@ -863,6 +886,30 @@ fn the_bytes_of_the_later_records() {
             },
             "0c01000000000000000700000000000000",
         ),
+        (
+            Record::Reset {
+                group,
+                start: knowing.clone(),
+            },
+            // As a reset without; one batch: producer, index, offset, sequences, epoch, zero.
+            "0d0100000000000000\
+             070000000000000002000000000000006300000000000000\
+             030000000000000000000000\
+             010000000000000002000000000000000300000000000000\
+             01000000\
+             4d0000000000000006000000000000002300000000000000\
+             280000002900000003000000",
+        ),
+        (
+            Record::Start { group, start: knowing },
+            "0e0100000000000000\
+             070000000000000002000000000000006300000000000000\
+             030000000000000000000000\
+             010000000000000002000000000000000300000000000000\
+             01000000\
+             4d0000000000000006000000000000002300000000000000\
+             280000002900000003000000",
+        ),
     ];
     for (record, expected) in golden {
         let mut bytes = Vec::new();
@@ -879,7 +926,11 @@ fn a_reset_is_remembered_until_the_folder_reflects_it() {
     let group = GroupId(1);
     journal.write(&append(1, &[entry(1, 1, &[1; 1000])])).unwrap();
     let mut batch = JournalBatch::default();
-    batch.reset(group, &start(100, 3, 50));
+    let position = LogStart {
+        producers: vec![sent()],
+        ..start(100, 3, 50)
+    };
+    batch.reset(group, &position);
     batch.entries(group, &[entry(101, 3, b"x")]);
     journal.write(&batch).unwrap();
     // What was before is not needed, and the position goes from file to file.
@@ -894,7 +945,7 @@ fn a_reset_is_remembered_until_the_folder_reflects_it() {
     assert!(journal.live_files() <= 2, "{}", journal.live_files());
     let (mut journal, found) = open(&fs).unwrap();
     let recovered = &found[&group];
-    assert_eq!(recovered.start.as_deref(), Some(&start(100, 3, 50)));
+    assert_eq!(recovered.start.as_deref(), Some(&position));
     assert_eq!(recovered.entries, [entry(101, 3, b"x")]);
     journal.release(group, LogIndex(100)).unwrap();
     journal.write(&append(2, &[entry(21, 1, b"")])).unwrap();

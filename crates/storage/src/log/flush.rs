@@ -3,7 +3,7 @@
 use super::segment::{self, Name, Segment};
 use super::sidecar::{RECORD_LEN, Record, Start};
 use super::tail::TailEntry;
-use super::{LogError, LogOptions, configurations, io_error};
+use super::{LogError, LogOptions, configurations, io_error, remembered};
 use crate::fs::{File, Fs, Mode};
 use crate::scale::LogEnd;
 use crate::start::LogStart;
@@ -76,6 +76,7 @@ impl FlushJob {
             self.remove_what_was()?;
         }
         let configurations_bytes = self.write_configurations()?;
+        self.write_producers()?;
         let mut segments = Vec::new();
         let mut writer = match &self.active {
             Some(segment) => SegmentWriter::open(&self.dir, *segment),
@@ -112,6 +113,14 @@ impl FlushJob {
             Payload::Blank | Payload::Data(_) => None,
         });
         configurations::append(&*self.fs, &self.dir, self.group, at, list)
+    }
+
+    /// What producers sent before the position. The segment that begins there goes last: the journal need not say it then.
+    fn write_producers(&self) -> Result<(), LogError> {
+        match &self.reset {
+            Some(start) => remembered::begin(&*self.fs, &self.dir, self.group, start),
+            None => Ok(()),
+        }
     }
 
     /// Removes all segments: they are from before the reset. A crash in between leaves it to be done again, since the

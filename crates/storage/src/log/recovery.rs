@@ -4,7 +4,7 @@ use super::configurations::{self, Configurations, Expected};
 use super::flush::{self, cut};
 use super::segment::{self, Kind, Name, Segment, SegmentReader};
 use super::sidecar::{self, NO_TIMESTAMP, Record, Start};
-use super::{LogError, corrupt, io_error};
+use super::{LogError, corrupt, io_error, remembered};
 use crate::fs::Fs;
 use crate::scale::{LogEnd, TermStarts};
 use crate::start::LogStart;
@@ -93,6 +93,7 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known<'_>) -> Result<Foun
         segments.push(reader.segment);
     }
     if let (Some(start), true) = (known.start, segments.is_empty()) {
+        remembered::begin(fs, dir, known.group, start)?;
         // From here on the folder says by itself where the log begins.
         let segment = flush::create(fs, dir, Start::after(known.group, &start.end))?;
         terms.push(start.end.term, start.end.index, start.end.offset);

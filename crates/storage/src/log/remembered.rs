@@ -7,8 +7,9 @@
 //!
 //! * A log that begins earlier holds some of the file's batches itself, and those are not taken from the file: a crash came
 //!   before all the segments were deleted.
-//! * A log that begins later was reset since. Of what lies between, the file knows nothing, so nothing of it counts: it would
-//!   refuse what a producer sends next. Nobody has to delete it.
+//! * A log that begins later was reset since, and nobody told what producers had sent until there, or nothing was to be told. Of
+//!   what lies between, the file knows nothing, so nothing of it counts: it would refuse what a producer sends next. Nobody
+//!   has to delete it.
 //!
 //! | at | field |
 //! |---|---|
@@ -25,8 +26,8 @@
 use super::segment::{read_bounded, sound};
 use super::{LogError, corrupt, io_error};
 use crate::fs::{Fs, Mode, Wrong};
-use crate::producers::{KEPT_BATCHES, MAX_PRODUCERS, ProducedBatch, RECORD_LEN, put_batch, take_batches};
-use crate::start::take_counted;
+use crate::producers::{KEPT_BATCHES, MAX_PRODUCERS, ProducedBatch, RECORD_LEN, newest, put_batch, take_so_many};
+use crate::start::{LogStart, take_counted};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use trimaran_raft::{GroupId, LogIndex};
@@ -42,7 +43,7 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 }
 
 /// Replaces the file, durably: the log is to begin with `first`, and these batches lie before it, ascending. Of more than
-/// can be remembered, the last ones are.
+/// can be remembered, the newest are.
 pub(super) fn write(
     fs: &dyn Fs,
     dir: &Path,
@@ -50,8 +51,7 @@ pub(super) fn write(
     first: LogIndex,
     batches: &[ProducedBatch],
 ) -> Result<(), LogError> {
-    let excess = batches.len().saturating_sub(MAX_BATCHES);
-    let bytes = encode(group, first, &batches[excess..]);
+    let bytes = encode(group, first, &newest(batches, MAX_BATCHES));
     let (path, beside) = (path(dir), dir.join("producers.new"));
     fs.create_dir_all(dir).map_err(io_error(dir))?;
     let file = fs.open(&beside, Mode::Create).map_err(io_error(&beside))?;
@@ -61,6 +61,15 @@ pub(super) fn write(
         .map_err(io_error(&beside))?;
     fs.rename(&beside, &path).map_err(io_error(&path))?;
     fs.sync_dir(dir).map_err(io_error(dir))
+}
+
+/// What a position says that the log begins behind. Without any, a file of earlier counts for nothing, or for what is still
+/// true: what was committed.
+pub(super) fn begin(fs: &dyn Fs, dir: &Path, group: GroupId, start: &LogStart) -> Result<(), LogError> {
+    match start.producers.is_empty() {
+        true => Ok(()),
+        false => write(fs, dir, group, start.end.index.next(), &start.producers),
+    }
 }
 
 /// The batches that lie before the first entry of a log that begins with `first`.
@@ -117,7 +126,7 @@ fn decode(bytes: &[u8], group: GroupId) -> Result<(LogIndex, Vec<ProducedBatch>)
         return Err("it was written by a newer version");
     }
     let first = LogIndex(take_counted(&mut body)?);
-    let batches = take_batches(&mut body, u32_at(8) as usize, first)?;
+    let batches = take_so_many(&mut body, u32_at(8) as usize, first)?;
     match body.is_empty() {
         true => Ok((first, batches)),
         false => Err("there is more than its batches"),

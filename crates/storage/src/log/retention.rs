@@ -79,13 +79,17 @@ impl ReplicaLog {
         segment::remove(&*self.fs, &self.dir, &Name::of(&oldest.start), self.group)
     }
 
-    /// The batches that idempotent producers had sent last before the log's first entry, and that retention has deleted;
-    /// ascending by index. With those that the log holds, that is what they have sent last. May block.
+    /// The batches that idempotent producers had sent last before the log's first entry, and that retention has deleted, here
+    /// or where the log was filled from; ascending by index. With those that the log holds, that is what they have sent last. May block.
     ///
     /// # Errors
     /// [`LogError::Io`] and [`LogError::Corrupt`] from the file of producers.
     pub fn remembered(&self) -> Result<Vec<ProducedBatch>, LogError> {
-        remembered::read(&*self.fs, &self.dir, self.group, self.first_index())
+        match &self.reset {
+            // The folder says it later.
+            Some(start) => Ok(start.producers.clone()),
+            None => remembered::read(&*self.fs, &self.dir, self.group, self.first_index()),
+        }
     }
 }
 

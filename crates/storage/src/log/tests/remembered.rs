@@ -120,7 +120,11 @@ fn a_log_that_begins_anew_has_forgotten_what_was_before() {
         offset: Offset(500),
     };
     let configuration = voters(&[1, 2, 3]);
-    log.reset(LogStart { end, configuration });
+    log.reset(LogStart {
+        end,
+        configuration,
+        producers: Vec::new(),
+    });
     assert!(log.remembered().unwrap().is_empty());
     flush(&mut log);
     assert!(log.remembered().unwrap().is_empty());

@@ -12,6 +12,59 @@ fn position(index: u64, term: u64, offset: i64) -> LogStart {
             offset: Offset(offset),
         },
         configuration: voters(&[1, 2, 3]),
+        producers: Vec::new(),
+    }
+}
+
+/// What producers sent before [`position`] 100.
+fn sent() -> Vec<ProducedBatch> {
+    let batch = |index, sequence| ProducedBatch {
+        producer: 77,
+        epoch: 0,
+        first_sequence: sequence,
+        last_sequence: sequence + 9,
+        index: LogIndex(index),
+        base_offset: Offset(4 * index as i64),
+    };
+    vec![batch(60, 20), batch(99, 30)]
+}
+
+#[test]
+fn what_producers_sent_before_a_position_is_remembered_whenever_a_crash_comes() {
+    let start = LogStart {
+        producers: sent(),
+        ..position(100, 6, 500)
+    };
+    let reset = |fs: &FaultyFs, at: Option<u64>| {
+        let mut log = open(fs, mark(0, &[])).unwrap();
+        log.append(&entries(9)).unwrap();
+        flush(&mut log);
+        log.reset(start.clone());
+        assert_eq!(log.remembered().unwrap(), sent(), "in memory at once");
+        let before = fs.operations();
+        if let Some(at) = at {
+            fs.crash_at(before + at);
+        }
+        let done = log.flush(LogIndex(100)).unwrap().run().is_ok();
+        (fs.operations() - before, done)
+    };
+    let (operations, _) = reset(&FaultyFs::new(1), None);
+    assert!(operations > 10, "{operations}");
+    for at in 1..=operations + 1 {
+        let fs = FaultyFs::new(at);
+        let (_, done) = reset(&fs, Some(at));
+        fs.crash();
+        // The journal holds on to the position until the folder says it.
+        let told = if done { mark(100, &[]) } else { known(&start, &[]) };
+        let log = open(&fs, told).unwrap();
+        assert_eq!(
+            (log.start(), log.remembered().unwrap()),
+            (start.end, sent()),
+            "operation {at}"
+        );
+        fs.crash();
+        let log = open(&fs, mark(100, &[])).unwrap();
+        assert_eq!(log.remembered().unwrap(), sent(), "operation {at}, later");
     }
 }
 
@@ -262,6 +315,7 @@ fn a_lost_log_is_filled_again_and_the_journal_forgets_what_it_promised() {
         &LogStart {
             end: LogEnd::default(),
             configuration: voters(&[1]),
+            producers: Vec::new(),
         },
     );
     writer.write(&batch).unwrap();
