@@ -79,6 +79,8 @@ struct Share {
     under_way: VecDeque<(u64, Change)>,
     /// As it will be.
     seen: Terms,
+    /// The disk may lose something.
+    may_lose: bool,
 }
 
 /// All disks of a cluster.
@@ -108,6 +110,7 @@ impl Disks {
             durable: held,
             former,
             under_way: VecDeque::new(),
+            may_lose,
         };
         self.shares.insert((broker, shard, group), share);
     }
@@ -140,9 +143,14 @@ impl Disks {
             .map(|(_, share)| share)
         {
             while share.under_way.front().is_some_and(|(number, _)| *number <= sequence) {
-                if let Some((_, change)) = share.under_way.pop_front() {
-                    share.durable.replace(change);
+                let Some((_, change)) = share.under_way.pop_front() else {
+                    break;
+                };
+                // A damaged log is given up while its broker runs.
+                if share.may_lose && change.before < share.durable.last() {
+                    share.former = share.durable.clone();
                 }
+                share.durable.replace(change);
             }
         }
     }
@@ -371,8 +379,15 @@ mod tests {
         }
         disks.opened((2, 0, GROUP), &log(&[]), true);
         assert!(commits(&mut disks, 1, 1));
-        disks.written((1, 0, GROUP), 2, &log(&[1, 1]));
-        disks.synced(1, 0, 2);
-        assert!(!commits(&mut disks, 2, 1));
+        for broker in 1..=2 {
+            disks.written((broker, 0, GROUP), 2, &log(&[1, 1]));
+            disks.synced(broker, 0, 2);
+        }
+        disks.written((2, 0, GROUP), 3, &log(&[]));
+        disks.synced(2, 0, 3);
+        assert!(commits(&mut disks, 2, 1), "it was given up while the broker ran");
+        disks.written((1, 0, GROUP), 4, &log(&[1, 1, 1]));
+        disks.synced(1, 0, 4);
+        assert!(!commits(&mut disks, 3, 1));
     }
 }
