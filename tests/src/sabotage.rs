@@ -307,7 +307,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "LoseSecondSnapshot",
         "a snapshot comes while an earlier one is being written; what is durable stays behind",
         "raft-rs #417",
-        IN_THE_CORE,
+        Noticed::InTheModel("catch-up"),
     ),
     raft(
         "ChangeAtOnce",

@@ -27,6 +27,12 @@ pub(super) struct Opening {
 }
 
 impl Opening {
+    /// What was said since: while it waited to be opened, that did not reach it, and one that is opened anew does not know it.
+    fn wish(&self, group: GroupId) -> Option<Input> {
+        let since = self.since?;
+        Some(Input::Replicas(group, self.wanted.clone(), since))
+    }
+
     /// Whether there is somebody who could fill a replica again.
     fn has_others(&self) -> bool {
         self.founders.len().max(self.wanted.len()) > 1
@@ -79,13 +85,12 @@ impl Running {
                 }))
             }
         };
-        // What was said while it waited to be opened did not reach it.
-        let wish = opening.since.map(|since| (opening.wanted.clone(), since));
+        let wish = opening.wish(group);
         self.openings.insert(group, opening);
         effects.push(Effect::Opened(group));
         self.tell(now, group, input, effects);
-        if let Some((wanted, since)) = wish {
-            self.tell(now, group, Input::Replicas(group, wanted, since), effects);
+        if let Some(wish) = wish {
+            self.tell(now, group, wish, effects);
         }
         Ok(())
     }
@@ -101,9 +106,13 @@ impl Running {
         let open = self
             .open_lost(now, group, &opening, HardState::default())
             .map_err(|error| format!("the lost log of group {group} can't be made: {error:?}"))?;
+        let wish = opening.wish(group);
         let input = Input::Open(Box::new(open.wanting(opening.wanted)));
         effects.push(Effect::Opened(group));
         self.tell(now, group, input, effects);
+        if let Some(wish) = wish {
+            self.tell(now, group, wish, effects);
+        }
         Ok(())
     }
 
