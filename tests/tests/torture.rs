@@ -27,9 +27,13 @@ fn disks_that_are_set_back_are_noticed() {
     options.out = folder.path().to_path_buf();
     let failure = run(&options).expect_err("all brokers have forgotten what they had, and nobody has noticed");
     let laws: Vec<Law> = failure.violations.iter().map(|violation| violation.law).collect();
-    for law in [Law::AcknowledgedStays, Law::NoFalseAccusation] {
-        assert!(laws.contains(&law), "{failure}");
-    }
+    assert!(laws.contains(&Law::AcknowledgedStays), "{failure}");
+    // An idempotent producer goes on where it was, and is blamed for the gap; or it has seen a later leader epoch than those that
+    // come now, and waits for its like (KIP-320). Which of them depends on how many elections there were before and after.
+    assert!(
+        laws.contains(&Law::NoFalseAccusation) || laws.contains(&Law::Converges),
+        "{failure}"
+    );
     let report = failure.folder.expect("the folder for a bug report can be written");
     for name in ["summary.txt", "timeline.txt", "broker-1.log", "broker-3.toml"] {
         assert!(report.join(name).is_file(), "{name} is missing");
