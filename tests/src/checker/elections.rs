@@ -13,7 +13,7 @@
 use super::{Law, Violation};
 use std::collections::BTreeMap;
 
-/// Terms that a group may begin at once. In 2,581 runs with all faults it was nine at most; what this law is there for
+/// Terms that a group may begin at once. In 2,581 runs of breadth it was nine at most; what this law is there for
 /// begins a thousand a second.
 pub const MOST_AT_ONCE: u64 = 40;
 

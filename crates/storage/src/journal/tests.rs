@@ -1,3 +1,5 @@
+mod golden;
+
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};
 use crate::producers::ProducedBatch;
@@ -737,91 +739,6 @@ fn one_batch_is_one_write_and_one_sync() {
     assert_eq!(found[&GroupId(2000)].entries.len(), 2);
 }
 
-/// The format is a promise: journals of today must be readable tomorrow.
-#[test]
-fn the_bytes_of_a_frame() {
-    let fs = FaultyFs::new(1);
-    let (mut journal, _) = open(&fs).unwrap();
-    let mut batch = JournalBatch::default();
-    batch.hard_state(GroupId(1), hard(2, Some(3)));
-    batch.truncate(GroupId(1), LogIndex(4));
-    batch.entries(GroupId(1), &[entry(4, 2, b""), entry(5, 2, b"hey")]);
-    batch.forget(GroupId(6));
-    journal.write(&batch).unwrap();
-    journal.release(GroupId(1), LogIndex(4)).unwrap();
-    journal.write(&append(1, &[entry(6, 2, b"!")])).unwrap();
-    let bytes = fs.contents(&file_path(Path::new(DIR), 1)).unwrap();
-    assert_eq!(hex(&bytes), golden_frames(["03", "eb91478c", "ae910792"]));
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Two frames, by their version and their headers' checksums: the records of all versions are alike.
-fn golden_frames([version, first, second]: [&str; 3]) -> String {
-    let golden = [
-        // Magic, version, zero; length and CRC of the records; file, batch, oldest file; count of records, CRC.
-        "5452494a",
-        version,
-        "000000",
-        "760000005384b13a",
-        "0100000000000000",
-        "0100000000000000",
-        "0100000000000000",
-        "06000000",
-        first,
-        // The file's summary (empty), hard state, truncate, blank entry, entry, forget; then zeros up to a multiple of 8.
-        "010000000000000000",
-        "0201000000000000000200000000000000010300000000000000",
-        "0401000000000000000400000000000000",
-        "05010000000000000004000000000000000200000000000000",
-        "0601000000000000000500000000000000020000000000000003000000686579",
-        "070600000000000000",
-        "0000",
-        // The second frame: flushed up to 4, and an entry.
-        "5452494a",
-        version,
-        "000000",
-        "2f0000005604aefd",
-        "0100000000000000",
-        "0200000000000000",
-        "0100000000000000",
-        "02000000",
-        second,
-        "0301000000000000000400000000000000",
-        "060100000000000000060000000000000002000000000000000100000021",
-        "00",
-    ];
-    golden.concat()
-}
-
-#[test]
-fn a_journal_of_an_earlier_version_is_read() {
-    for version in [["01", "4ccd2b32", "09cd6b2c"], ["02", "c0848751", "8584c74f"]] {
-        check_is_read(&golden_frames(version));
-    }
-}
-
-#[track_caller]
-fn check_is_read(golden: &str) {
-    let bytes: Vec<u8> = golden.as_bytes().chunks(2).map(byte_of_hex).collect();
-    let path = file_path(Path::new(DIR), 1);
-    let (mut journal, found) = open(&restore(&[(path, bytes)])).unwrap();
-    let expected = RecoveredGroup {
-        hard_state: hard(2, Some(3)),
-        entries: vec![entry(4, 2, b""), entry(5, 2, b"hey"), entry(6, 2, b"!")],
-        flushed: LogIndex(4),
-        ..RecoveredGroup::default()
-    };
-    assert_eq!(found, BTreeMap::from([(GroupId(1), expected)]));
-    journal.write(&append(1, &[configured(7, 2, &[1])])).unwrap();
-}
-
-fn byte_of_hex(digits: &[u8]) -> u8 {
-    u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap()
-}
-
 fn sent() -> ProducedBatch {
     ProducedBatch {
         producer: 77,
@@ -830,92 +747,6 @@ fn sent() -> ProducedBatch {
         last_sequence: 41,
         index: LogIndex(6),
         base_offset: Offset(35),
-    }
-}
-
-#[test]
-fn the_bytes_of_the_later_records() {
-    let group = GroupId(1);
-    let barred = HardState {
-        barred: LogIndex(7),
-        life: Life(8),
-        ..hard(2, Some(3))
-    };
-    let position = Box::new(start(7, 2, 99));
-    let knowing = Box::new(LogStart {
-        producers: vec![sent()],
-        ..start(7, 2, 99)
-    });
-    let golden = [
-        (
-            Record::Entry {
-                group,
-                entry: configured(4, 2, &[1, 3]),
-            },
-            // Group, index, term; three counts; two voters.
-            "08010000000000000004000000000000000200000000000000\
-             020000000000000000000000\
-             01000000000000000300000000000000",
-        ),
-        (
-            Record::HardState { group, state: barred },
-            "090100000000000000020000000000000001030000000000000007000000000000000800000000000000",
-        ),
-        (
-            Record::Reset {
-                group,
-                start: position.clone(),
-            },
-            // Group; index, term, offset; three counts; three voters.
-            "0a0100000000000000\
-             070000000000000002000000000000006300000000000000\
-             030000000000000000000000\
-             010000000000000002000000000000000300000000000000",
-        ),
-        (
-            Record::Start { group, start: position },
-            "0b0100000000000000\
-             070000000000000002000000000000006300000000000000\
-             030000000000000000000000\
-             010000000000000002000000000000000300000000000000",
-        ),
-        (
-            Record::Configured {
-                group,
-                index: LogIndex(7),
-            },
-            "0c01000000000000000700000000000000",
-        ),
-        (
-            Record::Reset {
-                group,
-                start: knowing.clone(),
-            },
-            // As a reset without; one batch: producer, index, offset, sequences, epoch, zero.
-            "0d0100000000000000\
-             070000000000000002000000000000006300000000000000\
-             030000000000000000000000\
-             010000000000000002000000000000000300000000000000\
-             01000000\
-             4d0000000000000006000000000000002300000000000000\
-             280000002900000003000000",
-        ),
-        (
-            Record::Start { group, start: knowing },
-            "0e0100000000000000\
-             070000000000000002000000000000006300000000000000\
-             030000000000000000000000\
-             010000000000000002000000000000000300000000000000\
-             01000000\
-             4d0000000000000006000000000000002300000000000000\
-             280000002900000003000000",
-        ),
-    ];
-    for (record, expected) in golden {
-        let mut bytes = Vec::new();
-        record.encode_head(&mut bytes);
-        assert_eq!(hex(&bytes), expected, "{record:?}");
-        assert_eq!(Record::decode(&mut &bytes[..]).as_ref(), Ok(&record));
     }
 }
 
