@@ -201,7 +201,15 @@ impl Metrics {
         );
     }
 
-    /// A batch was acknowledged after so long.
+    /// What Prometheus is shown of these, without what is counted elsewhere.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        let mut registry = Registry::with_prefix("trimaran");
+        self.register(&mut registry);
+        Exporter { registry }.text()
+    }
+
+    /// A batch was acknowledged after so long. Once a batch: not for what is refused, nor again for its request.
     pub fn appended(&self, took: Duration) {
         self.append_seconds.observe(took.as_secs_f64());
     }

@@ -414,9 +414,13 @@ impl Replica {
         }
     }
 
-    /// `min.insync.replicas`, but no more than there are: a topic with one replica can be written to.
+    /// The effective `min.insync.replicas`: no more than the replicas that the partition is assigned, so that a topic with
+    /// one replica can be written to (Kafka's `Partition.effectiveMinIsr`). A replica that is lost, or still being filled, is
+    /// assigned all the same: the promise does not shrink with the disks that keep it.
     fn min_insync(&self) -> usize {
-        self.options.min_insync_replicas.clamp(1, self.group.voters().len())
+        self.options
+            .min_insync_replicas
+            .clamp(1, self.assigned_replicas().max(1))
     }
 }
 

@@ -113,7 +113,22 @@ impl Replica {
             self.membership.wanted = wanted.voters;
             self.membership.version = version;
             self.membership.look_again();
+            // More may have to hold what waits than there are.
+            self.in_sync_announced = false;
         }
+    }
+
+    /// How many replicas the partition is assigned. While they are exchanged, those before count as well, and as long as
+    /// nobody says which they are, the members do: one that was lost is a learner then.
+    pub(crate) fn assigned_replicas(&self) -> usize {
+        let configuration = self.group.configuration();
+        let assigned = match &self.membership.wanted[..] {
+            [] => configuration.members().count(),
+            wanted => wanted.len(),
+        };
+        assigned
+            .max(configuration.voters.len())
+            .max(configuration.outgoing.len())
     }
 
     /// Another configuration is in force, or is committed now.

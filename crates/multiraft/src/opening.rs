@@ -15,7 +15,7 @@ const PRODUCER_WINDOW: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct GroupOptions {
     /// How many replicas must hold a batch before it is acknowledged to a producer that asked for all
-    /// ([`crate::Acks::All`]); no more than there are are asked for (as Kafka does).
+    /// ([`crate::Acks::All`]). No more are asked for than the partition is assigned, lost ones included (as Kafka does).
     pub min_insync_replicas: usize,
     /// What may be deleted.
     pub retention: Retention,

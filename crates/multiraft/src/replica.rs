@@ -510,6 +510,8 @@ impl Replica {
         // Whether payloads are delivered is for life: what was applied before can't be delivered later.
         let deliver = self.options.deliver;
         self.options = GroupOptions { deliver, ..options };
+        // `min.insync.replicas` may have risen beyond what there is.
+        self.in_sync_announced = false;
         self.log.reconfigure(log);
     }
 

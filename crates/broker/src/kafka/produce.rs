@@ -48,11 +48,10 @@ struct Topic {
 
 /// Hands over every batch before it returns; what it returns waits for the answers.
 pub(super) fn begin(engine: Engine, header: RequestHeader, request: ProduceRequest) -> Work {
-    let started = Instant::now();
     let view = engine.view();
     let rules = Rules::of(&header, &request);
     let acks = request.acks;
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let deadline = deadline(acks, request.timeout_ms, Instant::now());
     let topics = request.topics.into_iter().map(|topic| {
         let parts = topic.partitions.into_iter();
         let parts = parts.map(|part| (part.index, begin_part(&engine, &view, &rules, &topic.name, part)));
@@ -66,10 +65,17 @@ pub(super) fn begin(engine: Engine, header: RequestHeader, request: ProduceReque
         return done(finish(&header, acks, ProduceResponse::default()));
     }
     Box::pin(async move {
-        let response = collect(&engine, header.version, topics, started + timeout).await;
-        engine.metrics().appended(started.elapsed());
+        let response = collect(&engine, header.version, topics, deadline).await;
         finish(&header, acks, response)
     })
+}
+
+/// Until when the producer waits for the in-sync replicas; none if it does not wait for them. The timeout of a request says
+/// nothing about the leader's own log (Kafka's `timeout.ms`): a producer that were told so, although its batch is stored,
+/// would store it twice.
+fn deadline(acks: i16, timeout_ms: i32, now: Instant) -> Option<Instant> {
+    let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+    (acks == -1).then(|| now + timeout)
 }
 
 /// What holds for all batches of a request alike.
@@ -158,7 +164,7 @@ fn stamp_time(batch: &mut BytesMut, config: &TopicConfig, now_ms: i64) -> i64 {
     }
 }
 
-async fn collect(engine: &Engine, version: i16, topics: Vec<Topic>, deadline: Instant) -> ProduceResponse {
+async fn collect(engine: &Engine, version: i16, topics: Vec<Topic>, deadline: Option<Instant>) -> ProduceResponse {
     let mut response = ProduceResponse::default();
     let mut hints = Vec::new();
     for topic in topics {
@@ -178,7 +184,7 @@ async fn collect(engine: &Engine, version: i16, topics: Vec<Topic>, deadline: In
     response
 }
 
-async fn collect_part(engine: &Engine, index: i32, part: Part, deadline: Instant) -> ProducePartitionResponse {
+async fn collect_part(engine: &Engine, index: i32, part: Part, deadline: Option<Instant>) -> ProducePartitionResponse {
     let (group, log_append_time_ms, answer) = match part {
         Part::Refused(failure) => return refused(index, failure),
         Part::Appending {
@@ -187,17 +193,21 @@ async fn collect_part(engine: &Engine, index: i32, part: Part, deadline: Instant
             answer,
         } => (group, log_append_time_ms, answer),
     };
-    match tokio::time::timeout_at(deadline, answer).await {
-        Ok(Ok(appended)) => ProducePartitionResponse {
+    let outcome = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, answer).await.ok(),
+        None => Some(answer.await),
+    };
+    match outcome {
+        Some(Ok(appended)) => ProducePartitionResponse {
             // A duplicate keeps the time that its original was given, which is not known here.
             log_append_time_ms: if appended.duplicate { -1 } else { log_append_time_ms },
             ..ProducePartitionResponse::stored(index, appended.base_offset, appended.start_offset)
         },
-        Ok(Err(error)) => ProducePartitionResponse {
+        Some(Err(error)) => ProducePartitionResponse {
             current_leader: hint(engine, group, &error),
             ..refused(index, errors::append(&error))
         },
-        Err(_) => refused(index, check::timed_out()),
+        None => refused(index, check::timed_out()),
     }
 }
 

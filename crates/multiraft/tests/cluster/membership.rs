@@ -267,3 +267,33 @@ fn the_next_leader_goes_on_where_the_last_one_stopped() {
         assert!(unseen.contains(&NodeId(4)), "at {at}");
     }
 }
+
+#[test]
+fn min_insync_replicas_asks_for_the_replicas_that_are_assigned_while_a_group_grows() {
+    let mut cluster = Cluster::new(Settings {
+        voters: vec![1],
+        spares: vec![2, 3],
+        min_insync: 2,
+        catch_up_bytes_per_second: Some(100),
+        flush_bytes: 100,
+        tail_bytes: 100,
+        ..Settings::default()
+    });
+    cluster
+        .produce(batch_of(&["alone"]))
+        .expect("one replica is all that is assigned");
+    for n in 0..20 {
+        cluster.produce(batch_of(&[&format!("record {n}")])).expect("the same");
+    }
+    cluster.run(50);
+    cluster.assign(G, &[1, 2, 3]);
+    cluster.run(1);
+    assert_eq!(
+        cluster.produce(batch_of(&["on one disk of three"])),
+        Err(AppendError::NotEnoughReplicas { in_sync: 1, min: 2 })
+    );
+    cluster.until("a second replica is filled", |cluster| {
+        cluster.status(1, G).is_some_and(|status| status.in_sync.len() >= 2)
+    });
+    cluster.produce(batch_of(&["on two"])).expect("two are in sync");
+}

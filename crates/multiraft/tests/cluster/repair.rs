@@ -3,7 +3,7 @@
 
 use crate::harness::{Cluster, G, Settings, batch_of, from, nodes, produced};
 use std::path::PathBuf;
-use trimaran_multiraft::{Acks, Input, ReadRequest};
+use trimaran_multiraft::{Acks, AppendError, Input, ReadRequest};
 use trimaran_raft::{LogIndex, LogView, NodeId, Role};
 use trimaran_storage::log::{LogError, Retention};
 use trimaran_wire::batch::Offset;
@@ -470,4 +470,45 @@ fn a_crash_at_any_moment_of_a_repair_is_made_good() {
             }
         }
     }
+}
+
+#[test]
+fn min_insync_replicas_does_not_fall_with_a_lost_disk() {
+    let mut cluster = filled(Settings {
+        min_insync: 3,
+        catch_up_bytes_per_second: Some(100),
+        ..settings()
+    });
+    cluster.wipe(3);
+    cluster.start(3);
+    cluster.until("3 is a learner", |cluster| voters(cluster) == nodes(&[1, 2]));
+    assert_eq!(
+        cluster.produce(batch_of(&["for two disks"])),
+        Err(AppendError::NotEnoughReplicas { in_sync: 2, min: 3 })
+    );
+    let leader = cluster.leader_of(G);
+    let ticket = cluster.append(leader, G, Acks::Leader, batch_of(&["for the leader's"]));
+    assert!(cluster.appended(ticket).is_ok(), "only acks=all asks for more");
+}
+
+#[test]
+fn a_batch_that_waits_for_the_disk_that_is_lost_is_not_acknowledged() {
+    let mut cluster = filled(Settings {
+        min_insync: 3,
+        catch_up_bytes_per_second: Some(100),
+        ..settings()
+    });
+    cluster.isolate(3);
+    let leader = cluster.leader_of(G);
+    let ticket = cluster.append(leader, G, Acks::All, batch_of(&["on two disks"]));
+    cluster.run(20);
+    assert!(cluster.answer(ticket).is_none(), "committed, but 3 does not hold it");
+    cluster.wipe(3);
+    cluster.heal();
+    cluster.start(3);
+    assert_eq!(
+        cluster.appended(ticket),
+        Err(AppendError::NotEnoughReplicasAfterAppend { in_sync: 2, min: 3 })
+    );
+    assert_eq!(voters(&mut cluster), nodes(&[1, 2]));
 }

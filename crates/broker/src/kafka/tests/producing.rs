@@ -64,6 +64,63 @@ async fn every_version_and_every_acks_is_served() {
     }
 }
 
+/// Some clients send a timeout of 0. Told "timed out", they would send again what is stored already.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_acks_all_is_bound_to_the_timeout_of_the_request() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.with_topic("t", 1, &[]).await;
+    for timeout_ms in [0, -1, i32::MIN] {
+        for expected in 0..20 {
+            let request = produce_request("t", 0, 1, records(&["x"])).with_timeout_ms(timeout_ms);
+            let response: ProduceResponse = client.ask(Api::Produce, 9, &request).await;
+            let partition = &response.responses[0].partition_responses[0];
+            assert_eq!(partition.error_code, 0, "{expected} with timeout {timeout_ms}");
+        }
+        let unanswered = produce_request("t", 0, 0, records(&["x"])).with_timeout_ms(timeout_ms);
+        client.send(Api::Produce, 9, &unanswered).await;
+    }
+    // No connection was closed, and nothing is there twice.
+    assert_eq!(client.produce("t", 0, records(&["last"])).await.base_offset, 63);
+    let in_vain = produce_request("t", 0, -1, records(&["x"])).with_timeout_ms(0);
+    let response: ProduceResponse = client.ask(Api::Produce, 9, &in_vain).await;
+    let code = response.responses[0].partition_responses[0].error_code;
+    assert!([0, 7].contains(&code), "{code}: committed at once, or timed out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_counted_once_when_it_is_acknowledged_and_not_when_it_is_refused() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.with_topic("t", 2, &[]).await;
+    let count = || {
+        let text = broker.server.engine().metrics().text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("trimaran_commit_seconds_count "));
+        line.expect("a histogram's count").parse::<u64>().expect("a number")
+    };
+    let before = count();
+    let mut request = produce_request("t", 0, -1, records(&["one"]));
+    let other = PartitionProduceData::default()
+        .with_index(1)
+        .with_records(Some(records(&["another"])));
+    let nowhere = PartitionProduceData::default()
+        .with_index(7)
+        .with_records(Some(records(&["refused"])));
+    request.topic_data[0].partition_data.extend([other, nowhere]);
+    let response: ProduceResponse = client.ask(Api::Produce, 9, &request).await;
+    let codes: Vec<_> = response.responses[0]
+        .partition_responses
+        .iter()
+        .map(|partition| partition.error_code)
+        .collect();
+    assert_eq!(codes, [0, 0, 3]);
+    assert_eq!(count() - before, 2, "two batches of one request were acknowledged");
+    let refused = client.produce("t", 0, idempotent(1 << 40, 3, 1, 1)).await;
+    let again = client.produce("t", 0, idempotent(1 << 40, 2, 2, 1)).await;
+    assert_eq!((refused.error_code, again.error_code != 0), (0, true));
+    assert_eq!(count() - before, 3, "a fenced producer's batch is not acknowledged");
+}
+
 /// They are offered so that old clients keep compression on, and nobody sends them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oldest_versions_are_refused_clearly() {
