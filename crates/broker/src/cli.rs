@@ -137,19 +137,24 @@ Try it:
 /// How to reach the cluster.
 #[derive(Clone, Debug, Args)]
 struct Reach {
-    /// Any brokers of the cluster
-    #[arg(
-        long,
-        short,
-        env = "TRIMARAN_BOOTSTRAP",
-        value_name = "HOST:PORT,...",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:9092"
-    )]
+    /// Any brokers of the cluster [env: TRIMARAN_BOOTSTRAP]
+    #[arg(long, short, value_name = "HOST:PORT,...", value_delimiter = ',', default_values_t = bootstrap())]
     bootstrap: Vec<String>,
     /// How long to try, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     timeout_ms: u64,
+}
+
+/// The brokers that the environment names, or a single broker's default address.
+fn bootstrap() -> Vec<String> {
+    let named = variable("TRIMARAN_BOOTSTRAP").and_then(|value| value.into_string().ok());
+    let named = named.unwrap_or_else(|| "127.0.0.1:9092".to_owned());
+    named.split(',').map(|address| address.trim().to_owned()).collect()
+}
+
+/// A variable of the environment. An empty one counts as unset: container definitions often leave one out that way.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 impl Reach {

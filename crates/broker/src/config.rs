@@ -6,7 +6,9 @@
 //! 127.0.0.1:9092. One table, [`keys::KEYS`], is the source of the keys of the file, of the names in the environment,
 //! of the flags, of the help text and of the nearest key that an unknown one's error names.
 
+mod host;
 pub mod keys;
+mod kubernetes;
 mod nearest;
 #[cfg(test)]
 mod tests;
@@ -358,6 +360,10 @@ impl Settings {
 
     fn apply_variable(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         if !name.starts_with("TRIMARAN_") || NOT_CONFIGURATION.contains(&name) {
+            return Ok(());
+        }
+        // Container definitions often set a variable to nothing to leave it out.
+        if value.trim().is_empty() || kubernetes::is_service_link(name, value) {
             return Ok(());
         }
         match keys::by_variable(name) {

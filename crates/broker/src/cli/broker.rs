@@ -42,10 +42,9 @@ impl clap::Args for Arguments {
         let file = Arg::new("config")
             .long("config")
             .short('c')
-            .env("TRIMARAN_CONFIG")
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
-            .help("A TOML file with the keys below");
+            .help("A TOML file with the keys below [env: TRIMARAN_CONFIG]");
         command.arg(file).args(keys::KEYS.iter().map(flag)).after_help(EXAMPLES)
     }
 
@@ -75,7 +74,10 @@ impl FromArgMatches for Arguments {
             Some((key.name.to_owned(), value.clone()))
         });
         Ok(Arguments {
-            file: matches.get_one::<PathBuf>("config").cloned(),
+            file: matches
+                .get_one::<PathBuf>("config")
+                .cloned()
+                .or_else(|| super::variable("TRIMARAN_CONFIG").map(PathBuf::from)),
             flags: given.collect(),
         })
     }

@@ -1,5 +1,6 @@
 //! The table of configuration keys.
 
+use super::host::{host, host_and_port};
 use super::{ReplicaSelector, Settings, Voter};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -128,7 +129,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         help: "The host that clients are told to connect to; needed when the client listener binds to all addresses",
         agreed: false,
-        parse: |s, v| set(&mut s.listeners.advertised_host, Ok(optional(v))),
+        parse: |s, v| set(&mut s.listeners.advertised_host, advertised(v)),
     },
     Key {
         name: "listeners.advertised_port",
@@ -387,6 +388,13 @@ fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+fn advertised(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        text => host(text).map(Some),
+    }
+}
+
 fn optional(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -421,20 +429,18 @@ fn voters(text: &str) -> Result<Vec<Voter>, String> {
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| voter(part).ok_or_else(|| format!("a list of ID@HOST:PORT, which `{part}` is not")))
+        .map(|part| {
+            voter(part)
+                .ok_or_else(|| format!("a list of ID@HOST:PORT that brokers can connect to, which `{part}` is not"))
+        })
         .collect()
 }
 
 fn voter(text: &str) -> Option<Voter> {
     let (id, address) = text.split_once('@')?;
-    let (host, port) = address.rsplit_once(':')?;
-    let _: u16 = port.parse().ok()?;
-    if host.is_empty() {
-        return None;
-    }
     Some(Voter {
         id: number(id, 0, 2_147_483_647).ok()?,
-        address: address.to_owned(),
+        address: host_and_port(address)?,
     })
 }
 

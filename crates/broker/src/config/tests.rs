@@ -114,6 +114,8 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
             &["`listeners.client` and `listeners.admin` are both"],
         ),
         ("cluster.voters = \"1@a\"", &[], &[], &["ID@HOST:PORT"]),
+        ("cluster.voters = \"1@0.0.0.0:9192\"", &[], &[], &["can connect to"]),
+        ("cluster.voters = \"1@::1:9192\"", &[], &[], &["ID@HOST:PORT"]),
         (
             "cluster.voters = \"2@a:1,3@a:2\"",
             &[],
@@ -170,6 +172,36 @@ fn variables_of_other_programs_are_none_of_our_business() {
         &[],
     );
     assert_eq!(settings.unwrap(), Settings::default());
+}
+
+#[test]
+fn a_kubernetes_service_of_our_name_and_empty_variables_are_not_configuration() {
+    let environment = [
+        ("TRIMARAN_PORT", "tcp://10.96.0.7:9092"),
+        ("TRIMARAN_SERVICE_HOST", "10.96.0.7"),
+        ("TRIMARAN_PORT_9092_TCP_ADDR", "10.96.0.7"),
+        ("TRIMARAN_BROKER_ID", ""),
+        ("TRIMARAN_CONFIG", ""),
+        ("TRIMARAN_NO_SUCH_KEY", " "),
+    ];
+    assert_eq!(load("", &environment, &[]).unwrap(), Settings::default());
+    let error = load("", &[("TRIMARAN_PORT", "9092")], &[]).unwrap_err();
+    assert!(error.contains("unknown configuration key `TRIMARAN_PORT`"), "{error}");
+}
+
+#[test]
+fn an_advertised_host_is_one_that_clients_can_connect_to() {
+    let advertised = |host: &str| load("", &[], &[("listeners.advertised_host", host)]);
+    let bracketed = advertised("[::1]").unwrap();
+    assert_eq!(bracketed.listeners.advertised_host.as_deref(), Some("::1"));
+    for (host, part) in [
+        ("0.0.0.0", "stands for all addresses"),
+        ("localhost:21300", "`listeners.advertised_port`"),
+        ("PLAINTEXT://localhost", "such as localhost"),
+    ] {
+        let error = advertised(host).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 /// The help text's defaults are those that [`Settings::default`] has: setting each key to its documented default changes
