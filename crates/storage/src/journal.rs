@@ -19,10 +19,13 @@
 //!   said that it is not needed, so every file from there on must be there.
 //! - How far a group is flushed is written no later than the frame that gives up its entries. So an entry is either in a
 //!   live file, or the group's segments are known to have held it.
+//! - A journal that is deleted, or replaced by an older copy, may look sound. An owned journal ([`Journal::open_owned`]) is
+//!   compared with what its owner has noted elsewhere: [`Owner`] says how.
 
 mod batch;
 mod configured;
 mod frame;
+mod owner;
 mod pins;
 mod recovery;
 
@@ -30,7 +33,8 @@ mod recovery;
 mod tests;
 
 pub use batch::JournalBatch;
-pub use recovery::RecoveredGroup;
+pub use owner::{Mark, Mismatch, Owner, OwnerId, read_mark};
+pub use recovery::{Presence, RecoveredGroup, look};
 
 use self::batch::Record;
 use self::configured::Configured;
@@ -74,6 +78,13 @@ pub enum JournalError {
         /// What is wrong there.
         what: &'static str,
     },
+    /// It is not the latest journal of the owner that opens it.
+    Mismatch {
+        /// The journal's folder.
+        dir: PathBuf,
+        /// What does not fit.
+        what: Mismatch,
+    },
     /// An earlier write or sync failed: nothing is accepted until the journal is opened again.
     Poisoned,
 }
@@ -85,6 +96,9 @@ impl fmt::Display for JournalError {
             JournalError::Corrupt { path, position, what } => {
                 write!(f, "{} is corrupt at byte {position}: {what}", path.display())
             }
+            JournalError::Mismatch { dir, what } => {
+                write!(f, "{} is not this data folder's latest journal: {what}", dir.display())
+            }
             JournalError::Poisoned => f.write_str("an earlier write to the journal failed; it must be opened again"),
         }
     }
@@ -94,7 +108,7 @@ impl std::error::Error for JournalError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             JournalError::Io { source, .. } => Some(source),
-            JournalError::Corrupt { .. } | JournalError::Poisoned => None,
+            JournalError::Corrupt { .. } | JournalError::Mismatch { .. } | JournalError::Poisoned => None,
         }
     }
 }
@@ -156,6 +170,12 @@ pub struct Journal {
     current: Option<Current>,
     /// The next frame's number.
     next_batch: u64,
+    /// None if nothing outside the folder is compared with it.
+    owner: Option<Owner>,
+    /// As its file says.
+    mark: Option<Mark>,
+    /// The current file names no owner, and the journal has one: the next frame begins another.
+    is_nameless: bool,
     writer: FrameWriter,
     poisoned: bool,
 }
@@ -184,7 +204,40 @@ impl Journal {
         dir: &Path,
         options: JournalOptions,
     ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
-        let found = recovery::recover(&*fs, dir)?;
+        Journal::open_as(fs, dir, options, None)
+    }
+
+    /// As [`Journal::open`], for an owner that notes elsewhere how far its journal has come. A journal that has no owner yet
+    /// gets this one.
+    ///
+    /// On return, the journal and its mark durably name this start. A mark of another owner counts as none.
+    ///
+    /// # Errors
+    /// As [`Journal::open`]; and [`JournalError::Mismatch`] if it is not the owner's latest journal, in which case nothing
+    /// was written.
+    pub fn open_owned(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: JournalOptions,
+        owner: Owner,
+    ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
+        let (mut journal, groups) = Journal::open_as(fs, dir, options, Some(owner))?;
+        journal.begin_start()?;
+        Ok((journal, groups))
+    }
+
+    fn open_as(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: JournalOptions,
+        owner: Option<Owner>,
+    ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
+        let mark = match &owner {
+            Some(owner) => read_mark(&*fs, &owner.mark)?.filter(|(id, _)| *id == owner.id),
+            None => None,
+        };
+        let mark = mark.map(|(_, mark)| mark);
+        let found = recovery::recover(&*fs, dir, owner.as_ref(), mark)?;
         let journal = Journal {
             fs,
             dir: dir.to_owned(),
@@ -196,6 +249,9 @@ impl Journal {
             spares: found.spares,
             current: found.current,
             next_batch: found.next_batch,
+            is_nameless: owner.is_some() && !found.is_owned,
+            owner,
+            mark,
             writer: FrameWriter::default(),
             poisoned: false,
         };
@@ -214,9 +270,40 @@ impl Journal {
         if batch.is_empty() {
             return Ok(());
         }
-        let result = self.write_frame(batch);
+        let result = self.write_frame(batch.records());
         self.poisoned = result.is_err();
         result
+    }
+
+    /// Notes outside the journal's folder that it has come this far, so that an older copy is recognised from here on.
+    /// Without, that is noted for each file and each start only. Does nothing for a journal without an owner.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; nothing more is accepted then.
+    pub fn note_progress(&mut self) -> Result<(), JournalError> {
+        let batch = self.next_batch - 1;
+        let Some(owner) = self.owner.as_ref().filter(|_| !self.poisoned) else {
+            return Ok(());
+        };
+        let mark = Mark {
+            start: owner.start,
+            batch,
+        };
+        if self.mark != Some(mark) {
+            let written = owner::write_mark(&*self.fs, owner, mark);
+            self.poisoned = written.is_err();
+            written?;
+            self.mark = Some(mark);
+        }
+        Ok(())
+    }
+
+    /// Ends this start: nothing of what it has written can be lost unnoticed.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn close(mut self) -> Result<(), JournalError> {
+        self.note_progress()
     }
 
     /// A group's entries up to here are durable in its segments; files that nothing needs are recycled. Unknown and
@@ -259,8 +346,8 @@ impl Journal {
 
     /// A tail that was to be written again may have been flushed and released while it waited: nobody would release it
     /// once more.
-    fn let_go_of_flushed(&mut self, batch: &JournalBatch) {
-        for record in batch.records() {
+    fn let_go_of_flushed(&mut self, records: &[Record]) {
+        for record in records {
             if let Record::Entry { group, entry } = record
                 && let Some(state) = self.groups.get(group)
                 && entry.index <= state.flushed
@@ -270,23 +357,39 @@ impl Journal {
         }
     }
 
-    fn write_frame(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
+    /// Writes which start begins, as the beginning of a file or as a frame of its own.
+    fn begin_start(&mut self) -> Result<(), JournalError> {
+        let owner = self.owner.as_ref();
+        let record = owner.map(|Owner { id, start, .. }| Record::Owner { id: *id, start: *start });
+        // A file that is begun names it in any case.
+        let record = record.filter(|_| self.current.is_some() && !self.is_nameless);
+        self.write_frame(record.as_slice())?;
+        self.note_progress()
+    }
+
+    fn write_frame(&mut self, records: &[Record]) -> Result<(), JournalError> {
         self.writer.begin();
         self.put_newly_flushed();
-        self.writer.put_all(batch.records());
-        if !self.fits_current() {
+        self.writer.put_all(records);
+        let begins_file = !self.fits_current() || self.is_nameless;
+        if begins_file {
             self.begin_file()?;
-            self.writer.put_all(batch.records());
+            self.is_nameless = false;
+            self.writer.put_all(records);
         }
         self.spares.extend(self.pins.recycle());
         let oldest = self.pins.oldest();
-        self.append_frame(batch, oldest)?;
+        self.append_frame(records, oldest)?;
         self.newly_flushed.clear();
         self.next_batch += 1;
-        for record in batch.records() {
+        for record in records {
             apply(record, &mut self.groups, &mut self.pins, &mut self.configured);
         }
-        self.let_go_of_flushed(batch);
+        self.let_go_of_flushed(records);
+        if begins_file {
+            // Before anything in it is reported durable: from here on the file can't be lost unnoticed.
+            self.note_progress()?;
+        }
         self.remove_surplus()
     }
 
@@ -305,7 +408,7 @@ impl Journal {
             .is_some_and(|current| end(current) <= self.options.file_bytes)
     }
 
-    fn append_frame(&mut self, batch: &JournalBatch, oldest: u64) -> Result<(), JournalError> {
+    fn append_frame(&mut self, records: &[Record], oldest: u64) -> Result<(), JournalError> {
         let current = self.current.as_mut().expect("a file was begun before it is written");
         let header = frame::Numbers {
             file: current.sequence,
@@ -314,7 +417,7 @@ impl Journal {
         };
         let written = self
             .writer
-            .write(&*current.file, current.position, header, batch.records())
+            .write(&*current.file, current.position, header, records)
             .map_err(io_error(&current.path))?;
         current.file.sync_data().map_err(io_error(&current.path))?;
         current.position += written;
@@ -342,6 +445,9 @@ impl Journal {
         self.pins.begin_file(sequence);
         self.writer.begin();
         self.writer.put(&Record::Begin { previous_end });
+        if let Some(Owner { id, start, .. }) = &self.owner {
+            self.writer.put(&Record::Owner { id: *id, start: *start });
+        }
         for (group, state) in &self.groups {
             self.writer.put_state(*group, state);
         }
@@ -405,7 +511,7 @@ fn apply(record: &Record, groups: &mut BTreeMap<GroupId, GroupState>, pins: &mut
             pins.forget(*group);
             configured.forget(*group);
         }
-        Record::Begin { .. } => {}
+        Record::Begin { .. } | Record::Owner { .. } => {}
     }
 }
 

@@ -18,10 +18,12 @@
 //! | 12 | configured | group `u64`, index `u64` |
 //! | 13 | reset, and what producers sent before | as 10, then how many batches `u32`, and these |
 //! | 14 | start, and what producers sent before | as 13 |
+//! | 15 | owner: behind 1 in each file of an owned journal, and alone for each start | id 16 bytes, number of the start `u64` |
 //!
-//! Kinds from 8 on are in frames of version 2, and from 13 on in those of version 3. How a configuration looks is told in
+//! Kinds from 8 on are in frames of version 2, from 13 on in those of version 3, and 15 in those of version 4. How a configuration looks is told in
 //! [`crate::start`], and a producer's batch in [`crate::producers`].
 
+use super::owner::OwnerId;
 use crate::producers::put_batches;
 use crate::start::{
     CUT_SHORT, LogStart, put_configuration, put_start, take, take_configuration, take_counted, take_number, take_start,
@@ -45,6 +47,7 @@ mod kind {
     pub(super) const CONFIGURED: u8 = 12;
     pub(super) const RESET_AND_PRODUCERS: u8 = 13;
     pub(super) const START_AND_PRODUCERS: u8 = 14;
+    pub(super) const OWNER: u8 = 15;
 }
 
 /// What one or more groups want written together, in order.
@@ -167,6 +170,11 @@ pub(super) enum Record {
         group: GroupId,
         index: LogIndex,
     },
+    /// Whose journal it is, and which of the owner's starts writes from here on.
+    Owner {
+        id: OwnerId,
+        start: u64,
+    },
 }
 
 impl Record {
@@ -208,6 +216,11 @@ impl Record {
                 put_position(to, [kind::START, kind::START_AND_PRODUCERS], *group, start);
             }
             Record::Configured { group, index } => put(to, kind::CONFIGURED, [group.0, index.0]),
+            Record::Owner { id, start } => {
+                to.push(kind::OWNER);
+                to.extend_from_slice(&id.0);
+                to.extend_from_slice(&start.to_le_bytes());
+            }
         }
     }
 
@@ -271,6 +284,10 @@ impl Record {
             kind::CONFIGURED => Record::Configured {
                 group: GroupId(take_number(body)?),
                 index: LogIndex(take_counted(body)?),
+            },
+            kind::OWNER => Record::Owner {
+                id: OwnerId(take(body)?),
+                start: take_number(body)?,
             },
             _ => return Err("a record of an unknown kind"),
         };

@@ -3,6 +3,7 @@
 use super::batch::Record;
 use super::configured::Configured;
 use super::frame::{FrameReader, Header};
+use super::owner::{self, Mark, Owner, OwnerId};
 use super::pins::Pins;
 use super::{Current, GroupState, JournalError, apply, file_path, file_sequence, io_error};
 use crate::fs::{Fs, Mode};
@@ -47,13 +48,54 @@ pub(super) struct Found {
     pub(super) spares: BTreeSet<u64>,
     pub(super) current: Option<Current>,
     pub(super) next_batch: u64,
+    /// It names its owner.
+    pub(super) is_owned: bool,
 }
 
-pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
-    fs.create_dir_all(dir).map_err(io_error(dir))?;
-    let names = fs.list(dir).map_err(io_error(dir))?;
-    let files: BTreeSet<u64> = names.iter().filter_map(|path| file_sequence(path)).collect();
+/// What is in a journal's folder, at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// No journal: the folder is not there, is empty, or holds nothing that a journal has written. A crash may have come while
+    /// its first file was made.
+    Nothing,
+    /// A journal without an owner. Those of versions before 4 have none.
+    Nameless,
+    /// A journal of this owner.
+    Of(OwnerId),
+}
+
+/// Looks whether there is a journal, and whose. Changes nothing. Whether it is whole, [`super::Journal::open_owned`] says.
+///
+/// # Errors
+/// [`JournalError::Io`]; and [`JournalError::Corrupt`] if there is a journal, and its last file can't be read.
+pub fn look(fs: &dyn Fs, dir: &Path) -> Result<Presence, JournalError> {
+    let files = match files(fs, dir) {
+        Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
+        files => files?,
+    };
     let Some(last) = last_begun(fs, dir, &files)? else {
+        return Ok(Presence::Nothing);
+    };
+    let owner = first_frame(fs, dir, last)?.1;
+    Ok(owner.map_or(Presence::Nameless, Presence::Of))
+}
+
+fn files(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<u64>, JournalError> {
+    let names = fs.list(dir).map_err(io_error(dir))?;
+    Ok(names.iter().filter_map(|path| file_sequence(path)).collect())
+}
+
+/// It is compared with who opens it, and how far it had come, before anything is written.
+pub(super) fn recover(
+    fs: &dyn Fs,
+    dir: &Path,
+    owner: Option<&Owner>,
+    mark: Option<Mark>,
+) -> Result<Found, JournalError> {
+    fs.create_dir_all(dir).map_err(io_error(dir))?;
+    let files = files(fs, dir)?;
+    let Some(last) = last_begun(fs, dir, &files)? else {
+        check_owner(dir, owner, mark, None)?;
         return Ok(empty(files));
     };
     let mut reader = Reader::open(fs, dir, last)?;
@@ -64,6 +106,11 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
         return Err(reader.corrupt(end.last_position, "it names an oldest file that can't be"));
     }
     replay.files(fs, dir, oldest, last, end.position)?;
+    let found = Mark {
+        start: replay.owner.map_or(0, |(_, start)| start),
+        batch: end.last.numbers.batch,
+    };
+    check_owner(dir, owner, mark, Some((replay.owner.map(|(id, _)| id), found)))?;
     // It may have been in the page cache only: an interrupted process had written but not synced it, or its sync failed
     // and the kernel took the pages for clean. From here on others rely on it.
     reader.write_again(end.last_position)?;
@@ -89,6 +136,24 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, JournalError> {
             position: end.position,
         }),
         next_batch: end.last.numbers.batch + 1,
+        is_owned: replay.owner.is_some(),
+    })
+}
+
+fn check_owner(
+    dir: &Path,
+    owner: Option<&Owner>,
+    mark: Option<Mark>,
+    found: Option<(Option<OwnerId>, Mark)>,
+) -> Result<(), JournalError> {
+    let checked = match (owner, found) {
+        (Some(owner), found) => owner::check(owner, mark, found),
+        (None, Some((Some(found), _))) => Err(owner::Mismatch::Foreign { found, expected: None }),
+        (None, _) => Ok(()),
+    };
+    checked.map_err(|what| JournalError::Mismatch {
+        dir: dir.to_owned(),
+        what,
     })
 }
 
@@ -101,6 +166,7 @@ fn empty(files: BTreeSet<u64>) -> Found {
         spares: files,
         current: None,
         next_batch: 1,
+        is_owned: false,
     }
 }
 
@@ -245,6 +311,8 @@ struct Replay {
     pins: Pins,
     configured: Configured,
     last_batch: Option<u64>,
+    /// Who owns it, and the last start that wrote to it.
+    owner: Option<(OwnerId, u64)>,
 }
 
 impl Replay {
@@ -296,6 +364,10 @@ impl Replay {
             if begins != (first_of_file && number == 0) {
                 return Err("a file begins with its summary, and only there");
             }
+            // The files of the versions before journals had owners may come first.
+            if first_of_file && number == 1 && self.owner.is_some() && !matches!(record, Record::Owner { .. }) {
+                return Err("the file names no owner, and those before it do");
+            }
             self.record(record)?;
         }
         if body.is_empty() {
@@ -324,6 +396,12 @@ impl Replay {
             }
             Record::Forget { group } | Record::Reset { group, .. } => {
                 self.entries.remove(&group);
+            }
+            Record::Owner { id, start } => {
+                if self.owner.is_some_and(|(known, last)| id != known || start < last) {
+                    return Err("it belongs to another data folder, or to an earlier start");
+                }
+                self.owner = Some((id, start));
             }
             Record::HardState { .. } | Record::Flushed { .. } | Record::Configured { .. } | Record::Start { .. } => {}
         }
@@ -360,14 +438,23 @@ fn cut(entries: &mut Vec<Entry>, from: LogIndex) {
 
 /// Where a file's successor says that it ends.
 fn previous_end(fs: &dyn Fs, dir: &Path, successor: u64) -> Result<u64, JournalError> {
-    let mut reader = Reader::open(fs, dir, successor).map_err(missing_file)?;
+    Ok(first_frame(fs, dir, successor)?.0)
+}
+
+/// Where the file before it ends, and the owner that it names.
+fn first_frame(fs: &dyn Fs, dir: &Path, sequence: u64) -> Result<(u64, Option<OwnerId>), JournalError> {
+    let mut reader = Reader::open(fs, dir, sequence).map_err(missing_file)?;
     let header = reader
         .frame(0)?
         .ok_or_else(|| reader.corrupt(0, "a frame is damaged"))?;
     let body = reader.frames.body(0, &header).map_err(io_error(&reader.path))?;
-    match Record::decode(&mut body.unwrap_or_default()) {
-        Ok(Record::Begin { previous_end }) => Ok(previous_end),
-        _ => Err(reader.corrupt(0, "a file begins with its summary")),
+    let mut body = body.unwrap_or_default();
+    let Ok(Record::Begin { previous_end }) = Record::decode(&mut body) else {
+        return Err(reader.corrupt(0, "a file begins with its summary"));
+    };
+    match Record::decode(&mut body) {
+        Ok(Record::Owner { id, .. }) => Ok((previous_end, Some(id))),
+        _ => Ok((previous_end, None)),
     }
 }
 

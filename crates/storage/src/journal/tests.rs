@@ -1,4 +1,5 @@
 mod golden;
+mod owner;
 
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};
@@ -203,6 +204,7 @@ fn step_model(model: &mut Model, step: &Step) {
                     Record::Begin { .. }
                     | Record::Flushed { .. }
                     | Record::Configured { .. }
+                    | Record::Owner { .. }
                     | Record::Start { .. } => unreachable!("no batch holds these"),
                 }
             }
@@ -513,7 +515,7 @@ fn a_missing_file_is_noticed() {
 fn a_newer_version_is_refused_and_not_cut() {
     let mut image = image(&finished(1));
     let bytes = &mut image.last_mut().unwrap().1;
-    bytes[4] = 4;
+    bytes[4] = 5;
     let crc = crc32c::crc32c(&bytes[..44]).to_le_bytes();
     bytes[44..48].copy_from_slice(&crc);
     let Err(JournalError::Corrupt { position: 0, what, .. }) = open(&restore(&image)) else {

@@ -16,7 +16,7 @@ fn the_bytes_of_a_frame() {
     journal.release(GroupId(1), LogIndex(4)).unwrap();
     journal.write(&append(1, &[entry(6, 2, b"!")])).unwrap();
     let bytes = fs.contents(&file_path(Path::new(DIR), 1)).unwrap();
-    assert_eq!(hex(&bytes), golden_frames(["03", "eb91478c", "ae910792"]));
+    assert_eq!(hex(&bytes), golden_frames(["04", "d817df96", "9d179f88"]));
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -63,7 +63,11 @@ fn golden_frames([version, first, second]: [&str; 3]) -> String {
 
 #[test]
 fn a_journal_of_an_earlier_version_is_read() {
-    for version in [["01", "4ccd2b32", "09cd6b2c"], ["02", "c0848751", "8584c74f"]] {
+    for version in [
+        ["01", "4ccd2b32", "09cd6b2c"],
+        ["02", "c0848751", "8584c74f"],
+        ["03", "eb91478c", "ae910792"],
+    ] {
         check_is_read(&golden_frames(version));
     }
 }
