@@ -111,6 +111,9 @@ pub struct Listeners {
 /// Everything has a limit. What is over one gets a clear error, and nothing else suffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Bytes of memory for everything that grows with load, see [`crate::memory`]; `None`: derived from what the machine
+    /// or the container has.
+    pub memory_bytes: Option<u64>,
     /// Bytes of one request frame.
     pub frame_bytes: usize,
     /// Client connections.
@@ -186,6 +189,7 @@ impl Default for Listeners {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            memory_bytes: None,
             // Kafka's `socket.request.max.bytes`.
             frame_bytes: 100 << 20,
             connections: 4096,

@@ -8,7 +8,9 @@ use crate::config::Settings;
 use crate::control::{ControlInput, ControlQueue};
 use crate::ids;
 use crate::journal::JournalQueue;
+use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
+use crate::server::Stage;
 use crate::shards::{Mailbox, Mailboxes};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
@@ -68,6 +70,8 @@ pub(crate) struct Parts {
     pub(crate) control: Arc<ControlQueue>,
     pub(crate) view: watch::Receiver<Arc<ClusterView>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) stopped: watch::Receiver<Stage>,
 }
 
 struct Inner {
@@ -105,6 +109,11 @@ impl Engine {
         &self.inner.parts.metrics
     }
 
+    /// The budget for memory that grows with load.
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.inner.parts.memory
+    }
+
     /// Catalog, leaders and controller, of one moment.
     pub fn view(&self) -> Arc<ClusterView> {
         Arc::clone(&self.inner.parts.view.borrow())
@@ -131,7 +140,19 @@ impl Engine {
         self.inner.parts.view.borrow().ready
     }
 
+    /// Whether clients are being let go because the broker stops.
+    pub fn is_stopping(&self) -> bool {
+        *self.inner.parts.stopped.borrow() >= Stage::ClientsLeave
+    }
+
     // --- Waiting for news ---
+
+    /// Completes when the broker begins to let its clients go.
+    pub async fn stopping(&self) {
+        let mut stopped = self.inner.parts.stopped.clone();
+        // An error means that the server is gone, which is a reason to stop as well.
+        let _ = stopped.wait_for(|now| *now >= Stage::ClientsLeave).await;
+    }
 
     /// Every new view, as it is published.
     pub fn views(&self) -> watch::Receiver<Arc<ClusterView>> {

@@ -16,6 +16,7 @@
 //! | `peers` | what `raft` says as `wire`'s frames, and back |
 //! | [`kafka`] | Kafka's requests, answered through the engine |
 //! | [`admin`] | health, metrics and JSON requests over HTTP |
+//! | [`memory`] | the budget for memory that grows with load, and its shares |
 //! | `logging` | logs to standard error, and the limit on what strangers can cause |
 //! | [`client`], [`cli`] | the command line, and the small Kafka client that it uses |
 //! | [`node`] | the same core over JSON lines, as a node of Jepsen's Maelstrom |
@@ -50,6 +51,7 @@ pub mod ids;
 mod journal;
 pub mod kafka;
 mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod node;
 mod peers;

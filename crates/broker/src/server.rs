@@ -148,7 +148,7 @@ pub struct Server {
 
 /// How far the end has come. The peers and the administration port are served until the clients are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+pub(crate) enum Stage {
     Serving,
     ClientsLeave,
     AllLeave,

@@ -2,6 +2,7 @@
 
 use super::host::{host, host_and_port};
 use super::{ReplicaSelector, Settings, Voter};
+use crate::memory::MIN_BYTES as MIN_MEMORY_BYTES;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -202,6 +203,19 @@ pub const KEYS: &[Key] = &[
         help: "Who answers consumers: the leader, or an in-sync replica in the consumer's own rack (KIP-392)",
         agreed: true,
         parse: |s, v| set(&mut s.cluster.replica_selector, selector(v)),
+    },
+    Key {
+        name: "limits.memory_bytes",
+        value: "BYTES",
+        default: "a quarter of the memory, at most 1 GiB",
+        help: "Memory for everything that grows with load: log tails, requests, responses, decompression, catch-up",
+        agreed: false,
+        parse: |s, v| {
+            set(
+                &mut s.limits.memory_bytes,
+                optional_number(v, MIN_MEMORY_BYTES, 1 << 44),
+            )
+        },
     },
     Key {
         name: "limits.frame_bytes",

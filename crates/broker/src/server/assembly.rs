@@ -12,6 +12,7 @@ use crate::folder::Folder;
 use crate::ids;
 use crate::journal::{JournalQueue, JournalThread};
 use crate::kafka::Handlers;
+use crate::memory::{self, Machine, MemoryBudget};
 use crate::metrics::{Elsewhere, Metrics};
 use crate::peers::{Peers, Sink};
 use crate::shards::{self, MailboxLimits, Mailboxes, Outputs};
@@ -108,6 +109,7 @@ pub(super) struct Assembly {
     files: Arc<FileQueue>,
     control: Arc<ControlQueue>,
     metrics: Arc<Metrics>,
+    memory: Arc<MemoryBudget>,
     fatal: Arc<Fatal>,
     peers: Arc<Peers>,
     links: PeerLinks,
@@ -127,9 +129,10 @@ impl Assembly {
             ))
         })?;
         let clock = Clock::start();
+        let memory = Arc::new(memory_budget(&settings));
         let limits = MailboxLimits {
             requests: settings.limits.mailbox_requests,
-            bytes: settings.limits.mailbox_bytes,
+            bytes: mailbox_bytes(&settings, &memory),
         };
         let mailboxes = Mailboxes::new(settings.broker.shards, limits);
         let control = Arc::new(ControlQueue::new());
@@ -159,6 +162,7 @@ impl Assembly {
             files: Arc::new(FileQueue::new()),
             control,
             metrics,
+            memory,
             fatal: Arc::new(Fatal::new()),
             peers,
             links,
@@ -174,6 +178,7 @@ impl Assembly {
         recovered: BTreeMap<GroupId, RecoveredGroup>,
     ) -> Result<Server, StartError> {
         let (view, views) = watch::channel(Arc::new(ClusterView::default()));
+        let (stop, stopped) = watch::channel(Stage::Serving);
         let engine = Engine::new(Parts {
             settings: Arc::clone(&self.settings),
             mailboxes: self.mailboxes.clone(),
@@ -181,8 +186,9 @@ impl Assembly {
             control: Arc::clone(&self.control),
             view: views,
             metrics: Arc::clone(&self.metrics),
+            memory: Arc::clone(&self.memory),
+            stopped: stopped.clone(),
         });
-        let (stop, stopped) = watch::channel(Stage::Serving);
         let threads = self
             .start_threads(fs, journal, recovered, view)
             .map_err(StartError::System)?;
@@ -306,7 +312,7 @@ impl Assembly {
             journal: Arc::clone(&self.journal),
         });
         let handlers = Arc::new(Handlers::new(engine.clone()));
-        let limits = client_limits(&self.settings);
+        let limits = client_limits(&self.settings, &self.memory);
         let stop = when(stopped.clone(), Stage::ClientsLeave);
         let serve_clients = async move {
             let drained = transport::serve(client, handlers, limits, clients, stop).await;
@@ -352,10 +358,54 @@ fn tokio_listener(listener: TcpListener) -> std::io::Result<tokio::net::TcpListe
     tokio::net::TcpListener::from_std(listener)
 }
 
-fn client_limits(settings: &Settings) -> transport::Limits {
+/// The memory budget that the configuration names, or the default for this machine.
+fn memory_budget(settings: &Settings) -> MemoryBudget {
+    let machine = Machine::find();
+    let total = settings
+        .limits
+        .memory_bytes
+        .unwrap_or_else(|| memory::default_bytes(&machine));
+    let budget = MemoryBudget::new(total, settings.broker.shards);
+    tracing::info!(
+        memory_bytes = budget.total(),
+        available_bytes = machine.bytes,
+        available_from = %machine.origin,
+        "memory budget"
+    );
+    if total > machine.bytes {
+        tracing::warn!(
+            "`limits.memory_bytes` is {total}, but there are only {} bytes ({}): lower it, or the system will end this process",
+            machine.bytes,
+            machine.origin
+        );
+    }
+    if settings.limits.frame_bytes as u64 > budget.requests() {
+        tracing::info!(
+            "requests of more than {} bytes are refused, although `limits.frame_bytes` is {}: a quarter of \
+             `limits.memory_bytes` is for requests",
+            budget.requests(),
+            settings.limits.frame_bytes
+        );
+    }
+    budget
+}
+
+/// A batch in a mailbox is a copy of what its request's frame holds, and both count towards the requests; and the largest
+/// batch that a topic may allow arrives as one message all the same ([`crate::shards::Mailbox`] lets one in alone).
+fn mailbox_bytes(settings: &Settings, memory: &MemoryBudget) -> usize {
+    let share = memory.requests() / (2 * settings.broker.shards.max(1) as u64);
+    settings
+        .limits
+        .mailbox_bytes
+        .min(usize::try_from(share).unwrap_or(usize::MAX))
+}
+
+fn client_limits(settings: &Settings, memory: &MemoryBudget) -> transport::Limits {
     let limits = &settings.limits;
+    let requests = usize::try_from(memory.requests()).unwrap_or(usize::MAX);
     transport::Limits {
-        max_frame_bytes: limits.frame_bytes,
+        max_frame_bytes: limits.frame_bytes.min(requests),
+        in_flight_bytes_total: requests,
         max_connections: limits.connections,
         max_connections_per_ip: limits.connections_per_ip,
         pipeline: limits.pipeline,
