@@ -1,7 +1,9 @@
 //! One client's connection: requests in, side by side, and responses out in their order.
 
+mod replies;
+
 use crate::flow::{Flow, InFlight};
-use crate::frame::{BadLength, Cut, FrameReader, LENGTH_BYTES, WriteQueue, length_of};
+use crate::frame::{BadLength, Cut, FrameReader, LENGTH_BYTES};
 use crate::statistics::add;
 use crate::{Connection, Limits, Reply, Service, Statistics};
 use bytes::BytesMut;
@@ -71,6 +73,8 @@ enum WriteEnd {
     Done,
     ByService,
     Failed(String),
+    /// The rest of a response can't be read any more.
+    Unreadable(String),
     Slow,
     Io(io::Error),
     /// The deadline after the end of reading has passed.
@@ -94,7 +98,7 @@ where
 
     let (read_end, write_end) = {
         let mut reading = pin!(read_requests(shared, connection, &mut frames, requests, &flow));
-        let mut writing = pin!(write_replies(shared, &mut pending, &mut writer));
+        let mut writing = pin!(replies::write(shared, &mut pending, &mut writer));
         tokio::select! {
             write_end = &mut writing => (None, write_end),
             read_end = &mut reading => {
@@ -167,13 +171,16 @@ async fn next_request<S, R: AsyncRead + Unpin>(
         let (length, missing) = match frames.cut(limits.max_frame_bytes).map_err(ReadEnd::Length)? {
             Cut::Frame(frame) => {
                 flow.room(frame.len(), limits).await;
+                if body.is_none() {
+                    permit = reserve(shared, flow, frame.len()).await?;
+                }
                 return Ok((frame, permit));
             }
             Cut::Need { length, missing } => (length, missing),
         };
         if let (Some(length), None) = (length, body) {
             flow.room(length, limits).await;
-            permit = reserve(shared, length).await?;
+            permit = reserve(shared, flow, length).await?;
             body = Some(Instant::now() + time_for(length, limits));
         }
         let read = match body {
@@ -190,9 +197,9 @@ fn time_for(length: usize, limits: &Limits) -> Duration {
     limits.read_timeout + Duration::from_secs((length / Limits::MIN_BYTES_PER_SECOND) as u64)
 }
 
-/// Room in the budget of all connections, for a frame that is large enough to count.
-async fn reserve<S>(shared: &Shared<S>, length: usize) -> Result<Option<OwnedSemaphorePermit>, ReadEnd> {
-    if length <= Limits::SMALL_FRAME_BYTES {
+/// Room in the budget of all connections, for a frame that counts: one that is large, or one of many.
+async fn reserve<S>(shared: &Shared<S>, flow: &Flow, length: usize) -> Result<Option<OwnedSemaphorePermit>, ReadEnd> {
+    if length <= Limits::SMALL_FRAME_BYTES && flow.requests() < Limits::FEW_REQUESTS {
         return Ok(None);
     }
     // A frame's length is an i32 on the wire. The budget is never closed.
@@ -253,15 +260,14 @@ fn start<S: Service>(
     permit: Option<OwnedSemaphorePermit>,
 ) -> AbortOnDropHandle<Outcome> {
     add(&shared.statistics.frames_in, 1);
-    let mut in_flight = InFlight::begin(flow.clone(), shared.statistics.clone(), frame.len());
+    let mut in_flight = InFlight::begin(flow.clone(), shared.statistics.clone(), frame.len(), permit);
     let reply = shared.service.call(connection, frame);
     AbortOnDropHandle::new(tokio::spawn(async move {
         let reply = reply.await;
-        drop(permit);
-        in_flight.exchange(match &reply {
-            Reply::Frame(chunks) => length_of(chunks),
-            Reply::Nothing | Reply::Close => 0,
-        });
+        // Work that waits for its turn still holds its request.
+        if !matches!(reply, Reply::InTurn(_)) {
+            in_flight.exchange(replies::bytes_in_memory(&reply));
+        }
         (reply, in_flight)
     }))
 }
@@ -306,57 +312,6 @@ impl Pending {
     }
 }
 
-/// Writes responses in the order of their requests; those that are ready together go out together.
-async fn write_replies<S, W: AsyncWrite + Unpin>(
-    shared: &Shared<S>,
-    pending: &mut Pending,
-    writer: &mut W,
-) -> WriteEnd {
-    let mut queue = WriteQueue::default();
-    let mut in_flight = Vec::new();
-    while let Some(outcome) = pending.next().await {
-        let mut end = push(shared, &mut queue, &mut in_flight, outcome).err();
-        while end.is_none() && queue.bytes() < WRITE_TOGETHER && pending.is_ready() {
-            let Some(outcome) = pending.next().await else { break };
-            end = push(shared, &mut queue, &mut in_flight, outcome).err();
-        }
-        while !queue.is_empty() {
-            match timeout(shared.limits.write_timeout, queue.write_some(writer)).await {
-                Ok(Ok(written)) => add(&shared.statistics.bytes_out, written),
-                Ok(Err(error)) => return WriteEnd::Io(error),
-                Err(_) => return WriteEnd::Slow,
-            }
-        }
-        in_flight.clear();
-        if let Some(end) = end {
-            return end;
-        }
-    }
-    WriteEnd::Done
-}
-
-/// Puts one outcome into the queue.
-fn push<S>(
-    shared: &Shared<S>,
-    queue: &mut WriteQueue,
-    in_flight: &mut Vec<InFlight>,
-    outcome: Result<Outcome, JoinError>,
-) -> Result<(), WriteEnd> {
-    let (reply, held) = outcome.map_err(|error| WriteEnd::Failed(format!("the request's task failed: {error}")))?;
-    in_flight.push(held);
-    match reply {
-        Reply::Nothing => Ok(()),
-        Reply::Close => Err(WriteEnd::ByService),
-        Reply::Frame(chunks) => {
-            queue
-                .push(chunks)
-                .map_err(|long| WriteEnd::Failed(format!("a response of {} bytes fits into no frame", long.0)))?;
-            add(&shared.statistics.frames_out, 1);
-            Ok(())
-        }
-    }
-}
-
 /// One log line and one count for the end of a connection.
 fn report<S>(shared: &Shared<S>, connection: &Connection, read_end: Option<&ReadEnd>, write_end: &WriteEnd) {
     let closed = &shared.statistics.closed;
@@ -370,6 +325,10 @@ fn report<S>(shared: &Shared<S>, connection: &Connection, read_end: Option<&Read
         WriteEnd::Failed(reason) => {
             add(&closed.failed, 1);
             error!(%id, %remote, reason, "closed: a request failed without an answer");
+        }
+        WriteEnd::Unreadable(reason) => {
+            add(&closed.unreadable, 1);
+            warn!(%id, %remote, reason, "closed: the rest of a response can't be read");
         }
         WriteEnd::Slow => {
             add(&closed.slow_reader, 1);

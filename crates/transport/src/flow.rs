@@ -4,7 +4,7 @@ use crate::statistics::{add, subtract};
 use crate::{Limits, Statistics};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 /// Requests and bytes in flight on one connection. One reader waits for room; requests end anywhere.
 #[derive(Default)]
@@ -41,10 +41,19 @@ pub(crate) struct InFlight {
     flow: Arc<Flow>,
     statistics: Arc<Statistics>,
     bytes: usize,
+    /// Its part of what all connections may have in flight.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl InFlight {
-    pub(crate) fn begin(flow: Arc<Flow>, statistics: Arc<Statistics>, bytes: usize) -> InFlight {
+    pub(crate) fn begin(
+        flow: Arc<Flow>,
+        statistics: Arc<Statistics>,
+        bytes: usize,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> InFlight {
+        let reserved = permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        add(&statistics.request_bytes, reserved);
         flow.requests.fetch_add(1, Ordering::AcqRel);
         flow.bytes.fetch_add(bytes, Ordering::AcqRel);
         add(&statistics.in_flight, 1);
@@ -52,11 +61,13 @@ impl InFlight {
             flow,
             statistics,
             bytes,
+            permit,
         }
     }
 
     /// The request's bytes are gone, and its response's are here.
     pub(crate) fn exchange(&mut self, response_bytes: usize) {
+        self.give_back();
         self.flow.bytes.fetch_add(response_bytes, Ordering::AcqRel);
         self.flow.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         self.bytes = response_bytes;
@@ -64,8 +75,17 @@ impl InFlight {
     }
 }
 
+impl InFlight {
+    fn give_back(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            subtract(&self.statistics.request_bytes, permit.num_permits());
+        }
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.give_back();
         self.flow.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         self.flow.requests.fetch_sub(1, Ordering::AcqRel);
         subtract(&self.statistics.in_flight, 1);
@@ -86,7 +106,7 @@ mod tests {
     }
 
     fn begin(flow: &Arc<Flow>, bytes: usize) -> InFlight {
-        InFlight::begin(flow.clone(), Arc::default(), bytes)
+        InFlight::begin(flow.clone(), Arc::default(), bytes, None)
     }
 
     #[test]

@@ -154,19 +154,45 @@ impl WriteQueue {
     /// # Errors
     /// The chunks are together longer than 2³¹−1 bytes. Nothing was added.
     pub(crate) fn push(&mut self, chunks: Vec<Bytes>) -> Result<(), TooLong> {
-        let length = length_of(&chunks);
+        self.begin(length_of(&chunks))?;
+        for chunk in chunks {
+            self.append(chunk);
+        }
+        Ok(())
+    }
+
+    /// Begins a frame of so many bytes, which [`WriteQueue::append`] adds.
+    ///
+    /// # Errors
+    /// See [`WriteQueue::push`].
+    pub(crate) fn begin(&mut self, length: usize) -> Result<(), TooLong> {
         let prefix = i32::try_from(length).map_err(|_| TooLong(length))?;
         self.tail.extend_from_slice(&prefix.to_be_bytes());
-        for chunk in chunks {
-            if chunk.len() < COPY_BELOW {
-                self.tail.extend_from_slice(&chunk);
-            } else {
-                self.seal();
-                self.sealed.push_back(chunk);
-            }
-        }
-        self.bytes += LENGTH_BYTES + length;
+        self.bytes += LENGTH_BYTES;
         Ok(())
+    }
+
+    /// Adds bytes of a frame that has begun.
+    pub(crate) fn append(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        if chunk.len() < COPY_BELOW {
+            self.tail.extend_from_slice(&chunk);
+        } else {
+            self.seal();
+            self.sealed.push_back(chunk);
+        }
+    }
+
+    /// Drops everything but the first `bytes`, of which it keeps a copy: what they were a part of can be freed.
+    pub(crate) fn keep(&mut self, bytes: usize) {
+        self.seal();
+        let mut kept = BytesMut::with_capacity(bytes.min(self.bytes));
+        for chunk in self.sealed.drain(..) {
+            let rest = bytes - kept.len();
+            kept.extend_from_slice(&chunk[..rest.min(chunk.len())]);
+        }
+        self.bytes = kept.len();
+        self.tail = kept;
     }
 
     /// Adds a frame without content.

@@ -26,6 +26,7 @@ mod link;
 mod links;
 mod peers;
 mod queue;
+mod response;
 mod server;
 mod service;
 mod slots;
@@ -34,8 +35,9 @@ mod statistics;
 pub use limits::{Limits, LinkLimits, PeerLimits};
 pub use links::{Handshake, LinkEvent, PeerId, PeerLinks};
 pub use peers::{Admission, PeerService, serve_peers};
+pub use response::{Part, Reading, Source};
 pub use server::{Drained, serve};
-pub use service::{Connection, ConnectionId, Reply, Service};
+pub use service::{Connection, ConnectionId, Reply, Service, Work};
 pub use statistics::{CloseCounters, LinkStatistics, Statistics};
 
 #[doc = include_str!("../README.md")]

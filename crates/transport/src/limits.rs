@@ -14,14 +14,14 @@ pub struct Limits {
     /// Connections at a time from one IP address, so that one client with a leak can't lock out the others.
     pub max_connections_per_ip: usize,
     /// Requests of one connection that are worked on at a time. When it is reached, reading pauses: TCP tells the client
-    /// to wait. So many responses may wait in memory for a client that doesn't read, so the service bounds the length of
-    /// one. Java's idempotent producers have five requests on their way at most.
+    /// to wait. A service whose responses may be long makes them in turn ([`crate::Reply::InTurn`]), so that only one of
+    /// them waits in memory for a client that doesn't read. Java's idempotent producers have five requests on their way at most.
     pub pipeline: usize,
     /// Bytes of one connection in flight: requests being worked on, and responses not yet sent. When it is exceeded,
     /// reading pauses. One request is always let through, however long.
     pub in_flight_bytes: usize,
     /// Bytes of requests in flight, all connections together; counted from the moment that a frame's length is known.
-    /// Frames below [`Limits::SMALL_FRAME_BYTES`] are not counted. A frame that finds no room waits for it, at most
+    /// Frames up to [`Limits::SMALL_FRAME_BYTES`] are not counted, unless a connection has many of them. A frame that finds no room waits for it, at most
     /// `read_timeout`. Never less than `max_frame_bytes`.
     pub in_flight_bytes_total: usize,
     /// A connection with nothing in flight and no byte received for so long is closed, cleanly. Kafka's
@@ -37,9 +37,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Frames up to here are too small to count against [`Limits::in_flight_bytes_total`]: `max_connections` of them are
-    /// bounded anyway.
-    pub const SMALL_FRAME_BYTES: usize = 16 * 1024;
+    /// Frames up to here don't count towards [`Limits::in_flight_bytes_total`] while a connection has fewer than
+    /// [`Limits::FEW_REQUESTS`] in flight: together that is no more than a connection's buffers take anyway.
+    pub const SMALL_FRAME_BYTES: usize = 4 * 1024;
+    /// See [`Limits::SMALL_FRAME_BYTES`]. Java's producers have five requests on their way at most.
+    pub const FEW_REQUESTS: usize = 8;
     /// Slower than this, a frame is an attack or a network on which nothing else would work either.
     pub const MIN_BYTES_PER_SECOND: usize = 16 * 1024;
 }

@@ -1,9 +1,11 @@
 //! What a listener's owner implements.
 
+use crate::Part;
 use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 /// Names a connection within this process; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,16 +28,35 @@ pub struct Connection {
     pub local: SocketAddr,
 }
 
+/// Work that leads to a reply.
+pub type Work = Pin<Box<dyn Future<Output = Reply> + Send + 'static>>;
+
 /// What becomes of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// No response (Kafka's `acks=0`). The next request's response is not held up.
     Nothing,
     /// One response frame, as chunks that are written back to back; the transport puts the length before them.
     Frame(Vec<Bytes>),
+    /// One response frame, of which not everything is in memory.
+    Parts(Vec<Part>),
+    /// Work that begins when the responses to all earlier requests of the connection are sent. For requests whose
+    /// responses may be large: a connection then has one of them at a time, however many requests it sends ahead.
+    InTurn(Work),
     /// The connection is closed, after the responses to all earlier requests. Say why in a log line: the client can't
     /// be told.
     Close,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Nothing => f.write_str("Nothing"),
+            Reply::Frame(chunks) => f.debug_tuple("Frame").field(chunks).finish(),
+            Reply::Parts(parts) => f.debug_tuple("Parts").field(parts).finish(),
+            Reply::InTurn(_) => f.write_str("InTurn"),
+            Reply::Close => f.write_str("Close"),
+        }
+    }
 }
 
 /// A frame in, perhaps a frame out.

@@ -13,6 +13,8 @@ pub struct Statistics {
     pub turned_away: AtomicU64,
     /// Requests being worked on now, or whose response waits for its turn.
     pub in_flight: AtomicU64,
+    /// Bytes of requests being worked on now that count towards [`crate::Limits::in_flight_bytes_total`].
+    pub request_bytes: AtomicU64,
     /// Frames received.
     pub frames_in: AtomicU64,
     /// Frames sent.
@@ -36,6 +38,8 @@ pub struct CloseCounters {
     pub stalled: AtomicU64,
     /// Responses that the client didn't take.
     pub slow_reader: AtomicU64,
+    /// The rest of a response that had begun could not be read any more.
+    pub unreadable: AtomicU64,
     /// The service said [`crate::Reply::Close`].
     pub by_service: AtomicU64,
     /// The service panicked, or answered with a frame longer than a length can say: a bug of our own.

@@ -159,6 +159,13 @@ impl BatchHeader {
         Ok(header)
     }
 
+    /// The length of the batch that the bytes begin with, as its header claims; none if the claim is cut off or absurd.
+    pub fn length_in(bytes: &[u8]) -> Option<usize> {
+        let field = bytes.get(at::LENGTH..LENGTH_OVERHEAD)?;
+        let claimed = i32::from_be_bytes(field.try_into().ok()?);
+        usize::try_from(claimed).ok()?.checked_add(LENGTH_OVERHEAD)
+    }
+
     /// A compacted batch holds fewer records than its offsets span, never more. An uncompressed one can't hold more
     /// records than its bytes allow.
     fn check_counts(&self) -> Result<(), BatchError> {

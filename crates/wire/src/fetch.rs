@@ -214,8 +214,37 @@ impl FetchPartitionResponse {
     }
 }
 
+/// Writes the length of a partition's records, and perhaps the records.
+type PutRecords<'a> = dyn FnMut(&mut Writer, &[Bytes]) + 'a;
+
 /// The response as chunks of one frame, its header before it. Records are chunks of their own, not copied.
 pub fn encode_response(version: i16, correlation_id: i32, response: &FetchResponse) -> Vec<Bytes> {
+    write_response(version, correlation_id, response, &mut |writer, records| {
+        writer.bytes(records)
+    })
+    .finish()
+}
+
+/// The response around its records, for a caller that sends those from where they are: the bytes before the records of the
+/// first partition, those between its records and the second's, and so on; one more than there are partitions. `lengths`
+/// says how long the records of each are, in the order of the response; its own records are not looked at.
+pub fn encode_around_records(
+    version: i16,
+    correlation_id: i32,
+    response: &FetchResponse,
+    lengths: &[usize],
+) -> Vec<Bytes> {
+    let mut lengths = lengths.iter().copied();
+    let mut put = |writer: &mut Writer, _: &[Bytes]| writer.gap(lengths.next().unwrap_or(0));
+    write_response(version, correlation_id, response, &mut put).finish_around()
+}
+
+fn write_response(
+    version: i16,
+    correlation_id: i32,
+    response: &FetchResponse,
+    put_records: &mut PutRecords<'_>,
+) -> Writer {
     let mut writer = Writer::new(Api::Fetch.is_flexible(version), 64 + 64 * response.topics.len());
     writer.response_header(correlation_id);
     writer.i32(response.throttle_time_ms);
@@ -225,7 +254,7 @@ pub fn encode_response(version: i16, correlation_id: i32, response: &FetchRespon
     }
     writer.count(Some(response.topics.len()));
     for topic in &response.topics {
-        put_topic(&mut writer, version, topic);
+        put_topic(&mut writer, version, topic, put_records);
     }
     let endpoints = if version >= 16 {
         endpoints(&response.node_endpoints)
@@ -236,10 +265,10 @@ pub fn encode_response(version: i16, correlation_id: i32, response: &FetchRespon
         Some(endpoints) => writer.tags(&[(0, &endpoints)]),
         None => writer.tags(&[]),
     }
-    writer.finish()
+    writer
 }
 
-fn put_topic(writer: &mut Writer, version: i16, topic: &FetchTopicResponse) {
+fn put_topic(writer: &mut Writer, version: i16, topic: &FetchTopicResponse, put_records: &mut PutRecords<'_>) {
     if version >= FIRST_TOPIC_ID_VERSION {
         writer.uuid(topic.topic_id.0);
     } else {
@@ -247,12 +276,17 @@ fn put_topic(writer: &mut Writer, version: i16, topic: &FetchTopicResponse) {
     }
     writer.count(Some(topic.partitions.len()));
     for partition in &topic.partitions {
-        put_partition(writer, version, partition);
+        put_partition(writer, version, partition, put_records);
     }
     writer.tags(&[]);
 }
 
-fn put_partition(writer: &mut Writer, version: i16, partition: &FetchPartitionResponse) {
+fn put_partition(
+    writer: &mut Writer,
+    version: i16,
+    partition: &FetchPartitionResponse,
+    put_records: &mut PutRecords<'_>,
+) {
     writer.i32(partition.index);
     writer.i16(partition.error_code);
     writer.i64(partition.high_watermark.0);
@@ -264,7 +298,7 @@ fn put_partition(writer: &mut Writer, version: i16, partition: &FetchPartitionRe
     if version >= 11 {
         writer.i32(partition.preferred_read_replica.unwrap_or(-1));
     }
-    writer.bytes(&partition.records);
+    put_records(writer, &partition.records);
     put_partition_tags(writer, version, partition);
 }
 

@@ -7,6 +7,8 @@ pub(crate) struct Writer {
     chunks: Vec<Bytes>,
     out: BytesMut,
     flexible: bool,
+    /// Positions in `out` where the caller puts bytes in.
+    gaps: Vec<usize>,
 }
 
 impl Writer {
@@ -15,6 +17,7 @@ impl Writer {
             chunks: Vec::new(),
             out: BytesMut::with_capacity(capacity),
             flexible,
+            gaps: Vec::new(),
         }
     }
 
@@ -93,6 +96,26 @@ impl Writer {
             self.chunks
                 .extend(pieces.iter().filter(|piece| !piece.is_empty()).cloned());
         }
+    }
+
+    /// So many bytes that the caller puts in.
+    pub(crate) fn gap(&mut self, length: usize) {
+        self.length(Some(length), Writer::i32);
+        self.gaps.push(self.out.len());
+    }
+
+    /// What is before, between and behind the gaps. For frames without [`Writer::bytes`].
+    pub(crate) fn finish_around(mut self) -> Vec<Bytes> {
+        debug_assert!(self.chunks.is_empty(), "there are chunks between the gaps");
+        let mut rest = self.out.split().freeze();
+        let mut parts = Vec::with_capacity(self.gaps.len() + 1);
+        let mut before = 0;
+        for gap in self.gaps {
+            parts.push(rest.split_to(gap - before));
+            before = gap;
+        }
+        parts.push(rest);
+        parts
     }
 
     /// The tagged fields that end a structure of a flexible version: their numbers and contents, in ascending order.

@@ -4,26 +4,27 @@
 //! over, it is the answer; otherwise the request waits until a partition has something new, and begins another pass.
 
 mod limits;
+mod records;
 mod replica;
 mod wait;
 
+use self::records::Records;
 use super::errors::{self, Failure};
 use super::partitions;
 use crate::engine::{ClusterView, Engine, ReadError, ReadResult};
-use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use std::time::Duration;
 use tokio::time::Instant;
 use trimaran_multiraft::{OffsetAnswer, OffsetQuery};
 use trimaran_raft::GroupId;
 use trimaran_storage::log::Chunk;
-use trimaran_transport::Reply;
+use trimaran_transport::{Part, Reply, Source};
 use trimaran_wire::LeaderHint;
 use trimaran_wire::api::RequestHeader;
 use trimaran_wire::batch::{LeaderEpoch, Offset};
 use trimaran_wire::fetch::{
     FIRST_TOPIC_ID_VERSION, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic,
-    FetchTopicResponse, encode_response,
+    FetchTopicResponse, encode_around_records, encode_response,
 };
 
 /// The first version with hints to the new leader (KIP-951).
@@ -74,6 +75,13 @@ impl Found {
         }
     }
 
+    /// Drops the records; a new pass finds them again.
+    fn let_go(&mut self) {
+        if let Found::Read(result) = self {
+            result.chunks.clear();
+        }
+    }
+
     /// The client should know at once.
     fn is_urgent(&self) -> bool {
         !matches!(self, Found::Read(_))
@@ -87,20 +95,41 @@ fn chunk_len(chunk: &Chunk) -> usize {
     }
 }
 
+/// Bytes of records that are read before a response begins, so that damage to them is told as an error of their partition.
+/// What follows is read as the socket takes it; damage there ends the connection, and the next request, which begins at it,
+/// gets the error.
+const READ_AHEAD_BYTES: usize = 1 << 20;
+
 pub(super) async fn answer(engine: Engine, header: RequestHeader, request: FetchRequest) -> Reply {
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let response = match refuse_session(&request) {
-        Some(error) => FetchResponse {
+    let (version, id) = (header.version, header.correlation_id);
+    if let Some(error) = refuse_session(&request) {
+        let response = FetchResponse {
             error_code: error.code(),
             ..FetchResponse::default()
-        },
-        None => {
-            let plan = Plan::new(&engine, header.version, request);
-            let found = long_poll(&engine, &plan, deadline).await;
-            assemble(&engine, plan, found).await
+        };
+        return Reply::Frame(encode_response(version, id, &response));
+    }
+    let plan = Plan::new(&engine, version, request);
+    let found = long_poll(&engine, &plan, deadline).await;
+    let (response, records) = assemble(&engine, plan, found).await;
+    if records.iter().all(Option::is_none) {
+        return Reply::Frame(encode_response(version, id, &response));
+    }
+    let lengths: Vec<usize> = records
+        .iter()
+        .map(|records| records.as_ref().map_or(0, Source::remaining))
+        .collect();
+    let around = encode_around_records(version, id, &response, &lengths);
+    let mut parts = Vec::with_capacity(2 * around.len());
+    let mut records = records.into_iter();
+    for bytes in around {
+        parts.push(Part::Bytes(bytes));
+        if let Some(records) = records.next().flatten() {
+            parts.push(Part::Source(Box::new(records)));
         }
-    };
-    Reply::Frame(encode_response(header.version, header.correlation_id, &response))
+    }
+    Reply::Parts(parts)
 }
 
 /// Sessions are declined by answering with session 0, which is always allowed. So whoever names a session that goes on
@@ -159,17 +188,23 @@ fn want(view: &ClusterView, version: i16, topic: &FetchTopic, partition: &FetchP
     }
 }
 
-/// Passes, until one is the answer.
+/// Passes, until one is the answer. A broker that stops answers at once.
 async fn long_poll(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<Found> {
     loop {
-        let found = pass(engine, plan).await;
+        let mut found = pass(engine, plan).await;
         let bytes: usize = found.iter().map(Found::bytes).sum();
         let enough = bytes >= plan.min_bytes || found.iter().any(Found::is_urgent);
-        if enough || plan.wanted.is_empty() || Instant::now() >= deadline {
+        if enough || plan.wanted.is_empty() || Instant::now() >= deadline || engine.is_stopping() {
             return found;
         }
-        let waiting = wait::for_news(engine, plan, &found);
-        if tokio::time::timeout_at(deadline, waiting).await.is_err() {
+        // A client that waits for more must not hold on to what the tails give back meanwhile.
+        found.iter_mut().for_each(Found::let_go);
+        tokio::select! {
+            () = wait::for_news(engine, plan, &found) => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = engine.stopping() => {}
+        }
+        if bytes == 0 && (Instant::now() >= deadline || engine.is_stopping()) {
             return found;
         }
     }
@@ -245,11 +280,15 @@ async fn diverging(engine: &Engine, group: GroupId, wanted: &Wanted) -> Option<(
     }
 }
 
-/// Reads what lies in files, and writes the response in the order of the request.
-async fn assemble(engine: &Engine, plan: Plan, found: Vec<Found>) -> FetchResponse {
+/// The response in the order of the request, and the records of each partition.
+async fn assemble(engine: &Engine, plan: Plan, found: Vec<Found>) -> (FetchResponse, Vec<Option<Records>>) {
     let mut partitions = Vec::with_capacity(found.len());
+    let mut all_records = Vec::with_capacity(found.len());
+    let mut ahead = READ_AHEAD_BYTES;
     for (wanted, found) in plan.wanted.iter().zip(found) {
-        partitions.push(partition(engine, &plan, wanted, found).await);
+        let (response, records) = partition(engine, &plan, wanted, found, &mut ahead).await;
+        partitions.push(response);
+        all_records.push(records);
     }
     let hints = partitions.iter().filter_map(|partition| partition.current_leader);
     let node_endpoints = partitions::endpoints(&engine.view(), hints);
@@ -259,52 +298,63 @@ async fn assemble(engine: &Engine, plan: Plan, found: Vec<Found>) -> FetchRespon
         topic_id: topic.topic_id,
         partitions: partitions.by_ref().take(range.len()).collect(),
     });
-    FetchResponse {
+    let response = FetchResponse {
         topics: topics.collect(),
         node_endpoints,
         ..FetchResponse::default()
-    }
+    };
+    (response, all_records)
 }
 
-async fn partition(engine: &Engine, plan: &Plan, wanted: &Wanted, found: Found) -> FetchPartitionResponse {
-    match found {
+async fn partition(
+    engine: &Engine,
+    plan: &Plan,
+    wanted: &Wanted,
+    found: Found,
+    ahead: &mut usize,
+) -> (FetchPartitionResponse, Option<Records>) {
+    let response = match found {
         Found::Failed(failure, hint) => FetchPartitionResponse {
             current_leader: hint.filter(|_| plan.version >= FIRST_HINT_VERSION),
             ..FetchPartitionResponse::failed(wanted.index, failure.code())
         },
         Found::Diverging(epoch, end, result) => FetchPartitionResponse {
             diverging_epoch: Some((epoch, end)),
-            ..read(plan, wanted, &result, Vec::new())
+            ..read(plan, wanted, &result)
         },
         Found::Elsewhere(broker, result) => FetchPartitionResponse {
             preferred_read_replica: Some(broker),
-            ..read(plan, wanted, &result, Vec::new())
+            ..read(plan, wanted, &result)
         },
         Found::Read(mut result) => {
             let chunks = std::mem::take(&mut result.chunks);
-            let loaded = match &wanted.group {
-                Ok(group) => engine
-                    .load(*group, chunks)
-                    .await
-                    .map_err(|error| errors::storage(&error)),
-                Err(failure) => Err(failure.clone()),
-            };
-            match loaded {
-                Ok(records) => read(plan, wanted, &result, records),
-                Err(failure) => FetchPartitionResponse::failed(wanted.index, failure.code()),
+            let group = wanted.group.as_ref().ok();
+            let mut records = group.and_then(|group| Records::new(engine, *group, chunks));
+            if let Some(records) = records
+                .as_mut()
+                .filter(|records| *ahead > 0 && records.begins_in_file())
+            {
+                match records.read_ahead(*ahead).await {
+                    Ok(read) => *ahead = ahead.saturating_sub(read),
+                    Err(error) => {
+                        let failure = errors::storage(&error);
+                        return (FetchPartitionResponse::failed(wanted.index, failure.code()), None);
+                    }
+                }
             }
+            return (read(plan, wanted, &result), records);
         }
-    }
+    };
+    (response, None)
 }
 
 /// Without transactions everything below the high watermark is decided, so it is the last stable offset as well.
-fn read(plan: &Plan, wanted: &Wanted, result: &ReadResult, records: Vec<Bytes>) -> FetchPartitionResponse {
+fn read(plan: &Plan, wanted: &Wanted, result: &ReadResult) -> FetchPartitionResponse {
     FetchPartitionResponse {
         high_watermark: result.high_watermark.0,
         last_stable_offset: result.high_watermark.0,
         log_start_offset: result.start_offset,
         aborted_transactions: plan.read_committed.then(Vec::new),
-        records,
         ..FetchPartitionResponse::failed(wanted.index, 0)
     }
 }

@@ -23,24 +23,25 @@ mod topics;
 mod tests;
 
 use crate::engine::Engine;
+use crate::memory::Share;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::Encodable;
 use std::future::Future;
-use std::pin::Pin;
-use trimaran_transport::{Connection, Reply, Service};
+use trimaran_transport::{Connection, Reply, Service, Work};
 use trimaran_wire::WireError;
 use trimaran_wire::api::{self, Api, RequestHeader};
 use trimaran_wire::request::{self, Request};
 
+/// Responses up to here don't count towards the memory for responses: a connection's buffers take as much.
+const SMALL_RESPONSE_BYTES: usize = 16 << 10;
+
 /// Answers Kafka clients.
+#[derive(Clone)]
 pub struct Handlers {
     engine: Engine,
     creations: metadata::Creations,
 }
-
-/// What a request becomes: an answer, or work that leads to one.
-pub(super) type Work = Pin<Box<dyn Future<Output = Reply> + Send + 'static>>;
 
 impl Handlers {
     /// Handlers of this broker.
@@ -67,7 +68,20 @@ impl Handlers {
         }
     }
 
+    /// Appends are begun at once; everything else in its turn, when what was asked before it on its connection is answered,
+    /// as Kafka does: a client that asks ahead and doesn't read has one response in memory.
     fn dispatch(&self, header: RequestHeader, request: Request) -> Work {
+        if matches!(request, Request::Produce(_)) {
+            return self.answer(header, request);
+        }
+        let handlers = self.clone();
+        done(Reply::InTurn(Box::pin(async move {
+            let reply = handlers.answer(header, request).await;
+            within(&handlers.engine.memory().responses, reply)
+        })))
+    }
+
+    fn answer(&self, header: RequestHeader, request: Request) -> Work {
         let (engine, version) = (self.engine.clone(), header.version);
         match request {
             Request::Produce(request) => produce::begin(engine, header, request),
@@ -122,6 +136,37 @@ fn refuse_header(connection: &Connection, error: &WireError) -> Reply {
         *correlation_id,
         &response,
     ))
+}
+
+/// The reply, with its part of the memory for responses until it is sent. What finds no room is dropped, with its
+/// connection: clients that ask again later are better off than a broker that runs out of memory.
+fn within(share: &Share, reply: Reply) -> Reply {
+    let Reply::Frame(chunks) = reply else { return reply };
+    let bytes = chunks.iter().map(Bytes::len).sum::<usize>();
+    if bytes <= SMALL_RESPONSE_BYTES {
+        return Reply::Frame(chunks);
+    }
+    match share.try_reserve(bytes as u64) {
+        Some(reserved) => Reply::Frame(vec![reserved.hold(joined(chunks))]),
+        None => {
+            tracing::warn!(
+                bytes,
+                "closes a connection: too many long responses wait for clients that don't read them; \
+                 `limits.memory_bytes` says how many may"
+            );
+            Reply::Close
+        }
+    }
+}
+
+fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+    match chunks.pop() {
+        Some(only) if chunks.is_empty() => only,
+        last => {
+            chunks.extend(last);
+            Bytes::from(chunks.concat())
+        }
+    }
 }
 
 fn done(reply: Reply) -> Work {

@@ -2,7 +2,6 @@
 
 mod check;
 
-use super::Work;
 use super::errors::{self, Failure};
 use super::{done, partitions};
 use crate::clock::wall_clock_ms;
@@ -16,6 +15,7 @@ use trimaran_raft::GroupId;
 use trimaran_registry::topic_config::TimestampType;
 use trimaran_registry::{PartitionIndex, TopicConfig};
 use trimaran_transport::Reply;
+use trimaran_transport::Work;
 use trimaran_wire::api::RequestHeader;
 use trimaran_wire::batch;
 use trimaran_wire::produce::{

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use trimaran_raft::{Configuration, Entry, LogIndex, Payload};
-use trimaran_wire::batch::{BatchHeader, Offset};
+use trimaran_wire::batch::{BatchHeader, HEADER_LEN, Offset};
 
 /// A run of bytes of a stored log: whole record batches, back to back.
 #[derive(Clone)]
@@ -56,10 +56,71 @@ impl FileSlice {
         segment::sound(&*self.file, &self.path, self.length, read, |bytes| self.check(bytes))
     }
 
-    fn check(&self, bytes: Vec<u8>) -> Result<Bytes, Wrong> {
+    /// The offset of its first record.
+    pub fn base_offset(&self) -> Offset {
+        self.base
+    }
+
+    /// The most that [`FileSlice::read_front`] reads: one batch may be longer than what is wanted.
+    ///
+    /// # Errors
+    /// [`LogError::Io`], or [`LogError::Corrupt`] if the file is cut short.
+    pub fn front_len(&self, max_bytes: usize) -> Result<usize, LogError> {
+        if self.length <= max_bytes {
+            return Ok(self.length);
+        }
+        Ok(self.first_length()?.max(max_bytes).min(self.length))
+    }
+
+    /// Reads whole batches from its beginning, about `max_bytes` of them but at least one, and cuts them off. Checked as by
+    /// [`FileSlice::read`].
+    ///
+    /// # Errors
+    /// As [`FileSlice::read`]; then nothing is cut off.
+    pub fn read_front(&mut self, max_bytes: usize) -> Result<Bytes, LogError> {
+        if self.length <= max_bytes {
+            let bytes = self.read()?;
+            self.cut_front(self.length, self.next);
+            return Ok(bytes);
+        }
+        let most = self.front_len(max_bytes)?;
+        let read = || read_bounded(&*self.file, &self.path, self.position, most);
+        let (bytes, next) = segment::sound(&*self.file, &self.path, most, read, |bytes| self.check_front(bytes))?;
+        self.cut_front(bytes.len(), next);
+        Ok(bytes)
+    }
+
+    fn cut_front(&mut self, bytes: usize, next: Offset) {
+        self.position += bytes as u64;
+        self.length -= bytes;
+        self.base = next;
+    }
+
+    /// The length of the first batch, as its header says: not checked yet.
+    fn first_length(&self) -> Result<usize, LogError> {
+        let header = read_bounded(&*self.file, &self.path, self.position, HEADER_LEN.min(self.length))?;
+        Ok(BatchHeader::length_in(&header).unwrap_or(0))
+    }
+
+    /// The whole batches that the bytes begin with, and the offset after them.
+    fn check_front(&self, bytes: Vec<u8>) -> Result<(Bytes, Offset), Wrong> {
+        let (whole, next) = self.check_batches(&bytes, |rest| {
+            BatchHeader::length_in(rest).is_some_and(|length| length <= rest.len())
+        })?;
+        if whole == 0 {
+            return Err(Wrong {
+                position: self.position,
+                what: "there is no record batch",
+            });
+        }
+        Ok((Bytes::from(bytes).slice(..whole), next))
+    }
+
+    /// Checks batches as long as `goes_on` says that there is another one: where they end, and the offset after them.
+    fn check_batches(&self, bytes: &[u8], goes_on: impl Fn(&[u8]) -> bool) -> Result<(usize, Offset), Wrong> {
         let mut position = 0;
         let mut offset = self.base;
-        while position < bytes.len() {
+        while position < bytes.len() && goes_on(&bytes[position..]) {
             let at = self.position + position as u64;
             let damaged = |what| Wrong { position: at, what };
             let rest = &bytes[position..];
@@ -69,6 +130,11 @@ impl FileSlice {
             offset = check_batch(&rest[..length], offset, epoch).map_err(damaged)?;
             position += length;
         }
+        Ok((position, offset))
+    }
+
+    fn check(&self, bytes: Vec<u8>) -> Result<Bytes, Wrong> {
+        let (_, offset) = self.check_batches(&bytes, |_| true)?;
         if offset != self.next {
             return Err(Wrong {
                 position: self.position,
