@@ -393,4 +393,10 @@ pub const SCENARIOS: &[Scenario] = &[
         "KIP-98",
         WITHIN,
     ),
+    multiraft(
+        "WatchJournalOnly",
+        "a shard's thread hangs on a bad sector, heartbeats go on, and its broker keeps leaderships that it can't use",
+        "Trimaran's own, found by reading",
+        WITHIN,
+    ),
 ];

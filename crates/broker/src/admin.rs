@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `GET /health/live` | 200 as long as the process runs |
-//! | `GET /health/ready` | 200 once this broker is registered and has opened its replicas; 503 before, and while it leaves |
+//! | `GET /health/ready` | 200 once this broker is registered and has opened its replicas; 503 before, while it leaves, and while a thread that it needs is stalled |
 //! | `GET /metrics` | for Prometheus |
 //! | `POST /rpc` | `partition_leader` and `partition_failover`, as JSON; see [`rpc`] |
 
@@ -61,11 +61,18 @@ async fn live() -> &'static str {
     "live\n"
 }
 
-async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.engine.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    match shared.engine.stalled_thread() {
+        Some((thread, busy)) => {
+            let text = format!(
+                "not ready: the thread `{thread}` has been stalled for {} ms\n",
+                busy.as_millis()
+            );
+            (unavailable, text)
+        }
+        None if shared.engine.is_ready() => (StatusCode::OK, "ready\n".to_owned()),
+        None => (unavailable, "not ready\n".to_owned()),
     }
 }
 

@@ -179,7 +179,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match dispatch(arguments.command) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("trimaran: {}", failure.text);
+            crate::logging::say_last(&failure.text);
             failure.exit.into()
         }
     }

@@ -17,6 +17,7 @@ use crate::peers;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
 use crate::threads;
+use crate::workers::Workers;
 use bytes::{Bytes, BytesMut};
 use replicas::Replicas;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -115,8 +116,10 @@ pub(crate) struct ControlParts {
     pub(crate) mailboxes: Mailboxes,
     /// The I/O threads.
     pub(crate) files: Arc<FileQueue>,
-    /// Asked whether the disk stalls.
+    /// Asked how long its writes take.
     pub(crate) journal: Arc<JournalQueue>,
+    /// Asked whether a thread stalls.
+    pub(crate) workers: Arc<Workers>,
     /// The other brokers.
     pub(crate) links: PeerLinks,
     /// Where views are published.
@@ -198,11 +201,14 @@ impl Control {
     fn run(mut self) {
         let mut inputs = Vec::new();
         let queue = Arc::clone(&self.parts.queue);
+        let activity = Arc::clone(&self.parts.workers.control);
         loop {
+            activity.end();
             let deadline = self.deadline();
             if queue.take(&mut inputs, Some(self.parts.clock.std(deadline))).is_err() {
                 return;
             }
+            activity.begin();
             let now = self.parts.clock.now();
             if inputs.is_empty() {
                 self.watch.woke(now, deadline);

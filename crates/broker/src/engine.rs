@@ -12,6 +12,7 @@ use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::server::Stage;
 use crate::shards::{Mailbox, Mailboxes};
+use crate::workers::Workers;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -72,6 +73,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) stopped: watch::Receiver<Stage>,
+    pub(crate) workers: Arc<Workers>,
 }
 
 struct Inner {
@@ -135,9 +137,17 @@ impl Engine {
         self.inner.parts.view.borrow().controller
     }
 
-    /// Whether this broker is registered in the cluster, knows a controller, and has opened all its replicas.
+    /// Whether this broker is registered in the cluster, knows a controller, has opened all its replicas, and no thread that it
+    /// needs is stalled.
     pub fn is_ready(&self) -> bool {
-        self.inner.parts.view.borrow().ready
+        self.inner.parts.view.borrow().ready && self.stalled_thread().is_none()
+    }
+
+    /// The thread whose stall keeps this broker from serving, and for how long it has been busy with one thing; none if there
+    /// is none.
+    pub fn stalled_thread(&self) -> Option<(String, Duration)> {
+        let hindrance = self.inner.parts.workers.hindrance();
+        hindrance.map(|(thread, busy)| (thread.to_owned(), busy))
     }
 
     /// Whether clients are being let go because the broker stops.

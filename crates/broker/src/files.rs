@@ -1,5 +1,6 @@
 //! The threads that may block on files: flushes of committed entries to segments, loads of old ones for followers,
-//! opening and deleting replicas' folders.
+//! opening replicas' folders; and one that deletes them, since a file system may need many seconds for large files, and
+//! nothing waits for that.
 
 use crate::clock::wall_clock_ms;
 use crate::control::{ControlInput, ControlQueue};
@@ -9,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
 use crate::threads;
+use crate::workers::{Activity, Workers};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -32,7 +34,35 @@ pub(crate) fn disk(metrics: Arc<Metrics>) -> Arc<dyn Fs> {
 }
 
 /// The way to the I/O threads.
-pub(crate) type FileQueue = Queue<FileJob>;
+pub(crate) struct FileQueue {
+    work: Queue<FileJob>,
+    deletions: Queue<FileJob>,
+}
+
+impl FileQueue {
+    /// An empty one.
+    pub(crate) fn new() -> FileQueue {
+        FileQueue {
+            work: Queue::new(),
+            deletions: Queue::new(),
+        }
+    }
+
+    /// Hands a job to a thread that does its kind.
+    pub(crate) fn push(&self, job: FileJob) {
+        let queue = match job {
+            FileJob::Flush(_) | FileJob::Load(_) | FileJob::Open(_) => &self.work,
+            FileJob::Delete(_) | FileJob::DeleteAside(_) => &self.deletions,
+        };
+        queue.push(job);
+    }
+
+    /// What is there is still done; then the threads end.
+    pub(crate) fn close(&self) {
+        self.work.close();
+        self.deletions.close();
+    }
+}
 
 /// What the I/O threads do.
 pub(crate) enum FileJob {
@@ -105,6 +135,8 @@ pub(crate) struct FileThreads {
     pub(crate) control: Arc<ControlQueue>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
+    /// The threads, and what each is at.
+    pub(crate) workers: Arc<Workers>,
     /// Told if a thread panics.
     pub(crate) fatal: Arc<Fatal>,
 }
@@ -115,29 +147,38 @@ pub(crate) fn group_folder(group: GroupId) -> String {
 }
 
 impl FileThreads {
-    /// Starts `count` threads. They end when the queue is closed and empty.
+    /// Starts the threads that [`Workers`] names. They end when the queue is closed and empty.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(crate) fn spawn(self, count: usize) -> std::io::Result<Vec<JoinHandle<()>>> {
-        (0..count)
-            .map(|at| {
-                let this = self.clone();
-                let fatal = Arc::clone(&self.fatal);
-                threads::spawn(&format!("files-{at}"), &fatal, move || this.run())
+    pub(crate) fn spawn(self) -> std::io::Result<Vec<JoinHandle<()>>> {
+        let start = |activity: &Arc<Activity>, deletes: bool| {
+            let (this, activity) = (self.clone(), Arc::clone(activity));
+            let name = activity.name().to_owned();
+            threads::spawn(&name, &self.fatal, move || {
+                let queue = if deletes {
+                    &this.queue.deletions
+                } else {
+                    &this.queue.work
+                };
+                while let Ok(job) = queue.pop() {
+                    activity.begin();
+                    this.run(job);
+                    activity.end();
+                }
             })
-            .collect()
+        };
+        let files = self.workers.files.iter().map(|activity| start(activity, false));
+        files.chain([start(&self.workers.cleanup, true)]).collect()
     }
 
-    fn run(self) {
-        while let Ok(job) = self.queue.pop() {
-            match job {
-                FileJob::Flush(job) => self.flush(job),
-                FileJob::Load(load) => self.load(load),
-                FileJob::Open(job) => self.open(*job),
-                FileJob::Delete(group) => self.delete(group),
-                FileJob::DeleteAside(group) => self.delete_aside(group),
-            }
+    fn run(&self, job: FileJob) {
+        match job {
+            FileJob::Flush(job) => self.flush(job),
+            FileJob::Load(load) => self.load(load),
+            FileJob::Open(job) => self.open(*job),
+            FileJob::Delete(group) => self.delete(group),
+            FileJob::DeleteAside(group) => self.delete_aside(group),
         }
     }
 

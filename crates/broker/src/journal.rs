@@ -1,13 +1,13 @@
 //! The one thread that writes the journal: it collects the batches of all shards, writes and syncs them together, and
 //! tells each shard how far it is durable.
 
-use crate::clock::Clock;
 use crate::fatal::Fatal;
 use crate::files::{FileJob, FileQueue};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
 use crate::threads;
+use crate::workers::Activity;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -38,22 +38,20 @@ pub(crate) struct JournalQueue {
     queue: Queue<JournalInput>,
     /// Bytes submitted and not yet durable.
     backlog_bytes: AtomicU64,
-    /// When the turn under way began, in microseconds of the broker's clock; zero if none is.
-    busy_since: AtomicU64,
+    /// What the thread is at.
+    activity: Arc<Activity>,
     /// The longest write since somebody asked, in microseconds.
     worst_write_micros: AtomicU64,
-    clock: Clock,
 }
 
 impl JournalQueue {
     /// An idle one.
-    pub(crate) fn new(clock: Clock) -> JournalQueue {
+    pub(crate) fn new(activity: Arc<Activity>) -> JournalQueue {
         JournalQueue {
-            queue: Queue::new(),
+            queue: Queue::watched(Arc::clone(&activity)),
             backlog_bytes: AtomicU64::new(0),
-            busy_since: AtomicU64::new(0),
+            activity,
             worst_write_micros: AtomicU64::new(0),
-            clock,
         }
     }
 
@@ -73,10 +71,7 @@ impl JournalQueue {
     /// For how long the disk has kept the thread waiting: what is to be durable, or recycled, is not yet. Zero if it is
     /// idle.
     pub(crate) fn stalled_for(&self) -> Duration {
-        match self.busy_since.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => Duration::from_micros(self.clock.now().0.saturating_sub(since)),
-        }
+        self.activity.busy_for()
     }
 
     /// How long the longest write took since this was last asked; none if nothing was written.
@@ -127,11 +122,9 @@ impl JournalThread {
         let mut persisted = vec![None; self.mailboxes.all().len()];
         let mut since_laggards = 0;
         while self.queue.queue.take(&mut inputs, None).is_ok() {
-            self.queue
-                .busy_since
-                .store(self.queue.clock.now().0.max(1), Ordering::Relaxed);
+            self.queue.activity.begin();
             let turn = self.turn(&mut inputs, &mut persisted);
-            self.queue.busy_since.store(0, Ordering::Relaxed);
+            self.queue.activity.end();
             if let Err(error) = turn {
                 self.queue.close();
                 self.fatal.fail(format!(

@@ -43,6 +43,7 @@ pub mod client;
 mod clock;
 pub mod config;
 mod control;
+mod descriptors;
 pub mod engine;
 mod fatal;
 mod files;
@@ -60,6 +61,7 @@ pub mod server;
 mod shards;
 mod threads;
 mod tickets;
+mod workers;
 
 pub use config::Settings;
 pub use engine::Engine;

@@ -1,9 +1,13 @@
-//! Logs to standard error, and the limit on them: what strangers can cause must not fill a disk.
+//! Logs to standard error, and the limits on them: what strangers can cause must not fill a disk, and a reader that stalls
+//! must not stop the broker.
 
+mod lines;
+
+use lines::{Lines, Sender};
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -20,16 +24,89 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Lines that were left out since the start of the process, for the metrics.
 static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 
-/// Logs what `filter` lets through to standard error, at most [`BURST`] lines a second of each kind.
+/// How long a process that ends waits for its last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The lines on their way to standard error; none before [`start`].
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
+
+/// Why nothing can be logged.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// Something logs already.
+    Twice(TryInitError),
+    /// The system has no thread to give.
+    System(std::io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Twice(error) => error.fmt(f),
+            StartError::System(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Logs what `filter` lets through to standard error, at most [`BURST`] lines a second of each kind. Logging never blocks:
+/// while nobody reads standard error, lines are dropped. Panics are logged, too.
 ///
 /// # Errors
-/// If something logs already.
-pub(crate) fn start(filter: EnvFilter) -> Result<(), TryInitError> {
-    let lines = fmt::layer()
-        .with_writer(std::io::stderr)
+/// If something logs already, or the system has no thread to give.
+pub(crate) fn start(filter: EnvFilter) -> Result<(), StartError> {
+    let lines = Arc::new(Lines::default());
+    let layer = fmt::layer()
+        .with_writer(Sender(Arc::clone(&lines)))
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter(Moderate::default());
-    tracing_subscriber::registry().with(filter).with(lines).try_init()
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+    subscriber.try_init().map_err(StartError::Twice)?;
+    // Set once: what starts twice has failed above.
+    let _ = LINES.set(Arc::clone(&lines));
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || lines.write_to(std::io::stderr(), say_dropped))
+        .map_err(StartError::System)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn say_dropped(lines: u64) {
+    tracing::warn!(lines, "log lines were dropped: standard error was not read in time");
+}
+
+/// The usual hook writes to standard error, and waits for its reader.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    let backtrace = std::backtrace::Backtrace::capture();
+    match backtrace.status() {
+        std::backtrace::BacktraceStatus::Captured => tracing::error!("thread `{name}` {panic}\n{backtrace}"),
+        _ => tracing::error!("thread `{name}` {panic}"),
+    }
+}
+
+/// The last thing that a process has to say. What was logged before goes first; a reader that stalls gets a moment.
+pub(crate) fn say_last(text: &str) {
+    match LINES.get() {
+        Some(lines) => {
+            lines.push(format!("trimaran: {text}\n").as_bytes(), true);
+            flush();
+        }
+        None => eprintln!("trimaran: {text}"),
+    }
+}
+
+/// Waits for what was logged to be written, for a moment.
+pub(crate) fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(LAST_LINES);
+    }
+}
+
+/// Lines that were dropped since the start of the process, because standard error was not read in time.
+pub(crate) fn dropped() -> u64 {
+    LINES.get().map_or(0, |lines| lines.dropped())
 }
 
 /// Lines that were left out since the start of the process.

@@ -2,8 +2,10 @@
 
 use crate::journal::JournalQueue;
 use crate::shards::Mailboxes;
+use crate::workers::Workers;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -260,6 +262,7 @@ pub(crate) struct Elsewhere {
     pub(crate) links: PeerLinks,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) journal: Arc<JournalQueue>,
+    pub(crate) workers: Arc<Workers>,
 }
 
 impl std::fmt::Debug for Elsewhere {
@@ -353,15 +356,37 @@ impl Collector for Elsewhere {
                 "Log lines left out because there were too many of their kind",
                 crate::logging::left_out(),
             ),
+            (
+                "log_lines_dropped",
+                "Log lines dropped because standard error was not read in time",
+                crate::logging::dropped(),
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, metric_type(&counter))?)?;
         }
+        self.encode_workers(&mut encoder)
+    }
+}
+
+impl Elsewhere {
+    fn encode_workers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            "thread_busy_seconds",
+            "How long each thread has been busy with one thing; 0 if it is idle",
+            None,
+            MetricType::Gauge,
+        )?;
+        for activity in self.workers.all() {
+            let gauge = ConstGauge::new(activity.busy_for().as_secs_f64());
+            let label = [("thread", activity.name())];
+            gauge.encode(family.encode_family(&label)?)?;
+        }
         Ok(())
     }
 }
 
-fn metric_type(metric: &impl EncodeMetric) -> prometheus_client::metrics::MetricType {
+fn metric_type(metric: &impl EncodeMetric) -> MetricType {
     metric.metric_type()
 }

@@ -1,7 +1,8 @@
 //! A queue into one of the broker's threads.
 
+use crate::workers::Activity;
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Many threads push, one or a few take. Nobody holds the lock while working, so pushing never waits for work.
@@ -12,6 +13,8 @@ use std::time::Instant;
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     ready: Condvar,
+    /// What the one thread that takes is at; none if it is not watched, or if several take.
+    taker: Option<Arc<Activity>>,
 }
 
 #[derive(Debug)]
@@ -36,6 +39,16 @@ impl<T> Queue<T> {
                 closed: false,
             }),
             ready: Condvar::new(),
+            taker: None,
+        }
+    }
+
+    /// An empty, open queue from which one thread takes. From the moment that something waits for it, that thread counts as
+    /// busy: one that is not woken hangs as well as one that does not return.
+    pub(crate) fn watched(taker: Arc<Activity>) -> Queue<T> {
+        Queue {
+            taker: Some(taker),
+            ..Queue::new()
         }
     }
 
@@ -101,6 +114,9 @@ impl<T> Queue<T> {
 
     fn wake(&self, state: &State<T>) {
         if state.asleep > 0 {
+            if let Some(taker) = &self.taker {
+                taker.called();
+            }
             self.ready.notify_one();
         }
     }
@@ -134,7 +150,6 @@ impl<T> Default for Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[test]
     fn hands_over_in_order_and_ends_when_closed() {

@@ -28,6 +28,10 @@ use trimaran_transport::PeerLinks;
 /// How long the last frames to peers may take when a broker stops.
 const LINKS_DEADLINE: Duration = Duration::from_millis(500);
 
+/// How long the threads may take to end. One that hangs in a system call never does; what it holds is as safe as after a
+/// `kill -9`.
+const THREADS_DEADLINE: Duration = Duration::from_secs(5);
+
 /// A broker's three listening sockets.
 #[derive(Debug)]
 pub struct Sockets {
@@ -155,6 +159,8 @@ pub(crate) enum Stage {
 }
 
 struct Tasks {
+    /// Logs when a thread stalls. Ends with the server.
+    stalls: tokio::task::JoinHandle<()>,
     clients: tokio::task::JoinHandle<()>,
     peers: tokio::task::JoinHandle<()>,
     admin: tokio::task::JoinHandle<()>,
@@ -276,7 +282,10 @@ impl Server {
             join(threads.control);
         });
         // Whatever a thread panicked with is reported by its guard.
-        let _ = joined.await;
+        if tokio::time::timeout(THREADS_DEADLINE, joined).await.is_err() {
+            tracing::error!(stalled = ?self.engine.stalled_thread(), "a thread does not end: stops without it");
+        }
+        self.tasks.stalls.abort();
     }
 }
 

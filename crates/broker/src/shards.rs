@@ -11,6 +11,7 @@ use crate::journal::{JournalInput, JournalQueue};
 use crate::metrics::Metrics;
 use crate::threads;
 use crate::tickets::Tickets;
+use crate::workers::Activity;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, Shard, ShardConfig, Stranded};
@@ -30,6 +31,8 @@ pub(crate) struct Mailbox {
     state: Mutex<State>,
     ready: Condvar,
     limits: MailboxLimits,
+    /// What the shard's thread is at.
+    activity: Arc<Activity>,
     /// Who waits for this shard's answers.
     pub(crate) tickets: Tickets,
 }
@@ -50,11 +53,12 @@ pub(crate) struct Full;
 
 impl Mailbox {
     /// An empty mailbox. At most `waiters` may wait for answers at a time.
-    pub(crate) fn new(limits: MailboxLimits, waiters: usize) -> Mailbox {
+    pub(crate) fn new(limits: MailboxLimits, waiters: usize, activity: Arc<Activity>) -> Mailbox {
         Mailbox {
             state: Mutex::new(State::default()),
             ready: Condvar::new(),
             limits,
+            activity,
             tickets: Tickets::new(waiters),
         }
     }
@@ -110,6 +114,8 @@ impl Mailbox {
     fn put(&self, mut state: MutexGuard<'_, State>, input: Input) {
         state.inputs.push(input);
         if std::mem::take(&mut state.asleep) {
+            // From now on the shard has something to do: one that is not woken hangs as well as one that does not return.
+            self.activity.called();
             drop(state);
             self.ready.notify_one();
         }
@@ -152,11 +158,12 @@ impl Mailbox {
 pub(crate) struct Mailboxes(Arc<[Mailbox]>);
 
 impl Mailboxes {
-    /// One for each of `shards`.
-    pub(crate) fn new(shards: usize, limits: MailboxLimits) -> Mailboxes {
+    /// One for each of these shards, of which there is one at least.
+    pub(crate) fn new(shards: &[Arc<Activity>], limits: MailboxLimits) -> Mailboxes {
         // A consumer's long poll may wait on each of many partitions: far more may wait for answers than for a turn.
         let waiters = limits.requests.saturating_mul(16);
-        Mailboxes((0..shards.max(1)).map(|_| Mailbox::new(limits, waiters)).collect())
+        let mailbox = |activity: &Arc<Activity>| Mailbox::new(limits, waiters, Arc::clone(activity));
+        Mailboxes(shards.iter().map(mailbox).collect())
     }
 
     /// The shard that a group lives in; the same for as long as the process runs.
@@ -224,13 +231,16 @@ pub(crate) fn spawn<P: PeerSink + Send + 'static>(
 fn run<P: PeerSink>(at: usize, config: ShardConfig, clock: Clock, mut outputs: Outputs<P>) {
     let mailboxes = outputs.mailboxes.clone();
     let mailbox = mailboxes.shard(at);
+    let activity = Arc::clone(&mailbox.activity);
     let mut shard = Shard::new(config, clock.now());
     let mut inputs = Vec::new();
     let mut outbox = Outbox::default();
     while mailbox.take(&mut inputs, shard.deadline().map(|at| clock.std(at))) {
+        activity.begin();
         shard.step(clock.now(), &mut inputs, &mut outbox);
         inputs.clear();
         hand_on(at, &mut outbox, &mut outputs);
+        activity.end();
     }
     mailbox.tickets.close();
 }

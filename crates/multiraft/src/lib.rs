@@ -10,6 +10,7 @@
 //!   long polls, follower reads, the in-sync view, flushes and retention, handing over leaderships and
 //!   giving them back, filling lost replicas again and exchanging replicas for others.
 //! - [`LivenessMonitor`]: one heartbeat a pair of brokers, and graded evidence from it.
+//! - [`Watchdog`]: which threads heartbeats vouch for.
 //! - [`IntervalPlan`] and [`Headroom`]: all intervals from one budget, and whether this machine keeps it.
 //!
 //! # What it deliberately does not know
@@ -42,7 +43,7 @@
 //!
 //! `mailbox` (what goes in and out) → `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`,
 //! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `damaged`, `upkeep`, `handover`, `leaving`,
-//! `preference`, `membership` (from who belongs to a group to who is to), `snapshots`, `throttle`, `timers`, `numbers`, `desk` (what a shard's replicas share); `liveness` and `intervals` stand for themselves.
+//! `preference`, `membership` (from who belongs to a group to who is to), `snapshots`, `throttle`, `timers`, `numbers`, `desk` (what a shard's replicas share); `liveness`, `watchdog` and `intervals` stand for themselves.
 #![forbid(unsafe_code)]
 
 mod appends;
@@ -68,6 +69,7 @@ mod snapshots;
 mod throttle;
 mod timers;
 mod upkeep;
+mod watchdog;
 
 pub use appends::{Acks, AppendError, Appended};
 pub use damaged::Damaged;
@@ -83,6 +85,7 @@ pub use reads::{OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest,
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
 pub use shard::{Shard, ShardConfig};
+pub use watchdog::{Watchdog, Worker};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -27,6 +27,8 @@ pub enum Sabotage {
     HardStateLater,
     /// A follower does not learn from its leader's log what producers sent last.
     ForgetProducers,
+    /// Of the threads that groups depend on, only the journal's is watched: a broker whose shard hangs keeps its leaderships.
+    WatchJournalOnly,
 }
 
 #[cfg(feature = "sabotage")]
@@ -40,6 +42,7 @@ impl Sabotage {
         Sabotage::LoseNewerToken,
         Sabotage::HardStateLater,
         Sabotage::ForgetProducers,
+        Sabotage::WatchJournalOnly,
     ];
 }
 

@@ -19,6 +19,7 @@
 
 mod backoff;
 mod connection;
+mod failing;
 mod flow;
 mod frame;
 mod limits;

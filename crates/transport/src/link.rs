@@ -1,6 +1,7 @@
 //! One outgoing link: connects, shakes hands, sends what is queued, and begins again.
 
 use crate::backoff::Backoff;
+use crate::failing::Failing;
 use crate::frame::{FrameReader, ReadError, WriteQueue, length_of};
 use crate::queue::FrameQueue;
 use crate::statistics::add;
@@ -124,6 +125,7 @@ pub(crate) async fn run(context: Arc<Context>, link: Arc<Link>) {
             context.seed ^ link.peer.0.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         ),
         been_connected: false,
+        failing: Failing::default(),
         urgent: 0,
         context,
         link,
@@ -139,6 +141,8 @@ struct Keeper {
     backoff: Backoff,
     /// To the present address: only then is a refusal evidence of a process that is gone.
     been_connected: bool,
+    /// When to say that attempts fail.
+    failing: Failing,
     /// Attempts left that are repeated without a pause.
     urgent: u32,
 }
@@ -157,8 +161,25 @@ impl Keeper {
             Ok((stream, reader)) => self.serve(stream, reader, address).await,
             Err(failure) => {
                 debug!(peer = %self.link.peer, address = target, reason = failure.reason(), "no connection");
+                self.report(target, &failure);
                 self.failed(failure, address).await
             }
+        }
+    }
+
+    /// A rejection is reported by itself.
+    fn report(&mut self, address: String, failure: &Failure) {
+        if matches!(failure, Failure::Rejected(_)) {
+            return self.failing.end();
+        }
+        let reason = failure.reason();
+        if let Some(since) = self.failing.failed(Instant::now(), reason) {
+            self.emit(LinkEvent::Unreachable {
+                peer: self.link.peer,
+                address,
+                reason: reason.to_owned(),
+                since,
+            });
         }
     }
 
@@ -200,6 +221,7 @@ impl Keeper {
         address: &mut watch::Receiver<String>,
     ) -> bool {
         self.been_connected = true;
+        self.failing.end();
         self.backoff.reset();
         self.link.queue.open();
         self.link.set_connected(true);
@@ -231,6 +253,7 @@ impl Keeper {
     /// What was known of the old address says nothing about the new one.
     fn moved(&mut self) {
         self.been_connected = false;
+        self.failing.end();
         self.urgent = 0;
         self.backoff.reset();
     }

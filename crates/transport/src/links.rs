@@ -31,6 +31,18 @@ pub enum LinkEvent {
     /// The peer's machine answered that nobody listens on the peer's port, where there was a peer before: evidence that
     /// its process is gone. Only after a [`LinkEvent::Connected`] to the same address; repeated at most once an attempt.
     Refused(PeerId),
+    /// The peer can't be reached at this address for this reason, and has not been for that long. Said once that has lasted a
+    /// while (a restart is no news), when the reason changes, and then after pauses that double.
+    Unreachable {
+        /// Who.
+        peer: PeerId,
+        /// Where it is looked for.
+        address: String,
+        /// What the last attempt failed with.
+        reason: String,
+        /// Since the first attempt that failed.
+        since: Duration,
+    },
     /// The peer answered, but the welcome was not acceptable: another cluster, another version, another peer at that
     /// address. Tried again with the longest pause.
     HandshakeRejected(PeerId, String),

@@ -1,5 +1,6 @@
 //! A cluster of processes.
 
+use super::log::LogPipe;
 use super::{binary, free_port, get, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::Write as _;
@@ -20,6 +21,8 @@ pub struct ClusterOptions {
     pub racks: Vec<String>,
     /// The program; none for the one of [`binary()`].
     pub binary: Option<PathBuf>,
+    /// Logs come through pipes, whose readers can stall: [`BrokerProcess::stall_log`].
+    pub piped_logs: bool,
 }
 
 impl Default for ClusterOptions {
@@ -29,6 +32,7 @@ impl Default for ClusterOptions {
             settings: Vec::new(),
             racks: Vec::new(),
             binary: None,
+            piped_logs: false,
         }
     }
 }
@@ -47,6 +51,8 @@ pub struct BrokerProcess {
     folder: PathBuf,
     binary: PathBuf,
     child: Option<Child>,
+    has_piped_log: bool,
+    log_pipe: Option<LogPipe>,
 }
 
 impl BrokerProcess {
@@ -61,13 +67,41 @@ impl BrokerProcess {
             .append(true)
             .open(self.log_path())
             .expect("a log file opens");
+        let stdout = log.try_clone().expect("a file can be shared");
+        let stderr = if self.has_piped_log {
+            let (pipe, writer) = LogPipe::into_file(log).expect("a pipe can be made");
+            self.log_pipe = Some(pipe);
+            Stdio::from(writer)
+        } else {
+            Stdio::from(log)
+        };
         self.child = Some(
             command(&self.binary, &self.config_path())
-                .stdout(Stdio::from(log.try_clone().expect("a file can be shared")))
-                .stderr(Stdio::from(log))
+                .stdout(Stdio::from(stdout))
+                .stderr(stderr)
                 .spawn()
                 .expect("the trimaran binary starts"),
         );
+    }
+
+    /// Whoever reads its log stands still, as long as the process lives and [`BrokerProcess::resume_log`] is not called.
+    ///
+    /// # Panics
+    /// If its log does not come through a pipe.
+    pub fn stall_log(&self) {
+        self.log_pipe.as_ref().expect("a piped log").set_stalled(true);
+    }
+
+    /// Its log is read again.
+    pub fn resume_log(&self) {
+        if let Some(pipe) = &self.log_pipe {
+            pipe.set_stalled(false);
+        }
+    }
+
+    /// The process's id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Where its configuration is.
@@ -129,6 +163,11 @@ impl BrokerProcess {
     /// SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// SIGTERM.
@@ -239,6 +278,8 @@ impl Cluster {
                 folder: folder.path().join(format!("broker-{id}")),
                 binary: program.clone(),
                 child: None,
+                has_piped_log: options.piped_logs,
+                log_pipe: None,
             })
             .collect();
         for (at, broker) in brokers.iter().enumerate() {

@@ -5,13 +5,16 @@
 
 mod binary;
 mod cluster;
+mod hang;
 mod http;
 mod kafka;
 mod load;
+mod log;
 mod requests;
 
 pub use binary::{binary, run_with_input, workspace};
 pub use cluster::{BrokerProcess, Cluster, ClusterOptions};
+pub use hang::HungThread;
 pub use http::{Reply, get, post};
 pub use kafka::{ClientError, Connection, KafkaClient, Leader};
 pub use load::{Load, LoadOptions, Outage};

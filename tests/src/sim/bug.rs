@@ -2,7 +2,7 @@
 //!
 //! Without the feature `sabotage` there is none, and no value of this type.
 
-use trimaran_multiraft::Shard;
+use trimaran_multiraft::{Shard, Watchdog};
 use trimaran_registry::Agent;
 
 /// A bug, in whichever room it lives.
@@ -11,7 +11,7 @@ pub enum Bug {
     /// In every group's core.
     #[cfg(feature = "sabotage")]
     Core(trimaran_raft::Sabotage),
-    /// In every shard.
+    /// In every shard, and in the watchdog over its thread.
     #[cfg(feature = "sabotage")]
     Shard(trimaran_multiraft::Sabotage),
     /// In every broker's catalog.
@@ -21,14 +21,22 @@ pub enum Bug {
 
 impl Bug {
     /// Breaks a process as it starts.
-    pub(super) fn build_in<'a>(self, shards: impl Iterator<Item = &'a mut Shard>, agent: &mut Agent) {
+    pub(super) fn build_in<'a>(
+        self,
+        shards: impl Iterator<Item = &'a mut Shard>,
+        agent: &mut Agent,
+        watchdog: &mut Watchdog,
+    ) {
         // Without the feature there is nobody to break, and nothing to break them with.
-        let _ = (&shards, &agent);
+        let _ = (&shards, &agent, &watchdog);
         match self {
             #[cfg(feature = "sabotage")]
             Bug::Core(how) => shards.for_each(|shard| shard.sabotage_cores(how)),
             #[cfg(feature = "sabotage")]
-            Bug::Shard(how) => shards.for_each(|shard| shard.sabotage(how)),
+            Bug::Shard(how) => {
+                watchdog.sabotage(how);
+                shards.for_each(|shard| shard.sabotage(how));
+            }
             #[cfg(feature = "sabotage")]
             Bug::Registry(how) => agent.sabotage(how),
         }

@@ -28,6 +28,9 @@ pub enum Kind {
     Clog,
     /// A disk needs up to 0.7 seconds for a write, and perhaps its process loses power before it is done.
     SlowDisk,
+    /// A thread of a broker hangs for a while: the journal's, a shard's, or those for files. Some runs end with one that hangs
+    /// until everything is led by others.
+    Hang,
     /// A disk fails a write of the journal.
     BrokenDisk,
     /// A disk fails reads or writes of segments.
@@ -52,7 +55,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Crash,
         Kind::Ambush,
         Kind::Pause,
@@ -62,6 +65,7 @@ impl Kind {
         Kind::Weather,
         Kind::Clog,
         Kind::SlowDisk,
+        Kind::Hang,
         Kind::BrokenDisk,
         Kind::BadSectors,
         Kind::ReadFlip,
@@ -86,6 +90,7 @@ impl Kind {
             Kind::Weather => "weather",
             Kind::Clog => "clog",
             Kind::SlowDisk => "slow-disk",
+            Kind::Hang => "hang",
             Kind::BrokenDisk => "broken-disk",
             Kind::BadSectors => "bad-sectors",
             Kind::ReadFlip => "read-flip",
@@ -207,6 +212,15 @@ pub enum Fault {
         lasts: Micros,
         /// Its process loses power then, and starts again after that time.
         crash: Option<(Micros, Micros)>,
+    },
+    /// A thread of a broker hangs.
+    Hang {
+        /// Whose.
+        broker: u32,
+        /// Which one: a number to choose by.
+        which: u64,
+        /// For so long.
+        lasts: Micros,
     },
     /// A disk fails writes from now on: the process stops, and starts again after a time with a working one.
     BrokenDisk(u32),
@@ -335,6 +349,11 @@ impl Drawing<'_> {
                     crash,
                 }
             }
+            Kind::Hang => Fault::Hang {
+                broker: one,
+                which: self.rng.next(),
+                lasts: self.lasting(),
+            },
             Kind::BrokenDisk => Fault::BrokenDisk(one),
             Kind::BadSectors => Fault::BadSectors {
                 broker: one,

@@ -133,7 +133,7 @@ fn breadth(kind: Kind) -> u64 {
         Kind::Clog => 8,
         Kind::Transfer | Kind::Failover | Kind::Leave => 5,
         Kind::NoClients | Kind::ReadFlip | Kind::ClockJump => 3,
-        Kind::WriteFlip => 6,
+        Kind::WriteFlip | Kind::Hang => 6,
         Kind::Reformat | Kind::BadSectors | Kind::BrokenDisk => 2,
         Kind::FullDisk => 1,
     }
@@ -145,7 +145,7 @@ fn elections(kind: Kind) -> u64 {
         Kind::Partition | Kind::OneWay => 20,
         Kind::Crash | Kind::Failover | Kind::SlowDisk => 15,
         Kind::Transfer | Kind::Clog => 10,
-        Kind::Weather | Kind::Pause => 5,
+        Kind::Weather | Kind::Pause | Kind::Hang => 5,
         Kind::Leave | Kind::ClockJump => 2,
         Kind::NoClients
         | Kind::ReadFlip
@@ -162,7 +162,7 @@ fn members(kind: Kind) -> u64 {
         Kind::Crash | Kind::Ambush | Kind::Transfer => 20,
         Kind::Partition | Kind::OneWay | Kind::Failover => 10,
         Kind::SlowDisk | Kind::Clog | Kind::Leave | Kind::Reformat => 5,
-        Kind::Weather | Kind::Pause => 3,
+        Kind::Weather | Kind::Pause | Kind::Hang => 3,
         Kind::NoClients
         | Kind::ReadFlip
         | Kind::WriteFlip

@@ -2,6 +2,7 @@
 
 use super::broker::{DiskPace, Limits, Settings};
 use super::clients::{Administrator, Client, Consumer, PartitionName, Producer, Task};
+use super::faults::Kind;
 use super::focus::Focus;
 use super::network::Weather;
 use super::queue::Micros;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub gives_back: bool,
     /// A broker whose disk may fail for good; then no group has fewer than three replicas, of which two are left.
     pub victim: Option<u32>,
+    /// Once all is whole, a thread of a broker hangs until others lead everything.
+    pub hangs_in_the_end: bool,
     /// The network when nothing is wrong with it.
     pub weather: Weather,
     /// How it begins, if not like that.
@@ -224,6 +227,7 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
         weather: Weather::usual(rng, budget),
         first_weather: focus.weather(rng),
         victim,
+        hangs_in_the_end: options.faults.contains(Kind::Hang) && rng.chance(200),
         gives_back,
         fault_every: rng.between(scale.fault_every.0, scale.fault_every.1),
     }

@@ -57,6 +57,29 @@ pub fn is_whole(witness: &Witness, slots: &[Slot]) -> Result<(), String> {
     Ok(())
 }
 
+/// Without some brokers, every other one tells of a leader for every partition, which is none of them.
+pub fn is_led_without(witness: &Witness, away: &[u32], slots: &[Slot]) -> Result<(), String> {
+    let client = KafkaClient::new(witness.clients());
+    let is_away = |id: i32| away.iter().any(|away| i32::try_from(*away) == Ok(id));
+    for broker in witness.brokers.iter().filter(|broker| !away.contains(&broker.id)) {
+        for slot in slots {
+            let metadata = client
+                .metadata(broker.client, &slot.topic)
+                .map_err(|error| format!("broker {} says nothing of {slot}: {error}", broker.id))?;
+            let mut partitions = metadata.topics.iter().flat_map(|topic| &topic.partitions);
+            let found = partitions.find(|found| found.partition_index == slot.partition);
+            let leader = found.map_or(-1, |found| found.leader_id.0);
+            if leader <= 0 || is_away(leader) {
+                return Err(format!(
+                    "broker {} tells that {leader} leads {slot}, without brokers {away:?}",
+                    broker.id
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Every partition takes a record, by producers that know nothing of what was before.
 pub fn write_everywhere(
     witness: &Arc<Witness>,

@@ -13,12 +13,21 @@ pub enum Kind {
     Kill,
     /// SIGSTOP, and SIGCONT later.
     Pause,
+    /// SIGSTOP for longer than anything waits: sessions, requests, links.
+    Freeze,
+    /// One thread of a broker stands still, as in a system call that hangs, and all the others go on. Where the system does not
+    /// permit that, nothing is done.
+    Hang,
+    /// Nobody reads what a broker logs.
+    LogStall,
     /// SIGTERM: the broker leaves well, and is started again later.
     Stop,
     /// The same, and started again at once.
     Restart,
     /// Ways between brokers are cut.
     Cut,
+    /// Two brokers can't reach each other for longer than anything waits, and all clients and all other brokers reach both.
+    Pair,
     /// Ways between brokers are slow and narrow.
     Slow,
     /// Somebody demands that another broker leads.
@@ -26,6 +35,9 @@ pub enum Kind {
     /// kill -9, and the broker comes back with an empty disk. Only while all replicas are in sync: two disks that are lost
     /// at once are more than any promise covers.
     Reformat,
+    /// In the end, when all is whole, a minority is killed. The others must lead and take records without it. Then it comes back,
+    /// perhaps with empty disks.
+    Away,
     /// All are killed at once and come back with the disks that they had when it was done before: more than any promise
     /// covers. It shows that what is lost is noticed, and is done only if it is asked for.
     Rewind,
@@ -33,15 +45,20 @@ pub enum Kind {
 
 impl Kind {
     /// All that a cluster has to survive.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Kill,
         Kind::Pause,
+        Kind::Freeze,
+        Kind::Hang,
+        Kind::LogStall,
         Kind::Stop,
         Kind::Restart,
         Kind::Cut,
+        Kind::Pair,
         Kind::Slow,
         Kind::Failover,
         Kind::Reformat,
+        Kind::Away,
     ];
 
     /// Its name on the command line.
@@ -49,12 +66,17 @@ impl Kind {
         match self {
             Kind::Kill => "kill",
             Kind::Pause => "pause",
+            Kind::Freeze => "freeze",
+            Kind::Hang => "hang",
+            Kind::LogStall => "log-stall",
             Kind::Stop => "stop",
             Kind::Restart => "restart",
             Kind::Cut => "cut",
+            Kind::Pair => "pair",
             Kind::Slow => "slow",
             Kind::Failover => "failover",
             Kind::Reformat => "reformat",
+            Kind::Away => "away",
             Kind::Rewind => "rewind",
         }
     }
@@ -65,8 +87,11 @@ impl Kind {
             Kind::Kill => 30,
             Kind::Cut => 28,
             Kind::Pause => 18,
-            Kind::Slow | Kind::Failover | Kind::Reformat | Kind::Rewind => 8,
-            Kind::Stop | Kind::Restart => 5,
+            Kind::Slow | Kind::Failover | Kind::Hang | Kind::Reformat | Kind::Rewind => 8,
+            Kind::Stop | Kind::Restart | Kind::LogStall => 5,
+            Kind::Freeze | Kind::Pair => 3,
+            // Its time is the end.
+            Kind::Away => 0,
         }
     }
 }
@@ -108,6 +133,10 @@ pub enum Fault {
     Kill(Victims, Duration),
     /// SIGSTOP for the time.
     Pause(Victims, Duration),
+    /// One thread of each, chosen by the number, stands still for the time.
+    Hang(Victims, u64, Duration),
+    /// The log is not read for the time.
+    LogStall(Victims, Duration),
     /// SIGTERM; started again so long after it has ended.
     Stop(Victims, Duration),
     /// Ways change, in the order from, to.
@@ -127,6 +156,9 @@ pub enum Fault {
     Rewind(Duration),
 }
 
+/// Faults that last longer are longer than anything waits.
+const LONG: Duration = Duration::from_secs(10);
+
 /// How a way fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
@@ -143,13 +175,17 @@ impl Fault {
     pub fn kind(&self) -> Kind {
         match self {
             Fault::Kill(..) => Kind::Kill,
+            Fault::Pause(_, lasts) if *lasts > LONG => Kind::Freeze,
             Fault::Pause(..) => Kind::Pause,
+            Fault::Hang(..) => Kind::Hang,
+            Fault::LogStall(..) => Kind::LogStall,
             Fault::Stop(_, lasts) if lasts.is_zero() => Kind::Restart,
             Fault::Stop(..) => Kind::Stop,
             Fault::Ways {
                 weather: Weather::Slow(_),
                 ..
             } => Kind::Slow,
+            Fault::Ways { lasts, .. } if *lasts > LONG => Kind::Pair,
             Fault::Ways { .. } => Kind::Cut,
             Fault::Failover(_) => Kind::Failover,
             Fault::Reformat(..) => Kind::Reformat,
@@ -161,6 +197,9 @@ impl Fault {
 /// The next fault of these kinds for brokers 1 to `brokers`; none if there are no kinds.
 pub fn draw(rng: &mut Rng, kinds: &BTreeSet<Kind>, brokers: u32) -> Option<Fault> {
     let total: u64 = kinds.iter().map(|kind| kind.weight()).sum();
+    if total == 0 {
+        return None;
+    }
     let mut ticket = rng.below(total);
     let kind = kinds.iter().find(|kind| {
         let hit = ticket < kind.weight();
@@ -178,6 +217,9 @@ pub fn draw(rng: &mut Rng, kinds: &BTreeSet<Kind>, brokers: u32) -> Option<Fault
             Fault::Kill(victims, downtime(rng))
         }
         Kind::Pause => Fault::Pause(one(rng), between(rng, 30, 4_000)),
+        Kind::Freeze => Fault::Pause(one(rng), between(rng, 10_001, 35_000)),
+        Kind::Hang => Fault::Hang(one(rng), rng.next(), between(rng, 100, 8_000)),
+        Kind::LogStall => Fault::LogStall(one(rng), between(rng, 1_000, 20_000)),
         Kind::Stop => Fault::Stop(one(rng), between(rng, 50, 4_000)),
         Kind::Restart => Fault::Stop(one(rng), Duration::ZERO),
         Kind::Cut => Fault::Ways {
@@ -189,6 +231,15 @@ pub fn draw(rng: &mut Rng, kinds: &BTreeSet<Kind>, brokers: u32) -> Option<Fault
             },
             lasts: between(rng, 100, 6_000),
         },
+        Kind::Pair => Fault::Ways {
+            ways: pair(rng, brokers),
+            weather: if rng.chance(600) {
+                Weather::Silent
+            } else {
+                Weather::Broken
+            },
+            lasts: between(rng, 10_001, 30_000),
+        },
         Kind::Slow => Fault::Ways {
             ways: shape(rng, brokers),
             weather: Weather::Slow(between(rng, 5, 300)),
@@ -197,6 +248,7 @@ pub fn draw(rng: &mut Rng, kinds: &BTreeSet<Kind>, brokers: u32) -> Option<Fault
         Kind::Failover => Fault::Failover(rng.next()),
         Kind::Reformat => Fault::Reformat(one(rng), downtime(rng)),
         Kind::Rewind => Fault::Rewind(downtime(rng)),
+        Kind::Away => return None,
     })
 }
 
@@ -240,13 +292,11 @@ fn shape(rng: &mut Rng, brokers: u32) -> Vec<(u32, u32)> {
     let is_in = |broker: u32| side.contains(&broker);
     let all = (1..=brokers).flat_map(|from| (1..=brokers).map(move |to| (from, to)));
     let all = all.filter(|(from, to)| from != to);
-    let pair = chosen(rng, brokers, 2);
-    let (low, high) = (pair[0], pair[pair.len() - 1]);
     match rng.below(6) {
         0 | 1 => all.filter(|(from, to)| is_in(*from) != is_in(*to)).collect(),
         2 => all.filter(|(from, to)| !is_in(*from) && is_in(*to)).collect(),
         3 => all.filter(|(from, to)| is_in(*from) && !is_in(*to)).collect(),
-        4 => vec![(low, high), (high, low)],
+        4 => pair(rng, brokers),
         _ => {
             let mut any: Vec<(u32, u32)> = all.collect();
             rng.shuffle(&mut any);
@@ -255,6 +305,13 @@ fn shape(rng: &mut Rng, brokers: u32) -> Vec<(u32, u32)> {
             any
         }
     }
+}
+
+/// Both ways between two brokers.
+fn pair(rng: &mut Rng, brokers: u32) -> Vec<(u32, u32)> {
+    let pair = chosen(rng, brokers, 2);
+    let (low, high) = (pair[0], pair[pair.len() - 1]);
+    vec![(low, high), (high, low)]
 }
 
 #[cfg(test)]
@@ -276,7 +333,9 @@ mod tests {
     #[test]
     fn all_kinds_come_and_only_those_that_are_asked_for() {
         let kinds: BTreeSet<Kind> = drawn(1, &Kind::ALL).iter().map(Fault::kind).collect();
-        assert_eq!(kinds, Kind::ALL.into_iter().collect());
+        let mut all: BTreeSet<Kind> = Kind::ALL.into_iter().collect();
+        all.remove(&Kind::Away);
+        assert_eq!(kinds, all);
         let only = drawn(1, &[Kind::Cut, Kind::Pause]);
         assert!(only.iter().all(|fault| matches!(fault.kind(), Kind::Cut | Kind::Pause)));
         assert_eq!(drawn(1, &[]), []);

@@ -330,6 +330,8 @@ impl<'a> Run<'a> {
         self.nemesis.heal();
         let whole = self.converge(until);
         let took = healed_at.elapsed();
+        let until = until + took;
+        let whole = whole.and_then(|()| self.do_without_some(until));
         let outcome = whole
             .and_then(|()| self.drain(until))
             .and_then(|()| self.read_all(until));
@@ -371,6 +373,36 @@ impl<'a> Run<'a> {
         ending::write_everywhere(&self.witness, &present, &mut self.rng, until)
             .map_err(|reason| ("partitions are not writable", reason))?;
         self.witness.note("all partitions take records");
+        Ok(())
+    }
+
+    /// The others lead and take records while a minority is away, and it is taken in again.
+    fn do_without_some(&mut self, until: Instant) -> Result<(), (&'static str, String)> {
+        // A minority of every partition's replicas, wherever they are.
+        let minority = usize::try_from((self.options.replicas() - 1) / 2).unwrap_or(0);
+        if !self.options.kinds.contains(&Kind::Away) || minority == 0 {
+            return Ok(());
+        }
+        let present = self.present();
+        let slots: Vec<Slot> = present.iter().map(|(_, slot)| slot.clone()).collect();
+        let away = self.nemesis.take_away(minority);
+        patiently(until, || ending::is_led_without(&self.witness, &away, &slots))
+            .map_err(|reason| ("partitions are not led without a minority", reason))?;
+        self.witness.note("all partitions are led without a minority");
+        ending::write_everywhere(&self.witness, &present, &mut self.rng, until)
+            .map_err(|reason| ("partitions are not writable without a minority", reason))?;
+        self.witness.note("all partitions take records without a minority");
+        self.nemesis.bring_back();
+        self.wait_healed(until)
+            .map_err(|reason| ("brokers that were away are not ready", reason))?;
+        patiently(until, || {
+            self.nemesis.look_after(Instant::now());
+            ending::is_whole(&self.witness, &slots)
+        })
+        .map_err(|reason| ("partitions are not whole after a minority was away", reason))?;
+        ending::write_everywhere(&self.witness, &present, &mut self.rng, until)
+            .map_err(|reason| ("partitions are not writable after a minority was away", reason))?;
+        self.witness.note("a minority was away, and all is whole again");
         Ok(())
     }
 
@@ -534,6 +566,7 @@ fn start_cluster(options: &Options, network: &mut Network) -> Cluster {
         settings: SETTINGS.iter().map(|line| (*line).to_owned()).collect(),
         racks: (1..=options.brokers).map(rack).collect(),
         binary: Some(options.binary.clone()),
+        piped_logs: options.kinds.contains(&Kind::LogStall),
     };
     let mut cluster = Cluster::prepare_routed(&cluster_options, |from, to| network.add(from.id, to.id, to.peer));
     cluster.brokers.iter_mut().for_each(BrokerProcess::start);

@@ -4,7 +4,7 @@ use super::faults::{self, Fault, Kind, Victims, Weather};
 use super::network::{Network, Way};
 use super::witness::Witness;
 use crate::checker::Law;
-use crate::process::{BrokerProcess, Cluster, KafkaClient, get, post};
+use crate::process::{BrokerProcess, Cluster, HungThread, KafkaClient, get, post};
 use crate::sim::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,6 +45,10 @@ pub struct Nemesis {
     states: Vec<State>,
     /// Ways that are not as they should be, and until when.
     ways: BTreeMap<(u32, u32), (Weather, Instant)>,
+    /// Threads that stand still, by their broker's place, and until when.
+    hung: BTreeMap<usize, (HungThread, Instant)>,
+    /// Logs that nobody reads, by their broker's place, and until when.
+    unread: BTreeMap<usize, Instant>,
     next_at: Instant,
     counts: BTreeMap<Kind, u64>,
 }
@@ -69,6 +73,8 @@ impl Nemesis {
             kinds,
             partitions,
             ways: BTreeMap::new(),
+            hung: BTreeMap::new(),
+            unread: BTreeMap::new(),
             next_at: Instant::now(),
             counts: BTreeMap::new(),
         }
@@ -105,6 +111,8 @@ impl Nemesis {
         for (_, until) in self.ways.values_mut() {
             *until = now;
         }
+        self.hung.values_mut().for_each(|(_, until)| *until = now);
+        self.unread.values_mut().for_each(|until| *until = now);
         for state in &mut self.states {
             match state {
                 State::Down(until) | State::Paused(until) => *until = now,
@@ -117,7 +125,10 @@ impl Nemesis {
 
     /// Whether all processes run as they should.
     pub fn is_healed(&self) -> bool {
-        self.ways.is_empty() && self.states.iter().all(|state| *state == State::Running)
+        self.ways.is_empty()
+            && self.hung.is_empty()
+            && self.unread.is_empty()
+            && self.states.iter().all(|state| *state == State::Running)
     }
 
     /// Brokers that end by themselves are noticed; what has lasted long enough ends.
@@ -125,6 +136,21 @@ impl Nemesis {
         for at in 0..self.states.len() {
             self.look_after_broker(at, now);
         }
+        self.hung.retain(|at, (_, until)| {
+            let lasts = *until > now;
+            if !lasts {
+                self.witness.note(format!("the thread of broker {} goes on", at + 1));
+            }
+            lasts
+        });
+        self.unread.retain(|at, until| {
+            let lasts = *until > now;
+            if !lasts {
+                self.witness.note(format!("the log of broker {} is read again", at + 1));
+                self.cluster.brokers[*at].resume_log();
+            }
+            lasts
+        });
         let over: Vec<(u32, u32)> = self
             .ways
             .iter()
@@ -200,6 +226,12 @@ impl Nemesis {
                 nemesis.states[at] = State::Paused(now + lasts);
                 format!("is paused for {lasts:?}")
             }),
+            Fault::Hang(victims, which, lasts) => self.hang(&victims, which, now + lasts),
+            Fault::LogStall(victims, lasts) => self.each(&victims, |nemesis, at| {
+                nemesis.cluster.brokers[at].stall_log();
+                nemesis.unread.insert(at, now + lasts);
+                format!("logs to nobody for {lasts:?}")
+            }),
             Fault::Stop(victims, lasts) => self.each(&victims, |nemesis, at| {
                 nemesis.cluster.brokers[at].terminate();
                 nemesis.states[at] = State::Leaving(now, lasts);
@@ -238,12 +270,60 @@ impl Nemesis {
         struck
     }
 
+    /// One thread of each victim stands still. False if the system does not permit it.
+    fn hang(&mut self, victims: &Victims, which: u64, until: Instant) -> bool {
+        const THREADS: [&str; 6] = ["shard-0", "shard-1", "journal", "control", "files-0", "cleanup"];
+        let thread = THREADS[usize::try_from(which % 6).unwrap_or(0)];
+        let mut is_hung = false;
+        self.each(victims, |nemesis, at| {
+            let pid = nemesis.cluster.brokers[at].pid().unwrap_or(0);
+            if nemesis.hung.contains_key(&at) {
+                return "has a thread that stands still".to_owned();
+            }
+            match HungThread::stop(pid, thread) {
+                Ok(hung) => {
+                    nemesis.hung.insert(at, (hung, until));
+                    is_hung = true;
+                    format!("goes on without its thread `{thread}` for {:?}", until - Instant::now())
+                }
+                Err(error) => format!("keeps its thread `{thread}`: {error}"),
+            }
+        });
+        is_hung
+    }
+
+    /// So many brokers are killed, for longer than anybody waits. Says who.
+    pub fn take_away(&mut self, count: usize) -> Vec<u32> {
+        let mut all: Vec<u32> = (1..=self.brokers()).collect();
+        self.rng.shuffle(&mut all);
+        all.truncate(count);
+        let for_good = Instant::now() + Duration::from_secs(86_400);
+        self.kill(&Victims::These(all.clone()), for_good);
+        all
+    }
+
+    /// Those that were taken away come back; with empty disks, or with those that they had.
+    pub fn bring_back(&mut self) {
+        // An empty disk each: a minority may lose that much, and all that was acknowledged is on the others.
+        if self.rng.chance(500) {
+            self.empty_disks();
+        }
+        *self.counts.entry(Kind::Away).or_insert(0) += 1;
+        self.heal();
+    }
+
     /// A victim loses its disk, if all the others have what it has.
     fn reformat(&mut self, victims: &Victims, until: Instant) -> bool {
         if !self.is_healed() || !self.is_in_sync() {
             return false;
         }
         let struck = self.kill(victims, until);
+        self.empty_disks();
+        struck
+    }
+
+    /// Those that are down lose their disks.
+    fn empty_disks(&self) {
         let brokers = self.cluster.brokers.iter().zip(&self.states);
         for (broker, _) in brokers.filter(|(_, state)| matches!(state, State::Down(_))) {
             let what = match fs::remove_dir_all(broker.data_path()) {
@@ -252,7 +332,6 @@ impl Nemesis {
             };
             self.note(format!("the disk of broker {} {what}", broker.id));
         }
-        struck
     }
 
     /// Whether every broker is ready and says that no group that it leads lacks a replica, the metadata group included.

@@ -27,7 +27,7 @@ A file for the first of three brokers:
   id = \"orders\"
   voters = [\"1@10.0.0.1:9192\", \"2@10.0.0.2:9192\", \"3@10.0.0.3:9192\"]
 
-SIGTERM or Ctrl-C: hands leaderships over, then stops. A second one: stops at once.";
+SIGTERM or Ctrl-C: hands leaderships over, then stops. A second one: stops at once. SIGHUP is ignored.";
 
 /// What the command line says: a file, and keys with their values.
 #[derive(Clone, Debug)]
@@ -96,6 +96,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let settings = Settings::load(arguments.file.as_deref(), environment, &arguments.flags)
         .map_err(|error| Failure::usage(error.to_string()))?;
     log_to_stderr(&settings.broker.log)?;
+    let limit = crate::descriptors::raise_limit();
+    if let Some(warning) = crate::descriptors::warning(limit, settings.limits.connections) {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("sockets")
         .enable_all()
@@ -104,6 +108,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let result = runtime.block_on(serve(settings));
     // A blocked read of a segment must not keep a broker that has stopped.
     runtime.shutdown_background();
+    crate::logging::flush();
     result
 }
 
@@ -117,7 +122,10 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
 }
 
 async fn serve(settings: Settings) -> Result<Exit, Failure> {
-    let mut stop = StopSignals::new().map_err(|error| Failure::failed(format!("the system refuses: {error}")))?;
+    let refused = |error: std::io::Error| Failure::failed(format!("the system refuses: {error}"));
+    let mut stop = StopSignals::new().map_err(refused)?;
+    let hangup = signal(SignalKind::hangup()).map_err(refused)?;
+    tokio::spawn(ignore_hangups(hangup));
     let server = Server::start(settings).await.map_err(|error| Failure {
         exit: match error {
             StartError::Settings(_) => Exit::Usage,
@@ -137,6 +145,15 @@ async fn serve(settings: Settings) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         name = stop.next() => Err(Failure::failed(format!("stopped at once by a second signal ({name})"))),
+    }
+}
+
+/// A closed terminal, or a habit of log rotation: no reason to stop, and there is nothing to read again.
+async fn ignore_hangups(mut hangup: tokio::signal::unix::Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!(
+            "SIGHUP is ignored: the configuration is read at start only, and the log goes to standard error"
+        );
     }
 }
 

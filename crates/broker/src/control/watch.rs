@@ -19,6 +19,8 @@ pub(super) struct Watch {
     headroom: Headroom,
     plan: IntervalPlan,
     safe: bool,
+    /// Heartbeats are withheld.
+    withheld: bool,
     peers: BTreeMap<NodeId, Liveness>,
     events: Vec<LivenessEvent>,
     news: VecDeque<News>,
@@ -35,6 +37,7 @@ impl Watch {
             headroom: Headroom::new(parts.plan),
             plan: parts.plan,
             safe: true,
+            withheld: false,
             // Nobody has been heard from yet; the monitor says when one is.
             peers: peers.into_iter().map(|peer| (peer, Liveness::Suspected)).collect(),
             events: Vec::new(),
@@ -60,8 +63,8 @@ impl Watch {
     }
 
     pub(super) fn tick(&mut self, parts: &ControlParts, now: Instant) {
-        let stalled_for = parts.journal.stalled_for();
-        self.monitor.set_stalled(stalled_for > self.plan.suspicion_timeout);
+        self.withheld = parts.workers.withhold_heartbeats();
+        self.monitor.set_stalled(self.withheld);
         self.monitor.tick(now, &mut self.events);
         let events = std::mem::take(&mut self.events);
         for event in &events {
@@ -69,8 +72,11 @@ impl Watch {
         }
         self.events = events;
         self.events.clear();
-        if let Some(took) = parts.journal.take_worst_write() {
-            self.headroom.fsync(now, took.max(stalled_for));
+        // A write that has not come back has taken so long already.
+        let written = parts.journal.take_worst_write();
+        let took = written.unwrap_or_default().max(parts.journal.stalled_for());
+        if !took.is_zero() {
+            self.headroom.fsync(now, took);
         }
         self.judge(parts, now);
     }
@@ -133,11 +139,12 @@ impl Watch {
     fn judge(&mut self, parts: &ControlParts, now: Instant) {
         let safety = self.headroom.safety(now);
         let safe = safety == Safety::Safe;
+        // While heartbeats are withheld nothing is safe here, whatever was measured; the log says which thread stalls.
+        parts.metrics.budget_unsafe.set(i64::from(!safe || self.withheld));
         if safe == self.safe {
             return;
         }
         self.safe = safe;
-        parts.metrics.budget_unsafe.set(i64::from(!safe));
         let budget = self.plan.budget;
         match safety {
             Safety::Safe => tracing::info!(?budget, "disk and scheduler fit the failover budget again"),

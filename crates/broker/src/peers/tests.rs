@@ -1,4 +1,5 @@
 use super::*;
+use crate::workers::Activity;
 use raft::{Body, Configuration, Entry, Life, LogIndex, Message, Payload, Snapshot, Term};
 
 fn configuration() -> Configuration {
@@ -147,7 +148,7 @@ fn peers() -> Peers {
         node: NodeId(1),
         incarnation: 7,
         known: vec![NodeId(1), NodeId(2)],
-        mailboxes: Mailboxes::new(2, limits),
+        mailboxes: Mailboxes::new(&[Activity::unwatched(), Activity::unwatched()], limits),
         control: Arc::new(ControlQueue::new()),
         metrics: Arc::new(Metrics::new()),
     }

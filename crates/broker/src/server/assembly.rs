@@ -16,6 +16,7 @@ use crate::memory::{self, Machine, MemoryBudget};
 use crate::metrics::{Elsewhere, Metrics};
 use crate::peers::{Peers, Sink};
 use crate::shards::{self, MailboxLimits, Mailboxes, Outputs};
+use crate::workers::{self, Workers};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +31,8 @@ use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::{Journal, RecoveredGroup};
 use trimaran_transport::{self as transport, LinkEvent, PeerId, PeerLinks, Statistics};
 
-/// Threads that write segments, load old entries and open logs: one at a time would let a slow load delay a flush.
+/// Threads that write segments, load old entries and open logs: one at a time would let a slow load delay a flush, and one
+/// that hangs would let all of them wait.
 const FILE_THREADS: usize = 2;
 
 /// Who this broker is, and who the others are.
@@ -110,6 +112,7 @@ pub(super) struct Assembly {
     control: Arc<ControlQueue>,
     metrics: Arc<Metrics>,
     memory: Arc<MemoryBudget>,
+    workers: Arc<Workers>,
     fatal: Arc<Fatal>,
     peers: Arc<Peers>,
     links: PeerLinks,
@@ -134,8 +137,9 @@ impl Assembly {
             requests: settings.limits.mailbox_requests,
             bytes: mailbox_bytes(&settings, &memory),
         };
-        let mailboxes = Mailboxes::new(settings.broker.shards, limits);
-        let control = Arc::new(ControlQueue::new());
+        let workers = Arc::new(Workers::new(plan, settings.broker.shards.max(1), FILE_THREADS, clock));
+        let mailboxes = Mailboxes::new(&workers.shards, limits);
+        let control = Arc::new(ControlQueue::watched(Arc::clone(&workers.control)));
         let peers = Arc::new(Peers {
             cluster_id: settings.cluster.id.clone(),
             node: ids::node(identity.broker.id),
@@ -158,11 +162,12 @@ impl Assembly {
             clock,
             seed,
             mailboxes,
-            journal: Arc::new(JournalQueue::new(clock)),
+            journal: Arc::new(JournalQueue::new(Arc::clone(&workers.journal))),
             files: Arc::new(FileQueue::new()),
             control,
             metrics,
             memory,
+            workers,
             fatal: Arc::new(Fatal::new()),
             peers,
             links,
@@ -188,6 +193,7 @@ impl Assembly {
             metrics: Arc::clone(&self.metrics),
             memory: Arc::clone(&self.memory),
             stopped: stopped.clone(),
+            workers: Arc::clone(&self.workers),
         });
         let threads = self
             .start_threads(fs, journal, recovered, view)
@@ -226,6 +232,7 @@ impl Assembly {
             journal: Arc::clone(&self.journal),
             control: Arc::clone(&self.control),
             metrics: Arc::clone(&self.metrics),
+            workers: Arc::clone(&self.workers),
             fatal: Arc::clone(&self.fatal),
         };
         let journal = JournalThread {
@@ -238,7 +245,7 @@ impl Assembly {
         };
         Ok(Threads {
             journal: Some(journal.spawn()?),
-            files: files.spawn(FILE_THREADS)?,
+            files: files.spawn()?,
             shards: (0..self.mailboxes.all().len())
                 .map(|shard| self.start_shard(shard))
                 .collect::<Result<_, _>>()?,
@@ -288,6 +295,7 @@ impl Assembly {
             mailboxes: self.mailboxes.clone(),
             files: Arc::clone(&self.files),
             journal: Arc::clone(&self.journal),
+            workers: Arc::clone(&self.workers),
             links: self.links.clone(),
             view,
             metrics: Arc::clone(&self.metrics),
@@ -310,6 +318,7 @@ impl Assembly {
             links: self.links.clone(),
             mailboxes: self.mailboxes.clone(),
             journal: Arc::clone(&self.journal),
+            workers: Arc::clone(&self.workers),
         });
         let handlers = Arc::new(Handlers::new(engine.clone()));
         let limits = client_limits(&self.settings, &self.memory);
@@ -324,7 +333,9 @@ impl Assembly {
         let serve_peers =
             transport::serve_peers(peer, peers, limits, statistics, when(stopped.clone(), Stage::AllLeave));
         let serve_admin = admin::serve(admin, engine.clone(), exporter, when(stopped.clone(), Stage::AllLeave));
+        let stalls = workers::log_stalls(Arc::clone(&self.workers));
         Ok(Tasks {
+            stalls: tokio::spawn(stalls),
             clients: tokio::spawn(serve_clients),
             peers: tokio::spawn(serve_peers),
             admin: tokio::spawn(serve_admin),
@@ -431,6 +442,18 @@ fn links(settings: &Settings, peers: &Arc<Peers>, control: &Arc<ControlQueue>, s
         LinkEvent::Refused(peer) => control.push(ControlInput::Refused(NodeId(peer.0))),
         LinkEvent::Connected(peer) => tracing::debug!(%peer, "connected"),
         LinkEvent::Closed(peer, reason) => tracing::debug!(%peer, reason, "the connection is lost"),
+        LinkEvent::Unreachable {
+            peer,
+            address,
+            reason,
+            since,
+        } => tracing::warn!(
+            broker = peer.0,
+            address,
+            reason,
+            for_s = since.as_secs(),
+            "this broker can't be reached: does it run, and is that the address of its peer listener (`cluster.voters`)?"
+        ),
         LinkEvent::HandshakeRejected(peer, reason) => {
             // Said once, not at every attempt.
             let mut rejections = rejections.lock().unwrap_or_else(PoisonError::into_inner);

@@ -268,6 +268,29 @@ async fn a_peer_that_was_never_there_is_no_evidence() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_not_there_for_long_is_reported() {
+    let address = free_address().await;
+    let mut outgoing = Outgoing::to(address, impatient());
+    match outgoing.event().await {
+        LinkEvent::Unreachable {
+            peer: PEER,
+            address: where_it_was_looked_for,
+            reason,
+            since,
+        } => {
+            assert_eq!(where_it_was_looked_for, address.to_string());
+            assert_eq!(reason, "refused");
+            assert!(since >= Duration::from_secs(3), "{since:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let attempts = count(&outgoing.statistics().failed_attempts);
+    assert!(attempts > 1, "{attempts}");
+    let _peers = Peers::start_at(address, PeerLimits::default()).await;
+    outgoing.connected().await;
+}
+
+#[tokio::test]
 async fn a_closed_connection_is_made_anew_without_a_pause() {
     let listener = TcpListener::bind(own_address()).await.unwrap();
     let mut outgoing = Outgoing::to(listener.local_addr().unwrap(), patient());

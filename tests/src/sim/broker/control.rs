@@ -22,6 +22,7 @@ impl Running {
         let clock = self.clock(now);
         if self.monitor.deadline() <= clock {
             let mut events = Vec::new();
+            self.monitor.set_stalled(self.watchdog.withholds(self.workers(now)));
             self.monitor.tick(clock, &mut events);
             self.liveness(now, events, effects)?;
         }

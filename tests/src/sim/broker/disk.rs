@@ -22,7 +22,8 @@ impl Running {
             batch.extend(part);
             parts.push((shard, sequence));
         }
-        self.writing = Some(Writing { batch, parts });
+        let since = now;
+        self.writing = Some(Writing { batch, parts, since });
         let delay = self.disk_delay();
         effects.push(Effect::At(now + delay, Event::Journal));
     }

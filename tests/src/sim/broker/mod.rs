@@ -5,6 +5,7 @@ mod control;
 mod disk;
 mod event;
 mod folder;
+mod hang;
 mod opening;
 mod peers;
 mod requests;
@@ -15,6 +16,8 @@ use super::queue::Micros;
 use super::rng::Rng;
 use super::trace::Happening;
 pub use event::{Effect, Event};
+use hang::Hang;
+pub use hang::Hanging;
 use opening::Opening;
 use settings::agent_config;
 pub use settings::{DiskPace, Limits, Settings};
@@ -22,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use trimaran_multiraft::{Input, IntervalPlan, LivenessMonitor, Load, Outbox, Shard, ShardConfig, Ticket};
+use trimaran_multiraft::{Input, IntervalPlan, LivenessMonitor, Load, Outbox, Shard, ShardConfig, Ticket, Watchdog};
 use trimaran_raft::{GroupId, Instant, NodeId};
 use trimaran_registry::BrokerId;
 use trimaran_registry::agent::Agent;
@@ -48,6 +51,9 @@ pub struct Running {
     journal: Journal,
     recovered: BTreeMap<GroupId, RecoveredGroup>,
     monitor: LivenessMonitor,
+    watchdog: Watchdog,
+    /// A thread that hangs.
+    hang: Option<Hang>,
     agent: Agent,
     control_at: Option<Micros>,
     /// Handed out by shards, in order, not being written yet.
@@ -84,6 +90,7 @@ struct Writing {
     batch: JournalBatch,
     /// For each shard, up to which sequence.
     parts: Vec<(usize, u64)>,
+    since: Micros,
 }
 
 enum Job {
@@ -150,6 +157,8 @@ impl Running {
         let agent = Agent::new(config, registry_instant(clock));
         let mut running = Running {
             monitor: LivenessMonitor::new(plan.liveness(node, incarnation), &peers, clock),
+            watchdog: Watchdog::new(plan),
+            hang: None,
             disk: settings.disk,
             settings,
             fs,
@@ -173,7 +182,8 @@ impl Running {
             early_acks: false,
         };
         if let Some(bug) = running.settings.bug {
-            bug.build_in(running.seats.iter_mut().map(|seat| &mut seat.shard), &mut running.agent);
+            let shards = running.seats.iter_mut().map(|seat| &mut seat.shard);
+            bug.build_in(shards, &mut running.agent, &mut running.watchdog);
         }
         running.control_tick(now, effects)?;
         running.plan_control(now, effects);
@@ -193,6 +203,9 @@ impl Running {
 
     /// One thing happens. An error means that the process stops.
     pub fn handle(&mut self, now: Micros, event: Event, effects: &mut Vec<Effect>) -> Result<(), String> {
+        if self.keep_back(&event) {
+            return Ok(());
+        }
         match event {
             Event::Step(shard) => self.step(now, shard, effects)?,
             Event::Timer(shard, at) => {

@@ -9,7 +9,7 @@ use trimaran_raft::{GroupId, LogView};
 
 /// Once faults stop, everything has to work again within this time: clients wait up to 1.5 seconds for an answer that
 /// was lost, administrators 4, and some of them ask several times.
-const CONVERGES_WITHIN: Micros = 30 * SECOND;
+pub(super) const CONVERGES_WITHIN: Micros = 30 * SECOND;
 
 /// How often it is asked whether everything works again.
 const ASK_EVERY: Micros = 100_000;
@@ -36,6 +36,7 @@ impl World {
                 running.set_disk(machine.settings.disk);
             }
             self.resume(broker, life);
+            self.go_on(broker, life)?;
             // An operator starts it again: what its disk refused to read may be readable now.
             if self.machine(broker).running.as_ref().is_some_and(Running::is_silent) {
                 self.crash(broker, SECOND);
@@ -54,6 +55,8 @@ impl World {
         let missing = self.missing();
         match self.phase {
             Phase::Suffering => {}
+            Phase::Ending if missing.is_none() && std::mem::take(&mut self.hangs_in_the_end) => self.begin_hanging(),
+            Phase::Hanging { broker, life } => self.look_at_hanging(broker, life)?,
             Phase::Ending if missing.is_none() => {
                 self.note("producers and administrators are done");
                 self.whole_at = now;
@@ -124,7 +127,7 @@ impl World {
             }
         }
         let waited_for = match self.phase {
-            Phase::Suffering | Phase::Ending => &self.clients[..self.active],
+            Phase::Suffering | Phase::Ending | Phase::Hanging { .. } => &self.clients[..self.active],
             Phase::Reading | Phase::Idle { .. } => &self.clients[..],
         };
         if let Some(client) = waited_for.iter().find(|client| !client.is_done()) {

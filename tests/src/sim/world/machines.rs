@@ -149,7 +149,7 @@ impl World {
         Ok(())
     }
 
-    fn carry_out(&mut self, broker: u32, effects: Vec<Effect>) -> Result<(), Violation> {
+    pub(super) fn carry_out(&mut self, broker: u32, effects: Vec<Effect>) -> Result<(), Violation> {
         let now = self.now();
         let life = self.machine(broker).life;
         for effect in effects {

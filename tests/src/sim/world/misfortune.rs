@@ -43,6 +43,14 @@ impl World {
                     self.queue.after(lasts, Event::Resume(broker, life));
                 }
             }
+            Fault::Hang { broker, which, lasts } => {
+                let machine = self.machine(broker);
+                if let Some(running) = &mut machine.running {
+                    running.hang(now, running.some_thread(which));
+                    let life = machine.life;
+                    self.queue.after(lasts, Event::GoOn(broker, life));
+                }
+            }
             Fault::Cut { ways, lasts } => self.cut(between_brokers(&ways).collect(), lasts),
             Fault::Clog { ways, queue, lasts } => {
                 for (from, to) in between_brokers(&ways) {

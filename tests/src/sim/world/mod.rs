@@ -1,6 +1,7 @@
 //! Everything that exists in a run, and its laws of motion.
 
 mod ending;
+mod hanging;
 mod machines;
 mod mail;
 mod misfortune;
@@ -61,6 +62,8 @@ enum Event {
     Repair(Vec<(Place, Place)>),
     FairWeather,
     FairDisk(u32, u64),
+    /// What hangs in a process goes on, if it still lives that life.
+    GoOn(u32, u64),
     /// A process loses power, if it still lives that life, and starts again after that time.
     Crash(u32, u64, Micros),
     Heal,
@@ -74,6 +77,8 @@ enum Phase {
     Suffering,
     /// Producers and administrators end what they began.
     Ending,
+    /// A thread of that broker, in that life, hangs until others lead everything that they can.
+    Hanging { broker: u32, life: u64 },
     /// Consumers read everything.
     Reading,
     /// Nobody asks for anything.
@@ -103,6 +108,8 @@ pub struct World {
     gives_back: bool,
     /// Whose disk may fail for good.
     victim: Option<u32>,
+    /// A thread is still to hang in the end.
+    hangs_in_the_end: bool,
     /// Whose disk may hold damage that nobody has read yet.
     failing_disk: Option<u32>,
     deceit: Option<Deceit>,
@@ -133,6 +140,7 @@ impl World {
             first_weather,
             gives_back,
             victim,
+            hangs_in_the_end,
         } = plan::draw(&mut rng, options);
         let election_timeout = brokers.first().map_or(0, Settings::election_timeout);
         let machines = brokers
@@ -172,6 +180,7 @@ impl World {
             length: options.length,
             gives_back,
             victim,
+            hangs_in_the_end,
             failing_disk: victim,
             deceit: options.deceit,
             kinds: options.faults,
@@ -274,6 +283,7 @@ impl World {
                 }
                 Ok(())
             }
+            Event::GoOn(broker, life) => self.go_on(broker, life),
             Event::Crash(broker, life, downtime) => {
                 if self.machine(broker).life == life && self.phase == Phase::Suffering {
                     self.note(format!("b{broker} loses power"));
