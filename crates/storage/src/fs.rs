@@ -72,6 +72,9 @@ pub trait File: Send + Sync {
     /// What did not pass its check did when it was read again. Whoever owns the disk is to know.
     fn note_misread(&self, position: u64, what: &'static str);
 
+    /// When the file was last written to, in milliseconds since 1970, by the clock of the machine.
+    fn modified_ms(&self) -> io::Result<i64>;
+
     /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;
 

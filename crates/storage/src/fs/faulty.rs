@@ -94,6 +94,12 @@ impl FaultyFs {
         self.disk().heal();
     }
 
+    /// What the machine's clock shows from now on, in milliseconds since 1970: the files that are written to are as old as
+    /// that. It begins at 0 and stands still.
+    pub fn set_clock(&self, now_ms: i64) {
+        self.disk().now_ms = now_ms;
+    }
+
     /// Bytes that all files may have together; none is no limit. A write that does not fit is cut where the room ends and
     /// fails with [`io::ErrorKind::StorageFull`].
     pub fn set_capacity(&self, bytes: Option<u64>) {
@@ -221,6 +227,10 @@ impl File for FaultyFile {
     fn note_misread(&self, position: u64, what: &'static str) {
         let path = self.path.clone();
         self.fs.disk().misreads.push(Misread { path, position, what });
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        self.disk()?.modified_ms(self.node)
     }
 
     fn len(&self) -> io::Result<u64> {

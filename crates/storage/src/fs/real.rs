@@ -9,6 +9,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 /// Slices that one system call takes: Linux's IOV_MAX.
 const MAX_SLICES: usize = 1024;
@@ -139,6 +140,12 @@ impl File for RealFile {
             let path = self.path.clone();
             witness(Misread { path, position, what });
         }
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        let modified = self.file.metadata()?.modified()?;
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
     fn len(&self) -> io::Result<u64> {

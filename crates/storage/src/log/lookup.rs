@@ -94,7 +94,8 @@ impl ReplicaLog {
         Ok(found.filter(|(meta, _)| meta.last_offset < upto.0))
     }
 
-    /// The batch below `upto` with the largest timestamp (ListOffsets -3); the first of several. `upto` must not be below
+    /// The batch below `upto` with the largest timestamp (ListOffsets -3); the first of several. None if no record has a
+    /// timestamp: negative ones count as none. `upto` must not be below
     /// what is flushed, which is committed.
     ///
     /// # Errors
@@ -108,7 +109,8 @@ impl ReplicaLog {
             .unwrap_or(NO_TIMESTAMP);
         let in_tail = self
             .unflushed_batches()
-            .take_while(|(meta, _)| meta.last_offset < upto.0);
+            .take_while(|(meta, _)| meta.last_offset < upto.0)
+            .filter(|(meta, _)| meta.max_timestamp >= 0);
         let best = in_tail.reduce(|best, next| {
             if next.0.max_timestamp > best.0.max_timestamp {
                 next
@@ -121,7 +123,7 @@ impl ReplicaLog {
             best,
         ) {
             (_, Some(best)) if best.0.max_timestamp > latest => Ok(Some(best)),
-            (Some(segment), _) if latest != NO_TIMESTAMP => {
+            (Some(segment), _) if latest >= 0 => {
                 let record = self.first_at(segment, latest)?;
                 Ok(Some(self.located(&record)?))
             }

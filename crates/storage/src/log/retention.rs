@@ -1,8 +1,9 @@
 //! Deleting what is old, or too much: by whole segments.
 
 use super::segment::{self, Name, Segment};
-use super::sidecar::{NO_TIMESTAMP, Start};
-use super::{LogError, ReplicaLog, flush, remembered};
+use super::sidecar::Start;
+use super::{LogError, ReplicaLog, flush, io_error, remembered};
+use crate::fs::Mode;
 use crate::producers::ProducedBatch;
 use trimaran_raft::{LogIndex, LogView};
 
@@ -11,7 +12,8 @@ use trimaran_raft::{LogIndex, LogView};
 pub struct Retention {
     /// Bytes of record batches beyond which the oldest segments go.
     pub bytes: Option<u64>,
-    /// Milliseconds after which a segment goes, counted from the largest timestamp in it.
+    /// Milliseconds after which a segment goes, counted from the largest timestamp in it, or from when its file was last
+    /// written to if its records have no timestamps that mean anything.
     pub ms: Option<u64>,
 }
 
@@ -32,7 +34,7 @@ impl ReplicaLog {
         floor: LogIndex,
         produced: impl FnOnce(LogIndex) -> Vec<ProducedBatch>,
     ) -> Result<usize, LogError> {
-        let count = self.expendable(now_ms, retention, floor);
+        let count = self.expendable(now_ms, retention, floor)?;
         let Some(last) = count.checked_sub(1).map(|last| self.segments[last]) else {
             return Ok(0);
         };
@@ -55,19 +57,38 @@ impl ReplicaLog {
     }
 
     /// How many segments, from the oldest on, must go and may.
-    fn expendable(&self, now_ms: i64, retention: &Retention, floor: LogIndex) -> usize {
+    fn expendable(&self, now_ms: i64, retention: &Retention, floor: LogIndex) -> Result<usize, LogError> {
         let mut size = self.size_bytes();
         for (number, segment) in self.segments.iter().enumerate() {
             let is_last = number + 1 == self.segments.len();
-            let expired = is_expired(segment, now_ms, retention) && !(is_last && self.flushing);
+            let may_go = !segment.is_empty() && segment.end.index <= floor;
+            let expired = may_go && !(is_last && self.flushing) && self.is_expired(segment, now_ms, retention)?;
             let beyond = |bytes| size.saturating_sub(bytes) >= segment.bytes;
             let must_go = expired || (!is_last && retention.bytes.is_some_and(beyond));
-            if !must_go || segment.is_empty() || segment.end.index > floor {
-                return number;
+            if !(may_go && must_go) {
+                return Ok(number);
             }
             size -= segment.bytes;
         }
-        self.segments.len()
+        Ok(self.segments.len())
+    }
+
+    fn is_expired(&self, segment: &Segment, now_ms: i64, retention: &Retention) -> Result<bool, LogError> {
+        let Some(limit) = retention.ms else { return Ok(false) };
+        // A segment without a record holds nothing that could be missed.
+        let is_older = |since: i64| u64::try_from(now_ms.saturating_sub(since)).is_ok_and(|age| age > limit);
+        Ok(segment.bytes == 0 || is_older(self.newest_ms(segment)?))
+    }
+
+    /// The time from which a segment's age counts. Producers may leave timestamps out (-1), or send what lies before 1970; as
+    /// in Kafka (`LogSegment.largestTimestamp`), the file tells instead how old its last record is at least.
+    fn newest_ms(&self, segment: &Segment) -> Result<i64, LogError> {
+        if segment.latest_timestamp >= 0 {
+            return Ok(segment.latest_timestamp);
+        }
+        let path = segment.log_path(&self.dir);
+        let file = self.fs.open(&path, Mode::Read).map_err(io_error(&path))?;
+        file.modified_ms().map_err(io_error(&path))
     }
 
     /// Not the last one.
@@ -91,12 +112,4 @@ impl ReplicaLog {
             None => remembered::read(&*self.fs, &self.dir, self.group, self.first_index()),
         }
     }
-}
-
-fn is_expired(segment: &Segment, now_ms: i64, retention: &Retention) -> bool {
-    retention.ms.is_some_and(|ms| {
-        // A segment without a record holds nothing that could be missed.
-        let age = now_ms.saturating_sub(segment.latest_timestamp);
-        segment.latest_timestamp == NO_TIMESTAMP || u64::try_from(age).is_ok_and(|age| age > ms)
-    })
 }

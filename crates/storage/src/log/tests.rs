@@ -3,6 +3,7 @@ mod damage;
 mod model;
 mod remembered;
 mod reset;
+mod timestamps;
 
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};

@@ -20,6 +20,8 @@ pub(super) struct Disk {
     pub(super) faults: Vec<Fault>,
     pub(super) capacity: Option<u64>,
     pub(super) lying: bool,
+    /// Milliseconds since 1970.
+    pub(super) now_ms: i64,
     flips: Vec<Flip>,
     pub(super) misreads: Vec<Misread>,
     nodes: BTreeMap<NodeId, Node>,
@@ -83,6 +85,7 @@ struct Node {
     /// Sectors that were written since the last sync, as they were then (shorter at the end of the file).
     before: BTreeMap<usize, Vec<u8>>,
     open: u64,
+    modified_ms: i64,
 }
 
 impl Node {
@@ -193,6 +196,7 @@ impl Disk {
             faults: Vec::new(),
             capacity: None,
             lying: false,
+            now_ms: 0,
             flips: Vec::new(),
             misreads: Vec::new(),
             nodes: BTreeMap::new(),
@@ -322,7 +326,12 @@ impl Disk {
         }
         let id = self.next_node;
         self.next_node += 1;
-        self.nodes.insert(id, Node::default());
+        let modified_ms = self.now_ms;
+        let node = Node {
+            modified_ms,
+            ..Node::default()
+        };
+        self.nodes.insert(id, node);
         self.change(
             &dir,
             NameChange::Link(path.to_owned(), id),
@@ -447,7 +456,10 @@ impl Disk {
         bytes.truncate(self.room(node, offset, wanted)?);
         if !bytes.is_empty() {
             let at = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-            self.node(node)?.write(&bytes, at);
+            let modified_ms = self.now_ms;
+            let node = self.node(node)?;
+            node.write(&bytes, at);
+            node.modified_ms = modified_ms;
         }
         match (down, bytes.len() < wanted) {
             (true, _) => Err(io::Error::other("the machine crashed")),
@@ -482,12 +494,20 @@ impl Disk {
         self.check_faults(Operation::Write, path)?;
         let down = self.count()?;
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        self.node(node)?.set_len(len);
+        let modified_ms = self.now_ms;
+        let node = self.node(node)?;
+        node.set_len(len);
+        node.modified_ms = modified_ms;
         if down {
             Err(io::Error::other("the machine crashed"))
         } else {
             Ok(())
         }
+    }
+
+    pub(super) fn modified_ms(&mut self, node: NodeId) -> io::Result<i64> {
+        self.check_up()?;
+        Ok(self.node(node)?.modified_ms)
     }
 
     pub(super) fn len(&mut self, node: NodeId) -> io::Result<u64> {
