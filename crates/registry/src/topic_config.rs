@@ -153,7 +153,13 @@ fn check_one(name: &str, value: &str) -> Result<(), CatalogError> {
 }
 
 impl Rule {
+    /// Blanks around a value don't count, nor do capitals in `true` and `false` (Kafka's `ConfigDef.parseType`).
     fn check(&self, default: &str, value: &str) -> Result<(), String> {
+        let value = value.trim();
+        let is_default = || match default {
+            "true" | "false" => value.eq_ignore_ascii_case(default),
+            _ => value == default,
+        };
         match *self {
             Rule::Range(min, max) => match value.parse::<i64>() {
                 Ok(number) if (min..=max).contains(&number) => Ok(()),
@@ -163,10 +169,10 @@ impl Rule {
                 Ok(number) if (0.0..=1.0).contains(&number) => Ok(()),
                 _ => Err(format!("'{value}' is not a number between 0 and 1")),
             },
-            Rule::Flag => Rule::OneOf(&["true", "false"]).check(default, value),
+            Rule::Flag => Rule::OneOf(&["true", "false"]).check(default, &value.to_ascii_lowercase()),
             Rule::OneOf(words) if words.contains(&value) => Ok(()),
             Rule::OneOf(words) => Err(format!("'{value}' is none of: {}", words.join(", "))),
-            Rule::DefaultOnly(_) if value == default => Ok(()),
+            Rule::DefaultOnly(_) if is_default() => Ok(()),
             Rule::DefaultOnly(reason) => Err(format!("only the default '{default}' is accepted: {reason}")),
         }
     }
@@ -187,7 +193,7 @@ fn find(name: &str) -> Option<&'static Key> {
 }
 
 fn value<'a>(overrides: &'a BTreeMap<String, String>, key: &Key) -> &'a str {
-    overrides.get(key.name).map_or(key.default, String::as_str)
+    overrides.get(key.name).map_or(key.default, |value| value.trim())
 }
 
 /// The known key that differs least, if it differs in no more than a third of its letters.

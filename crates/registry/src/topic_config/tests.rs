@@ -82,6 +82,28 @@ fn what_is_not_implemented_is_refused_with_the_reason() {
     }
 }
 
+/// As Kafka's own parser has it.
+#[test]
+fn blanks_around_values_and_capitals_in_flags_do_not_count() {
+    let config = TopicConfig::parse(&overrides(&[
+        ("retention.ms", " 5000 "),
+        ("segment.bytes", "1048576\n"),
+        ("message.timestamp.type", "\tLogAppendTime"),
+        ("cleanup.policy", " delete"),
+        ("unclean.leader.election.enable", "FALSE"),
+    ]))
+    .unwrap();
+    assert_eq!(
+        (config.retention_ms, config.segment_bytes, config.timestamp_type),
+        (Some(5000), 1_048_576, TimestampType::LogAppendTime)
+    );
+    assert!(check(&overrides(&[("retention.ms", "5 000")])).is_err());
+    assert!(
+        check(&overrides(&[("message.timestamp.type", "logappendtime")])).is_err(),
+        "as in Kafka"
+    );
+}
+
 #[test]
 fn values_out_of_range_and_of_the_wrong_kind_are_refused() {
     for (key, value) in [
