@@ -11,6 +11,7 @@ use crate::WireError;
 use crate::reader::Reader;
 use bytes::{Buf, BytesMut};
 use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use std::borrow::Cow;
 
 /// An API that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -249,7 +250,7 @@ pub fn decode_header(frame: &mut BytesMut) -> Result<RequestHeader, WireError> {
     }
     let fixed = reader.position();
     let mut reader = Reader::new(&frame[fixed..], api.is_flexible(version));
-    let client_id = reader.plain_text()?.map(str::to_owned);
+    let client_id = reader.plain_text()?.map(Cow::into_owned);
     reader.tags()?;
     let length = fixed + reader.position();
     frame.advance(length);

@@ -2,6 +2,7 @@
 
 use crate::WireError;
 use crate::request::MAX_ELEMENTS;
+use std::borrow::Cow;
 
 /// A position in a frame.
 pub(crate) struct Reader<'a> {
@@ -115,12 +116,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The text of a request header, which stays plain in flexible versions too (KIP-482: brokers must read the client
-    /// id of a version that they don't know).
-    pub(crate) fn plain_text(&mut self) -> Result<Option<&'a str>, WireError> {
+    /// id of a version that they don't know). It only serves logs and metrics, so what is no UTF-8 in it is replaced, as Kafka
+    /// does, and not refused.
+    pub(crate) fn plain_text(&mut self) -> Result<Option<Cow<'a, str>>, WireError> {
         let flexible = core::mem::replace(&mut self.flexible, false);
-        let text = self.text();
+        let length = self.nullable_length(Reader::plain_i16);
         self.flexible = flexible;
-        text
+        let Some(length) = length? else { return Ok(None) };
+        self.skip(length).map(|bytes| Some(String::from_utf8_lossy(bytes)))
     }
 
     /// A text that is not null.

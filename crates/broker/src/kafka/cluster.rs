@@ -1,4 +1,4 @@
-//! DescribeCluster and FindCoordinator.
+//! ApiVersions, DescribeCluster and FindCoordinator.
 
 use super::partitions::text;
 use crate::engine::ClusterView;
@@ -6,10 +6,28 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{
-    BrokerId, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    ApiVersionsRequest, BrokerId, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest,
+    FindCoordinatorResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use trimaran_registry::catalog::Broker;
+
+/// The first version of ApiVersions in which a client names its software (KIP-511).
+const FIRST_SOFTWARE_VERSION: i16 = 3;
+
+/// What is wrong with the names that a client gives its software: they end up in metrics, so that Kafka takes only letters,
+/// digits, dots and hyphens, of which the last two neither begin nor end a name.
+pub(super) fn software_error(version: i16, request: &ApiVersionsRequest) -> Option<ResponseError> {
+    let names = [&request.client_software_name, &request.client_software_version];
+    let is_valid = |name: &&StrBytes| {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+        let is_outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = name.as_bytes();
+        is_outer(bytes.first()) && is_outer(bytes.last()) && bytes.iter().all(|byte| is_inner(*byte))
+    };
+    let is_refused = version >= FIRST_SOFTWARE_VERSION && !names.iter().all(is_valid);
+    is_refused.then_some(ResponseError::InvalidRequest)
+}
 
 /// What stands for "not asked for" among authorized operations.
 const NOT_ASKED: i32 = i32::MIN;

@@ -146,6 +146,18 @@ fn headers_of_every_version_are_taken_off() {
     }
 }
 
+#[test]
+fn a_client_id_that_is_no_text_is_replaced_where_it_is_none() {
+    let mut frame = request_header(18, 0, Some("abc"));
+    let length = frame.len();
+    frame[length - 3..].copy_from_slice(b"a\xff\xfe");
+    let header = decode_header(&mut frame).unwrap();
+    assert_eq!(header.client_id.as_deref(), Some("a\u{fffd}\u{fffd}"));
+    let mut cut = request_header(18, 0, Some("abc"));
+    cut.truncate(length - 1);
+    assert!(decode_header(&mut cut).is_err(), "its length must be right");
+}
+
 /// Found by fuzzing: kafka-protocol reads it as -1, and writes something else.
 #[test]
 fn a_tag_that_no_encoder_writes_is_refused() {

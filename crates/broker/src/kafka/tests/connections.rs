@@ -44,6 +44,29 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_names_its_software() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect().await;
+    for (name, version, code) in [
+        ("librdkafka", "2.0.2", 0),
+        ("a", "1", 0),
+        ("", "1.0", 42),
+        ("kcat", "", 42),
+        ("two words", "1.0", 42),
+        ("-begins", "1.0", 42),
+        ("ends.", "1.0", 42),
+    ] {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(text(name))
+            .with_client_software_version(text(version));
+        let response: ApiVersionsResponse = client.ask(Api::ApiVersions, 3, &request).await;
+        assert_eq!(response.error_code, code, "{name} {version}");
+        let response: ApiVersionsResponse = client.ask(Api::ApiVersions, 2, &ApiVersionsRequest::default()).await;
+        assert_eq!(response.error_code, 0, "earlier versions name nothing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_offered_closes_the_connection() {
     let broker = TestBroker::start().await;
     for (key, version) in [(1, 3), (1, 17), (3, 13), (11, 0), (9_999, 0), (-1, 0)] {
