@@ -7,6 +7,8 @@
 
 mod compression;
 mod record;
+mod validate;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -14,8 +16,9 @@ mod tests;
 use bytes::{BufMut, Bytes, BytesMut};
 use core::fmt;
 
-pub use compression::Compression;
+pub use compression::{Compression, DecompressionCost, decompression_cost};
 pub use record::{Record, RecordHeader, Records, find_timestamp, records};
+pub use validate::{Contents, TimestampOf, validate};
 
 /// A position in a partition, counted in records from zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -44,6 +47,9 @@ impl fmt::Display for LeaderEpoch {
 
 /// Bytes in a batch header.
 pub const HEADER_LEN: usize = 61;
+
+/// The timestamp of a record or batch that has none.
+pub const NO_TIMESTAMP: i64 = -1;
 
 /// Bytes that the batch's own length field does not count: base offset and the length field itself.
 const LENGTH_OVERHEAD: usize = 12;
@@ -75,6 +81,8 @@ mod bits {
     pub(super) const LOG_APPEND_TIME: i16 = 1 << 3;
     pub(super) const TRANSACTIONAL: i16 = 1 << 4;
     pub(super) const CONTROL: i16 = 1 << 5;
+    /// The base timestamp is the time from which on tombstones may go (KIP-534); set by who compacts.
+    pub(super) const DELETE_HORIZON: i16 = 1 << 6;
 }
 
 /// A producer's identity within its epoch, and the sequence number of a batch's first record.
@@ -271,6 +279,17 @@ pub enum BatchError {
     },
     /// A record does not follow the format.
     BadRecord,
+    /// A producer's record does not follow the format, or not the record before it.
+    InvalidRecord {
+        /// Its place in the batch, from zero.
+        position: i32,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// More follows the last record that the batch counts.
+    MoreRecords,
+    /// An lz4 frame of a kind that Java's client can't read.
+    UnreadableFrame,
 }
 
 impl fmt::Display for BatchError {
@@ -292,6 +311,11 @@ impl fmt::Display for BatchError {
             BatchError::BadCompression => f.write_str("the compressed records are damaged"),
             BatchError::TooLarge { limit } => write!(f, "the records decompress to more than {limit} bytes"),
             BatchError::BadRecord => f.write_str("a record does not follow the format"),
+            BatchError::InvalidRecord { position, what } => write!(f, "record {position} of the batch is invalid: {what}"),
+            BatchError::MoreRecords => f.write_str("the record batch holds more than the records that it counts"),
+            BatchError::UnreadableFrame => f.write_str(
+                "Java's clients can't read this lz4 frame: it must be of version 1, with independent blocks and without a dictionary",
+            ),
         }
     }
 }
@@ -320,14 +344,33 @@ pub fn stamp(batch: &mut BytesMut, base_offset: Offset, epoch: LeaderEpoch) {
 }
 
 /// Makes the batch's timestamps the time of appending (`message.timestamp.type=LogAppendTime`): sets the attribute bit
-/// and the maximum timestamp, from which readers take every record's timestamp, and computes the CRC anew.
+/// (and clears the one that only compaction sets) and the maximum timestamp, from which readers take every record's timestamp, and computes the CRC anew.
 ///
 /// # Panics
 /// If `batch` is shorter than a header: it must have been parsed before.
 pub fn set_log_append_time(batch: &mut BytesMut, now_ms: i64) {
     assert!(batch.len() >= HEADER_LEN, "only a parsed batch may be rewritten");
     batch[at::ATTRIBUTES + 1] |= bits::LOG_APPEND_TIME as u8;
+    batch[at::ATTRIBUTES + 1] &= !(bits::DELETE_HORIZON as u8);
     put(batch, at::MAX_TIMESTAMP, &now_ms.to_be_bytes());
+    write_crc(batch);
+}
+
+/// Makes the batch's timestamps the producer's (`message.timestamp.type=CreateTime`), the largest of them `max_timestamp`:
+/// clears the attribute bits that only brokers set. Computes the CRC only if something changes.
+///
+/// # Panics
+/// If `batch` is shorter than a header: it must have been parsed before.
+pub fn set_create_time(batch: &mut BytesMut, max_timestamp: i64) {
+    assert!(batch.len() >= HEADER_LEN, "only a parsed batch may be rewritten");
+    const BROKERS_BITS: u8 = (bits::LOG_APPEND_TIME | bits::DELETE_HORIZON) as u8;
+    let attributes = batch[at::ATTRIBUTES + 1];
+    let stored = &batch[at::MAX_TIMESTAMP..at::MAX_TIMESTAMP + 8];
+    if attributes & BROKERS_BITS == 0 && stored == max_timestamp.to_be_bytes() {
+        return;
+    }
+    batch[at::ATTRIBUTES + 1] = attributes & !BROKERS_BITS;
+    put(batch, at::MAX_TIMESTAMP, &max_timestamp.to_be_bytes());
     write_crc(batch);
 }
 

@@ -1,6 +1,7 @@
 //! Record batches: what producers send, followers replicate and consumers get.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::records::RecordBatchDecoder;
 use std::io::Write;
 use trimaran_wire::batch::{
     self, BatchError, BatchHeader, Compression, HEADER_LEN, LeaderEpoch, Offset, ProducerStamp, Record,
@@ -8,6 +9,9 @@ use trimaran_wire::batch::{
 
 /// A limit for decompression that inputs of a few kilobytes can reach.
 const LIMIT: usize = 64 << 10;
+
+/// How the Java library's framing begins.
+const SNAPPY_HEADER: &[u8; 16] = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01";
 
 pub(super) fn target(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(data);
@@ -22,6 +26,7 @@ pub(super) fn target(data: &[u8]) {
     let _ = batch::find_timestamp(&whole, header.max_timestamp, LIMIT);
     stamping_keeps_the_rest(&whole, &header);
     records(&whole, &header);
+    what_is_accepted_can_be_read(&whole, &header);
 }
 
 fn batches_are_what_the_bytes_are(bytes: &Bytes) {
@@ -139,6 +144,89 @@ pub(super) fn decompression(data: &[u8]) {
     let batch = wrapped(*attributes % 8, i32::from(*count), compressed);
     let header = BatchHeader::parse_only(&batch).expect("counts of compressed records are believed");
     records(&batch, &header);
+    what_is_accepted_can_be_read(&batch, &header);
+}
+
+/// What the broker takes from a producer, every consumer reads to the end: this project's own reader, and kafka-protocol's.
+fn what_is_accepted_can_be_read(whole: &Bytes, header: &BatchHeader) {
+    let Ok(contents) = batch::validate(whole, LIMIT) else {
+        return;
+    };
+    let mut stored = BytesMut::from(&whole[..]);
+    batch::stamp(&mut stored, Offset(42), LeaderEpoch(7));
+    batch::set_create_time(&mut stored, contents.max_timestamp());
+    let producer = ProducerStamp {
+        id: 3,
+        epoch: 4,
+        first_sequence: 5,
+    };
+    // Makes the CRC right as well, whatever the input's was.
+    batch::set_producer(&mut stored, producer);
+    let stored = stored.freeze();
+    let found: Vec<Record> = batch::records(&stored, LIMIT)
+        .and_then(Iterator::collect)
+        .expect("what is accepted can be read");
+    let offsets = found.iter().map(|record| record.offset.0);
+    assert!(
+        offsets.eq(42..42 + i64::from(header.record_count)),
+        "offsets are contiguous"
+    );
+    let timestamps = || {
+        let all = found.iter().map(|record| record.timestamp_ms);
+        all.filter(|timestamp| *timestamp != batch::NO_TIMESTAMP)
+    };
+    assert_eq!(contents.earliest.map(|of| of.timestamp_ms), timestamps().min());
+    assert_eq!(contents.latest.map(|of| of.timestamp_ms), timestamps().max());
+    let latest = contents.max_timestamp();
+    assert_eq!(
+        BatchHeader::parse_only(&stored).expect("as before").max_timestamp,
+        latest
+    );
+    if latest >= 0 {
+        let searched = batch::find_timestamp(&stored, latest, LIMIT).expect("the same records");
+        let first = found.iter().find(|record| record.timestamp_ms == latest);
+        assert_eq!(searched, first.map(|record| (record.offset, latest)));
+    }
+    if others_read_it(&stored, header, &found) {
+        read_by_another_decoder(stored, &found);
+    }
+}
+
+/// kafka-protocol reads one stream only, overflows where Java's clients wrap around, and takes header keys for text.
+fn others_read_it(stored: &[u8], header: &BatchHeader, found: &[Record]) -> bool {
+    let records = &stored[HEADER_LEN..];
+    let is_one_stream = match header.compression() {
+        Ok(Compression::Gzip) => {
+            let mut first = flate2::bufread::GzDecoder::new(records);
+            std::io::copy(&mut first, &mut std::io::sink()).is_ok() && first.into_inner().is_empty()
+        }
+        Ok(Compression::Snappy) => {
+            let header = &SNAPPY_HEADER[..];
+            let streams = records.windows(8).filter(|bytes| *bytes == &header[..8]).count();
+            streams == 0 || (streams == 1 && records.starts_with(header))
+        }
+        Ok(Compression::None | Compression::Lz4 | Compression::Zstd) => true,
+        Err(_) => false,
+    };
+    let fits = |record: &Record| {
+        let delta = record.timestamp_ms.wrapping_sub(header.base_timestamp);
+        header.base_timestamp.checked_add(delta).is_some()
+    };
+    let is_text = |record: &Record| record.headers.iter().all(|header| str::from_utf8(&header.key).is_ok());
+    is_one_stream && found.iter().all(|record| fits(record) && is_text(record))
+}
+
+fn read_by_another_decoder(mut stored: Bytes, found: &[Record]) {
+    let theirs = RecordBatchDecoder::decode(&mut stored)
+        .expect("what is accepted, others can read")
+        .records;
+    let theirs = theirs
+        .iter()
+        .map(|record| (record.offset, record.timestamp, &record.key, &record.value));
+    let ours = found
+        .iter()
+        .map(|record| (record.offset.0, record.timestamp_ms, &record.key, &record.value));
+    assert!(theirs.eq(ours));
 }
 
 /// A batch with these bytes for its records.
@@ -231,7 +319,10 @@ fn compressed(code: u8, bytes: &[u8]) -> Vec<u8> {
         }
         2 => snap::raw::Encoder::new().compress_vec(bytes).expect(IN_MEMORY),
         3 => {
-            let mut encoder = lz4::EncoderBuilder::new().build(Vec::new()).expect(IN_MEMORY);
+            let mut encoder = lz4::EncoderBuilder::new()
+                .block_mode(lz4::BlockMode::Independent)
+                .build(Vec::new())
+                .expect(IN_MEMORY);
             encoder.write_all(bytes).expect(IN_MEMORY);
             let (out, result) = encoder.finish();
             result.expect(IN_MEMORY);
@@ -239,7 +330,7 @@ fn compressed(code: u8, bytes: &[u8]) -> Vec<u8> {
         }
         4 => zstd::encode_all(bytes, 0).expect(IN_MEMORY),
         _ => {
-            let mut out = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01".to_vec();
+            let mut out = SNAPPY_HEADER.to_vec();
             for block in bytes.chunks(1000) {
                 let block = compressed(2, block);
                 out.extend_from_slice(&u32::try_from(block.len()).expect("a small block").to_be_bytes());
@@ -253,6 +344,24 @@ fn compressed(code: u8, bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Else the fuzzer would look at refusals only.
+    #[test]
+    fn most_seeds_are_accepted_and_read_by_both_decoders() {
+        let mut accepted = 0;
+        for seed in seeds() {
+            let Ok(header) = BatchHeader::parse_only(&seed) else {
+                continue;
+            };
+            let seed = Bytes::from(seed);
+            if batch::validate(&seed, LIMIT).is_ok() {
+                what_is_accepted_can_be_read(&seed, &header);
+                accepted += 1;
+            }
+        }
+        // Three that are not compressed, and three records in each of five compressions.
+        assert_eq!(accepted, 8);
+    }
 
     #[test]
     fn the_seeds_are_what_they_should_be() {

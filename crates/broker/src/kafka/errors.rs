@@ -13,6 +13,8 @@ use trimaran_wire::batch::BatchError;
 pub(super) struct Failure {
     pub(super) error: ResponseError,
     pub(super) message: String,
+    /// The record of the batch that is to blame, if it is one.
+    pub(super) record: Option<i32>,
 }
 
 impl Failure {
@@ -20,6 +22,15 @@ impl Failure {
         Failure {
             error,
             message: message.into(),
+            record: None,
+        }
+    }
+
+    /// The same, to be blamed on a record of the batch.
+    pub(super) fn of_record(self, position: i32) -> Failure {
+        Failure {
+            record: Some(position),
+            ..self
         }
     }
 
@@ -50,10 +61,18 @@ pub(super) fn batch(error: BatchError) -> Failure {
         | BatchError::UnknownCompression(_)
         | BatchError::Compressed
         | BatchError::BadCompression
-        | BatchError::BadRecord => ResponseError::InvalidRecord,
+        | BatchError::BadRecord
+        | BatchError::InvalidRecord { .. }
+        | BatchError::MoreRecords
+        | BatchError::UnreadableFrame => ResponseError::InvalidRecord,
+        // Java's producer splits the batch then, and tries again.
         BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
     };
-    Failure::new(code, error.to_string())
+    let failure = Failure::new(code, error.to_string());
+    if let BatchError::InvalidRecord { position, .. } = error {
+        return failure.of_record(position);
+    }
+    failure
 }
 
 /// What a producer is told. All but the client's own mistakes can be retried.

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod configs;
+mod decompression;
 mod errors;
 mod fetch;
 mod metadata;
@@ -18,6 +19,7 @@ mod produce;
 mod producer_ids;
 mod reassignments;
 mod topics;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,8 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::Encodable;
 use std::future::Future;
-use trimaran_transport::{Connection, Reply, Service, Work};
+use std::sync::Arc;
+use trimaran_transport::{Connection, ConnectionId, Reply, Service, Work};
 use trimaran_wire::WireError;
 use trimaran_wire::api::{self, Api, RequestHeader};
 use trimaran_wire::request::{self, Request};
@@ -41,14 +44,23 @@ const SMALL_RESPONSE_BYTES: usize = 16 << 10;
 pub struct Handlers {
     engine: Engine,
     creations: metadata::Creations,
+    decompression: decompression::Decompression,
+    appends: produce::Appends,
 }
 
 impl Handlers {
     /// Handlers of this broker.
     pub fn new(engine: Engine) -> Handlers {
+        let decompression = decompression::Decompression::new(Arc::clone(engine.memory()));
         Handlers {
-            engine,
             creations: metadata::Creations::default(),
+            appends: produce::Appends {
+                engine: engine.clone(),
+                decompression: decompression.clone(),
+                turns: turns::Turns::default(),
+            },
+            decompression,
+            engine,
         }
     }
 
@@ -59,7 +71,7 @@ impl Handlers {
             Err(error) => return done(refuse_header(connection, &error)),
         };
         match request::decode_request(&header, frame) {
-            Ok(request) => self.dispatch(header, request),
+            Ok(request) => self.dispatch(connection.id, header, request),
             Err(error) => {
                 let (api, version) = (header.api.spec().name, header.version);
                 tracing::info!(client = %connection.remote, api, version, %error, "a request can't be read");
@@ -70,23 +82,26 @@ impl Handlers {
 
     /// Appends are begun at once; everything else in its turn, when what was asked before it on its connection is answered,
     /// as Kafka does: a client that asks ahead and doesn't read has one response in memory.
-    fn dispatch(&self, header: RequestHeader, request: Request) -> Work {
+    fn dispatch(&self, connection: ConnectionId, header: RequestHeader, request: Request) -> Work {
         if matches!(request, Request::Produce(_)) {
-            return self.answer(header, request);
+            return self.answer(connection, header, request);
         }
         let handlers = self.clone();
         done(Reply::InTurn(Box::pin(async move {
-            let reply = handlers.answer(header, request).await;
+            let reply = handlers.answer(connection, header, request).await;
             within(&handlers.engine.memory().responses, reply)
         })))
     }
 
-    fn answer(&self, header: RequestHeader, request: Request) -> Work {
+    fn answer(&self, connection: ConnectionId, header: RequestHeader, request: Request) -> Work {
         let (engine, version) = (self.engine.clone(), header.version);
         match request {
-            Request::Produce(request) => produce::begin(engine, header, request),
+            Request::Produce(request) => self.appends.begin(connection, header, request),
             Request::Fetch(request) => Box::pin(fetch::answer(engine, header, request)),
-            Request::ListOffsets(request) => reply(header, offsets::list(engine, version, request)),
+            Request::ListOffsets(request) => {
+                let decompression = self.decompression.clone();
+                reply(header, offsets::list(engine, decompression, version, request))
+            }
             Request::OffsetForLeaderEpoch(request) => reply(header, offsets::epoch_ends(engine, request)),
             Request::Metadata(request) => done(metadata::answer(&engine, &self.creations, &header, &request)),
             Request::CreateTopics(request) => reply(header, topics::create(engine, request)),
@@ -106,7 +121,10 @@ impl Handlers {
             }
             Request::FindCoordinator(request) => done(respond(&header, &cluster::find_coordinator(&request))),
             Request::InitProducerId(request) => reply(header, producer_ids::answer(engine, request)),
-            Request::ApiVersions(_) => done(respond(&header, &api::versions_response(0))),
+            Request::ApiVersions(request) => {
+                let code = cluster::software_error(version, &request).map_or(0, |error| error.code());
+                done(respond(&header, &api::versions_response(code)))
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::decompression::{Decompression, MAX_DECOMPRESSED_BYTES};
 use super::errors::{self, Failure};
 use super::partitions;
 use crate::engine::{ClusterView, Engine, ReadError};
@@ -15,6 +16,8 @@ use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
 use trimaran_multiraft::{OffsetAnswer, OffsetLookup, OffsetQuery};
 use trimaran_raft::GroupId;
 use trimaran_storage::log::Chunk;
@@ -32,11 +35,17 @@ const NO_EPOCH: i32 = -1;
 /// The first version of ListOffsets that tells leader epochs.
 const FIRST_EPOCH_VERSION: i16 = 4;
 
-/// What the records of one batch may decompress to when one of them is searched by its timestamp.
-const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
+/// How long a question for a timestamp may wait until its batch is read, where many are. Below the 30 s that clients wait for an
+/// answer by default.
+const SEARCH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Answers ListOffsets. Every partition's question is asked before the first answer is waited for.
-pub(super) async fn list(engine: Engine, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(super) async fn list(
+    engine: Engine,
+    decompression: Decompression,
+    version: i16,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
     let view = engine.view();
     let twice = asked_twice(request.topics.iter().flat_map(|topic| {
         let partitions = topic.partitions.iter();
@@ -60,7 +69,7 @@ pub(super) async fn list(engine: Engine, version: i16, request: ListOffsetsReque
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, asked) in partitions {
             let found = match asked {
-                Ok(asked) => asked.found(&engine, version).await,
+                Ok(asked) => asked.found(&engine, &decompression, version).await,
                 Err(failure) => Err(failure),
             };
             answers.push(listed(version, index, found));
@@ -167,7 +176,7 @@ impl Found {
 }
 
 impl Asked {
-    async fn found(self, engine: &Engine, version: i16) -> Result<Found, Failure> {
+    async fn found(self, engine: &Engine, decompression: &Decompression, version: i16) -> Result<Found, Failure> {
         let Question { group, query, .. } = self.question;
         let lookup = self.answer.await.map_err(|error| errors::lookup(&error, version))?;
         match lookup.answer {
@@ -182,33 +191,40 @@ impl Asked {
                     | OffsetQuery::MaxTimestamp
                     | OffsetQuery::EpochEnd { .. } => meta.max_timestamp,
                 };
-                search(engine, group, chunk, timestamp_ms).await
+                search(engine, decompression, group, chunk, timestamp_ms).await
             }
             OffsetAnswer::None | OffsetAnswer::EpochEnd(..) => Ok(Found::nothing()),
         }
     }
 }
 
-/// Finds the record in its batch, on a thread that may block: the batch may have to be read and decompressed.
-async fn search(engine: &Engine, group: GroupId, chunk: Chunk, timestamp_ms: i64) -> Result<Found, Failure> {
+/// Finds the record in its batch, on a thread that may block: the batch may have to be read and decompressed. Only so many
+/// batches are in memory for that at a time, of all requests together.
+async fn search(
+    engine: &Engine,
+    decompression: &Decompression,
+    group: GroupId,
+    chunk: Chunk,
+    timestamp_ms: i64,
+) -> Result<Found, Failure> {
+    let deadline = Instant::now() + SEARCH_WITHIN;
+    let slot = decompression.slot(deadline).await?;
     let loaded = engine
         .load(group, vec![chunk])
         .await
         .map_err(|error| errors::storage(&error))?;
-    let searched = tokio::task::spawn_blocking(move || {
-        loaded
-            .iter()
-            .find_map(|bytes| search_batch(bytes, timestamp_ms).transpose())
-    });
-    match searched.await {
-        Ok(found) => found.unwrap_or_else(|| Ok(Found::nothing())),
-        Err(_) => Err(Failure::new(ResponseError::KafkaStorageError, "the broker is stopping")),
-    }
+    let Some(batch) = loaded.into_iter().next() else {
+        return Ok(Found::nothing());
+    };
+    let found = slot
+        .read(batch, deadline, move |bytes| search_batch(bytes, timestamp_ms))
+        .await?;
+    Ok(found?.unwrap_or_else(Found::nothing))
 }
 
-/// The record in the first of these stored batches. If its records can't be read (a producer's compression is damaged, which
-/// its CRC does not tell), the batch's first offset is the best answer: nothing that the client wants lies before.
-fn search_batch(bytes: &bytes::Bytes, timestamp_ms: i64) -> Result<Option<Found>, Failure> {
+/// The record in a stored batch. If its records can't be read (earlier versions did not look at them before they stored a
+/// batch), the batch's first offset is the best answer: nothing that the client wants lies before.
+fn search_batch(bytes: &[u8], timestamp_ms: i64) -> Result<Option<Found>, Failure> {
     let header = BatchHeader::parse(bytes).map_err(|error| errors::storage(&error))?;
     let found = match batch::find_timestamp(bytes, timestamp_ms, MAX_DECOMPRESSED_BYTES) {
         Ok(found) => found,

@@ -2,22 +2,24 @@
 
 mod check;
 
+use super::decompression::{self, Decompression};
 use super::errors::{self, Failure};
+use super::turns::Turns;
 use super::{done, partitions};
 use crate::clock::wall_clock_ms;
 use crate::engine::{Acks, AppendError, Appended, ClusterView, Engine, Pending};
 use crate::ids;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use trimaran_raft::GroupId;
 use trimaran_registry::topic_config::TimestampType;
-use trimaran_registry::{PartitionIndex, TopicConfig};
-use trimaran_transport::Reply;
-use trimaran_transport::Work;
+use trimaran_registry::{PartitionIndex, TopicConfig, catalog};
+use trimaran_transport::{ConnectionId, Reply, Work};
 use trimaran_wire::api::RequestHeader;
-use trimaran_wire::batch;
+use trimaran_wire::batch::{self, Contents};
 use trimaran_wire::produce::{
     FIRST_SERVED_VERSION, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
     ProduceTopicResponse, encode_response,
@@ -26,6 +28,17 @@ use trimaran_wire::{LeaderHint, LeaderHint as Hint};
 
 /// The first version with hints to the new leader (KIP-951).
 const FIRST_HINT_VERSION: i16 = 10;
+
+/// How long a batch may wait to be read where many are large. Below the 30 s that clients wait for an answer by default.
+const READ_WITHIN: Duration = Duration::from_secs(20);
+
+/// One partition of a request, before anything is handed over.
+enum Checked {
+    Sound(Prepared),
+    /// Reading its records takes so long that it has to be done elsewhere.
+    Unread(Unread),
+    Refused(Failure),
+}
 
 /// One partition of a request.
 enum Part {
@@ -41,33 +54,116 @@ enum Part {
 }
 
 /// A topic of a request, with its partitions' numbers.
-struct Topic {
+struct Topic<P> {
     name: String,
-    parts: Vec<(i32, Part)>,
+    parts: Vec<(i32, P)>,
 }
 
-/// Hands over every batch before it returns; what it returns waits for the answers.
-pub(super) fn begin(engine: Engine, header: RequestHeader, request: ProduceRequest) -> Work {
-    let view = engine.view();
-    let rules = Rules::of(&header, &request);
-    let acks = request.acks;
-    let deadline = deadline(acks, request.timeout_ms, Instant::now());
-    let topics = request.topics.into_iter().map(|topic| {
-        let parts = topic.partitions.into_iter();
-        let parts = parts.map(|part| (part.index, begin_part(&engine, &view, &rules, &topic.name, part)));
+impl<P> Topic<P> {
+    fn map<Q>(self, mut to: impl FnMut(P) -> Q) -> Topic<Q> {
+        let parts = self.parts.into_iter();
         Topic {
-            parts: parts.collect(),
-            name: topic.name,
+            parts: parts.map(|(index, part)| (index, to(part))).collect(),
+            name: self.name,
         }
-    });
-    let topics: Vec<Topic> = topics.collect();
-    if topics.is_empty() {
-        return done(finish(&header, acks, ProduceResponse::default()));
     }
-    Box::pin(async move {
-        let response = collect(&engine, header.version, topics, deadline).await;
-        finish(&header, acks, response)
-    })
+}
+
+/// Produce requests, and what they share.
+#[derive(Clone)]
+pub(super) struct Appends {
+    pub(super) engine: Engine,
+    pub(super) decompression: Decompression,
+    pub(super) turns: Turns,
+}
+
+impl Appends {
+    /// Checks every batch. What can be read at once is handed over before this returns, so that it stays in the order of the
+    /// connection. If reading a batch takes longer, the work that is returned hands over its request, and those behind
+    /// it, in the same order.
+    pub(super) fn begin(&self, connection: ConnectionId, header: RequestHeader, request: ProduceRequest) -> Work {
+        let Appends {
+            engine,
+            decompression,
+            turns,
+        } = self.clone();
+        let view = engine.view();
+        let rules = Rules::of(&header, &request);
+        let ProduceRequest { acks, timeout_ms, .. } = request;
+        let topics = request.topics.into_iter().map(|topic| {
+            let checked = |part: ProducePartition| (part.index, checked(&view, &rules, &topic.name, part));
+            Topic {
+                parts: topic.partitions.into_iter().map(checked).collect(),
+                name: topic.name,
+            }
+        });
+        let topics: Vec<Topic<Checked>> = topics.collect();
+        if topics.is_empty() {
+            return done(finish(&header, acks, ProduceResponse::default()));
+        }
+        let mut parts = topics.iter().flat_map(|topic| &topic.parts);
+        let has_to_wait = parts.any(|(_, part)| matches!(part, Checked::Unread(_)));
+        match turns.next(connection, has_to_wait) {
+            None => {
+                let topics = append(&engine, topics);
+                let deadline = deadline(acks, timeout_ms, Instant::now());
+                Box::pin(async move {
+                    let response = collect(&engine, header.version, topics, deadline).await;
+                    finish(&header, acks, response)
+                })
+            }
+            Some(mut turn) => Box::pin(async move {
+                let topics = read_all(&decompression, topics).await;
+                if turn.come().await.is_err() {
+                    return Reply::Close;
+                }
+                let topics = append(&engine, topics);
+                turn.finish();
+                let deadline = deadline(acks, timeout_ms, Instant::now());
+                let response = collect(&engine, header.version, topics, deadline).await;
+                finish(&header, acks, response)
+            }),
+        }
+    }
+}
+
+/// Reads the batches that could not be read at once.
+async fn read_all(decompression: &Decompression, topics: Vec<Topic<Checked>>) -> Vec<Topic<Checked>> {
+    let deadline = Instant::now() + READ_WITHIN;
+    let mut read = Vec::with_capacity(topics.len());
+    for Topic { name, parts } in topics {
+        let mut read_parts = Vec::with_capacity(parts.len());
+        for (index, part) in parts {
+            let part = match part {
+                Checked::Unread(unread) => match unread.read(decompression, deadline).await {
+                    Ok(prepared) => Checked::Sound(prepared),
+                    Err(failure) => Checked::Refused(failure),
+                },
+                Checked::Sound(_) | Checked::Refused(_) => part,
+            };
+            read_parts.push((index, part));
+        }
+        read.push(Topic {
+            name,
+            parts: read_parts,
+        });
+    }
+    read
+}
+
+/// Hands over every batch that may be appended.
+fn append(engine: &Engine, topics: Vec<Topic<Checked>>) -> Vec<Topic<Part>> {
+    let append = |part| match part {
+        Checked::Sound(prepared) => Part::Appending {
+            group: prepared.group,
+            log_append_time_ms: prepared.log_append_time_ms,
+            answer: engine.append(prepared.group, prepared.batch, prepared.acks),
+        },
+        Checked::Refused(failure) => Part::Refused(failure),
+        // Not reached: all have been read.
+        Checked::Unread(_) => Part::Refused(check::not_read()),
+    };
+    topics.into_iter().map(|topic| topic.map(append)).collect()
 }
 
 /// Until when the producer waits for the in-sync replicas; none if it does not wait for them. The timeout of a request says
@@ -114,17 +210,6 @@ fn acks(version: i16, request: &ProduceRequest) -> Result<Acks, Failure> {
     }
 }
 
-fn begin_part(engine: &Engine, view: &ClusterView, rules: &Rules, topic: &str, part: ProducePartition) -> Part {
-    match prepare(view, rules, topic, part) {
-        Ok(prepared) => Part::Appending {
-            group: prepared.group,
-            log_append_time_ms: prepared.log_append_time_ms,
-            answer: engine.append(prepared.group, prepared.batch, prepared.acks),
-        },
-        Err(failure) => Part::Refused(failure),
-    }
-}
-
 /// A batch that may be appended.
 struct Prepared {
     group: GroupId,
@@ -134,29 +219,80 @@ struct Prepared {
     log_append_time_ms: i64,
 }
 
-fn prepare(view: &ClusterView, rules: &Rules, topic: &str, part: ProducePartition) -> Result<Prepared, Failure> {
+/// A batch whose records are still to be read.
+struct Unread {
+    group: GroupId,
+    acks: Acks,
+    records: Bytes,
+    topic: Arc<catalog::Topic>,
+    now_ms: i64,
+}
+
+fn checked(view: &ClusterView, rules: &Rules, topic: &str, part: ProducePartition) -> Checked {
+    match unread(view, rules, topic, part).and_then(Unread::read_at_once) {
+        Ok(checked) => checked,
+        Err(failure) => Checked::Refused(failure),
+    }
+}
+
+/// Checks everything but the records.
+fn unread(view: &ClusterView, rules: &Rules, topic: &str, part: ProducePartition) -> Result<Unread, Failure> {
     let acks = rules.acks.clone()?;
     let found = view.catalog.topic(topic).ok_or_else(errors::unknown_partition)?;
     let partition = found
         .partition(PartitionIndex(part.index))
         .ok_or_else(errors::unknown_partition)?;
     let records = part.records.ok_or_else(check::no_batch)?;
-    check::batch(&records, rules.version, &found.config, rules.now_ms)?;
-    // In memory of its own: as a slice, a small batch would keep the whole frame that it came in, and whatever else the
-    // connection's buffer held, for as long as it is in the tail. The copy is the only one on its way.
-    let mut batch = BytesMut::from(&records[..]);
-    Ok(Prepared {
+    check::batch(&records, rules.version, &found.config)?;
+    Ok(Unread {
         group: ids::group(partition.group),
         acks,
-        log_append_time_ms: stamp_time(&mut batch, &found.config, rules.now_ms),
-        batch,
+        records: records.freeze(),
+        topic: Arc::clone(found),
+        now_ms: rules.now_ms,
     })
 }
 
-/// Rewrites the batch's timestamps if the topic wants the time of appending, and returns that time.
-fn stamp_time(batch: &mut BytesMut, config: &TopicConfig, now_ms: i64) -> i64 {
+impl Unread {
+    /// Reads the records if that takes no time to speak of.
+    fn read_at_once(self) -> Result<Checked, Failure> {
+        let contents = decompression::validate_at_once(&self.records).map_err(errors::batch)?;
+        match contents {
+            Some(contents) => self.prepare(&contents).map(Checked::Sound),
+            None => Ok(Checked::Unread(self)),
+        }
+    }
+
+    /// Reads the records on a thread that may block.
+    async fn read(self, decompression: &Decompression, deadline: Instant) -> Result<Prepared, Failure> {
+        let slot = decompression.slot(deadline).await?;
+        let validate = |bytes: &[u8]| batch::validate(bytes, decompression::MAX_DECOMPRESSED_BYTES);
+        let contents = slot.read(self.records.clone(), deadline, validate).await?;
+        self.prepare(&contents.map_err(errors::batch)?)
+    }
+
+    /// The batch as it is stored, now that its records are known to be sound.
+    fn prepare(self, contents: &Contents) -> Result<Prepared, Failure> {
+        check::timestamps(contents, &self.topic.config, self.now_ms)?;
+        // In memory of its own: as a slice, a small batch would keep the whole frame that it came in, and whatever else the
+        // connection's buffer held, for as long as it is in the tail. The copy is the only one on its way.
+        let mut batch = BytesMut::from(&self.records[..]);
+        Ok(Prepared {
+            group: self.group,
+            acks: self.acks,
+            log_append_time_ms: stamp_time(&mut batch, &self.topic.config, contents, self.now_ms),
+            batch,
+        })
+    }
+}
+
+/// Makes the header say what the topic and the records say, and returns the time of appending, if the topic wants that.
+fn stamp_time(batch: &mut BytesMut, config: &TopicConfig, contents: &Contents, now_ms: i64) -> i64 {
     match config.timestamp_type {
-        TimestampType::CreateTime => -1,
+        TimestampType::CreateTime => {
+            batch::set_create_time(batch, contents.max_timestamp());
+            -1
+        }
         TimestampType::LogAppendTime => {
             batch::set_log_append_time(batch, now_ms);
             now_ms
@@ -164,7 +300,12 @@ fn stamp_time(batch: &mut BytesMut, config: &TopicConfig, now_ms: i64) -> i64 {
     }
 }
 
-async fn collect(engine: &Engine, version: i16, topics: Vec<Topic>, deadline: Option<Instant>) -> ProduceResponse {
+async fn collect(
+    engine: &Engine,
+    version: i16,
+    topics: Vec<Topic<Part>>,
+    deadline: Option<Instant>,
+) -> ProduceResponse {
     let mut response = ProduceResponse::default();
     let mut hints = Vec::new();
     for topic in topics {
@@ -212,7 +353,11 @@ async fn collect_part(engine: &Engine, index: i32, part: Part, deadline: Option<
 }
 
 fn refused(index: i32, failure: Failure) -> ProducePartitionResponse {
-    ProducePartitionResponse::refused(index, failure.code(), Some(failure.message))
+    let blamed = failure.record.map(|position| (position, Some(failure.message.clone())));
+    ProducePartitionResponse {
+        record_errors: blamed.into_iter().collect(),
+        ..ProducePartitionResponse::refused(index, failure.code(), Some(failure.message))
+    }
 }
 
 /// Who leads instead, if the error says that this broker does not: what the cluster's view knows, unless the replica

@@ -5,8 +5,9 @@ mod connection;
 mod connections;
 mod consuming;
 mod producing;
+mod records;
 mod replicas;
-mod words;
+pub(super) mod words;
 
 use crate::engine::ClusterView;
 use kafka_protocol::protocol::StrBytes;

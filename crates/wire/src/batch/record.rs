@@ -1,7 +1,9 @@
 //! The records inside a batch.
 
+use super::walk::walk;
 use super::{BatchError, BatchHeader, Compression, HEADER_LEN, Offset};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use core::ops::ControlFlow;
 
 /// A record has seven fields of at least one byte: length, attributes, timestamp, offset, key, value, header count.
 pub(super) const MIN_RECORD_LEN: usize = 7;
@@ -49,16 +51,33 @@ pub fn records(batch: &Bytes, limit: usize) -> Result<Records, BatchError> {
     })
 }
 
-/// The first record whose timestamp is at least `timestamp_ms`, with its timestamp (ListOffsets). For `limit` see
-/// [`records`].
-pub fn find_timestamp(batch: &Bytes, timestamp_ms: i64, limit: usize) -> Result<Option<(Offset, i64)>, BatchError> {
-    for record in records(batch, limit)? {
-        let record = record?;
-        if record.timestamp_ms >= timestamp_ms {
-            return Ok(Some((record.offset, record.timestamp_ms)));
+/// The first record whose timestamp is at least `timestamp_ms`, with its timestamp (ListOffsets). Nothing is kept of what
+/// is decompressed, at most `limit` bytes. For the rest see [`records`].
+pub fn find_timestamp(batch: &[u8], timestamp_ms: i64, limit: usize) -> Result<Option<(Offset, i64)>, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    let mut found = None;
+    walk(batch, &header, limit, false, |seen| {
+        let timestamp = timestamp_of(&header, seen.timestamp_delta);
+        if timestamp < timestamp_ms {
+            return Ok(ControlFlow::Continue(()));
         }
+        found = Some((offset_of(&header, seen.offset_delta), timestamp));
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
+}
+
+fn offset_of(header: &BatchHeader, delta: i32) -> Offset {
+    Offset(header.base_offset.0.saturating_add(i64::from(delta)))
+}
+
+/// Wraps around as Java's clients do: a base far from zero is met again by a delta of the opposite sign.
+fn timestamp_of(header: &BatchHeader, delta: i64) -> i64 {
+    if header.is_log_append_time() {
+        header.max_timestamp
+    } else {
+        header.base_timestamp.wrapping_add(delta)
     }
-    Ok(None)
 }
 
 /// The iterator of [`records`]: ends after the first error.
@@ -107,20 +126,12 @@ impl Records {
             return Err(BatchError::BadRecord);
         }
         Ok(Record {
-            offset: Offset(self.header.base_offset.0.saturating_add(i64::from(offset_delta))),
-            timestamp_ms: self.timestamp(timestamp_delta),
+            offset: offset_of(&self.header, offset_delta),
+            timestamp_ms: timestamp_of(&self.header, timestamp_delta),
             key,
             value,
             headers,
         })
-    }
-
-    fn timestamp(&self, delta: i64) -> i64 {
-        if self.header.is_log_append_time() {
-            self.header.max_timestamp
-        } else {
-            self.header.base_timestamp.saturating_add(delta)
-        }
     }
 }
 

@@ -2,21 +2,13 @@
 //! `LogValidator`).
 
 use crate::kafka::errors::{self, Failure};
-use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use trimaran_registry::TopicConfig;
 use trimaran_registry::topic_config::TimestampType;
-use trimaran_wire::batch::{self, BatchHeader, Compression};
+use trimaran_wire::batch::{self, BatchHeader, Compression, Contents, TimestampOf};
 
 /// The first version of Produce that may carry zstd (KIP-110).
 const FIRST_ZSTD_VERSION: i16 = 7;
-
-/// What records may decompress to when their timestamps have to be looked at one by one: far above what is in a batch of
-/// the largest size that topics allow by default, and little enough to hold.
-const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
-
-/// No timestamp.
-const NO_TIMESTAMP: i64 = -1;
 
 pub(super) fn no_batch() -> Failure {
     invalid("a partition needs exactly one record batch")
@@ -31,12 +23,17 @@ pub(super) fn timed_out() -> Failure {
     Failure::new(ResponseError::RequestTimedOut, message)
 }
 
+pub(super) fn not_read() -> Failure {
+    Failure::new(ResponseError::UnknownServerError, "the batch was not read")
+}
+
 fn invalid(message: &str) -> Failure {
     Failure::new(ResponseError::InvalidRecord, message)
 }
 
-/// Checks one partition's records: exactly one well-formed, undamaged batch that its topic accepts.
-pub(super) fn batch(bytes: &[u8], version: i16, config: &TopicConfig, now_ms: i64) -> Result<(), Failure> {
+/// Checks all of one partition's records but what is in them: exactly one undamaged batch with a header that its topic
+/// accepts. The records follow by [`batch::validate`], and what they say by [`timestamps`].
+pub(super) fn batch(bytes: &[u8], version: i16, config: &TopicConfig) -> Result<(), Failure> {
     if bytes.is_empty() {
         return Err(no_batch());
     }
@@ -45,13 +42,8 @@ pub(super) fn batch(bytes: &[u8], version: i16, config: &TopicConfig, now_ms: i6
         return Err(too_large(&header, config));
     }
     batch::verify_crc(bytes).map_err(errors::batch)?;
-    check_header(&header)?;
-    check_compression(&header, version)?;
-    match config.timestamp_type {
-        TimestampType::CreateTime => check_timestamps(bytes, &header, config, now_ms),
-        // The broker's own clock will be in it.
-        TimestampType::LogAppendTime => Ok(()),
-    }
+    check_header(&header, config)?;
+    check_compression(&header, version)
 }
 
 fn too_large(header: &BatchHeader, config: &TopicConfig) -> Failure {
@@ -62,7 +54,7 @@ fn too_large(header: &BatchHeader, config: &TopicConfig) -> Failure {
     Failure::new(ResponseError::MessageTooLarge, message)
 }
 
-fn check_header(header: &BatchHeader) -> Result<(), Failure> {
+fn check_header(header: &BatchHeader, config: &TopicConfig) -> Result<(), Failure> {
     if header.is_control() {
         return Err(invalid("only brokers write control batches"));
     }
@@ -72,6 +64,11 @@ fn check_header(header: &BatchHeader) -> Result<(), Failure> {
     // What counts fewer records than offsets was compacted, which no producer does.
     if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
         return Err(invalid("the record count does not agree with the last offset delta"));
+    }
+    // Where the topic keeps the producer's timestamps, the bit is cleared instead: also as Kafka.
+    if header.is_log_append_time() && config.timestamp_type == TimestampType::LogAppendTime {
+        let message = "a producer must not set the timestamp type to LogAppendTime";
+        return Err(Failure::new(ResponseError::InvalidTimestamp, message));
     }
     match header.producer() {
         Some(producer) if producer.first_sequence < 0 || producer.epoch < 0 => {
@@ -91,28 +88,27 @@ fn check_compression(header: &BatchHeader, version: i16) -> Result<(), Failure> 
     }
 }
 
-/// `message.timestamp.before.max.ms` and `.after.max.ms`. The batch's largest timestamp stands in its header; for the
-/// smallest, the records have to be read, which is done only where a topic limits it.
-fn check_timestamps(bytes: &[u8], header: &BatchHeader, config: &TopicConfig, now_ms: i64) -> Result<(), Failure> {
+/// `message.timestamp.before.max.ms` and `.after.max.ms`, for every record: the header is not believed.
+pub(super) fn timestamps(contents: &Contents, config: &TopicConfig, now_ms: i64) -> Result<(), Failure> {
+    match config.timestamp_type {
+        TimestampType::CreateTime => {}
+        // The broker's own clock will be in it.
+        TimestampType::LogAppendTime => return Ok(()),
+    }
     let earliest = now_ms.saturating_sub_unsigned(config.timestamp_before_max_ms);
     let latest = now_ms.saturating_add_unsigned(config.timestamp_after_max_ms);
-    check_timestamp(header.max_timestamp, earliest, latest)?;
-    if earliest <= 0 {
+    let is_outside = |of: &TimestampOf| !(earliest..=latest).contains(&of.timestamp_ms);
+    let Some(TimestampOf { position, timestamp_ms }) = [contents.earliest, contents.latest]
+        .into_iter()
+        .flatten()
+        .find(is_outside)
+    else {
         return Ok(());
-    }
-    let records = batch::records(&Bytes::copy_from_slice(bytes), MAX_DECOMPRESSED_BYTES).map_err(errors::batch)?;
-    for record in records {
-        check_timestamp(record.map_err(errors::batch)?.timestamp_ms, earliest, latest)?;
-    }
-    Ok(())
-}
-
-fn check_timestamp(timestamp_ms: i64, earliest: i64, latest: i64) -> Result<(), Failure> {
-    if timestamp_ms == NO_TIMESTAMP || (earliest..=latest).contains(&timestamp_ms) {
-        return Ok(());
-    }
-    let message = format!("the timestamp {timestamp_ms} is not between {earliest} and {latest}, as the topic asks");
-    Err(Failure::new(ResponseError::InvalidTimestamp, message))
+    };
+    let message = format!(
+        "the timestamp {timestamp_ms} of record {position} is not between {earliest} and {latest}, as the topic asks"
+    );
+    Err(Failure::new(ResponseError::InvalidTimestamp, message).of_record(position))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Requests that many tests send, in few words.
 
 use super::Client;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
     ProduceRequest, ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::records::{Compression, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions};
 use trimaran_wire::api::Api;
 use trimaran_wire::batch::{self, BatchHeader};
 
@@ -32,6 +33,21 @@ pub(in crate::kafka) fn records_at(timestamp_ms: i64, values: &[&str]) -> Bytes 
 /// A batch with these values, now.
 pub(in crate::kafka) fn records(values: &[&str]) -> Bytes {
     records_at(crate::clock::wall_clock_ms(), values)
+}
+
+/// A batch of one record of so many zeros, compressed as clients do.
+pub(in crate::kafka) fn compressed_zeros(compression: Compression, length: usize) -> Bytes {
+    let timestamp = crate::clock::wall_clock_ms();
+    let zeros = vec![0; length];
+    let mut plain = batch::build(timestamp, &[(None, Some(&zeros))]).freeze();
+    let records = RecordBatchDecoder::decode(&mut plain).unwrap().records;
+    let options = RecordEncodeOptions {
+        version: 2,
+        compression,
+    };
+    let mut out = BytesMut::new();
+    RecordBatchEncoder::encode(&mut out, &records, &options).unwrap();
+    out.freeze()
 }
 
 pub(in crate::kafka) fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {

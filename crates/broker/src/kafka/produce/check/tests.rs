@@ -1,5 +1,6 @@
 use super::*;
 use bytes::BytesMut;
+use kafka_protocol::records::{RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions};
 use trimaran_wire::batch::{ProducerStamp, build, set_producer, verify_crc};
 
 const NOW: i64 = 1_700_000_000_000;
@@ -27,7 +28,14 @@ fn code(batch: &[u8]) -> i16 {
 }
 
 fn code_for(bytes: &[u8], version: i16, config: &TopicConfig) -> i16 {
-    super::batch(bytes, version, config, NOW).map_or_else(|failure| failure.code(), |()| 0)
+    checked(bytes, version, config).map_or_else(|failure| failure.code(), |()| 0)
+}
+
+/// All of the checks, as they follow each other.
+fn checked(bytes: &[u8], version: i16, config: &TopicConfig) -> Result<(), Failure> {
+    super::batch(bytes, version, config)?;
+    let contents = batch::validate(bytes, 1 << 20).map_err(errors::batch)?;
+    timestamps(&contents, config, NOW)
 }
 
 const CORRUPT_MESSAGE: i16 = 2;
@@ -131,16 +139,18 @@ fn a_topic_limits_its_batches() {
 
 #[test]
 fn zstd_needs_version_seven() {
-    let zstd = with(21, &[0, 4]);
+    let mut zstd = BytesMut::new();
+    let record = RecordBatchDecoder::decode(&mut good().freeze()).unwrap().records;
+    let options = RecordEncodeOptions {
+        version: 2,
+        compression: kafka_protocol::records::Compression::Zstd,
+    };
+    RecordBatchEncoder::encode(&mut zstd, &record, &options).unwrap();
     assert_eq!(
         code_for(&zstd, 6, &TopicConfig::default()),
         UNSUPPORTED_COMPRESSION_TYPE
     );
-    assert_eq!(
-        code_for(&zstd, 7, &TopicConfig::default()),
-        0,
-        "the records themselves are not looked at"
-    );
+    assert_eq!(code_for(&zstd, 7, &TopicConfig::default()), 0);
     assert_eq!(code(&with(21, &[0, 5])), INVALID_RECORD, "no such compression");
 }
 
@@ -169,15 +179,54 @@ fn timestamps_have_bounds() {
     assert_eq!(code_for(&at(0), 9, &stamped), 0, "the broker's clock replaces it");
 }
 
-/// The header's largest timestamp is in bounds, a record's is not.
-#[test]
-fn every_record_is_looked_at_where_a_topic_limits_the_past() {
-    // The second record's timestamp delta: length, attributes, delta.
+/// The second record's timestamp is 64 ms before or 63 ms after the batch's, whatever the header says.
+fn with_delta(zigzag: u8, max_timestamp: i64) -> BytesMut {
     let mut batch = good();
     let first_length = usize::from(batch[61] / 2) + 1;
-    let delta = 61 + first_length + 2;
-    batch[delta] = 0x7f; // zigzag for -64
+    batch[61 + first_length + 2] = zigzag; // behind length and attributes
+    batch[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
     repair(&mut batch);
-    assert_eq!(code_for(&batch, 9, &bounds(64, 500)), 0);
-    assert_eq!(code_for(&batch, 9, &bounds(63, 500)), INVALID_TIMESTAMP);
+    batch
+}
+
+#[test]
+fn every_record_is_held_to_the_bounds_whatever_the_header_says() {
+    let (before, after) = (with_delta(0x7f, NOW), with_delta(0x7e, NOW));
+    assert_eq!(code_for(&before, 9, &bounds(64, 500)), 0);
+    assert_eq!(code_for(&before, 9, &bounds(63, 500)), INVALID_TIMESTAMP);
+    assert_eq!(code_for(&after, 9, &bounds(u64::MAX, 63)), 0);
+    let failure = checked(&after, 9, &bounds(u64::MAX, 62)).unwrap_err();
+    assert_eq!((failure.code(), failure.record), (INVALID_TIMESTAMP, Some(1)));
+    assert_eq!(
+        code_for(&with_delta(0, NOW + 1_000_000), 9, &bounds(64, 500)),
+        0,
+        "the header is not believed"
+    );
+}
+
+#[test]
+fn log_append_time_is_the_brokers_to_set() {
+    let batch = with(21, &[0, 1 << 3]);
+    assert_eq!(
+        code(&batch),
+        0,
+        "the bit is cleared where the topic keeps the producer's timestamps"
+    );
+    let stamped = TopicConfig {
+        timestamp_type: TimestampType::LogAppendTime,
+        ..TopicConfig::default()
+    };
+    assert_eq!(code_for(&batch, 9, &stamped), INVALID_TIMESTAMP);
+    assert_eq!(code_for(&good(), 9, &stamped), 0);
+}
+
+#[test]
+fn the_record_to_blame_is_told() {
+    let mut batch = good();
+    let last = batch.len() - 1;
+    batch[last] = 2; // one header more than there is
+    repair(&mut batch);
+    let failure = checked(&batch, 9, &TopicConfig::default()).unwrap_err();
+    assert_eq!((failure.code(), failure.record), (INVALID_RECORD, Some(1)));
+    assert!(failure.message.contains("more headers than fit"), "{}", failure.message);
 }
