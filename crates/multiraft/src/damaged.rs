@@ -2,14 +2,15 @@
 //! ago.
 //!
 //! It neither votes nor leads, since it doesn't hold what it once promised to hold; the others elect without it. Its
-//! node lives, though, and says so by heartbeats for all of its groups at once, so whoever takes this replica for the
-//! leader would do so for ever. Hence the one thing that it says, to whoever may take it for the leader: that it isn't.
+//! node lives, though, and says so by heartbeats for all of its groups at once, so a member that takes this replica for the
+//! leader would do so for ever. Hence the one thing that it says, to each that may take it for the leader: that it isn't. So
+//! does a node that has no replica of the group at all.
 
 #[cfg(test)]
 mod tests;
 
 use crate::mailbox::{GroupStatus, Outbox};
-use trimaran_raft::{Body, GroupId, Input as CoreInput, LogIndex, Message, NodeId, Role, Term};
+use trimaran_raft::{Body, Configuration, GroupId, Input as CoreInput, LogIndex, Message, NodeId, Payload, Role, Term};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::scale::HighWatermark;
 use trimaran_wire::batch::Offset;
@@ -25,13 +26,23 @@ pub struct Damaged {
 }
 
 impl Damaged {
-    pub(crate) fn silence(&self, own: NodeId) -> Silence<'_> {
+    pub(crate) fn silence(&self, own: NodeId) -> Silence {
         Silence {
             own,
             group: self.group,
-            voters: &self.voters,
             term: self.recovered.hard_state.term,
         }
+    }
+
+    /// Everybody who may follow it, as far as is known: the founders, and the members of later configurations.
+    pub(crate) fn members(&self) -> impl Iterator<Item = NodeId> {
+        let start = self.recovered.start.iter().map(|start| &start.configuration);
+        let entries = self.recovered.entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some(&**configuration),
+            Payload::Blank | Payload::Data(_) => None,
+        });
+        let later = start.chain(entries).flat_map(Configuration::members);
+        self.voters.iter().copied().chain(later)
     }
 
     /// The journal needs the file that holds its entries: they move on to the current one.
@@ -63,47 +74,58 @@ impl Damaged {
     }
 }
 
-/// How a member behaves that takes no part.
-pub(crate) struct Silence<'a> {
+/// How a member behaves that takes no part: it answers those who may take it for the leader, members or not as far as it
+/// knows, and nobody else.
+pub(crate) struct Silence {
     pub(crate) own: NodeId,
     pub(crate) group: GroupId,
-    pub(crate) voters: &'a [NodeId],
-    /// No lower than any term that it has led.
+    /// No lower than any term that it has led, as far as it remembers.
     pub(crate) term: Term,
 }
 
-impl Silence<'_> {
-    /// Tells everybody.
-    pub(crate) fn begin(&self, out: &mut Outbox) {
-        self.deny(|_| true, out);
+impl Silence {
+    /// Tells all these members.
+    pub(crate) fn begin(&self, members: impl IntoIterator<Item = NodeId>, out: &mut Outbox) {
+        let mut told: Vec<NodeId> = Vec::new();
+        for member in members {
+            if member != self.own && !told.contains(&member) {
+                told.push(member);
+                out.send(member, self.group, denial(self.term));
+            }
+        }
     }
 
     /// Breaks the silence where somebody may take this member for the leader.
     pub(crate) fn hear(&self, input: &CoreInput, out: &mut Outbox) {
         match input {
             // It may have missed what was said.
-            CoreInput::Restored(node) => self.deny(|voter| voter == *node, out),
-            CoreInput::Message(from, message) => self.hear_message(*from, &message.body, out),
-            _ => {}
-        }
-    }
-
-    fn hear_message(&self, from: NodeId, body: &Body, out: &mut Outbox) {
-        match body {
-            // It answers to a leader: what this member sent when it led may arrive late. Or it has refused a candidate
-            // because it believes in this member, and asks.
-            Body::AppendAccepted { .. } | Body::AppendRejected { .. } | Body::HeartbeatReply { .. } => {
-                self.deny(|voter| voter == from, out);
+            CoreInput::Restored(node) => out.send(*node, self.group, denial(self.term)),
+            // What it believes may be of a later term than this member remembers.
+            CoreInput::Message(from, message) if takes_for_leader(&message.body) => {
+                out.send(*from, self.group, denial(self.term.max(message.term)));
             }
             _ => {}
         }
     }
+}
 
-    fn deny(&self, to: impl Fn(NodeId) -> bool, out: &mut Outbox) {
-        for &voter in self.voters.iter().filter(|&&voter| voter != self.own && to(voter)) {
-            out.send(voter, self.group, denial(self.term));
-        }
-    }
+/// The answer of a node that has no replica of the group: it was closed, or is not open yet. Heartbeats vouch for the
+/// node, so a member that takes it for the leader would do so for ever. Not a denial, which makes the receiver stand at
+/// once: the group may be about to be deleted.
+pub(crate) fn absent(message: &Message) -> Option<Message> {
+    takes_for_leader(&message.body).then_some(Message {
+        term: message.term,
+        body: Body::Seek,
+    })
+}
+
+/// Whether the sender of this may take its receiver for the leader. It answers to a leader: what was sent by this member
+/// when it led may have arrived late. Or it has refused a candidate because it believes in this member, and asks.
+fn takes_for_leader(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::AppendAccepted { .. } | Body::AppendRejected { .. } | Body::HeartbeatReply { .. }
+    )
 }
 
 /// "I don't lead any more": a request for a pre-vote for the next term. From the believed leader it proves just that;

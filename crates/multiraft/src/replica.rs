@@ -265,7 +265,7 @@ impl Replica {
             return;
         }
         let input = CoreInput::Message(from, message);
-        // Who was lost while it led is taken for the leader by those who have not heard of it.
+        // A member that was lost while it led is taken for the leader by those that have not heard of it.
         if self.hard_state.barred == LogIndex::MAX {
             self.silence(desk).hear(&input, out);
         }
@@ -313,7 +313,7 @@ impl Replica {
                 "a leader's own entries don't continue its log: {error:?}"
             );
             self.broken = true;
-            return self.silence(desk).begin(out);
+            return self.silence(desk).begin(self.group.configuration().members(), out);
         }
         // A leader notes its producers' batches as it proposes them, with what it knows of them already.
         if !self.leads() && !desk.breakage.is(Sabotage::ForgetProducers) {
@@ -342,11 +342,10 @@ impl Replica {
         });
     }
 
-    pub(crate) fn silence(&self, desk: &Desk) -> Silence<'_> {
+    pub(crate) fn silence(&self, desk: &Desk) -> Silence {
         Silence {
             own: desk.config.node,
             group: self.id,
-            voters: self.group.voters(),
             term: self.group.term(),
         }
     }
@@ -521,8 +520,20 @@ impl Replica {
         self.waiters.fail_all(&AppendError::UnknownGroup, out);
         self.reads.fail_all(&ReadError::UnknownGroup, desk, out);
         self.end_handover(Err(TransferError::NotLeader), desk, out);
+        if self.leads() {
+            self.leave_followers(desk, out);
+        }
         out.journal.forget(self.id);
         out.closed.push(self.id);
+    }
+
+    /// A leader's replica is closed: those that follow it don't wait to find out.
+    fn leave_followers(&self, desk: &Desk, out: &mut Outbox) {
+        let others = self.group.configuration().members();
+        for member in others.filter(|member| *member != desk.config.node) {
+            let (term, body) = (self.group.term(), Body::Seek);
+            out.send(member, self.id, Message { term, body });
+        }
     }
 
     /// Whoever has not been proposed yet is told.

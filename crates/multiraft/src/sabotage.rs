@@ -29,6 +29,8 @@ pub enum Sabotage {
     ForgetProducers,
     /// Of the threads that groups depend on, only the journal's is watched: a broker whose shard hangs keeps its leaderships.
     WatchJournalOnly,
+    /// A broker doesn't say that it has no replica of a group, or none any more, to those that take it for the leader.
+    IgnoreUnknownGroups,
 }
 
 #[cfg(feature = "sabotage")]
@@ -43,6 +45,7 @@ impl Sabotage {
         Sabotage::HardStateLater,
         Sabotage::ForgetProducers,
         Sabotage::WatchJournalOnly,
+        Sabotage::IgnoreUnknownGroups,
     ];
 }
 

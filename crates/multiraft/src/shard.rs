@@ -1,7 +1,7 @@
 //! A shard: the groups that one thread drives, from mailbox to outbox.
 
 use crate::appends::{AppendError, PendingAppend};
-use crate::damaged::Damaged;
+use crate::damaged::{Damaged, absent};
 use crate::desk::{Desk, Timer};
 use crate::leaving::Leaving;
 use crate::mailbox::{Completion, Input, Outbox, Ticket, TransferOutcome};
@@ -289,7 +289,7 @@ impl Shard {
     fn note_damage(&mut self, damaged: Damaged, out: &mut Outbox) {
         let (group, own) = (damaged.group, self.desk.config.node);
         if !self.replicas.contains_key(&group) {
-            damaged.silence(own).begin(out);
+            damaged.silence(own).begin(damaged.members(), out);
             self.damaged.insert(group, damaged);
         }
     }
@@ -331,9 +331,20 @@ impl Shard {
                 damaged.silence(self.desk.config.node).hear(&input, out);
                 continue;
             }
-            self.visit(group, out, |replica, desk, out| {
-                replica.receive(from, message, desk, out);
-            });
+            let Some(replica) = self.replicas.get_mut(&group) else {
+                self.answer_for_absent(from, group, &message, out);
+                continue;
+            };
+            if !core::mem::replace(&mut replica.ready, true) {
+                self.ready.push(group);
+            }
+            replica.receive(from, message, &mut self.desk, out);
+        }
+    }
+
+    fn answer_for_absent(&self, from: NodeId, group: GroupId, message: &Message, out: &mut Outbox) {
+        if let Some(answer) = absent(message).filter(|_| !self.desk.breakage.is(Sabotage::IgnoreUnknownGroups)) {
+            out.send(from, group, answer);
         }
     }
 

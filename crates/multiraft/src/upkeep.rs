@@ -103,7 +103,7 @@ impl Replica {
 
     fn take_no_part(&mut self, desk: &mut Desk, out: &mut Outbox) {
         self.broken = true;
-        self.silence(desk).begin(out);
+        self.silence(desk).begin(self.group.configuration().members(), out);
         self.refuse_pending(&AppendError::Storage, out);
         self.waiters.fail_all(&AppendError::Lost, out);
         self.loads.clear();

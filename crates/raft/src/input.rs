@@ -23,7 +23,8 @@ pub enum Input {
     /// A node is in contact again after a restart or an interruption: what it was sent may be lost, and if it led, it
     /// may no longer know. Also resets it to [`Liveness::Alive`].
     Restored(NodeId),
-    /// Hand leadership to this member, or to the most caught-up live one. The outcome is an [`crate::Event`].
+    /// Hand leadership to this member, or to the most caught-up live one. The outcome is an [`crate::Event`]. The leader's
+    /// own name takes back a transfer that is under way; a target that has been told to stand may still do so.
     Transfer(Option<NodeId>),
     /// Stand at once, without waiting for a timeout; pre-votes are still asked for. For a new group's preferred leader,
     /// and for a failover on request.

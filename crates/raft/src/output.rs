@@ -99,6 +99,8 @@ pub enum TransferError {
     NoTarget,
     /// The target did not take over in time; this member leads on.
     TimedOut,
+    /// The caller has taken it back: see [`crate::Input::Transfer`].
+    Withdrawn,
 }
 
 /// What happened that others may want to know.

@@ -1,14 +1,12 @@
 use super::*;
 
 const OWN: NodeId = NodeId(1);
-const VOTERS: [NodeId; 3] = [OWN, NodeId(2), NodeId(3)];
 
 /// Whom a silent member tells that it doesn't lead.
 fn check(input: CoreInput, expected: &[u64]) {
     let silence = Silence {
         own: OWN,
         group: GroupId(7),
-        voters: &VOTERS,
         term: Term(4),
     };
     let mut out = Outbox::default();
@@ -28,7 +26,7 @@ fn message(from: u64, body: Body) -> CoreInput {
 fn whoever_may_take_it_for_the_leader_is_told_and_nobody_else() {
     let (match_index, commit) = (LogIndex(3), LogIndex(3));
     check(CoreInput::Restored(NodeId(3)), &[3]);
-    check(CoreInput::Restored(NodeId(9)), &[]);
+    check(CoreInput::Restored(NodeId(9)), &[9]);
     check(
         message(
             2,
@@ -49,11 +47,42 @@ fn whoever_may_take_it_for_the_leader_is_told_and_nobody_else() {
                 life: trimaran_raft::Life::default(),
             },
         ),
-        &[],
+        &[9],
     );
     check(message(2, Body::HeartbeatReply { commit, round: 0 }), &[2]);
     check(message(2, Body::TimeoutNow), &[]);
     check(CoreInput::Tick, &[]);
+}
+
+/// It may remember less than those that believe in it.
+#[test]
+fn the_answer_names_the_term_of_the_belief() {
+    let silence = Silence {
+        own: OWN,
+        group: GroupId(7),
+        term: Term(4),
+    };
+    let mut out = Outbox::default();
+    let body = Body::HeartbeatReply {
+        commit: LogIndex(3),
+        round: 0,
+    };
+    let message = Message { term: Term(9), body };
+    silence.hear(&CoreInput::Message(NodeId(2), message), &mut out);
+    assert_eq!(out.messages, [(NodeId(2), vec![(GroupId(7), denial(Term(9)))])]);
+}
+
+#[test]
+fn each_member_is_told_once() {
+    let silence = Silence {
+        own: OWN,
+        group: GroupId(7),
+        term: Term(4),
+    };
+    let mut out = Outbox::default();
+    silence.begin([2, 1, 3, 2, 5].map(NodeId), &mut out);
+    let told: Vec<u64> = out.messages.iter().map(|(to, _)| to.0).collect();
+    assert_eq!(told, [2, 3, 5]);
 }
 
 /// Whoever refuses a candidate because it believes in this member asks it. To tell the others whenever one stands would

@@ -1,7 +1,7 @@
 //! Replicas that are added, exchanged and removed while records come in.
 
 use crate::harness::{Cluster, G, Settings, batch_of, from, nodes};
-use trimaran_multiraft::{Acks, AppendError, Ticket};
+use trimaran_multiraft::{Acks, AppendError, Input, Ticket};
 use trimaran_raft::NodeId;
 
 fn cluster() -> Cluster {
@@ -296,4 +296,46 @@ fn min_insync_replicas_asks_for_the_replicas_that_are_assigned_while_a_group_gro
         cluster.status(1, G).is_some_and(|status| status.in_sync.len() >= 2)
     });
     cluster.produce(batch_of(&["on two"])).expect("two are in sync");
+}
+
+/// 2 hears nothing of the exchange, and goes on believing in 1, whose replica is closed afterwards; then the leader dies.
+#[test]
+fn a_leader_whose_replica_is_closed_is_not_believed_in_for_ever() {
+    let mut cluster = cluster();
+    assert_eq!(cluster.leader(G), Some(1));
+    cluster.cut(2, 3);
+    cluster.cut(2, 4);
+    cluster.assign(G, &[4, 2, 3]);
+    cluster.until("it has arrived", |cluster| {
+        is_done(cluster, &[4, 2, 3]) && cluster.leader(G) != Some(1)
+    });
+    let wishes = cluster.wishes;
+    cluster.until("that is reported", |cluster| {
+        cluster.members.iter().any(|members| members.fulfils == Some(wishes))
+    });
+    let leader = cluster.leader_of(G);
+    assert_ne!(leader, 2);
+    cluster.tell(1, Input::Close(G));
+    cluster.run(50);
+    assert_eq!(
+        cluster.status(2, G).expect("open").leader,
+        Some(NodeId(1)),
+        "it has heard nothing"
+    );
+    cluster.crash(leader);
+    cluster.heal();
+    cluster.until("two of three voters go on", |cluster| cluster.leader(G).is_some());
+    cluster.produce(batch_of(&["on"])).expect("accepted");
+}
+
+/// The replica of a leader is closed while nothing else happens: nobody asks for votes, so nobody would ask it.
+#[test]
+fn a_leader_that_is_closed_says_so() {
+    let mut cluster = cluster();
+    let leader = cluster.leader_of(G);
+    cluster.tell(leader, Input::Close(G));
+    cluster.until("another leads", |cluster| {
+        cluster.leader(G).is_some_and(|other| other != leader)
+    });
+    cluster.produce(batch_of(&["on"])).expect("accepted");
 }

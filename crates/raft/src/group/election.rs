@@ -6,8 +6,8 @@
 //!
 //! How no group stays leaderless, where nobody sends heartbeats on its behalf: a member without a live leader always
 //! keeps a timer. A member that led, and does no longer, either follows a later leader or is leaderless, and then asks
-//! for pre-votes; who still believed in it learns from that. So along any chain of stale beliefs, terms rise, and
-//! at its end someone has a timer.
+//! for pre-votes; who still believed in it learns from that, or from the answer when it asks (see `seeking`). So along any
+//! chain of stale beliefs, terms rise, and at its end someone has a timer.
 
 use super::{Group, Position, Sabotage, Step, identity::Renaming};
 use crate::progress::{Ballot, Peer};
@@ -28,6 +28,8 @@ const MAX_HASTE: u32 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Petition {
     at: Instant,
+    /// When the same candidate asked for the same term first.
+    since: Instant,
     from: NodeId,
     term: Term,
     position: Position,
@@ -112,6 +114,7 @@ impl Election {
         }
         if let Some(petition) = &mut self.petition {
             renaming.rename(&mut petition.at);
+            renaming.rename(&mut petition.since);
         }
     }
 
@@ -459,14 +462,7 @@ impl Group {
             return self.show_leadership(from);
         }
         if self.has_live_leader() {
-            self.election.petition = Some(Petition {
-                at: step.now,
-                from,
-                term,
-                position: theirs,
-            });
-            self.question_leader(step);
-            return self.refuse_pre_vote(step, from, false);
+            return self.refuse_for_leader(step, from, term, theirs);
         }
         if self.is_barred() {
             self.refuse_pre_vote(step, from, false);
@@ -491,6 +487,32 @@ impl Group {
             };
             step.send(from, term, granted);
         }
+    }
+
+    /// Refuses a candidate because there is a leader, and asks that one whether it leads. A candidate that asks on is not
+    /// answered by the leader, which may have been deposed by the term that the candidate is in: then it has to know.
+    fn refuse_for_leader(&mut self, step: &mut Step, from: NodeId, term: Term, theirs: Position) {
+        let is_same = |earlier: &Petition| (earlier.from, earlier.term) == (from, term);
+        let since = self
+            .election
+            .petition
+            .filter(is_same)
+            .map_or(step.now, |earlier| earlier.since);
+        self.election.petition = Some(Petition {
+            at: step.now,
+            since,
+            from,
+            term,
+            position: theirs,
+        });
+        let asks_on = step.now.since(since) >= self.tuning.retransmit_timeout;
+        let theirs = if asks_on {
+            Term(term.0.saturating_sub(1))
+        } else {
+            Term::ZERO
+        };
+        self.question_leader(step, theirs);
+        self.refuse_pre_vote(step, from, false);
     }
 
     pub(super) fn refuse_pre_vote(&mut self, step: &mut Step, from: NodeId, longer_log: bool) {

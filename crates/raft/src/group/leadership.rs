@@ -5,6 +5,7 @@ use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
+use alloc::vec::Vec;
 
 /// Proposals that are not committed yet, oldest first, and their bytes: counted in when proposed, counted out when
 /// committed, and forgotten with the leadership. Nothing is ever estimated, so nothing drifts.
@@ -41,8 +42,8 @@ pub(super) struct Leading {
     pub(super) serving: bool,
     pub(super) uncommitted: Uncommitted,
     pub(super) transfer: Option<Transferring>,
-    /// The last one that did not take over in time.
-    pub(super) declined: Option<NodeId>,
+    /// Those that did not take over in time, the latest last. Each is named once, so there are no more than peers.
+    pub(super) declined: Vec<NodeId>,
     /// When to send heartbeats next (where the group keeps time itself).
     pub(super) heartbeat_at: Option<Instant>,
     /// When to step down unless a majority is in contact by then. With external heartbeats, none while it is.

@@ -59,7 +59,7 @@ impl Group {
             Body::Seek => self.on_seek(step, from, term),
             Body::TimeoutNow => self.on_timeout_now(step, from, term),
             // Also from those whom it doesn't know (any more).
-            Body::HeartbeatReply { .. } if self.is_questioned(term) => self.disclaim(step, from),
+            Body::HeartbeatReply { round, .. } if self.is_questioned(term, round) => self.disclaim(step, from, term),
             answer => self.on_answer(step, from, term, answer),
         }
     }

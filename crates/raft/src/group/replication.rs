@@ -135,7 +135,10 @@ impl Group {
         if !self.peers[peer].is_alive() {
             self.peers[peer].suspend();
         }
-        step.event(Event::NeedsSnapshot(to));
+        // A silent one would not take it; it is looked at again when it is heard.
+        if !self.keeps_time() || step.now < self.peers[peer].heard + self.tuning.election_timeout {
+            step.event(Event::NeedsSnapshot(to));
+        }
         let Position {
             term: prev_term,
             index: prev_index,
@@ -205,11 +208,15 @@ impl Group {
             let held = self.peers[peer].match_index;
             assert!(prev_index > held, "a follower has lost what it had acknowledged");
         }
-        if !self.peers[peer].is_current_refusal(prev_index) {
+        let awaits_snapshot = self.peers[peer].pace == Pace::Snapshot;
+        if !awaits_snapshot && !self.peers[peer].is_current_refusal(prev_index) {
             return;
         }
         let upto = hint.index.min(prev_index.prev());
         let agreed = self.last_index_with_term_at_most(step, hint.term, upto);
+        if awaits_snapshot {
+            return self.on_snapshot_hint(peer, agreed, upto);
+        }
         if self.is_broken(Sabotage::CountHints) {
             self.peers[peer].match_index = self.peers[peer].match_index.max(agreed);
         }
@@ -217,6 +224,15 @@ impl Group {
             // Where the logs may agree is deleted here.
             self.lack_entries(step, peer);
         } else {
+            self.peers[peer].refused(agreed);
+        }
+    }
+
+    /// A follower that is told who leads while it needs a snapshot refuses that append. If its log reaches what is held
+    /// here, a snapshot has arrived, and only the acknowledgement is lost: appends can go on from there. A late answer from
+    /// before costs one more append that is refused.
+    fn on_snapshot_hint(&mut self, peer: usize, agreed: LogIndex, upto: LogIndex) {
+        if agreed <= upto && agreed > self.peers[peer].match_index {
             self.peers[peer].refused(agreed);
         }
     }

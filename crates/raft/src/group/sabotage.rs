@@ -38,6 +38,8 @@ pub enum Sabotage {
     KeepUncommittedBytes,
     /// A member whose leader asks for votes goes on believing in it.
     BelieveForEver,
+    /// A former leader that follows another one lets those who still believe in it do so.
+    ConfirmFormerLeader,
     /// What got no answer is not sent again.
     SendOnce,
     /// A leader that resigns while its disk is busy takes for committed what its disk holds then (redpanda b41b5c6f).
@@ -149,6 +151,7 @@ impl Sabotage {
         Sabotage::ChangeAtOnce,
         Sabotage::ForgetLoss,
         Sabotage::CountFormerLives,
+        Sabotage::ConfirmFormerLeader,
         Sabotage::ReadAtOnce,
         Sabotage::ForgetLease,
     ];

@@ -5,9 +5,11 @@
 //! learner, one that was removed, one that is barred) asks who leads: whoever believed in it learns that it does not, and
 //! a leader that hears it answers by an append.
 //!
-//! Neither is enough for a leader that has crashed and lost its last entries: it may not know all who follow it. So a
-//! follower that refuses a candidate for its leader's sake asks that leader, as if it answered to a heartbeat; and whoever
-//! is answered to and leads no more says so.
+//! Neither is enough for a leader that doesn't know all who follow it: it has crashed and lost its last entries, or it has
+//! been removed, and follows a leader that has died since. So a follower that refuses a candidate for its leader's sake
+//! asks that leader, as if it answered to a heartbeat; and a member that is answered to and doesn't lead says so, whatever
+//! it knows about others. A leader may be asked, too, that was deposed behind its back, and whose members have all left it:
+//! if the candidate asks again, the question names the candidate's term, and the leader steps down.
 
 use super::{Group, Sabotage, Step};
 use crate::{Body, Instant, NodeId, Role, Term};
@@ -48,22 +50,35 @@ impl Group {
         };
     }
 
-    /// A candidate was refused for the leader's sake: if that leads no more, it will say so.
-    pub(super) fn question_leader(&self, step: &mut Step) {
+    /// A candidate was refused for the leader's sake: if that leads no more, it will say so. `term` is the term to ask in:
+    /// this member's, or a later one that the leader should know of.
+    pub(super) fn question_leader(&self, step: &mut Step, term: Term) {
         let Some(leader) = self.leader.filter(|_| !self.keeps_time() && !self.is_barred()) else {
             return;
         };
         let (commit, round) = (self.commit, 0);
-        step.send(leader, self.hard.term, Body::HeartbeatReply { commit, round });
+        step.send(leader, term.max(self.hard.term), Body::HeartbeatReply { commit, round });
     }
 
-    /// Whether someone who follows this member in that term is to be told that it doesn't lead: if nobody else will.
-    pub(super) fn is_questioned(&self, term: Term) -> bool {
-        !self.keeps_time() && self.leader.is_none() && term <= self.hard.term
+    /// Whether someone who believes in this member is to be told that it doesn't lead. Also if this member follows another
+    /// one: that may be gone, or know nothing of who asks. And if it leads, but an earlier term than the question's.
+    pub(super) fn is_questioned(&self, term: Term, round: u64) -> bool {
+        let leads_on = match self.role {
+            Role::Leader => term <= self.hard.term || round > 0,
+            Role::Follower => self.leader.is_some() && self.is_broken(Sabotage::ConfirmFormerLeader),
+            Role::PreCandidate | Role::Candidate => false,
+        };
+        !self.keeps_time() && !leads_on
     }
 
-    /// It doesn't lead its term, or any before.
-    pub(super) fn disclaim(&self, step: &mut Step, to: NodeId) {
+    /// It leads neither that term nor any before. "If RPC request or response contains term T > currentTerm: set
+    /// currentTerm = T" (Raft paper, figure 2): a later one is news, of a leadership that this member has forgotten, or of
+    /// a candidate that its follower has heard of.
+    pub(super) fn disclaim(&mut self, step: &mut Step, to: NodeId, term: Term) {
+        if term > self.hard.term {
+            self.enter_term(term);
+            self.become_leaderless(step);
+        }
         step.send(to, self.hard.term, Body::Seek);
     }
 

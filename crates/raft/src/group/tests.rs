@@ -9,3 +9,4 @@ mod members;
 mod paper;
 mod replica;
 mod transcripts;
+mod worse;

@@ -35,6 +35,10 @@ impl Group {
         if self.role != Role::Leader {
             return step.event(Event::TransferFailed(TransferError::NotLeader));
         }
+        // Its own name takes back what is under way. A target that was told to stand already may do so all the same.
+        if to == Some(self.id) && self.leading.transfer.take().is_some() {
+            return step.event(Event::TransferFailed(TransferError::Withdrawn));
+        }
         let Some(target) = self.choose_target(to) else {
             return step.event(Event::TransferFailed(TransferError::NoTarget));
         };
@@ -60,8 +64,11 @@ impl Group {
         let votes = |peer: &&Peer| peer.standing.votes() || takes_learners;
         let fit = self.peers.iter().filter(votes).filter(|peer| self.is_caught_up(peer));
         let fit = fit.filter(|peer| to.is_none_or(|to| peer.id == to));
-        // One that did not take over lately may not be able to. `max_by_key` prefers the last of equals.
-        let preference = |peer: &&Peer| (self.leading.declined != Some(peer.id), peer.match_index);
+        // One that did not take over may not be able to: it is asked again when all others have been. `max_by_key` prefers
+        // the last of equals.
+        let declined = &self.leading.declined;
+        let turn = |peer: &Peer| declined.iter().rev().position(|node| *node == peer.id);
+        let preference = |peer: &&Peer| (turn(peer).unwrap_or(usize::MAX), peer.match_index);
         fit.rev().max_by_key(preference).map(|peer| peer.id)
     }
 
@@ -101,7 +108,8 @@ impl Group {
     pub(super) fn transfer_clock(&mut self, step: &mut Step) {
         let expired = |transfer: &mut Transferring| transfer.until <= step.now;
         if let Some(transfer) = self.leading.transfer.take_if(expired) {
-            self.leading.declined = Some(transfer.target);
+            self.leading.declined.retain(|node| *node != transfer.target);
+            self.leading.declined.push(transfer.target);
             step.event(Event::TransferFailed(TransferError::TimedOut));
         }
     }

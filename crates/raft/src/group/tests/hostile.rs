@@ -181,7 +181,7 @@ fn nothing_that_arrives_makes_it_panic() {
 }
 
 /// A stranger was asked nothing: its answers are as if they had not come. But if one follows this member as a leader, it is
-/// told that it doesn't lead.
+/// told that it doesn't lead. (In a later term that is a question, and any request tells a term.)
 #[test]
 fn answers_of_strangers_are_ignored() {
     let mut chance = Chance::new(7);
@@ -199,11 +199,12 @@ fn answers_of_strangers_are_ignored() {
                 | Body::HeartbeatReply { .. }
                 | Body::Lost { .. }
         );
-        if !is_answer {
+        let asks = matches!(body, Body::HeartbeatReply { .. }) && term > Term(2);
+        if !is_answer || asks {
             continue;
         }
         let from = [NodeId(0), NodeId(1), NodeId(4)][chance.below(3) as usize];
-        let follows = matches!(body, Body::HeartbeatReply { .. }) && term <= Term(2) && from != NodeId(1);
+        let follows = matches!(body, Body::HeartbeatReply { .. }) && from != NodeId(1);
         let denial = Message {
             term: Term(2),
             body: Body::Seek,
@@ -214,6 +215,20 @@ fn answers_of_strangers_are_ignored() {
         assert!(output.persist.is_none());
     }
     assert_eq!(format!("{:?}", replica.up()), before);
+}
+
+/// A member that has lost its disk led a term that it has forgotten, and doesn't know who follows it there.
+#[test]
+fn a_follower_that_was_forgotten_is_answered_in_its_term() {
+    let mut replica = member(2, &[]);
+    let (commit, round) = (LogIndex(3), 0);
+    let answer = replica.answer(4, 5, Body::HeartbeatReply { commit, round });
+    let denial = Message {
+        term: Term(5),
+        body: Body::Seek,
+    };
+    assert_eq!(answer, [(NodeId(4), denial)]);
+    assert_eq!(replica.up().term(), Term(5));
 }
 
 /// A term that leaves no room for another is not entered.
