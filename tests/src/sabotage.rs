@@ -382,6 +382,12 @@ pub const SCENARIOS: &[Scenario] = &[
         WITHIN,
     ),
     raft(
+        "ConfirmFormerLeader",
+        "a follower goes on believing in a leader that was demoted, and that follows another one",
+        "Trimaran's own, found with a minority down for good",
+        IN_THE_CORE,
+    ),
+    raft(
         "SendOnce",
         "what got no answer is not sent again",
         "any lossy network",

@@ -8,5 +8,5 @@ mod hostile;
 mod members;
 mod paper;
 mod replica;
+mod silence;
 mod transcripts;
-mod worse;

@@ -4,6 +4,7 @@
 mod checkers;
 mod faults;
 mod members;
+mod minority;
 mod replay;
 
 use super::replica::{Deed, Disk, Replica, append_of, tuning};
@@ -18,6 +19,7 @@ use checkers::Seen;
 use core::cmp::Reverse;
 use core::time::Duration;
 use members::Wishes;
+use minority::{Ending, Endings};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Xorshift64*: small, and the same everywhere.
@@ -113,6 +115,7 @@ pub(super) struct World {
     /// How much faster than the world's each clock runs, in thousandths.
     drift: Vec<u32>,
     wishes: Wishes,
+    endings: Endings,
     faults: bool,
     members_change: bool,
     loss: u64,
@@ -196,6 +199,7 @@ impl World {
                 voters,
                 ..Wishes::default()
             },
+            endings: Endings::draw(seed),
             faults: true,
             members_change: spare > 0,
             loss,
@@ -470,7 +474,11 @@ impl World {
     }
 
     fn restart(&mut self, node: usize) {
-        if !self.is_down(node) || self.wishes.is_settled && !self.wishes.voters.contains(&self.nodes[node].id()) {
+        let is_gone = self.is_gone(node) && self.endings.ending == Ending::Down;
+        if !self.is_down(node)
+            || is_gone
+            || self.wishes.is_settled && !self.wishes.voters.contains(&self.nodes[node].id())
+        {
             return;
         }
         self.start_life(node);
@@ -523,6 +531,9 @@ impl World {
     }
 
     fn mend(&mut self, a: usize, b: usize) {
+        if self.is_gone(a) != self.is_gone(b) {
+            return;
+        }
         self.cut[a][b] = false;
         for (at, of) in [(a, b), (b, a)] {
             let delay = self.chance.millis(1, 20);
@@ -589,6 +600,10 @@ impl World {
         self.after(Duration::from_millis(1), Happening::Client);
         self.after(Duration::from_millis(150), Happening::Operator);
         self.after(Duration::from_millis(200), Happening::Reconcile);
+        if let Some(drained_at) = self.endings.drained_at {
+            self.run_until(Instant::ZERO + drained_at);
+            self.drain();
+        }
         self.run_until(Instant::ZERO + Duration::from_millis(1500));
         self.heal();
         converge(self);
@@ -611,7 +626,10 @@ const MOST_ELECTIONS: u64 = 20;
 fn converge(world: &mut World) {
     let started = world.now;
     let bound = started + Duration::from_millis(4000);
-    world.wishes.voters = world.nodes[0].config.configuration.voters.clone();
+    // Those of whom some are gone can't all be members.
+    if world.endings.gone.is_empty() {
+        world.wishes.voters = world.nodes[0].config.configuration.voters.clone();
+    }
     // The largest payload that was proposed before is older than this mark.
     let mark = world.seen.committed.len() as u64;
     let term = latest_term(world);
@@ -630,13 +648,11 @@ fn converge(world: &mut World) {
     }
     dismiss_others(world);
     world.run_until(world.now + Duration::from_millis(1500));
-    let leaders = world
-        .nodes
-        .iter()
+    let leaders = returned(world)
         .filter(|node| node.group.as_ref().is_some_and(Group::is_serving))
         .count();
     assert_eq!(leaders, 1, "one serving leader: {}", describe(world));
-    let waits = |(node, life, _): &(usize, u64, LogIndex)| world.lives[*node] == *life;
+    let waits = |(node, life, _): &(usize, u64, LogIndex)| world.lives[*node] == *life && !world.is_gone(*node);
     assert!(!world.seen.reads.values().any(waits), "every read is answered");
     let last = world.seen.committed.len() as u64;
     for node in members(world) {
@@ -657,7 +673,9 @@ fn converge(world: &mut World) {
         elections <= MOST_ELECTIONS,
         "{elections} elections after all faults ended"
     );
-    if !world.own_time {
+    // Those that are cut off go on asking.
+    let is_watched = world.endings.gone.is_empty() || world.endings.ending == Ending::Down;
+    if !world.own_time && is_watched {
         let steps = world.steps;
         world.run_until(world.now + Duration::from_millis(5000));
         assert_eq!(world.steps, steps, "an idle group has nothing to do");
@@ -665,13 +683,18 @@ fn converge(world: &mut World) {
 }
 
 fn latest_term(world: &World) -> Term {
-    let groups = world.nodes.iter().filter_map(|node| node.group.as_ref());
+    let groups = returned(world).filter_map(|node| node.group.as_ref());
     groups.map(Group::term).max().unwrap_or_default()
 }
 
+/// Those that have come back, or have never been away.
+fn returned(world: &World) -> impl Iterator<Item = &Replica> {
+    let nodes = world.nodes.iter().enumerate();
+    nodes.filter(|(at, _)| !world.is_gone(*at)).map(|(_, node)| node)
+}
+
 fn members(world: &World) -> impl Iterator<Item = &Replica> {
-    let is_member = |node: &&Replica| world.wishes.voters.contains(&node.id());
-    world.nodes.iter().filter(is_member)
+    returned(world).filter(|node| world.wishes.voters.contains(&node.id()))
 }
 
 /// Whether all who are wanted are the members, and nobody else, and know it, and have all come back from their losses.
@@ -698,7 +721,11 @@ fn dismiss_others(world: &mut World) {
 }
 
 fn describe(world: &World) -> String {
-    let mut text = format!("at {:?}", world.now);
+    let (now, ending, gone) = (world.now, world.endings.ending, &world.endings.gone);
+    let mut text = format!(
+        "at {now:?}, {ending:?}, {gone:?} gone, {:?} wanted",
+        world.wishes.voters
+    );
     for node in &world.nodes {
         let Some(group) = &node.group else { continue };
         let (role, term, leader) = (group.role(), group.term(), group.leader());

@@ -5,7 +5,7 @@ use super::*;
 impl World {
     /// Breaks things, and asks for things.
     pub(super) fn operator(&mut self) {
-        if !self.faults {
+        if !self.faults || self.endings.is_drained {
             return;
         }
         let count = self.nodes.len() as u64;
@@ -52,8 +52,11 @@ impl World {
     }
 
     pub(super) fn leader(&self) -> Option<usize> {
-        let leads = |node: &Replica| node.group.as_ref().is_some_and(|group| group.role() == Role::Leader);
-        self.nodes.iter().position(leads)
+        let leads = |node: &usize| {
+            let group = self.nodes[*node].group.as_ref();
+            group.is_some_and(|group| group.role() == Role::Leader) && !self.is_gone(*node)
+        };
+        (0..self.nodes.len()).find(leads)
     }
 
     /// One hears its leader no more; when it is about to stand, the others restart, and don't hear it either.
@@ -120,9 +123,10 @@ impl World {
         }
     }
 
-    /// Repairs everything, and says so to all.
+    /// Repairs everything, but for those that don't come back, and says so to all.
     pub(super) fn heal(&mut self) {
         self.faults = false;
+        self.begin_ending();
         for node in 0..self.nodes.len() {
             if self.is_down(node) {
                 self.restart(node);

@@ -103,11 +103,7 @@ impl World {
     /// changed and those who have lost nothing remain a majority.
     pub(super) fn wipe(&mut self, node: usize) {
         let id = self.nodes[node].id();
-        let settled = self.seen.committed.iter().rev().find_map(|entry| match &entry.payload {
-            Payload::Configuration(configuration) => Some((**configuration).clone()),
-            Payload::Blank | Payload::Data(_) => None,
-        });
-        let settled = settled.unwrap_or_else(|| self.nodes[node].config.configuration.clone());
+        let settled = self.settled();
         let is_changing = settled.is_joint() || self.unsettled().next().is_some();
         // Nor is it about to be one of two voters: then nothing could be decided without it.
         let is_wanted = self.wishes.voters.len() < 3 && self.wishes.voters.contains(&id);
@@ -148,8 +144,17 @@ impl World {
         }
     }
 
+    /// The last configuration that is committed.
+    pub(super) fn settled(&self) -> Configuration {
+        let settled = self.seen.committed.iter().rev().find_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((**configuration).clone()),
+            Payload::Blank | Payload::Data(_) => None,
+        });
+        settled.unwrap_or_else(|| self.nodes[0].config.configuration.clone())
+    }
+
     /// Configurations that some log holds, and that are not committed.
-    fn unsettled(&self) -> impl Iterator<Item = &Configuration> {
+    pub(super) fn unsettled(&self) -> impl Iterator<Item = &Configuration> {
         let committed = self.seen.committed.len() as u64;
         let logs = self.nodes.iter().flat_map(|node| [&node.log, &node.disk.log]);
         let held = logs.flat_map(MemoryLog::configurations);
@@ -215,7 +220,7 @@ impl World {
     }
 }
 
-fn is_lost(node: &Replica) -> bool {
+pub(super) fn is_lost(node: &Replica) -> bool {
     let Disk { hard_state, log } = &node.disk;
     hard_state.barred > log.last_index()
 }

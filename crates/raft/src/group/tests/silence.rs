@@ -1,4 +1,4 @@
-//! What goes worse than elsewhere. To be put into crates/raft/src/group/tests/ (and `mod worse;` into tests.rs).
+//! Leaders whose followers are silent, or whose messages get lost: situations in which this core once did worse than others.
 
 use super::replica::{Replica, tuning};
 use crate::*;
@@ -76,9 +76,8 @@ fn leader(of: u64, heartbeats: Heartbeats) -> Replica {
 
 const BEAT: Duration = Duration::from_millis(30);
 
-/// W2. The leader removes itself. 2 and 3 fall silent after they have learnt that this is committed; 4, 5 and 6 are a
-/// majority, and answer. Some of them should be asked to take over. Instead the leader asks 2 and 3 in turns for ever
-/// (only the last one that declined is remembered), and refuses proposals all the time.
+/// The leader removes itself. 2 and 3 fall silent after they have learnt that this is committed; 4, 5 and 6 are a
+/// majority, and answer. They are asked as well: 2 and 3 in turns would be asked for ever, with all proposals refused.
 #[test]
 fn a_leader_that_removes_itself_finds_the_successor_that_lives() {
     let mut replica = leader(6, Heartbeats::Own(BEAT));
@@ -118,8 +117,8 @@ fn a_leader_that_removes_itself_finds_the_successor_that_lives() {
     );
 }
 
-/// W3. A follower takes a snapshot over; its acknowledgement is lost. The refusal of the next append shows that it is there
-/// now ("try 2/2"): it can go on by appends. Instead another snapshot is asked for.
+/// A follower takes a snapshot over; its acknowledgement is lost. The refusal of the next append shows that it is there
+/// now ("try 1/2"): it goes on by appends, without another snapshot.
 #[test]
 fn a_refusal_may_show_that_a_snapshot_has_arrived() {
     let mut replica = leader(3, Heartbeats::External);
@@ -187,8 +186,8 @@ fn a_refusal_may_show_that_a_snapshot_has_arrived() {
     );
 }
 
-/// W4. A group that keeps its own time: 3 is gone and needs a snapshot. It has said nothing for 20 seconds, which the leader
-/// knows (check-quorum counts it so), but it asks for a snapshot again and again, for ever.
+/// A group that keeps its own time: 3 is gone and needs a snapshot. It says nothing for 20 seconds, which the leader knows
+/// (check-quorum counts it so): there is no point in making snapshots meanwhile.
 #[test]
 fn no_snapshot_is_made_for_one_that_is_silent() {
     let mut replica = leader(3, Heartbeats::Own(BEAT));
@@ -224,8 +223,7 @@ fn no_snapshot_is_made_for_one_that_is_silent() {
     assert!(asked <= 2, "{asked} snapshots were asked for within 20 s");
 }
 
-/// W5. A transfer can't be withdrawn: to name the leader itself is answered by TransferFailed, though the transfer that is
-/// under way goes on, and proposals stay refused until it times out.
+/// The leader's own name withdraws a transfer: proposals are admitted again.
 #[test]
 fn a_transfer_can_be_taken_back() {
     let mut replica = leader(3, Heartbeats::External);
