@@ -388,6 +388,18 @@ pub const SCENARIOS: &[Scenario] = &[
         IN_THE_CORE,
     ),
     raft(
+        "LearnersNeverStand",
+        "a learner has the longest log, and a voter needs its vote: nobody is elected",
+        "Trimaran's own, found with a minority down for good",
+        Noticed::InTheModel("longer-log"),
+    ),
+    multiraft(
+        "IgnoreUnknownGroups",
+        "a broker closes a replica that led, and doesn't say so to those that go on believing in it",
+        "Trimaran's own, found with a minority down for good",
+        WITHIN,
+    ),
+    raft(
         "SendOnce",
         "what got no answer is not sent again",
         "any lossy network",

@@ -110,6 +110,7 @@ impl Replica {
             hard_state,
             committed: log.flushed_index(),
             configurations: log.configurations().to_vec(),
+            ..Recovered::default()
         };
         let mut group = Group::new(config, recovered, desk.now, &log);
         desk.breakage.break_core(&mut group);

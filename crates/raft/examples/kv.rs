@@ -1,5 +1,9 @@
 //! A replicated key-value store: three members in three threads, channels for a network, and no disk (a log in memory
 //! that counts as durable at once). `cargo run -p trimaran-raft --example kv`
+//!
+//! A client that waits is remembered with the term and the index of its entry: another leader may put another entry
+//! there. It is answered when exactly that entry is applied, and its channel is closed when that can't be told any more:
+//! the leadership is lost, or the entry was truncated. What it wrote may then be there or not, and it asks again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -23,10 +27,10 @@ struct Member {
     group: Group,
     log: MemoryLog,
     store: Store,
-    /// Who waits for which entry.
-    waiting: BTreeMap<LogIndex, Sender<()>>,
+    /// Those that wait, by the index of their entry, with its term.
+    waiting: BTreeMap<LogIndex, (Term, Sender<()>)>,
     network: Network,
-    started: std::time::Instant,
+    now: Instant,
 }
 
 impl Member {
@@ -38,40 +42,51 @@ impl Member {
             store: Store::new(),
             waiting: BTreeMap::new(),
             network,
-            started: std::time::Instant::now(),
+            now: Instant::ZERO,
         }
     }
 
-    fn now(&self) -> Instant {
-        Instant::ZERO + self.started.elapsed()
-    }
-
     fn run(mut self, inbox: Receiver<Told>) {
+        let started = std::time::Instant::now();
         loop {
-            let wait = self.group.deadline().map(|due| due.since(self.now()));
-            match inbox.recv_timeout(wait.unwrap_or(Duration::MAX)) {
-                Ok(Told::Raft(from, message)) => self.step(Input::Message(from, message)),
-                Ok(Told::Set(pair, answer)) if self.group.is_serving() => {
-                    self.waiting.insert(self.log.last_index().next(), answer);
-                    self.step(Input::Propose(vec![pair.into()]));
-                }
-                Ok(Told::Set(..)) => {}
-                Ok(Told::Look(answer)) => drop(answer.send(self.store.clone())),
-                Err(RecvTimeoutError::Timeout) => self.step(Input::Tick),
+            self.now = Instant::ZERO + started.elapsed();
+            let wait = self.group.deadline().map(|due| due.since(self.now));
+            let told = inbox.recv_timeout(wait.unwrap_or(Duration::MAX));
+            self.now = Instant::ZERO + started.elapsed();
+            match told {
+                Ok(told) => self.hear(told),
+                Err(RecvTimeoutError::Timeout) => self.step(Input::Tick, None),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// One step, and everything that follows from it.
-    fn step(&mut self, input: Input) {
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Raft(from, message) => self.step(Input::Message(from, message), None),
+            Told::Set(pair, answer) if self.group.is_serving() => {
+                self.step(Input::Propose(vec![pair.into()]), Some(answer));
+            }
+            Told::Set(..) => {}
+            Told::Look(answer) => drop(answer.send(self.store.clone())),
+        }
+    }
+
+    /// One step, and everything that follows from it. `client` waits for what is proposed.
+    fn step(&mut self, input: Input, mut client: Option<Sender<()>>) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let (before, mut output) = (self.group.commit(), Output::default());
-            self.group.step(self.now(), input, &self.log, &mut output);
+            self.group.step(self.now, input, &self.log, &mut output);
             inputs.extend(self.log.carry_out(&mut output).map(Input::Persisted));
+            if let (Some(Ok(proposed)), Some(client)) = (&output.proposed, client.take()) {
+                self.waiting.insert(proposed.first, (proposed.term, client));
+            }
             for (to, message) in output.messages {
                 let _ = self.network[&to].send(Told::Raft(self.group.id(), message)); // It may be lost.
+            }
+            for event in output.events {
+                self.heed(event);
             }
             if let Some(commit) = output.committed {
                 self.apply(before.next(), commit);
@@ -80,13 +95,27 @@ impl Member {
         }
     }
 
+    /// Those whose entries may be replaced now wait in vain: their channels are closed.
+    fn heed(&mut self, event: Event) {
+        match event {
+            Event::LeaderChanged { role, .. } if role != Role::Leader => self.waiting.clear(),
+            Event::Truncated { from } => drop(self.waiting.split_off(&from)),
+            _ => {}
+        }
+    }
+
     fn apply(&mut self, first: LogIndex, last: LogIndex) {
         for entry in self.log.entries(first, last) {
-            let Payload::Data(pair) = &entry.payload else { continue };
-            let pair = String::from_utf8_lossy(pair);
-            let (key, value) = pair.split_once('=').unwrap_or((&pair, ""));
-            self.store.insert(key.into(), value.into());
-            self.waiting.remove(&entry.index).map(|answer| answer.send(()));
+            if let Payload::Data(pair) = &entry.payload {
+                let pair = String::from_utf8_lossy(pair);
+                let (key, value) = pair.split_once('=').unwrap_or((&pair, ""));
+                self.store.insert(key.into(), value.into());
+            }
+            if let Some((term, answer)) = self.waiting.remove(&entry.index)
+                && term == entry.term
+            {
+                let _ = answer.send(()); // The client may have gone.
+            }
         }
     }
 }
@@ -122,7 +151,117 @@ fn main() {
     println!("everyone has {:?}", same.expect("in the end")[0]);
 }
 
-#[test]
-fn all_members_end_with_the_same_store() {
-    main();
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::TryRecvError;
+
+    #[test]
+    fn all_members_end_with_the_same_store() {
+        main();
+    }
+
+    /// Three members in one thread, the first of which leads; the test says what time it is.
+    struct Cluster {
+        members: Vec<Member>,
+        inboxes: Vec<Receiver<Told>>,
+        /// What it sends and is sent is lost.
+        cut_off: Option<NodeId>,
+    }
+
+    impl Cluster {
+        fn new() -> Cluster {
+            let (senders, inboxes): (Vec<_>, Vec<_>) = (0..3).map(|_| channel()).unzip();
+            let network: Network = (1..).map(NodeId).zip(senders).collect();
+            let member = |id| Member::new(NodeId(id), network.clone());
+            let mut cluster = Cluster {
+                members: (1..=3).map(member).collect(),
+                inboxes,
+                cut_off: None,
+            };
+            cluster.members[0].step(Input::Campaign, None);
+            cluster.deliver();
+            assert!(cluster.members[0].group.is_serving());
+            cluster
+        }
+
+        /// Until nothing is on its way.
+        fn deliver(&mut self) {
+            while let Some((at, told)) = self.next() {
+                let to = self.members[at].group.id();
+                let is_lost = match &told {
+                    Told::Raft(from, _) => self.cut_off.is_some_and(|cut_off| cut_off == *from || cut_off == to),
+                    _ => false,
+                };
+                if !is_lost {
+                    self.members[at].hear(told);
+                }
+            }
+        }
+
+        fn next(&self) -> Option<(usize, Told)> {
+            let inboxes = self.inboxes.iter().enumerate();
+            inboxes
+                .into_iter()
+                .find_map(|(at, inbox)| Some((at, inbox.try_recv().ok()?)))
+        }
+
+        fn set(&mut self, member: usize, pair: &str) -> Receiver<()> {
+            let (answer, answered) = channel();
+            self.members[member - 1].hear(Told::Set(pair.into(), answer));
+            self.deliver();
+            answered
+        }
+
+        fn pass(&mut self, member: usize, time: Duration) {
+            let member = &mut self.members[member - 1];
+            member.now = member.now + time;
+            member.step(Input::Tick, None);
+        }
+    }
+
+    #[test]
+    fn what_another_leader_has_replaced_is_not_acknowledged() {
+        let mut cluster = Cluster::new();
+        assert_eq!(cluster.set(1, "colour=red").try_recv(), Ok(()));
+        cluster.cut_off = Some(NodeId(1));
+        let lost = cluster.set(1, "colour=lost");
+        let also_lost = cluster.set(1, "shape=lost");
+        assert_eq!(lost.try_recv(), Err(TryRecvError::Empty), "nobody has heard of it");
+        cluster.pass(3, Duration::from_secs(1));
+        cluster.pass(2, Duration::from_secs(1));
+        cluster.deliver();
+        let leader = 1
+            + cluster.members[1..]
+                .iter()
+                .position(|member| member.group.is_serving())
+                .expect("a leader")
+            + 1;
+        // It comes to the place of what is lost.
+        assert_eq!(cluster.set(leader, "size=large").try_recv(), Ok(()));
+        assert_eq!(cluster.set(leader, "weight=light").try_recv(), Ok(()));
+        cluster.cut_off = None;
+        // Until it looks for the first one again.
+        for _ in 0..10 {
+            cluster.pass(leader, Duration::from_millis(40));
+            cluster.deliver();
+        }
+        assert_eq!(lost.try_recv(), Err(TryRecvError::Disconnected));
+        assert_eq!(also_lost.try_recv(), Err(TryRecvError::Disconnected));
+        let pairs = [("colour", "red"), ("size", "large"), ("weight", "light")];
+        let expected: Store = pairs.map(|(key, value)| (key.into(), value.into())).into();
+        for member in &cluster.members {
+            assert_eq!(member.store, expected);
+        }
+    }
+
+    #[test]
+    fn a_client_of_a_leader_that_is_cut_off_does_not_wait_for_ever() {
+        let mut cluster = Cluster::new();
+        cluster.cut_off = Some(NodeId(1));
+        let answered = cluster.set(1, "colour=red");
+        cluster.pass(1, Duration::from_secs(1));
+        cluster.deliver();
+        assert_eq!(answered.try_recv(), Err(TryRecvError::Disconnected));
+    }
 }

@@ -51,10 +51,10 @@ pub struct Tuning {
 
 impl Default for Tuning {
     /// For nodes a few hundred microseconds apart, with disks that sync within some milliseconds, whose failure is
-    /// noticed within about 100 ms.
+    /// noticed within about 150 ms. The group keeps its own time: a driver that says nothing of liveness fails over as well.
     fn default() -> Tuning {
         Tuning {
-            heartbeats: Heartbeats::External,
+            heartbeats: Heartbeats::Own(Duration::from_millis(30)),
             election_timeout: Duration::from_millis(150),
             rank_delay: Duration::from_millis(40),
             suspicion_delay: Duration::from_millis(50),
@@ -82,17 +82,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// One of these voters (the preferred leader first) of a group that stands on its own: it keeps its own time, with a
-    /// heartbeat every 30 ms and otherwise the default intervals and limits.
+    /// One of these voters (the preferred leader first) of a group that stands on its own, with the default intervals and
+    /// limits.
     pub fn standalone(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Config {
-        let heartbeats = Heartbeats::Own(Duration::from_millis(30));
         Config {
             id,
             configuration: Configuration::of_voters(voters),
-            tuning: Tuning {
-                heartbeats,
-                ..Tuning::default()
-            },
+            tuning: Tuning::default(),
         }
     }
 }
@@ -105,6 +101,9 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// Known to be committed, for example because it was written behind the journal. At most the log's last index.
     pub committed: LogIndex,
+    /// Everything up to here is applied already, and is remembered: what the state machine holds that was recovered, a
+    /// snapshot or more. It is committed. Zero for a caller that applies the whole log again.
+    pub applied: LogIndex,
     /// The configurations that the log holds, by the index of their entry, ascending; among them the one in force before
     /// its first entry, if entries have been deleted or a snapshot was installed (its index: the place before the first
     /// entry, or its own).

@@ -147,8 +147,9 @@ impl Group {
                 ..hard
             };
         }
-        // What has been deleted was committed.
-        let commit = recovered.committed.max(log.first_index().prev()).min(index);
+        // What has been deleted or applied was committed.
+        let committed = recovered.committed.max(recovered.applied);
+        let commit = committed.max(log.first_index().prev()).min(index);
         let mut group = Group {
             id,
             membership: Membership::recovered(id, configuration, recovered.configurations, commit),
@@ -158,7 +159,7 @@ impl Group {
             leader: None,
             last: Position { term, index },
             commit,
-            applied: LogIndex::ZERO,
+            applied: recovered.applied.min(commit),
             floor: LogIndex::ZERO,
             now,
             durability: Durability::recovered(index),

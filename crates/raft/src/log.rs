@@ -1,6 +1,7 @@
 //! What the core asks of the log. All of it is answered from memory.
 
-use crate::{Configuration, Entry, LogIndex, Output, Payload, Persist, Term, Token};
+use crate::{Configuration, Entry, LogIndex, Output, Payload, Persist, Snapshot, Term, Token};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -56,6 +57,23 @@ impl MemoryLog {
     /// An empty log.
     pub fn new() -> MemoryLog {
         MemoryLog::default()
+    }
+
+    /// A log as it was found on disk: behind `start` if it has been shortened, from the first entry on otherwise. What
+    /// [`MemoryLog::configurations`] then says is what [`crate::Recovered`] asks for.
+    ///
+    /// # Panics
+    /// If the entries don't continue the position, or each other: they are not those of one log.
+    pub fn recovered(start: Option<Snapshot>, entries: Vec<Entry>) -> MemoryLog {
+        let mut log = MemoryLog::new();
+        log.apply(&Persist {
+            token: Token(0),
+            hard_state: None,
+            reset: start.map(Box::new),
+            truncate_from: None,
+            entries,
+        });
+        log
     }
 
     /// Begins anew, truncates and appends, as a step has decided.
@@ -203,6 +221,27 @@ mod tests {
             entries,
         });
         log
+    }
+
+    #[test]
+    fn a_log_is_built_from_what_was_recovered() {
+        let entry = |(index, term)| Entry {
+            index: LogIndex(index),
+            term: Term(term),
+            payload: Payload::Blank,
+        };
+        let snapshot = Snapshot {
+            index: LogIndex(3),
+            term: Term(2),
+            configuration: Configuration::of_voters([crate::NodeId(1)]),
+            data: Bytes::new(),
+        };
+        let log = MemoryLog::recovered(Some(snapshot), [(4, 2), (5, 3)].map(entry).into());
+        assert_eq!((log.first_index(), log.last_index()), (LogIndex(4), LogIndex(5)));
+        assert_eq!(log.term_at(LogIndex(3)), TermAt::Known(Term(2)));
+        assert_eq!(log.configurations().len(), 1);
+        let whole = MemoryLog::recovered(None, [(1, 1), (2, 1)].map(entry).into());
+        assert_eq!((whole.first_index(), whole.last_index()), (LogIndex(1), LogIndex(2)));
     }
 
     #[test]

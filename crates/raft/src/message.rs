@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 /// A message between two members of one group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Message {
     /// The sender's term. For [`Body::PreVote`] and a granted [`Body::PreVoteReply`] it is the term that the candidate
     /// would have, which the sender has not entered.
@@ -16,6 +17,7 @@ pub struct Message {
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Body {
     /// Would you vote for me? (Raft dissertation, section 9.6)
     PreVote {

@@ -108,6 +108,7 @@ impl core::ops::Add<Duration> for Instant {
 
 /// What an entry carries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Payload {
     /// A new leader's first entry: committing it commits everything before it (Raft paper, section 5.4.2).
     Blank,
@@ -135,6 +136,7 @@ impl Payload {
 
 /// One entry of a group's log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Entry {
     /// Its place in the log.
     pub index: LogIndex,
@@ -175,6 +177,7 @@ impl HardState {
 
 /// A position in the log, with what is needed to go on from there without what came before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Snapshot {
     /// The last entry that it stands for.
     pub index: LogIndex,

@@ -123,6 +123,7 @@ impl Plan {
             hard_state: disk.hard_state,
             committed,
             configurations: disk.log.configurations().to_vec(),
+            ..Recovered::default()
         };
         assertions_hold(|| {
             let mut group = Group::new(config, recovered, NOW, &disk.log);

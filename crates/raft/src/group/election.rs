@@ -254,8 +254,13 @@ impl Group {
 impl Group {
     /// Its time has come.
     pub(super) fn take_turn(&mut self, step: &mut Step) {
-        self.election.haste = 0;
+        self.turn_has_come();
         self.stand(step);
+    }
+
+    /// From now on it may stand before its turn again.
+    pub(super) fn turn_has_come(&mut self) {
+        self.election.haste = 0;
     }
 
     /// Stands before its turn because of what somebody else who stands has said, unless it has done so too often.
@@ -302,6 +307,7 @@ impl Group {
         for peer in &mut self.peers {
             peer.ballot = Ballot::Open;
         }
+        self.put_off_seeking(now);
     }
 
     /// Asks everyone who hasn't granted: one who refused may have learnt since that the leader is gone.
@@ -467,7 +473,7 @@ impl Group {
         if self.is_barred() {
             self.refuse_pre_vote(step, from, false);
         } else if self.last > theirs && !self.is_broken(Sabotage::VoteForShorterLog) {
-            self.refuse_pre_vote(step, from, self.may_stand());
+            self.refuse_pre_vote(step, from, self.may_stand_instead());
             match theirs == Position::default() {
                 true => self.heed_denial(step, from, term, leads_no_more),
                 false => self.stand_instead(step, term),
@@ -533,7 +539,7 @@ impl Group {
     /// A candidate came with a shorter log than this member's: it can't win, this one may.
     fn stand_instead(&mut self, step: &mut Step, term: Term) {
         let is_free = self.catch_up_with_candidate(step, term) || self.role == Role::Follower;
-        if is_free && self.may_stand() {
+        if is_free && self.may_stand_instead() {
             self.hasten(step);
         }
     }

@@ -229,6 +229,14 @@ impl Group {
         (own.votes() || voted() || self.is_broken(Sabotage::LetLearnersLead)) && !self.is_barred()
     }
 
+    /// Whether this member may stand because a candidate that counts on its vote has the shorter log. A learner may as well,
+    /// by the votes of its own configuration: a voter that has appended a later configuration, in which the learner
+    /// votes, may need that vote and can't have it, and everybody else has a shorter log. It hands over when it leads.
+    pub(super) fn may_stand_instead(&self) -> bool {
+        let learns = self.membership.current().is_member(self.id) && !self.is_barred();
+        self.may_stand() || learns && !self.is_broken(Sabotage::LearnersNeverStand)
+    }
+
     /// Someone who leads, though it is no member as far as this one knows, is to be watched like one.
     pub(super) fn watch_guest(&mut self, leader: NodeId) {
         if self.peer_at(leader).is_some() {

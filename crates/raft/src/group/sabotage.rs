@@ -40,6 +40,8 @@ pub enum Sabotage {
     BelieveForEver,
     /// A former leader that follows another one lets those who still believe in it do so.
     ConfirmFormerLeader,
+    /// A learner that refuses a candidate for its shorter log doesn't stand itself, though nobody else may be elected.
+    LearnersNeverStand,
     /// What got no answer is not sent again.
     SendOnce,
     /// A leader that resigns while its disk is busy takes for committed what its disk holds then (redpanda b41b5c6f).
@@ -152,6 +154,7 @@ impl Sabotage {
         Sabotage::ForgetLoss,
         Sabotage::CountFormerLives,
         Sabotage::ConfirmFormerLeader,
+        Sabotage::LearnersNeverStand,
         Sabotage::ReadAtOnce,
         Sabotage::ForgetLease,
     ];

@@ -39,7 +39,15 @@ impl Group {
         };
     }
 
+    /// A learner that stands for once asks when its candidacy is over.
+    pub(super) fn put_off_seeking(&mut self, now: Instant) {
+        if !self.may_stand() {
+            self.seeking.at = Some(now + self.tuning.election_timeout.saturating_mul(2));
+        }
+    }
+
     pub(super) fn seek(&mut self, step: &mut Step) {
+        self.turn_has_come();
         for peer in &self.peers {
             step.send(peer.id, self.hard.term, Body::Seek);
         }

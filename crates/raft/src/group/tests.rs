@@ -9,4 +9,5 @@ mod members;
 mod paper;
 mod replica;
 mod silence;
+mod starting;
 mod transcripts;

@@ -13,7 +13,9 @@ use std::time::Duration;
 use trimaran_multiraft::{
     Acks, Completion, GroupOptions, Input, Lost, Open, Outbox, ReadRequest, Shard, ShardConfig, Ticket,
 };
-use trimaran_raft::{Body, GroupId, HardState, Instant, Life, Liveness, LogView, Message, NodeId, Role, Tuning};
+use trimaran_raft::{
+    Body, GroupId, HardState, Heartbeats, Instant, Life, Liveness, LogView, Message, NodeId, Role, Tuning,
+};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{LogOptions, ReplicaLog, Retention};
@@ -77,9 +79,13 @@ fn options(group: GroupId) -> GroupOptions {
 
 impl Broker {
     fn new() -> Broker {
+        let tuning = Tuning {
+            heartbeats: Heartbeats::External,
+            ..Tuning::default()
+        };
         let config = ShardConfig {
             flush_bytes: 100,
-            ..ShardConfig::new(NodeId(1), Tuning::default())
+            ..ShardConfig::new(NodeId(1), tuning)
         };
         let now = Instant(1_000_000);
         let mut broker = Broker {

@@ -797,7 +797,8 @@ fn finds(how: Sabotage, seeds: u64) -> Option<u64> {
 
 /// What shows only among more brokers, longer delays and more terms than there are here, or where more things come in the right
 /// order: the simulation of a whole cluster finds them, or the model check, or something else makes up for them.
-const LEFT_TO_OTHERS: [Sabotage; 5] = [
+const LEFT_TO_OTHERS: [Sabotage; 6] = [
+    Sabotage::LearnersNeverStand,
     Sabotage::LoseSecondSnapshot,
     Sabotage::GrantingPutsOff,
     Sabotage::IgnoreLowerTerms,

@@ -155,6 +155,7 @@ impl Replica {
             hard_state: self.disk.hard_state,
             committed,
             configurations: self.log.configurations().to_vec(),
+            ..Recovered::default()
         };
         let mut group = Group::new(self.config.clone(), recovered, now, &self.log);
         if let Some(how) = self.sabotage {
