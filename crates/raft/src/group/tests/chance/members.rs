@@ -153,12 +153,16 @@ impl World {
         settled.unwrap_or_else(|| self.nodes[0].config.configuration.clone())
     }
 
-    /// Configurations that some log holds, and that are not committed.
+    /// Configurations that some log holds, and that are not committed; also those of steps that are not settled yet.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = &Configuration> {
         let committed = self.seen.committed.len() as u64;
         let logs = self.nodes.iter().flat_map(|node| [&node.log, &node.disk.log]);
         let held = logs.flat_map(MemoryLog::configurations);
-        held.filter(move |(index, _)| index.0 > committed).map(|(_, next)| next)
+        let held = held.map(|(index, known)| (*index, known));
+        let groups = self.nodes.iter().filter_map(|node| node.group.as_ref());
+        let in_force = groups.map(|group| (group.configuration_index(), group.configuration()));
+        let all = held.chain(in_force);
+        all.filter(move |(index, _)| index.0 > committed).map(|(_, next)| next)
     }
 
     /// Deletes the beginning of a log, as retention does: only what is applied, and on disk.
