@@ -120,12 +120,18 @@ fn without_a_majority_nothing_is_acknowledged() {
     wait_until("the load is told an error", || {
         (!load.last_error().is_empty()).then_some(())
     });
-    let before = load.acknowledged(0);
-    let errors_until = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < errors_until {
-        assert_eq!(load.acknowledged(0), before, "acknowledged by one of three");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let client = KafkaClient::new(cluster.clients());
+    let survivor = cluster.clients()[0];
+    wait_until("the survivor says that nobody leads", || {
+        let metadata = client.metadata(survivor, TOPIC).ok()?;
+        let mut partitions = metadata.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.all(|partition| partition.leader_id.0 == -1).then_some(())
+    });
+    let (before, errors) = (load.acknowledged(0), load.errors());
+    wait_until("the load is refused again and again", || {
+        (load.errors() >= errors + 5).then_some(())
+    });
+    assert_eq!(load.acknowledged(0), before, "acknowledged by one of three");
     println!("two of three killed: the client is told {:?}", load.last_error());
     cluster.broker(2).start();
     load.wait_acknowledged(0, 20);

@@ -62,6 +62,8 @@ struct Seen {
     acknowledgements: Vec<Vec<Instant>>,
     /// The last error that anybody was told, for the report of a wait that ends badly.
     last_error: String,
+    /// How many errors anybody was told.
+    errors: usize,
     violation: Option<Violation>,
 }
 
@@ -103,6 +105,11 @@ impl Load {
     /// The last error that a producer or consumer was told.
     pub fn last_error(&self) -> String {
         self.shared.seen().last_error.clone()
+    }
+
+    /// How many errors producers and consumers have been told.
+    pub fn errors(&self) -> usize {
+        self.shared.seen().errors
     }
 
     /// Waits until a partition acknowledges so many batches more than it has now.
@@ -173,7 +180,9 @@ impl Shared {
     }
 
     fn note(&self, error: &ClientError) {
-        self.seen().last_error = error.to_string();
+        let mut seen = self.seen();
+        seen.last_error = error.to_string();
+        seen.errors += 1;
     }
 
     fn is_ending(&self) -> bool {

@@ -17,6 +17,9 @@ use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, Recovered
 use trimaran_storage::log::{Chunk, FlushJob, LogError, LogOptions, ReplicaLog, Retention};
 use trimaran_wire::batch::{self, Offset, ProducerStamp};
 
+/// The failover budget of every broker here.
+pub(crate) const BUDGET: Duration = Duration::from_millis(250);
+
 /// The group of most tests.
 pub(crate) const G: GroupId = GroupId(1);
 /// How long a message flies, and a write takes.
@@ -202,7 +205,7 @@ impl Cluster {
 
     /// Starts a node on what its disk holds.
     pub(crate) fn start(&mut self, id: u64) {
-        let plan = IntervalPlan::new(Duration::from_millis(250)).expect("in range");
+        let plan = IntervalPlan::new(BUDGET).expect("in range");
         let peers: Vec<_> = self.settings.nodes().into_iter().map(NodeId).collect();
         let node = self.nodes.get_mut(&id).expect("a node");
         node.starts += 1;

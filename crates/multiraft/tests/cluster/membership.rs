@@ -170,7 +170,9 @@ fn a_reassignment_that_is_taken_back_leaves_nothing_behind() {
     let mut cluster = cluster();
     cluster.crash(4);
     cluster.assign(G, &[2, 3, 4]);
-    cluster.run(200);
+    cluster.until("the reassignment has begun", |cluster| {
+        cluster.status(1, G).expect("here").learners == nodes(&[4])
+    });
     cluster.assign(G, &[1, 2, 3]);
     cluster.until("nobody learns", |cluster| is_done(cluster, &[1, 2, 3]));
 }

@@ -204,6 +204,15 @@ impl Client {
         self.receive(api, version, correlation_id).await
     }
 
+    /// Says that nothing more will come, and reads until the broker has closed the connection.
+    pub(in crate::kafka) async fn finish(mut self) {
+        // Where the broker was faster to close, there is nothing to shut down and nothing to read.
+        let _ = self.stream.shutdown().await;
+        let mut answers = Vec::new();
+        let closed = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut answers)).await;
+        let _ = closed.expect("the broker closes the connection");
+    }
+
     pub(in crate::kafka) async fn assert_closed(mut self) {
         assert_eq!(self.frame().await, None, "the broker closes the connection");
     }

@@ -121,9 +121,8 @@ async fn random_bytes_hurt_nobody_else() {
         client
             .send_body(spec.key, version, spec.api.is_flexible(version), &body)
             .await;
-        // Whether it was understood by chance or not, the broker is there. Some bodies are valid long polls, so the
-        // answer is not waited for.
-        drop(client);
+        // Whether it was understood by chance or not, it has been read: the broker sees the end of the stream behind it.
+        client.finish().await;
     }
     let mut client = broker.connect().await;
     let response: ApiVersionsResponse = client.ask(Api::ApiVersions, 0, &ApiVersionsRequest::default()).await;
