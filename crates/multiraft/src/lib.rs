@@ -68,6 +68,7 @@ mod shard;
 mod snapshots;
 mod throttle;
 mod timers;
+mod unwritable;
 mod upkeep;
 mod watchdog;
 

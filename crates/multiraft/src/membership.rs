@@ -263,13 +263,15 @@ fn next_step(
     wanted: &[NodeId],
     progress: impl Fn(NodeId) -> Option<Progress>,
 ) -> Next {
-    let is_lost = |node: &NodeId| progress(*node).is_some_and(|progress| progress.is_lost);
+    // One that asks to be done without is as good as lost, and holds what it promised until it may go.
+    let is_lost = |node: &NodeId| progress(*node).is_some_and(|progress| progress.is_lost || progress.is_retiring);
     let is_ready = |node: &NodeId| progress(*node).is_none_or(|progress| progress.is_caught_up);
     let sound: Vec<_> = now.voters.iter().copied().filter(|node| !is_lost(node)).collect();
     // One of those before that is lost is being demoted, and is wanted all the same.
     let is_revoked = now.is_joint() && is_permutation(wanted, before) && !before.iter().any(is_lost);
     let is_here = |node: &NodeId| {
-        let is_alive = |progress: Progress| progress.liveness == Liveness::Alive && !progress.is_lost;
+        let is_alive =
+            |progress: Progress| progress.liveness == Liveness::Alive && !progress.is_lost && !progress.is_retiring;
         progress(*node).is_none_or(is_alive)
     };
     if (is_revoked || !is_majority(&now.voters, is_here)) && is_majority(before, is_here) {

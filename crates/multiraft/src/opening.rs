@@ -106,13 +106,7 @@ impl Open {
 
     /// The journal is told, before anything that follows from it, that what it has of this replica is void.
     pub(crate) fn forget_the_past(&self, out: &mut Outbox) {
-        let nothing = LogStart {
-            end: LogEnd::default(),
-            configuration: Configuration::of_voters(self.founders.iter().copied()),
-            producers: Vec::new(),
-        };
-        out.journal.reset(self.group(), &nothing);
-        out.journal.hard_state(self.group(), self.hard_state);
+        forget_past(self.group(), &self.founders, self.hard_state, out);
     }
 
     /// Who is to have a replica, the preferred leader first; nobody, if that is not known yet: see
@@ -126,6 +120,17 @@ impl Open {
     pub fn group(&self) -> GroupId {
         self.log.group()
     }
+}
+
+/// Tells the journal that all that it has of a replica is void, but for this hard state.
+pub(crate) fn forget_past(group: GroupId, founders: &[NodeId], hard_state: HardState, out: &mut Outbox) {
+    let nothing = LogStart {
+        end: LogEnd::default(),
+        configuration: Configuration::of_voters(founders.iter().copied()),
+        producers: Vec::new(),
+    };
+    out.journal.reset(group, &nothing);
+    out.journal.hard_state(group, hard_state);
 }
 
 /// What idempotent producers sent last, as far as it is read. What is remembered of before the log counts only if nothing is

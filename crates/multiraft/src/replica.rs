@@ -14,6 +14,7 @@ use crate::reads::{ReadError, ReadWaiters};
 use crate::replication::Loads;
 use crate::sabotage::Sabotage;
 use crate::timers::Armed;
+use crate::unwritable::Unwritable;
 use crate::upkeep::{Damage, Failure};
 use bytes::Bytes;
 use trimaran_raft::{
@@ -72,6 +73,8 @@ pub(crate) struct Replica {
     pub(crate) failing: Option<LogError>,
     /// The log failed lately.
     pub(crate) failure: Option<Failure>,
+    /// Its segments can't be written.
+    pub(crate) unwritable: Option<Box<Unwritable>>,
     /// The log is damaged.
     pub(crate) damage: Option<Damage>,
     /// The log is damaged, or disagrees with the core: this replica takes no part any more.
@@ -143,6 +146,7 @@ impl Replica {
             resetting: None,
             failing: None,
             failure: None,
+            unwritable: None,
             damage: None,
             broken: false,
             armed: Armed::default(),
@@ -249,7 +253,10 @@ impl Replica {
 
     /// A message from another member. Any message may be lost, so this is also the place to lose those that would do
     /// harm.
-    pub(crate) fn receive(&mut self, from: NodeId, message: Message, desk: &mut Desk, out: &mut Outbox) {
+    pub(crate) fn receive(&mut self, from: NodeId, mut message: Message, desk: &mut Desk, out: &mut Outbox) {
+        if self.is_lost_on_the_way(from, &mut message, desk, out) {
+            return;
+        }
         // Who can't read its log, or leaves, is no one to hand over to: the old leader leads on.
         if matches!(message.body, Body::TimeoutNow) && (desk.is_leaving || self.is_failed()) {
             return;

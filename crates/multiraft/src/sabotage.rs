@@ -31,6 +31,8 @@ pub enum Sabotage {
     WatchJournalOnly,
     /// A broker doesn't say that it has no replica of a group, or none any more, to those that take it for the leader.
     IgnoreUnknownGroups,
+    /// A follower whose segments can't be written takes whatever its leader sends, and never asks to be done without.
+    HoardUnflushed,
 }
 
 #[cfg(feature = "sabotage")]
@@ -46,6 +48,7 @@ impl Sabotage {
         Sabotage::ForgetProducers,
         Sabotage::WatchJournalOnly,
         Sabotage::IgnoreUnknownGroups,
+        Sabotage::HoardUnflushed,
     ];
 }
 

@@ -29,6 +29,9 @@ pub struct ShardConfig {
     pub flush_bytes: u64,
     /// Age of the oldest unflushed committed record beyond which it is written to a segment all the same.
     pub flush_age: Duration,
+    /// How long a replica whose log can't be read or written serves nobody before it tries again (a full disk may have been
+    /// made room on). Each further failure to write doubles it, up to twelve times as much.
+    pub failure_pause: Duration,
     /// A leader gives its group back to the first live voter in the order of preference once that one has been alive and
     /// in sync for so long; none: leaderships stay where elections put them.
     pub give_back_after: Option<Duration>,
@@ -47,6 +50,7 @@ impl ShardConfig {
             replica_lag: Duration::from_secs(10),
             flush_bytes: 1 << 20,
             flush_age: Duration::from_secs(60),
+            failure_pause: Duration::from_secs(5),
             give_back_after: Some(Duration::from_secs(5)),
             catch_up_bytes_per_second: None,
         }

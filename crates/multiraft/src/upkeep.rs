@@ -3,15 +3,11 @@
 use crate::appends::AppendError;
 use crate::desk::Desk;
 use crate::mailbox::{Lost, Outbox};
+use crate::opening;
 use crate::replica::Replica;
 use crate::sabotage::Sabotage;
-use core::time::Duration;
 use trimaran_raft::{Configuration, Input as CoreInput, Instant, Liveness, NodeId, TransferError};
 use trimaran_storage::log::{Flushed, LogError};
-
-/// How long a replica whose log failed serves nobody before it tries again (a full disk may have been made
-/// room on; a broken one fails again).
-const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Below this, what is unflushed is written to the journal again rather than to a segment when the journal wants to get
 /// rid of it: a little more in a write that happens anyway is cheaper than files and syncs of its own.
@@ -57,9 +53,21 @@ pub(crate) struct Damage {
     give_up_at: Instant,
     /// The shard was asked to open it as lost.
     is_reported: bool,
+    /// The group does without it, so the journal need not keep what it held.
+    is_given_up: bool,
 }
 
 impl Damage {
+    /// Nothing is damaged, but nothing can be written either, and the group does without it.
+    pub(crate) fn given_up(error: LogError, now: Instant) -> Damage {
+        Damage {
+            error,
+            give_up_at: now,
+            is_reported: false,
+            is_given_up: true,
+        }
+    }
+
     /// When to look again, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         (!self.is_reported).then_some(self.give_up_at)
@@ -76,6 +84,7 @@ impl Replica {
                 error,
                 give_up_at: desk.now + desk.config.tuning.election_timeout,
                 is_reported: false,
+                is_given_up: false,
             });
         }
     }
@@ -98,10 +107,13 @@ impl Replica {
                 group: self.id,
                 error: damage.error.clone(),
             });
+            if damage.is_given_up {
+                opening::forget_past(self.id, &self.founders, self.hard_state, out);
+            }
         }
     }
 
-    fn take_no_part(&mut self, desk: &mut Desk, out: &mut Outbox) {
+    pub(crate) fn take_no_part(&mut self, desk: &mut Desk, out: &mut Outbox) {
         self.broken = true;
         self.silence(desk).begin(self.group.configuration().members(), out);
         self.refuse_pending(&AppendError::Storage, out);
@@ -118,12 +130,20 @@ impl Replica {
     }
 
     /// A replica whose log failed gives up its leadership for as long as that lasts: to one voter after the other, since
-    /// the first one asked may be as badly off.
+    /// the first one asked may be as badly off. One whose segments can't be written tries again after each pause, and serves
+    /// nobody until that succeeds.
     pub(crate) fn mind_failure(&mut self, desk: &mut Desk, out: &mut Outbox) {
         let now = desk.now;
+        let pause = self.failure_pause(desk);
         if let Some(error) = self.failing.take() {
             self.note_damage(error, desk);
-            self.failure.get_or_insert(Failure::new(now)).until = now + FAILURE_PAUSE;
+            self.failure.get_or_insert(Failure::new(now)).until = now + pause;
+        }
+        if let (Some(failure), Some(unwritable)) = (&mut self.failure, &mut self.unwritable)
+            && failure.until <= now
+        {
+            unwritable.is_retry_due = true;
+            failure.until = now + pause;
         }
         let Some(failure) = self.failure.filter(|failure| failure.until > now) else {
             self.failure = None;
@@ -175,9 +195,13 @@ impl Replica {
             return;
         }
         match result {
-            Ok(flushed) => self.log.flushed(flushed),
+            Ok(flushed) => {
+                self.log.flushed(flushed);
+                self.note_writable();
+            }
             Err(error) => {
                 self.log.flush_failed();
+                self.note_unwritable(error.clone());
                 self.note_failure(error);
             }
         }
@@ -187,6 +211,14 @@ impl Replica {
         if self.broken {
             self.flush_at = None;
             return;
+        }
+        if let Some(unwritable) = &mut self.unwritable
+            && core::mem::take(&mut unwritable.is_retry_due)
+        {
+            // Without anything to write (it was truncated, or a reset has made it void) there is nothing to fail.
+            if !self.flush(desk, out) && !self.is_flushing && self.resetting.is_none() {
+                self.note_writable();
+            }
         }
         // What a reset has made void is deleted at once, for its room's sake.
         if self.log.is_resetting() && self.failure.is_none() {
@@ -226,6 +258,14 @@ impl Replica {
     /// The journal can't recycle its oldest file because of this group. What is committed goes to a segment if that is
     /// worth one; the rest of the tail is written to the journal again.
     pub(crate) fn flush_now(&mut self, desk: &Desk, out: &mut Outbox) {
+        // The journal has been told to forget it.
+        if self
+            .damage
+            .as_ref()
+            .is_some_and(|damage| damage.is_given_up && damage.is_reported)
+        {
+            return;
+        }
         // What a job that is out leaves behind will be asked for again.
         if self.is_flushing && !desk.breakage.is(Sabotage::FlushTwice) {
             return;

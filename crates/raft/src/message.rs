@@ -103,13 +103,14 @@ pub enum Body {
         /// See [`Body::Append`].
         floor: LogIndex,
     },
-    /// The answer of a member that holds nothing of what it promised, to all that a leader sends.
+    /// The answer of a member that holds nothing of what it promised, to all that a leader sends. With a
+    /// [retiring](Life::retiring) life: it holds everything, but can take no more, and asks to be made a learner.
     Lost {
         /// The life that it is in.
         life: Life,
     },
     /// A leader lets a lost member back in, as the learner that it is now: nothing counts any more that it promised in an
-    /// earlier life.
+    /// earlier life. With a [retiring](Life::retiring) life: the member may give up its log, and then come back as lost.
     Rejoin {
         /// It is a learner in a configuration that is committed at or before this index, and everything that was
         /// committed while it was a voter comes before it: once its log reaches it, it may vote again.

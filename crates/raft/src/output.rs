@@ -181,6 +181,8 @@ pub struct Progress {
     pub liveness: Liveness,
     /// It has lost what it promised, and holds nothing.
     pub is_lost: bool,
+    /// It holds what it promised, can take no more, and asks to be made a learner.
+    pub is_retiring: bool,
     /// It lives, and holds all that is committed or is being sent it: it could be a voter.
     pub is_caught_up: bool,
 }

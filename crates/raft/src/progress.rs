@@ -75,6 +75,15 @@ impl Inflight {
     }
 }
 
+/// What is known of a member that asks to be done without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Retiring {
+    /// The question, for the answer to name it.
+    pub(crate) life: Life,
+    /// It was told that it may go.
+    pub(crate) is_released: bool,
+}
+
 /// Intervals without an answer after which a member that has been removed is given up.
 const SILENCE: u32 = 3;
 
@@ -92,6 +101,8 @@ pub(crate) struct Peer {
     pub(crate) life: Life,
     /// In that life it has not rejoined yet: it holds nothing of what it promised.
     pub(crate) is_lost: bool,
+    /// It asks to be done without, naming this: see [`Life::retiring`].
+    pub(crate) retiring: Option<Retiring>,
     /// The last of this leader's rounds of heartbeats that it has answered.
     pub(crate) round: u64,
     /// Known to be durable there. Never falls within a term and a life.
@@ -124,6 +135,7 @@ impl Peer {
             ballot: Ballot::Open,
             life: Life::default(),
             is_lost: false,
+            retiring: None,
             round: 0,
             match_index: LogIndex::ZERO,
             next_index: next,
@@ -148,6 +160,7 @@ impl Peer {
             commit: self.commit,
             liveness: self.liveness,
             is_lost: self.is_lost,
+            is_retiring: self.retiring.is_some(),
             is_caught_up,
         }
     }
@@ -159,6 +172,7 @@ impl Peer {
         self.next_index = next;
         self.life = Life::default();
         self.is_lost = false;
+        self.retiring = None;
         self.round = 0;
         self.heard = now;
         self.make_contact();
@@ -206,6 +220,10 @@ impl Peer {
     /// durable there in this term stays so.
     pub(crate) fn accepted(&mut self, match_index: LogIndex, commit: LogIndex, now: Instant, timeout: Duration) {
         let advanced = match_index > self.match_index;
+        if advanced {
+            // It takes entries again.
+            self.retiring = None;
+        }
         self.match_index = self.match_index.max(match_index);
         self.commit = self.commit.max(commit);
         self.inflight.arrived(self.match_index);
@@ -250,6 +268,7 @@ impl Peer {
     pub(crate) fn lose(&mut self, life: Life) {
         self.life = life;
         self.is_lost = true;
+        self.retiring = None;
         self.match_index = LogIndex::ZERO;
         self.commit = LogIndex::ZERO;
         self.round = 0;

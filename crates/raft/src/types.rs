@@ -53,6 +53,22 @@ word! {
     ReadId
 }
 
+impl Life {
+    /// Marks what is no life: lives are wall-clock times, or count up from one.
+    const RETIRING: u64 = 1 << 63;
+
+    /// What a member names in [`crate::Body::Lost`] that has lost nothing, and asks to be done without: where its log ends.
+    /// The answer names the same, so that a late one is known: since then it would have taken entries.
+    pub fn retiring(last: LogIndex) -> Life {
+        Life(last.0 | Life::RETIRING)
+    }
+
+    /// Whether it is one of those.
+    pub fn is_retiring(self) -> bool {
+        self.0 & Life::RETIRING != 0
+    }
+}
+
 impl Term {
     /// The term before the first election.
     pub const ZERO: Term = Term(0);

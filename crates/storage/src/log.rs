@@ -173,12 +173,14 @@ impl ReplicaLog {
     /// Opens an empty log where a damaged one is, or none: that one's files are set aside, under names that end in
     /// `.damaged`, until [`ReplicaLog::delete_aside`]. No [`FlushJob`] of the damaged log may be under way. To be journaled
     /// as a reset to the very beginning ([`crate::journal::JournalBatch::reset`]); until it is, the journal goes on taking
-    /// the log for a damaged one. May block.
+    /// the log for a damaged one. May block. Tries whether the folder can be written: a replica is not filled where nothing
+    /// that it is given can stay.
     ///
     /// # Errors
     /// [`LogError::Io`]: some files may have been set aside; what is left is still known for a damaged log.
     pub fn open_lost(fs: Arc<dyn Fs>, dir: &Path, group: GroupId, options: LogOptions) -> Result<ReplicaLog, LogError> {
         aside::set_aside(&*fs, dir, group)?;
+        aside::check_writable(&*fs, dir)?;
         ReplicaLog::open(fs, dir, group, options, RecoveredGroup::default())
     }
 
@@ -194,6 +196,11 @@ impl ReplicaLog {
     pub fn delete_aside(&mut self) -> Result<(), LogError> {
         self.has_aside = false;
         aside::delete(&*self.fs, &self.dir)
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Whose log it is.

@@ -34,6 +34,7 @@ impl Check {
                 commit: LogIndex::ZERO,
                 liveness,
                 is_lost: false,
+                is_retiring: false,
                 is_caught_up: true,
             })
         });

@@ -14,6 +14,7 @@ fn check(voters: &[u64], learners: &[u64], wanted: &[u64], [lost, behind]: [&[u6
             commit: LogIndex(1),
             liveness: Liveness::Alive,
             is_lost: lost.contains(&node.0),
+            is_retiring: false,
             is_caught_up: !behind.contains(&node.0) && !lost.contains(&node.0),
         };
         (node != NodeId(1)).then_some(known)
@@ -126,6 +127,7 @@ fn check_unfinished(before: &[u64], voters: &[u64], wanted: &[u64], [lost, gone]
                 false => Liveness::Alive,
             },
             is_lost: lost.contains(&node.0),
+            is_retiring: false,
             is_caught_up: true,
         };
         (node != NodeId(1)).then_some(known)

@@ -76,6 +76,7 @@ pub(crate) struct Settings {
     pub(crate) max_uncommitted_bytes: u64,
     pub(crate) give_back_after: Option<Duration>,
     pub(crate) catch_up_bytes_per_second: Option<u64>,
+    pub(crate) failure_pause: Duration,
     /// Nodes that belong to no group at first.
     pub(crate) spares: Vec<u64>,
 }
@@ -94,6 +95,7 @@ impl Default for Settings {
             max_uncommitted_bytes: 1 << 20,
             give_back_after: Some(Duration::from_secs(5)),
             catch_up_bytes_per_second: None,
+            failure_pause: Duration::from_secs(5),
             spares: Vec::new(),
         }
     }
@@ -141,6 +143,8 @@ pub(crate) struct Cluster {
     pub(crate) in_sync: Vec<InSync>,
     pub(crate) committed: Vec<(u64, GroupId, LogIndex, Vec<u8>)>,
     pub(crate) members: Vec<Members>,
+    /// Replicas that were to be opened as lost, and whose folders can't be written.
+    pub(crate) unopened: BTreeSet<(u64, GroupId)>,
     /// Replicas that were found damaged while they ran.
     pub(crate) lost: Vec<(u64, Lost)>,
     pub(crate) resets: u64,
@@ -170,6 +174,7 @@ impl Cluster {
             wanted: BTreeMap::new(),
             wishes: 0,
             members: Vec::new(),
+            unopened: BTreeSet::new(),
             lost: Vec::new(),
             resets: 0,
             stranded: Vec::new(),
@@ -222,6 +227,7 @@ impl Cluster {
         config.replica_lag = self.settings.replica_lag;
         config.give_back_after = self.settings.give_back_after;
         config.catch_up_bytes_per_second = self.settings.catch_up_bytes_per_second;
+        config.failure_pause = self.settings.failure_pause;
         let mut inputs = Vec::new();
         for (&group, settings) in self.groups.iter().filter(|(group, _)| node.had.contains(group)) {
             let found = recovered.remove(&group);
@@ -292,8 +298,13 @@ impl Cluster {
             wanted: self.wanted.get(&group).unwrap_or(&settings.voters),
             now: self.now,
         };
-        let input = opening.lost(HardState::default());
-        self.tell(id, input);
+        match opening.try_lost(HardState::default()) {
+            Ok(input) => {
+                self.unopened.remove(&(id, group));
+                self.tell(id, input);
+            }
+            Err(_) => _ = self.unopened.insert((id, group)),
+        }
     }
 
     /// The node is down, and its disk empty.
@@ -364,6 +375,11 @@ impl Cluster {
     pub(crate) fn run(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now = self.now + Duration::from_millis(1);
+            if self.now.0.is_multiple_of(100_000) {
+                for (id, group) in self.unopened.clone() {
+                    self.open_lost(id, group);
+                }
+            }
             self.deliver();
             for id in self.nodes.keys().copied().collect::<Vec<_>>() {
                 self.turn(id);
@@ -581,11 +597,15 @@ impl Opening<'_> {
     }
 
     fn lost(&self, known: HardState) -> Input {
+        self.try_lost(known).expect("set aside")
+    }
+
+    fn try_lost(&self, known: HardState) -> Result<Input, LogError> {
         let fs = Arc::new(self.fs.clone());
-        let log = ReplicaLog::open_lost(fs, &self.dir(), self.group, self.settings.log_options()).expect("set aside");
+        let log = ReplicaLog::open_lost(fs, &self.dir(), self.group, self.settings.log_options())?;
         let founders = nodes(&self.settings.voters);
         let open = Open::lost(founders, log, known, Life(self.now.0), self.settings.options());
-        Input::Open(Box::new(open.wanting(nodes(self.wanted))))
+        Ok(Input::Open(Box::new(open.wanting(nodes(self.wanted)))))
     }
 }
 

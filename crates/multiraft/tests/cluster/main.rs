@@ -11,4 +11,5 @@ mod preference;
 mod reads;
 mod repair;
 mod storage;
+mod unwritable;
 mod work;

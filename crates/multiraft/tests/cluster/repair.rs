@@ -495,17 +495,15 @@ fn min_insync_replicas_does_not_fall_with_a_lost_disk() {
 fn a_batch_that_waits_for_the_disk_that_is_lost_is_not_acknowledged() {
     let mut cluster = filled(Settings {
         min_insync: 3,
-        catch_up_bytes_per_second: Some(100),
         ..settings()
     });
-    cluster.isolate(3);
+    let slow = cluster.nodes.get_mut(&3).expect("a node");
+    (slow.stuck, slow.keeps_up_appearances) = (true, true);
     let leader = cluster.leader_of(G);
     let ticket = cluster.append(leader, G, Acks::All, batch_of(&["on two disks"]));
     cluster.run(20);
     assert!(cluster.answer(ticket).is_none(), "committed, but 3 does not hold it");
-    cluster.wipe(3);
-    cluster.heal();
-    cluster.start(3);
+    cluster.tell(3, Input::Unreadable(G, corrupt()));
     assert_eq!(
         cluster.appended(ticket),
         Err(AppendError::NotEnoughReplicasAfterAppend { in_sync: 2, min: 3 })

@@ -13,9 +13,12 @@
 //!
 //! Within one term, an acknowledgement that it sent before may still arrive when it has come back with an empty log. That
 //! is what lives are for: a leader hears only the latest.
+//!
+//! A member whose disk takes nothing more asks for the same while it still holds what it promised ([`Life::retiring`]). It
+//! votes and counts until it is a learner, so nothing is lost where the others can't do without it.
 
 use super::{ABSURD, Group, Sabotage, Step};
-use crate::progress::Pace;
+use crate::progress::{Pace, Retiring};
 use crate::{Body, Event, Life, LogIndex, NodeId, Role, Term};
 
 /// The lost member.
@@ -64,6 +67,9 @@ impl Group {
             return;
         }
         self.hear_from(step, peer);
+        if life.is_retiring() {
+            return self.on_retiring(step, peer, life);
+        }
         let lost = &mut self.peers[peer];
         if life < lost.life || (life == lost.life && !lost.is_lost && lost.match_index > LogIndex::ZERO) {
             return;
@@ -75,6 +81,37 @@ impl Group {
             step.event(Event::MemberLost(node));
         } else {
             self.let_rejoin(step, peer);
+        }
+    }
+
+    /// It asks to be done without. What it promised holds and counts until it is a learner.
+    fn on_retiring(&mut self, step: &mut Step, peer: usize, life: Life) {
+        let member = &mut self.peers[peer];
+        if member.is_lost {
+            return;
+        }
+        member.retiring = Some(Retiring {
+            life,
+            is_released: false,
+        });
+        let node = member.id;
+        self.transfer_target_lost(step, peer);
+        if self.peers[peer].standing.votes() {
+            step.event(Event::MemberLost(node));
+        }
+    }
+
+    /// A member that asked to be done without may give up its log, once it is a learner and everybody who could win knows it.
+    fn release(&mut self, step: &mut Step, peer: usize) {
+        let is_settled = self.membership.is_committed() && self.commit >= self.leading.first;
+        let since = self.membership.index();
+        let member = &mut self.peers[peer];
+        let is_learner = !member.standing.votes() && !member.is_parting;
+        if let Some(retiring) = member.retiring.as_mut().filter(|_| is_settled && is_learner)
+            && !core::mem::replace(&mut retiring.is_released, true)
+        {
+            let (to, life) = (member.id, retiring.life);
+            step.send(to, self.hard.term, Body::Rejoin { since, life });
         }
     }
 
@@ -98,6 +135,8 @@ impl Group {
         for peer in 0..self.peers.len() {
             if self.peers[peer].pace == (Pace::Lost { asked: false }) {
                 self.let_rejoin(step, peer);
+            } else if self.peers[peer].retiring.is_some() {
+                self.release(step, peer);
             }
         }
     }

@@ -82,7 +82,7 @@ impl Group {
     /// It lives, and lacks nothing that isn't on its way already.
     pub(super) fn is_caught_up(&self, peer: &Peer) -> bool {
         let is_near = peer.match_index >= self.commit || peer.next_index > self.last.index;
-        peer.is_alive() && !peer.is_lost && peer.pace == Pace::Replicate && is_near
+        peer.is_alive() && !peer.is_lost && peer.retiring.is_none() && peer.pace == Pace::Replicate && is_near
     }
 
     /// Tells the target to stand as soon as it holds everything.

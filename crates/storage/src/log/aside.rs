@@ -3,8 +3,8 @@
 
 use super::segment::{self, Name};
 use super::{LogError, configurations, io_error, remembered};
-use crate::fs::Fs;
-use std::io;
+use crate::fs::{Fs, Mode};
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use trimaran_raft::GroupId;
 
@@ -40,6 +40,18 @@ fn rename(fs: &dyn Fs, path: &Path) -> Result<bool, LogError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         result => result.map(|()| true).map_err(io_error(path)),
     }
+}
+
+/// Writes a file, durably, and removes it.
+pub(super) fn check_writable(fs: &dyn Fs, dir: &Path) -> Result<(), LogError> {
+    let path = dir.join("writable");
+    fs.create_dir_all(dir).map_err(io_error(dir))?;
+    let written = fs.open(&path, Mode::Create).and_then(|file| {
+        file.write_all_at(&[IoSlice::new(b"yes")], 0)?;
+        file.sync_data()
+    });
+    let removed = fs.remove_file(&path);
+    written.and(removed).map_err(io_error(&path))
 }
 
 /// What was set aside.
