@@ -417,4 +417,10 @@ pub const SCENARIOS: &[Scenario] = &[
         "Trimaran's own, found by reading",
         WITHIN,
     ),
+    multiraft(
+        "HoardUnflushed",
+        "a follower whose segments can't be written takes ever more, and its group goes on counting on it",
+        "Trimaran's own",
+        WITHIN,
+    ),
 ];

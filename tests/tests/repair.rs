@@ -228,6 +228,51 @@ fn a_segment_that_rots_is_repaired_when_it_is_read() {
     load.finish().unwrap_or_else(|violation| panic!("{violation}"));
 }
 
+/// One partition's folder is gone at one broker, with a file in its place.
+#[test]
+fn a_folder_that_can_not_be_written_costs_one_replica_and_no_broker() {
+    const PARTITIONS: i32 = 2;
+    let mut cluster = Cluster::with(&small_memory());
+    let load = load(&cluster, PARTITIONS, &[]);
+    let client = KafkaClient::new(cluster.clients());
+    let leader = || client.leader(TOPIC, 0).and_then(|leader| u32::try_from(leader.id).ok());
+    let victim = wait_until("a partition has a leader", leader);
+    let segment = wait_for_segments(&mut cluster, victim, 20_000);
+    let folder = segment.parent().expect("a folder").to_owned();
+    fs::rename(&folder, folder.with_extension("away")).expect("a folder can be moved");
+    fs::write(&folder, "in the way").expect("a file can be written");
+    wait_until("the broker can't write it", || {
+        metric(&cluster, victim, "trimaran_flush_failures_total").filter(|failures| *failures > 0.0)
+    });
+    goes_on(&load, PARTITIONS);
+    // Pauses of 5, 10, 20 and 40 seconds lie between the attempts.
+    wait_until("it has tried four times", || {
+        metric(&cluster, victim, "trimaran_flush_failures_total").filter(|failures| *failures >= 4.0)
+    });
+    wait_until("its group does without it", || {
+        metric(&cluster, victim, "trimaran_replicas_repairing").filter(|repairing| *repairing > 0.0)
+    });
+    goes_on(&load, PARTITIONS);
+    assert!(cluster.broker(victim).is_running());
+    assert!(cluster.broker(victim).is_ready(), "one bad folder is no reason to stop");
+    let journal = cluster.broker(victim).data_path().join("journal");
+    wait_until("the journal's files go round again", || {
+        let files = fs::read_dir(&journal).ok()?.flatten();
+        let bytes = files.filter_map(|file| file.metadata().ok()).map(|about| about.len());
+        (bytes.sum::<u64>() < 20 * 65_536).then_some(())
+    });
+    fs::remove_file(&folder).expect("a file can be removed");
+    wait_repaired(&cluster, victim);
+    wait_whole(&cluster, PARTITIONS);
+    goes_on(&load, PARTITIONS);
+    let said = cluster.broker(victim).log();
+    assert!(
+        said.contains("a replica's records can't be written"),
+        "the log says why"
+    );
+    load.finish().unwrap_or_else(|violation| panic!("{violation}"));
+}
+
 #[test]
 fn partitions_move_to_other_brokers_under_load() {
     const PARTITIONS: i32 = 2;

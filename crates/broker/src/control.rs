@@ -256,7 +256,7 @@ impl Control {
             }
             ControlInput::Request(asker, timeout, request) => self.request(now, asker, timeout, request),
             ControlInput::FailOver { group, failed } => self.fail_over(group, failed),
-            ControlInput::Opened(group, outcome) => self.replicas.opened(&self.parts, group, outcome),
+            ControlInput::Opened(group, outcome) => self.replicas.opened(&self.parts, now, group, outcome),
             ControlInput::Deleted(group) => self.replicas.deleted(&self.parts, group),
             ControlInput::Lost(lost) => self.replicas.reopen(&self.parts, &lost),
             ControlInput::Members(reports) => {
@@ -441,7 +441,7 @@ impl Control {
         }
         if now >= self.look_at {
             self.look_at = now + LOOK_EVERY;
-            self.replicas.look(&self.parts);
+            self.replicas.look(&self.parts, now);
             self.say_who_is_silent(now);
         }
         if now >= self.retain_at {

@@ -191,7 +191,10 @@ impl FileThreads {
                 self.journal.submit(JournalInput::Release(group, flushed.upto));
                 self.metrics.flushed(bytes);
             }
-            Err(error) => tracing::error!(%group, %error, "committed records can't be written to their segment"),
+            Err(error) => {
+                self.metrics.flush_failures.inc();
+                tracing::error!(%group, %error, "committed records can't be written to their segment");
+            }
         }
         self.mailboxes.of(group).tell(Input::Flushed(group, result));
     }

@@ -32,6 +32,10 @@ pub struct Metrics {
     pub lost: Counter,
     /// Times that a group was led here of which too many voters have lost what they had promised.
     pub stranded: Counter,
+    /// Idempotent producers forgotten before they have been silent for a day.
+    pub producers_forgotten: Counter,
+    /// Writes of records to segments that failed.
+    pub flush_failures: Counter,
     /// Reads that were wrong, and right when they were repeated.
     pub misreads: Counter,
     /// Replicas of groups led here that are being filled, and don't count yet.
@@ -69,6 +73,8 @@ impl Metrics {
             repairing: Gauge::default(),
             lost: Counter::default(),
             stranded: Counter::default(),
+            producers_forgotten: Counter::default(),
+            flush_failures: Counter::default(),
             misreads: Counter::default(),
             learners: Gauge::default(),
             member_changes: Counter::default(),
@@ -109,6 +115,16 @@ impl Metrics {
             "groups_stranded",
             "Times that a group led by this broker was found unable to decide, since too many of its voters lost their disks",
             self.stranded.clone(),
+        );
+        to.register(
+            "producers_forgotten",
+            "Idempotent producers that this broker has forgotten for lack of room",
+            self.producers_forgotten.clone(),
+        );
+        to.register(
+            "flush_failures",
+            "Writes of records to segments on this broker that failed, and are tried again",
+            self.flush_failures.clone(),
         );
         to.register(
             "misreads",

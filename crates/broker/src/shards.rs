@@ -293,6 +293,15 @@ fn hand_on<P: PeerSink>(at: usize, out: &mut Outbox, to: &mut Outputs<P>) {
         to.metrics.stranded.inc();
         say_stranded(&stranded);
     }
+    for (group, count) in out.forgotten.drain(..) {
+        to.metrics.producers_forgotten.inc_by(count);
+        tracing::warn!(
+            %group, count,
+            "forgets idempotent producers for lack of room: they have sent nothing for a quarter of an hour at least, and what \
+             one of them sends again would be stored twice. Too many clients with new producer ids write to one partition, or \
+             to this broker; see \"Many producers\" in docs/operations.md"
+        );
+    }
     to.metrics.log_resets.inc_by(std::mem::take(&mut out.resets));
     to.metrics.elections.inc_by(std::mem::take(&mut out.elections));
 }

@@ -78,6 +78,8 @@ pub enum AppendError {
         /// The one that came.
         found: i32,
     },
+    /// Too many idempotent producers have begun within the last quarter of an hour: what they sent has to be remembered.
+    TooManyProducers,
     /// The producer's: its epoch is older than the one known, so another one has taken its place.
     Fenced,
     /// Leadership was lost before the answer was due: the batch may or may not survive.
@@ -103,6 +105,9 @@ impl fmt::Display for AppendError {
             AppendError::BadBatch(error) => error.fmt(f),
             AppendError::OutOfOrderSequence { expected, found } => {
                 write!(f, "sequence {found} came where {expected} was expected")
+            }
+            AppendError::TooManyProducers => {
+                f.write_str("too many new idempotent producers on this partition; try again in some minutes")
             }
             AppendError::Fenced => f.write_str("a newer epoch of this producer is known"),
             AppendError::Lost => f.write_str("leadership was lost before the batch was acknowledged"),
@@ -287,9 +292,14 @@ impl Replica {
         let header = BatchHeader::parse_only(&batch).map_err(AppendError::BadBatch)?;
         let (index, base_offset) = (proposal.next_index, proposal.next_offset);
         if let Some(produced) = ProducedBatch::of_header(index, base_offset, &header) {
-            match self.producers.judge(&proposal.produced, &produced) {
+            match self.producers.judge(&proposal.produced, &produced, desk.now) {
                 Verdict::New => proposal.produced.push(produced),
-                Verdict::Refused(error) => return Err(error),
+                Verdict::Refused(error) => {
+                    if error == AppendError::TooManyProducers {
+                        self.producers.refuse(&produced);
+                    }
+                    return Err(error);
+                }
                 Verdict::Duplicate(original) => {
                     self.await_original((original, acks, ticket), proposal, desk, out);
                     return Ok(());
@@ -372,7 +382,7 @@ impl Replica {
                     "offsets were stamped for another place in the log"
                 );
                 for batch in proposal.produced.drain(..) {
-                    self.producers.note(batch, self.group.commit());
+                    self.producers.note(batch, self.group.commit(), desk.now);
                 }
                 for (acks, waiter) in proposal.waiters.drain(..) {
                     self.waiters.push(acks, waiter.ticket, waiter.appended, out);

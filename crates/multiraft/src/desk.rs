@@ -56,6 +56,8 @@ pub(crate) struct Desk {
     pub(crate) timers: TimerWheel<Timer>,
     pub(crate) give_back: GiveBack,
     pub(crate) throttle: Throttle,
+    /// Producers that all replicas know together.
+    pub(crate) producers: usize,
     /// Reads that wait, and where.
     pub(crate) waiting_reads: NumberMap<Ticket, GroupId>,
     /// Handovers that [`Input::TransferAll`] asked for and that ended during this step.
@@ -78,6 +80,7 @@ impl Desk {
             issued: VecDeque::new(),
             timers: TimerWheel::new(now),
             give_back: GiveBack::default(),
+            producers: 0,
             waiting_reads: NumberMap::default(),
             handed_over: Vec::new(),
             core_output: Output::default(),

@@ -281,6 +281,8 @@ pub struct Outbox {
     pub loads: Vec<Load>,
     /// Groups closed by [`Input::Close`]: their folders may be deleted once `sequence` is durable.
     pub closed: Vec<GroupId>,
+    /// Idempotent producers forgotten for lack of room: of which group, and how many.
+    pub forgotten: Vec<(GroupId, u64)>,
     /// Elections begun, for the metrics: added up until the caller resets it.
     pub elections: u64,
     /// Logs that were begun anew behind a position that their leader named, for the metrics: added up likewise.

@@ -2,8 +2,13 @@
 //!
 //! The table follows the log, entry by entry, on leaders and followers alike: a new leader knows what the old one
 //! knew. Uncommitted batches are in it too (a producer pipelines), so five *committed* ones are kept behind them: a
-//! truncation then takes away exactly what it takes from the log, and nothing needs to be read again. It is bounded
-//! by forgetting the producers whose last batch lies furthest back in the log, which is the same order on every replica.
+//! truncation then takes away exactly what it takes from the log, and nothing needs to be read again.
+//!
+//! A producer is forgotten when nothing has come from it for [`EXPIRATION`], by the clock of whoever keeps the table: nothing
+//! that a client says makes it older. Where more than [`MAX_PRODUCERS`] have sent something within that time, those go whose last
+//! batch lies furthest back in the log: the same ones on every replica, since only what is committed counts. They have been
+//! silent for [`RETRIED_WITHIN`] at least: a leader takes in no more new ones than that. So whatever a client sends again while
+//! it may still be waiting for an answer is known.
 //!
 //! What retention deletes from the log stays in the table. For the next start, the log is told before ([`ReplicaLog::retain`]).
 //!
@@ -13,10 +18,24 @@
 mod tests;
 
 use crate::appends::AppendError;
+use crate::desk::Desk;
+use crate::mailbox::Outbox;
+use crate::replica::Replica;
+use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use trimaran_raft::LogIndex;
+use trimaran_raft::{Instant, LogIndex};
 use trimaran_storage::log::BatchMeta;
 use trimaran_storage::producers::{KEPT_BATCHES, MAX_PRODUCERS, ProducedBatch};
+
+/// A producer of which nothing has come for so long is forgotten (Kafka's `producer.id.expiration.ms`).
+const EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// No producer is forgotten for lack of room before it has been silent for so long: several times what clients wait for an
+/// answer, retries included (Kafka's `delivery.timeout.ms`: two minutes).
+const RETRIED_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// Producers that each group may remember although its shard remembers more than it should in all: some 2 MB.
+const LEAST_PRODUCERS: usize = 4_096;
 
 /// Producers remembered a group of which nothing is stored and a batch was refused.
 const MAX_REFUSED: usize = 256;
@@ -32,11 +51,21 @@ pub(crate) enum Verdict {
     Refused(AppendError),
 }
 
+/// What is known of a producer.
+#[derive(Debug, Default)]
+struct Known {
+    /// In log order and never empty.
+    batches: VecDeque<ProducedBatch>,
+    /// When the last one came.
+    noted_at: Instant,
+}
+
 /// The last batches of every known producer.
 #[derive(Debug, Default)]
 pub(crate) struct ProducerTable {
-    /// Each in log order and never empty.
-    producers: HashMap<i64, VecDeque<ProducedBatch>>,
+    producers: HashMap<i64, Known>,
+    /// When the table was made: what is older is as old.
+    made_at: Instant,
     /// Producers by the index of their last batch.
     by_age: BTreeMap<LogIndex, i64>,
     /// What was refused of producers of which nothing is stored, the oldest first.
@@ -58,14 +87,24 @@ impl ProducerTable {
         let mut table = ProducerTable::default();
         let produced = batches.iter().filter_map(ProducedBatch::of_meta);
         let all = remembered.iter().copied().chain(produced);
-        all.for_each(|batch| table.note(batch, committed));
+        all.for_each(|batch| table.note(batch, committed, Instant::default()));
         table
+    }
+
+    /// From now on its producers grow older.
+    pub(crate) fn made_at(self, now: Instant) -> ProducerTable {
+        ProducerTable { made_at: now, ..self }
+    }
+
+    /// How many producers it knows.
+    pub(crate) fn len(&self) -> usize {
+        self.producers.len()
     }
 
     /// The last batches of each producer that lie before this entry, in log order. All entries before it are committed.
     pub(crate) fn before(&self, first: LogIndex) -> Vec<ProducedBatch> {
         let mut found = Vec::new();
-        for batches in self.producers.values() {
+        for Known { batches, .. } in self.producers.values() {
             let before = batches.iter().rev().filter(|batch| batch.index < first);
             found.extend(before.take(KEPT_BATCHES));
         }
@@ -74,16 +113,33 @@ impl ProducerTable {
     }
 
     /// Judges a batch by what is stored and by what is `staged` to be proposed before it, in this order.
-    pub(crate) fn judge(&self, staged: &[ProducedBatch], batch: &ProducedBatch) -> Verdict {
-        let stored = self.producers.get(&batch.producer);
+    pub(crate) fn judge(&self, staged: &[ProducedBatch], batch: &ProducedBatch, now: Instant) -> Verdict {
+        let stored = self.producers.get(&batch.producer).map(|known| &known.batches);
         let staged = staged.iter().rev().filter(|other| other.producer == batch.producer);
         let mut newest_first = staged
             .chain(stored.into_iter().flat_map(|stored| stored.iter().rev()))
             .peekable();
         match newest_first.peek() {
             Some(_) => judge(newest_first, batch),
+            None if self.is_full(now) => Verdict::Refused(AppendError::TooManyProducers),
             None => self.judge_first(batch),
         }
+    }
+
+    /// Whether another producer could take the place only of one that may still send something again.
+    fn is_full(&self, now: Instant) -> bool {
+        let oldest = || {
+            self.by_age
+                .first_key_value()
+                .map(|(_, producer)| self.silence(*producer, now))
+        };
+        self.producers.len() >= MAX_PRODUCERS && oldest().is_some_and(|silence| silence < RETRIED_WITHIN)
+    }
+
+    /// For how long nothing has come from a producer.
+    fn silence(&self, producer: i64, now: Instant) -> Duration {
+        let noted_at = self.producers.get(&producer).map_or(now, |known| known.noted_at);
+        now.since(noted_at.max(self.made_at))
     }
 
     /// Nothing is known of the producer: new, expired, or its topic was trimmed. Whatever it says is where it begins,
@@ -131,9 +187,11 @@ impl ProducerTable {
     }
 
     /// A batch was appended to the log. At most `committed` of the log can't be truncated any more.
-    pub(crate) fn note(&mut self, batch: ProducedBatch, committed: LogIndex) {
+    pub(crate) fn note(&mut self, batch: ProducedBatch, committed: LogIndex, now: Instant) {
         self.forget_refused(batch.producer);
-        let batches = self.producers.entry(batch.producer).or_default();
+        let known = self.producers.entry(batch.producer).or_default();
+        known.noted_at = now;
+        let batches = &mut known.batches;
         if let Some(last) = batches.back() {
             self.by_age.remove(&last.index);
         }
@@ -142,14 +200,13 @@ impl ProducerTable {
             batches.pop_front();
         }
         self.by_age.insert(batch.index, batch.producer);
-        self.forget_oldest();
     }
 
     /// Entries from here on are gone.
     pub(crate) fn truncate(&mut self, from: LogIndex) {
         let gone = self.by_age.split_off(&from);
         for producer in gone.into_values() {
-            let Some(batches) = self.producers.get_mut(&producer) else {
+            let Some(Known { batches, .. }) = self.producers.get_mut(&producer) else {
                 continue;
             };
             while batches.back().is_some_and(|batch| batch.index >= from) {
@@ -166,13 +223,49 @@ impl ProducerTable {
         }
     }
 
+    /// Forgets those that have expired, and those that are more than `most`; returns how many the latter were. Only what is
+    /// committed counts: what takes a producer's place must not be truncated afterwards.
+    pub(crate) fn trim(&mut self, committed: LogIndex, most: usize, now: Instant) -> usize {
+        while let Some((index, producer)) = self.by_age.first_key_value().map(|(index, id)| (*index, *id)) {
+            if index > committed || self.silence(producer, now) < EXPIRATION {
+                break;
+            }
+            self.forget_oldest();
+        }
+        if self.producers.len() <= most {
+            return 0;
+        }
+        let uncommitted = self.by_age.range(committed.next()..).count();
+        let excess = (self.producers.len() - uncommitted).saturating_sub(most);
+        (0..excess).for_each(|_| self.forget_oldest());
+        excess
+    }
+
     fn forget_oldest(&mut self) {
-        while self.producers.len() > MAX_PRODUCERS {
-            let Some((_, oldest)) = self.by_age.pop_first() else {
-                return;
-            };
+        if let Some((_, oldest)) = self.by_age.pop_first() {
             self.producers.remove(&oldest);
         }
+    }
+}
+
+impl Replica {
+    /// Forgets producers that have been silent for long, or are too many.
+    pub(crate) fn trim_producers(&mut self, desk: &mut Desk, out: &mut Outbox) {
+        let most = match desk.producers > desk.config.max_producers {
+            true => LEAST_PRODUCERS,
+            false => MAX_PRODUCERS,
+        };
+        let forgotten = self.producers.trim(self.group.commit(), most, desk.now);
+        if forgotten > 0 {
+            out.forgotten.push((self.id, forgotten as u64));
+        }
+        self.count_producers(self.producers.len(), desk);
+    }
+
+    /// So many are in its table now, as the shard counts.
+    pub(crate) fn count_producers(&mut self, now: usize, desk: &mut Desk) {
+        let before = core::mem::replace(&mut self.counted_producers, now);
+        desk.producers = (desk.producers + now).saturating_sub(before);
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Replica {
     pub(crate) hard_state: HardState,
     pub(crate) membership: Membership,
     pub(crate) producers: ProducerTable,
+    /// How many of them the shard has counted.
+    pub(crate) counted_producers: usize,
     /// Everything up to here is applied: at most the commit index.
     pub(crate) applied: LogIndex,
     /// Everything up to here was delivered, if perhaps by an earlier opening.
@@ -126,7 +128,8 @@ impl Replica {
             membership: Membership::new(wanted, &log),
             founders,
             hard_state,
-            producers,
+            producers: producers.made_at(desk.now),
+            counted_producers: 0,
             applied,
             delivered,
             high_watermark: log.high_watermark(applied),
@@ -307,7 +310,7 @@ impl Replica {
             entries,
         } = persist;
         if let Some(snapshot) = &reset {
-            self.begin_anew(snapshot, token, out);
+            self.begin_anew(snapshot, token, desk.now, out);
         }
         if let Some(from) = truncate_from {
             self.log.truncate_from(from);
@@ -325,7 +328,7 @@ impl Replica {
         }
         // A leader notes its producers' batches as it proposes them, with what it knows of them already.
         if !self.leads() && !desk.breakage.is(Sabotage::ForgetProducers) {
-            entries.iter().for_each(|entry| self.note_producer(entry));
+            entries.iter().for_each(|entry| self.note_producer(entry, desk.now));
         }
         #[cfg(feature = "sabotage")]
         let hard_state = match desk.breakage.is(Sabotage::HardStateLater) {
@@ -358,11 +361,11 @@ impl Replica {
         }
     }
 
-    fn note_producer(&mut self, entry: &Entry) {
+    fn note_producer(&mut self, entry: &Entry, now: Instant) {
         let Payload::Data(bytes) = &entry.payload else { return };
         let Ok(header) = BatchHeader::parse(bytes) else { return };
         if let Some(batch) = ProducedBatch::of_header(entry.index, header.base_offset, &header) {
-            self.producers.note(batch, self.group.commit());
+            self.producers.note(batch, self.group.commit(), now);
         }
     }
 
@@ -418,6 +421,7 @@ impl Replica {
         let leadership_changed = self.announce(out);
         self.wake_reads(leadership_changed, desk, out);
         self.flush_if_due(desk, out);
+        self.trim_producers(desk, out);
         self.clear_aside();
         self.mind_preference(desk);
         self.arm(desk);

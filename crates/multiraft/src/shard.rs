@@ -29,6 +29,9 @@ pub struct ShardConfig {
     pub flush_bytes: u64,
     /// Age of the oldest unflushed committed record beyond which it is written to a segment all the same.
     pub flush_age: Duration,
+    /// Idempotent producers that all groups of this shard may remember together, before each is cut down to the 4,096 that sent
+    /// something last. Some 500 bytes each.
+    pub max_producers: usize,
     /// How long a replica whose log can't be read or written serves nobody before it tries again (a full disk may have been
     /// made room on). Each further failure to write doubles it, up to twelve times as much.
     pub failure_pause: Duration,
@@ -41,7 +44,7 @@ pub struct ShardConfig {
 }
 
 impl ShardConfig {
-    /// With everything else at its default: ten seconds of replica lag, flushes at 1 MiB or after a minute (earlier if
+    /// With everything else at its default: half a million producers, ten seconds of replica lag, flushes at 1 MiB or after a minute (earlier if
     /// the journal asks for it: [`Input::FlushNow`]), leaderships given back after five seconds.
     pub fn new(node: NodeId, tuning: Tuning) -> ShardConfig {
         ShardConfig {
@@ -50,6 +53,7 @@ impl ShardConfig {
             replica_lag: Duration::from_secs(10),
             flush_bytes: 1 << 20,
             flush_age: Duration::from_secs(60),
+            max_producers: 500_000,
             failure_pause: Duration::from_secs(5),
             give_back_after: Some(Duration::from_secs(5)),
             catch_up_bytes_per_second: None,
@@ -233,6 +237,7 @@ impl Shard {
         open.succeed(old.hard_state, old.delivered);
         old.refuse_pending(&AppendError::Storage, out);
         old.leave_line(&mut self.desk);
+        old.count_producers(0, &mut self.desk);
         self.forget_members(group);
         self.replicas.remove(&group);
         true
@@ -309,6 +314,7 @@ impl Shard {
         };
         replica.close(&mut self.desk, out);
         replica.leave_line(&mut self.desk);
+        replica.count_producers(0, &mut self.desk);
     }
 
     fn append(&mut self, group: GroupId, append: PendingAppend, out: &mut Outbox) {
@@ -483,6 +489,7 @@ impl Shard {
     fn retain(&mut self, now_ms: i64, out: &mut Outbox) {
         for group in self.groups_in_order() {
             if let Some(replica) = self.replicas.get_mut(&group) {
+                replica.trim_producers(&mut self.desk, out);
                 replica.retain(now_ms);
             }
             self.visit_if_failing(group, out);

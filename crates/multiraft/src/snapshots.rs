@@ -9,7 +9,7 @@ use crate::mailbox::Outbox;
 use crate::producers::ProducerTable;
 use crate::replica::Replica;
 use bytes::Bytes;
-use trimaran_raft::{Configuration, Input as CoreInput, LogIndex, NodeId, Snapshot, Token};
+use trimaran_raft::{Configuration, Input as CoreInput, Instant, LogIndex, NodeId, Snapshot, Token};
 use trimaran_storage::scale::{HighWatermark, LogEnd};
 use trimaran_storage::start::{self, LogStart};
 
@@ -43,11 +43,11 @@ impl Replica {
     }
 
     /// The log begins anew where the leader's does.
-    pub(crate) fn begin_anew(&mut self, snapshot: &Snapshot, token: Token, out: &mut Outbox) {
+    pub(crate) fn begin_anew(&mut self, snapshot: &Snapshot, token: Token, now: Instant, out: &mut Outbox) {
         let position = position(snapshot).expect("what can't be used never gets to the core");
         let LogEnd { index, offset, .. } = position.end;
         out.journal.reset(self.id, &position);
-        self.producers = ProducerTable::rebuild(&position.producers, &[], index);
+        self.producers = ProducerTable::rebuild(&position.producers, &[], index).made_at(now);
         self.log.reset(position);
         (self.applied, self.high_watermark) = (index, HighWatermark(offset));
         self.resetting = Some(token);

@@ -72,14 +72,19 @@ impl Replica {
 
     /// Whether it takes no more entries until it can write those that it has.
     fn is_saturated(&self, desk: &Desk) -> bool {
-        let most = desk.config.flush_bytes.saturating_mul(MAX_UNFLUSHED);
+        let most = match desk.breakage.is(Sabotage::HoardUnflushed) {
+            true => u64::MAX,
+            false => desk.config.flush_bytes.saturating_mul(MAX_UNFLUSHED),
+        };
         self.unwritable.is_some() && self.log.unflushed_bytes() >= most
     }
 
-    fn is_hopeless(&self) -> bool {
-        self.unwritable
-            .as_ref()
-            .is_some_and(|known| known.failures >= GIVE_UP_FAILURES)
+    /// Whether it has tried for long enough. A group whose state is kept in memory goes on at all costs: a broker without the
+    /// catalog is none.
+    fn is_hopeless(&self, desk: &Desk) -> bool {
+        let has_tried = |known: &Unwritable| known.failures >= GIVE_UP_FAILURES;
+        let may_go = !self.options.deliver && !desk.breakage.is(Sabotage::HoardUnflushed);
+        may_go && self.unwritable.as_deref().is_some_and(has_tried)
     }
 
     /// Loses what this replica could not hold, as the network might have. False if the message is to be taken as it is.
@@ -93,7 +98,7 @@ impl Replica {
         let term = message.term;
         match &mut message.body {
             Body::Append { entries, .. } if !entries.is_empty() => {
-                if desk.breakage.is(Sabotage::HoardUnflushed) || !(self.is_hopeless() || self.is_saturated(desk)) {
+                if !self.is_hopeless(desk) && !self.is_saturated(desk) {
                     return false;
                 }
                 // Of a new leader it has to know.
@@ -101,12 +106,12 @@ impl Replica {
                     entries.clear();
                     return false;
                 }
-                self.ask_to_be_done_without(from, out);
+                self.ask_to_be_done_without(from, desk, out);
                 true
             }
             Body::Rejoin { life, .. } if life.is_retiring() => {
                 // A late answer is about another time: see `Life::retiring`.
-                let is_meant = *life == Life::retiring(self.log.last_index()) && self.is_hopeless();
+                let is_meant = *life == Life::retiring(self.log.last_index()) && self.is_hopeless(desk);
                 if is_meant && self.follows(from, term) {
                     self.give_up(desk, out);
                 }
@@ -120,8 +125,8 @@ impl Replica {
         self.group.term() == term && self.group.leader() == Some(leader)
     }
 
-    fn ask_to_be_done_without(&self, leader: NodeId, out: &mut Outbox) {
-        if self.is_hopeless() {
+    pub(crate) fn ask_to_be_done_without(&self, leader: NodeId, desk: &Desk, out: &mut Outbox) {
+        if self.is_hopeless(desk) {
             let life = Life::retiring(self.log.last_index());
             let (term, body) = (self.group.term(), Body::Lost { life });
             out.send(leader, self.id, Message { term, body });

@@ -144,6 +144,10 @@ impl Replica {
         {
             unwritable.is_retry_due = true;
             failure.until = now + pause;
+            // Where nothing is produced, nothing comes that could be refused.
+            if let Some(leader) = self.group.leader().filter(|leader| *leader != desk.config.node) {
+                self.ask_to_be_done_without(leader, desk, out);
+            }
         }
         let Some(failure) = self.failure.filter(|failure| failure.until > now) else {
             self.failure = None;

@@ -26,8 +26,9 @@ use trimaran_wire::batch::{BatchHeader, Offset, ProducerStamp};
 
 /// Batches remembered a producer: as many as it may have in flight (Kafka's `ProducerStateEntry`).
 pub const KEPT_BATCHES: usize = 5;
-/// Producers remembered a group. Some 300 bytes each; one that is forgotten may begin with any sequence again.
-pub const MAX_PRODUCERS: usize = 4_096;
+/// Producers remembered a group: up to 36 MB in memory, and a file of at most 12 MB. One that is forgotten may begin with any
+/// sequence again.
+pub const MAX_PRODUCERS: usize = 65_536;
 
 /// Bytes of a batch on disk.
 pub(crate) const RECORD_LEN: usize = 36;

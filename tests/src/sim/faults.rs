@@ -41,6 +41,8 @@ pub enum Kind {
     WriteFlip,
     /// The disk of that broker is replaced by an empty one.
     Reformat,
+    /// The segments of that broker can't be written any more, and in some runs never again.
+    DeadSegments,
     /// A disk is full.
     FullDisk,
     /// A clock jumps ahead.
@@ -71,6 +73,7 @@ impl Kind {
         Kind::ReadFlip,
         Kind::WriteFlip,
         Kind::Reformat,
+        Kind::DeadSegments,
         Kind::FullDisk,
         Kind::ClockJump,
         Kind::Transfer,
@@ -96,6 +99,7 @@ impl Kind {
             Kind::ReadFlip => "read-flip",
             Kind::WriteFlip => "write-flip",
             Kind::Reformat => "reformat",
+            Kind::DeadSegments => "dead-segments",
             Kind::FullDisk => "full-disk",
             Kind::ClockJump => "clock-jump",
             Kind::Transfer => "transfer",
@@ -247,6 +251,8 @@ pub enum Fault {
     },
     /// The run's victim loses power, and starts again after that time, with an empty disk.
     Reformat(Micros),
+    /// The run's victim can't write its segments any more. Its journal works.
+    DeadSegments,
     /// A disk is full: the process stops, and starts again after a time with more room.
     FullDisk(u32),
     /// A clock is ahead by so much more from now on.
@@ -366,6 +372,7 @@ impl Drawing<'_> {
             },
             Kind::WriteFlip => Fault::WriteFlip { which: self.rng.next() },
             Kind::Reformat => Fault::Reformat(self.downtime()),
+            Kind::DeadSegments => Fault::DeadSegments,
             Kind::FullDisk => Fault::FullDisk(one),
             Kind::ClockJump => Fault::ClockJump(one, self.rng.between(MS, 5_000 * MS)),
             Kind::Transfer => Fault::Transfer,

@@ -134,7 +134,7 @@ fn breadth(kind: Kind) -> u64 {
         Kind::Transfer | Kind::Failover | Kind::Leave => 5,
         Kind::NoClients | Kind::ReadFlip | Kind::ClockJump => 3,
         Kind::WriteFlip | Kind::Hang => 6,
-        Kind::Reformat | Kind::BadSectors | Kind::BrokenDisk => 2,
+        Kind::Reformat | Kind::DeadSegments | Kind::BadSectors | Kind::BrokenDisk => 2,
         Kind::FullDisk => 1,
     }
 }
@@ -151,6 +151,7 @@ fn elections(kind: Kind) -> u64 {
         | Kind::ReadFlip
         | Kind::WriteFlip
         | Kind::Reformat
+        | Kind::DeadSegments
         | Kind::BadSectors
         | Kind::BrokenDisk
         | Kind::FullDisk => 1,
@@ -166,6 +167,7 @@ fn members(kind: Kind) -> u64 {
         Kind::NoClients
         | Kind::ReadFlip
         | Kind::WriteFlip
+        | Kind::DeadSegments
         | Kind::ClockJump
         | Kind::BadSectors
         | Kind::BrokenDisk

@@ -5,6 +5,7 @@ use super::{ControlParts, METADATA};
 use crate::files::{FileJob, How, OpenJob, Opened};
 use crate::ids;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use trimaran_multiraft::{Completion, GroupOptions, InSync, Input, LeaderChange, Lost, Members};
 use trimaran_raft::{GroupId, Instant, NodeId};
@@ -20,6 +21,8 @@ pub(super) struct Replicas {
     known: BTreeMap<GroupId, Replica>,
     /// Being opened.
     opening: BTreeSet<GroupId>,
+    /// Could not be opened, or not be written, and are tried again.
+    retries: BTreeMap<GroupId, Retry>,
     /// Closed, and their folders not deleted yet; with what is to be opened in the place of the old one.
     leaving: BTreeMap<GroupId, Option<Plan>>,
 }
@@ -34,8 +37,22 @@ struct Plan {
     log_options: LogOptions,
 }
 
+/// The first pause before a replica that could not be opened is tried again, and the longest: each is twice the one before. A
+/// folder that is away is looked for soon, and a thousand of them cost little.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// A replica that could not be opened.
+struct Retry {
+    how: How,
+    pause: Duration,
+    at: Instant,
+}
+
 struct Replica {
     plan: Plan,
+    /// As what it is being opened.
+    how: Option<How>,
     /// To be closed as soon as it is open.
     closing: bool,
     leads: bool,
@@ -53,6 +70,7 @@ impl Replica {
     fn new(plan: Plan) -> Replica {
         Replica {
             plan,
+            how: None,
             closing: false,
             leads: false,
             under_replicated: false,
@@ -102,13 +120,15 @@ impl Replicas {
             recovered,
             known: BTreeMap::new(),
             opening: BTreeSet::new(),
+            retries: BTreeMap::new(),
             leaving: BTreeMap::new(),
         }
     }
 
     /// Whether nothing is being opened, and the metadata group is among what is open.
     pub(super) fn all_open(&self) -> bool {
-        self.opening.is_empty() && self.known.contains_key(&METADATA)
+        let is_awaited = |group: &GroupId| !self.retries.contains_key(group);
+        !self.opening.iter().any(is_awaited) && self.known.contains_key(&METADATA)
     }
 
     pub(super) fn count(&self) -> usize {
@@ -166,8 +186,11 @@ impl Replicas {
     }
 
     fn begin(&mut self, parts: &ControlParts, group: GroupId, how: How) {
-        let Some(replica) = self.known.get(&group) else { return };
+        let Some(replica) = self.known.get_mut(&group) else {
+            return;
+        };
         let plan = replica.plan.clone();
+        replica.how = Some(how.clone());
         self.opening.insert(group);
         let job = OpenJob {
             group,
@@ -180,13 +203,27 @@ impl Replicas {
         parts.files.push(FileJob::Open(Box::new(job)));
     }
 
-    pub(super) fn opened(&mut self, parts: &ControlParts, group: GroupId, outcome: Opened) {
+    pub(super) fn opened(&mut self, parts: &ControlParts, now: Instant, group: GroupId, outcome: Opened) {
         self.opening.remove(&group);
         parts.metrics.replicas.set(self.known.len() as i64);
         let Some(replica) = self.known.get_mut(&group) else {
+            self.retries.remove(&group);
             return;
         };
+        let how = replica.how.take();
+        let before = self.retries.remove(&group);
         match outcome {
+            Opened::Failed(error) if group != METADATA => {
+                let pause = match &before {
+                    None => {
+                        cannot_open(parts, group, &error);
+                        FIRST_RETRY
+                    }
+                    Some(before) => before.pause.saturating_mul(2).min(LAST_RETRY),
+                };
+                let at = now + pause;
+                self.retries.extend(how.map(|how| (group, Retry { how, pause, at })));
+            }
             Opened::Sound => replica.set_repairing(parts, false),
             Opened::Lost => {
                 tracing::info!(%group, "a replica here holds nothing of what it may have promised: the others fill it");
@@ -208,12 +245,31 @@ impl Replicas {
         parts.mailboxes.of(group).tell(Input::Replicas(group, wanted, version));
     }
 
-    /// It has turned out to be damaged: its log is set aside, and it is filled by the others.
+    /// It has turned out to be damaged, or can't be written, and its group does without it: its log is set aside, and it is
+    /// filled by the others.
     pub(super) fn reopen(&mut self, parts: &ControlParts, lost: &Lost) {
         let Lost { group, error } = lost;
-        if self.known.contains_key(group) && !self.opening.contains(group) {
-            say_damaged(*group, error);
+        if let Some(replica) = self.known.get_mut(group)
+            && !self.opening.contains(group)
+        {
+            match error.is_damage() {
+                true => say_damaged(*group, error),
+                false => say_unwritable(*group, error),
+            }
+            replica.set_repairing(parts, true);
             self.begin(parts, *group, How::Damaged);
+        }
+    }
+
+    /// Tries those again that could not be opened.
+    fn retry(&mut self, parts: &ControlParts, now: Instant) {
+        let is_due = |(group, retry): (&GroupId, &Retry)| {
+            let is_due = retry.at <= now && !self.opening.contains(group);
+            is_due.then(|| (*group, retry.how.clone()))
+        };
+        let due: Vec<_> = self.retries.iter().filter_map(is_due).collect();
+        for (group, how) in due {
+            self.begin(parts, group, how);
         }
     }
 
@@ -267,6 +323,7 @@ impl Replicas {
         };
         replica.set_leads(parts, false);
         replica.set_repairing(parts, false);
+        self.retries.remove(&group);
         parts.metrics.replicas.set(self.known.len() as i64);
         self.leaving.entry(group).or_default();
         parts.mailboxes.of(group).tell(Input::Close(group));
@@ -322,8 +379,9 @@ impl Replicas {
         }
     }
 
-    /// Asks how far replicas are that are being filled, and notes what became of it.
-    pub(super) fn look(&mut self, parts: &ControlParts) {
+    /// Tries again what could not be opened, asks how far replicas are that are being filled, and notes what became of it.
+    pub(super) fn look(&mut self, parts: &ControlParts, now: Instant) {
+        self.retry(parts, now);
         let repairing = self.known.iter_mut().filter(|(_, replica)| replica.repairing);
         for (group, replica) in repairing {
             let answer = replica.asked.as_mut().map(oneshot::Receiver::try_recv);
@@ -360,6 +418,14 @@ fn say_damaged(group: GroupId, error: &LogError) {
     );
 }
 
+fn say_unwritable(group: GroupId, error: &LogError) {
+    tracing::error!(
+        %group, %error,
+        "a replica's records can't be written: its partition goes on without it. It is filled again as soon as its folder can \
+         be written; that is tried every minute. See \"A folder can't be written\" in docs/operations.md"
+    );
+}
+
 /// A partition goes on with its other replicas. Without the catalog a broker knows nothing at all.
 fn cannot_open(parts: &ControlParts, group: GroupId, error: &LogError) {
     let folder = parts.settings.broker.data.display();
@@ -371,8 +437,8 @@ fn cannot_open(parts: &ControlParts, group: GroupId, error: &LogError) {
     } else {
         tracing::error!(
             %group, %error, data = %folder,
-            "a replica's log can't be opened: it takes no part in its partition, which goes on without it. See \"A disk is \
-             damaged\" in docs/operations.md"
+            "a replica's log can't be opened: it takes no part in its partition, which goes on without it. It is tried again \
+             every minute. See \"A folder can't be written\" in docs/operations.md"
         );
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn append(error: &AppendError) -> Failure {
             ResponseError::NotLeaderOrFollower
         }
         // Retried by every client after its back-off, without asking for Metadata: the leader is right, only slow.
-        AppendError::Busy => ResponseError::RequestTimedOut,
+        AppendError::Busy | AppendError::TooManyProducers => ResponseError::RequestTimedOut,
         AppendError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
         AppendError::NotEnoughReplicasAfterAppend { .. } => ResponseError::NotEnoughReplicasAfterAppend,
         AppendError::BadBatch(error) => return batch(*error),
@@ -174,6 +174,7 @@ pub(super) fn other_leader(error: &AppendError) -> Option<NodeId> {
         AppendError::UnknownGroup
         | AppendError::NotServing
         | AppendError::Busy
+        | AppendError::TooManyProducers
         | AppendError::NotEnoughReplicas { .. }
         | AppendError::NotEnoughReplicasAfterAppend { .. }
         | AppendError::BadBatch(_)

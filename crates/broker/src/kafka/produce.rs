@@ -367,6 +367,7 @@ fn hint(engine: &Engine, group: GroupId, error: &AppendError) -> Option<LeaderHi
         AppendError::NotLeader { .. } | AppendError::UnknownGroup | AppendError::Lost => {}
         AppendError::NotServing
         | AppendError::Busy
+        | AppendError::TooManyProducers
         | AppendError::NotEnoughReplicas { .. }
         | AppendError::NotEnoughReplicasAfterAppend { .. }
         | AppendError::BadBatch(_)

@@ -593,6 +593,7 @@ impl Requests {
                 | AppendError::NotLeader { .. }
                 | AppendError::NotServing
                 | AppendError::Busy
+                | AppendError::TooManyProducers
                 | AppendError::NotEnoughReplicas { .. },
             ) => {
                 pending.stage = Stage::Waiting(now.at + RETRY);

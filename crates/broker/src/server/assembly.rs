@@ -35,6 +35,9 @@ use trimaran_transport::{self as transport, LinkEvent, PeerId, PeerLinks, Statis
 /// that hangs would let all of them wait.
 const FILE_THREADS: usize = 2;
 
+/// Idempotent producers that a broker remembers, before its partitions are cut down to 4,096 each: about 256 MB.
+const MAX_PRODUCERS: usize = 500_000;
+
 /// Who this broker is, and who the others are.
 pub(super) struct Identity {
     broker: Broker,
@@ -261,6 +264,7 @@ impl Assembly {
             catch_up_bytes_per_second: (catch_up > 0).then(|| (catch_up / self.mailboxes.all().len() as u64).max(1)),
             give_back_after: (!give_back_after.is_zero()).then_some(give_back_after),
             flush_bytes: self.settings.limits.flush_bytes,
+            max_producers: MAX_PRODUCERS / self.mailboxes.all().len(),
             ..ShardConfig::new(node, self.plan.tuning(self.seed ^ shard as u64))
         };
         let outputs = Outputs {

@@ -1,6 +1,8 @@
 use super::*;
 use trimaran_wire::batch::Offset;
 
+const NOW: Instant = Instant(1_000_000);
+
 /// A batch of producer 7.
 fn batch(epoch: i16, first: i32, last: i32, index: u64) -> ProducedBatch {
     ProducedBatch {
@@ -15,14 +17,16 @@ fn batch(epoch: i16, first: i32, last: i32, index: u64) -> ProducedBatch {
 
 fn table(batches: &[ProducedBatch], committed: u64) -> ProducerTable {
     let mut table = ProducerTable::default();
-    batches.iter().for_each(|&batch| table.note(batch, LogIndex(committed)));
+    batches
+        .iter()
+        .for_each(|&batch| table.note(batch, LogIndex(committed), NOW));
     table
 }
 
 /// Judges a batch that would go to index 99.
 #[track_caller]
 fn check(table: &ProducerTable, (epoch, first, last): (i16, i32, i32), expected: Verdict) {
-    assert_eq!(table.judge(&[], &batch(epoch, first, last, 99)), expected);
+    assert_eq!(table.judge(&[], &batch(epoch, first, last, 99), NOW), expected);
 }
 
 fn out_of_order(expected: i32, found: i32) -> Verdict {
@@ -50,7 +54,7 @@ fn an_unknown_producer_does_not_overtake_what_was_refused() {
     check(&table, (0, 10, 19), Verdict::New);
     table.refuse(&batch(0, 0, 9, 0));
     check(&table, (0, 10, 19), out_of_order(0, 10));
-    table.note(batch(0, 0, 9, 1), LogIndex(1));
+    table.note(batch(0, 0, 9, 1), LogIndex(1), NOW);
     check(&table, (0, 10, 19), Verdict::New);
     check(&table, (0, 20, 29), out_of_order(10, 20));
     table.truncate(LogIndex(1));
@@ -157,7 +161,7 @@ fn five_batches_a_producer_are_told_of_before_an_entry() {
         ..batch(0, 0, 9, 8)
     };
     let mut known = known;
-    known.note(other, LogIndex(8));
+    known.note(other, LogIndex(8), NOW);
     let told: Vec<_> = known.before(LogIndex(9)).iter().map(|batch| batch.index.0).collect();
     assert_eq!(told, [3, 4, 5, 6, 7, 8], "in log order");
 }
@@ -172,12 +176,12 @@ fn staged_batches_count_as_stored() {
             ..batch(0, 500, 501, 3)
         },
     ];
-    assert_eq!(table.judge(&staged, &batch(0, 20, 29, 4)), Verdict::New);
+    assert_eq!(table.judge(&staged, &batch(0, 20, 29, 4), NOW), Verdict::New);
     assert_eq!(
-        table.judge(&staged, &batch(0, 10, 19, 4)),
+        table.judge(&staged, &batch(0, 10, 19, 4), NOW),
         Verdict::Duplicate(staged[0])
     );
-    assert_eq!(table.judge(&staged, &batch(0, 30, 39, 4)), out_of_order(20, 30));
+    assert_eq!(table.judge(&staged, &batch(0, 30, 39, 4), NOW), out_of_order(20, 30));
 }
 
 #[test]
@@ -209,29 +213,104 @@ fn a_truncated_epoch_gives_the_old_one_back() {
 fn five_committed_ones_stay_behind_the_uncommitted() {
     let batches: Vec<_> = (0..20).map(|n| batch(0, n, n, n as u64 + 1)).collect();
     let mut sut = table(&batches, 9);
-    assert_eq!(sut.producers[&7].front().expect("kept").index, LogIndex(5));
+    assert_eq!(sut.producers[&7].batches.front().expect("kept").index, LogIndex(5));
     sut.truncate(LogIndex(10));
-    assert_eq!(sut.producers[&7].len(), 5);
+    assert_eq!(sut.producers[&7].batches.len(), 5);
+}
+
+/// A batch of another producer.
+fn of(producer: i64, index: u64) -> ProducedBatch {
+    ProducedBatch {
+        producer,
+        ..batch(0, 3, 3, index)
+    }
+}
+
+fn after(age: Duration) -> Instant {
+    NOW + age
 }
 
 #[test]
-fn the_oldest_producers_are_forgotten() {
+fn a_producer_is_known_for_a_day_whoever_else_comes() {
     let mut sut = ProducerTable::default();
-    for n in 0..MAX_PRODUCERS as i64 + 10 {
+    sut.note(of(7, 1), LogIndex(1), NOW);
+    // More than there was room for once.
+    for n in 0..10_000 {
         sut.note(
-            ProducedBatch {
-                producer: n,
-                ..batch(0, 3, 3, n as u64 + 1)
-            },
-            LogIndex(n as u64),
+            of(1_000 + n, 2 + n as u64),
+            LogIndex(2 + n as u64),
+            after(Duration::from_secs(1)),
         );
     }
-    assert_eq!(sut.producers.len(), MAX_PRODUCERS);
-    assert_eq!(sut.by_age.len(), MAX_PRODUCERS);
+    let almost = after(EXPIRATION - Duration::from_secs(1));
+    assert_eq!(sut.trim(LogIndex(20_000), MAX_PRODUCERS, almost), 0);
+    assert_eq!(sut.judge(&[], &of(7, 20_000), almost), Verdict::Duplicate(of(7, 1)));
+    assert_eq!(
+        sut.trim(LogIndex(20_000), MAX_PRODUCERS, after(EXPIRATION)),
+        0,
+        "not for lack of room"
+    );
+    assert_eq!(
+        sut.producers.len(),
+        10_000,
+        "only the one that has been silent for a day is forgotten"
+    );
+    assert_eq!(sut.judge(&[], &of(7, 20_000), after(EXPIRATION)), Verdict::New);
+}
+
+#[test]
+fn what_is_read_at_the_start_is_as_old_as_the_start() {
+    let read = ProducerTable::rebuild(&[of(7, 1)], &[], LogIndex(1));
+    let mut sut = read.made_at(after(EXPIRATION));
+    sut.trim(LogIndex(1), MAX_PRODUCERS, after(EXPIRATION));
+    assert_eq!(sut.len(), 1);
+    sut.trim(LogIndex(1), MAX_PRODUCERS, after(2 * EXPIRATION));
+    assert_eq!(sut.len(), 0);
+}
+
+#[test]
+fn of_too_many_those_go_that_came_first() {
+    let mut sut = ProducerTable::default();
+    (1..=20).for_each(|n| sut.note(of(n, n as u64), LogIndex(20), NOW));
+    assert_eq!(sut.trim(LogIndex(20), 15, NOW), 5);
     let fresh = |producer| ProducedBatch {
         producer,
         ..batch(0, 77, 77, 9_999_999)
     };
-    assert_eq!(sut.judge(&[], &fresh(9)), Verdict::New);
-    assert_eq!(sut.judge(&[], &fresh(10)), out_of_order(4, 77));
+    assert_eq!(sut.judge(&[], &fresh(5), NOW), Verdict::New);
+    assert_eq!(sut.judge(&[], &fresh(6), NOW), out_of_order(4, 77));
+    assert_eq!((sut.len(), sut.by_age.len()), (15, 15));
+}
+
+/// Otherwise a replica whose log was truncated would know fewer than one that never had what was truncated.
+#[test]
+fn what_may_be_truncated_takes_nobodys_place() {
+    let mut sut = ProducerTable::default();
+    (1..=15).for_each(|n| sut.note(of(n, n as u64), LogIndex(15), NOW));
+    (16..=30).for_each(|n| sut.note(of(n, n as u64), LogIndex(15), NOW));
+    assert_eq!(sut.trim(LogIndex(15), 15, NOW), 0);
+    sut.truncate(LogIndex(16));
+    let mut other = ProducerTable::default();
+    (1..=15).for_each(|n| other.note(of(n, n as u64), LogIndex(15), NOW));
+    assert_eq!(sut.before(LogIndex(99)), other.before(LogIndex(99)));
+    assert_eq!(sut.len(), 15);
+}
+
+#[test]
+fn nobody_takes_the_place_of_one_that_may_still_send_something_again() {
+    let mut sut = ProducerTable::default();
+    (1..=MAX_PRODUCERS as i64).for_each(|n| sut.note(of(n, n as u64), LogIndex(n as u64), NOW));
+    let next = of(MAX_PRODUCERS as i64 + 1, MAX_PRODUCERS as u64 + 1);
+    let early = after(RETRIED_WITHIN - Duration::from_secs(1));
+    assert_eq!(
+        sut.judge(&[], &next, early),
+        Verdict::Refused(AppendError::TooManyProducers)
+    );
+    let again = of(1, next.index.0);
+    assert_eq!(
+        sut.judge(&[], &again, early),
+        Verdict::Duplicate(of(1, 1)),
+        "it is still known"
+    );
+    assert_eq!(sut.judge(&[], &next, after(RETRIED_WITHIN)), Verdict::New);
 }

@@ -48,6 +48,8 @@ pub enum Event {
     Failover(GroupId),
     /// Delete what retention allows, and again after a while.
     Retain,
+    /// Make a lost replica anew, if the disk takes it now.
+    Reopen(GroupId),
     /// Its clock is ahead by so much more.
     ClockJump(Micros),
     /// Hand over everything, then stop.

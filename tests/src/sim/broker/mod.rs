@@ -39,6 +39,9 @@ pub const METADATA: GroupId = GroupId(0);
 /// How long an administrator's request is tried at one broker.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How soon a replica that can't be made on its disk is tried again.
+const REOPEN_AFTER: Micros = 500_000;
+
 /// How often retention is looked at.
 const RETAIN_EVERY: Micros = 400_000;
 
@@ -135,6 +138,8 @@ impl Running {
             limits.limit(&mut shard_config.tuning);
         }
         shard_config.flush_bytes = 8 << 10;
+        // Sooner than in earnest: a run is over by then.
+        shard_config.failure_pause = Duration::from_millis(200);
         shard_config.flush_age = Duration::from_secs(2);
         // Sooner than in earnest, so that it happens between faults, too.
         shard_config.give_back_after = settings.gives_back.then_some(Duration::from_secs(1));
@@ -247,6 +252,7 @@ impl Running {
                 }
                 effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
             }
+            Event::Reopen(group) => self.open_again(now, group, effects),
             Event::ClockJump(ahead) => self.settings.clock_ahead += ahead,
             Event::Leave => self.leave(now, effects),
         }

@@ -1,8 +1,8 @@
 //! Replicas as they are found on disk, or not found, or found damaged.
 
-use super::event::Effect;
+use super::event::{Effect, Event};
 use super::settings::log_options;
-use super::{Running, folder, wall_clock_ms};
+use super::{REOPEN_AFTER, Running, folder, wall_clock_ms};
 use crate::sim::queue::Micros;
 use std::sync::Arc;
 use trimaran_multiraft::{Damaged, GroupOptions, Input, Lost, Open};
@@ -100,12 +100,23 @@ impl Running {
         let group = lost.group;
         effects.push(self.note(format!("has a damaged log of group {group}: {:?}", lost.error)));
         effects.push(Effect::GivesUp(group, lost.error.clone()));
+        self.open_again(now, group, effects);
+        Ok(())
+    }
+
+    /// Makes a replica that is lost anew, as soon as its disk takes it.
+    pub(super) fn open_again(&mut self, now: Micros, group: GroupId, effects: &mut Vec<Effect>) {
         let Some(opening) = self.openings.get(&group).cloned() else {
-            return Ok(());
+            return;
         };
-        let open = self
-            .open_lost(now, group, &opening, HardState::default())
-            .map_err(|error| format!("the lost log of group {group} can't be made: {error:?}"))?;
+        let open = match self.open_lost(now, group, &opening, HardState::default()) {
+            Ok(open) => open,
+            Err(error) => {
+                effects.push(self.note(format!("can't make the lost log of group {group}: {error:?}")));
+                effects.push(Effect::At(now + REOPEN_AFTER, Event::Reopen(group)));
+                return;
+            }
+        };
         let wish = opening.wish(group);
         let input = Input::Open(Box::new(open.wanting(opening.wanted)));
         effects.push(Effect::Opened(group));
@@ -113,7 +124,6 @@ impl Running {
         if let Some(wish) = wish {
             self.tell(now, group, wish, effects);
         }
-        Ok(())
     }
 
     fn open_found(&mut self, group: GroupId, opening: &Opening, recovered: RecoveredGroup) -> Result<Open, LogError> {

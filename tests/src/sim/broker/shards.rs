@@ -108,6 +108,7 @@ impl Running {
         for stranded in out.stranded.drain(..) {
             effects.push(self.note(format!("leads a group that decides nothing any more: {stranded:?}")));
         }
+        out.forgotten.clear();
         (out.elections, out.resets) = (0, 0);
         Ok(())
     }

@@ -253,6 +253,7 @@ impl Producer {
                     | AppendError::NotLeader { .. }
                     | AppendError::NotServing
                     | AppendError::Busy
+                    | AppendError::TooManyProducers
                     | AppendError::NotEnoughReplicas { .. }
                     | AppendError::NotEnoughReplicasAfterAppend { .. }
                     | AppendError::Lost

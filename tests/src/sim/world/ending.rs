@@ -4,8 +4,10 @@ use super::{Event, Phase, SECOND, World};
 use crate::checker::{Law, Violation};
 use crate::sim::Length;
 use crate::sim::broker::{METADATA, Running};
+use crate::sim::focus::Focus;
 use crate::sim::queue::Micros;
-use trimaran_raft::{GroupId, LogView};
+use trimaran_raft::{Group, GroupId, LogView, NodeId};
+use trimaran_storage::log::ReplicaLog;
 
 /// Once faults stop, everything has to work again within this time: clients wait up to 1.5 seconds for an answer that
 /// was lost, administrators 4, and some of them ask several times.
@@ -28,9 +30,12 @@ impl World {
         self.healed_at = self.now();
         self.elections.faults_stop();
         self.network.heal();
+        // With moves there would be those to the dead disk, which can't end.
+        let stays_dead = self.focus == Focus::Elections;
         for broker in 1..=self.brokers() {
             let machine = self.machine(broker);
-            machine.fs.heal();
+            machine.has_dead_segments &= stays_dead;
+            machine.heal_disk();
             let life = machine.life;
             if let Some(running) = &mut machine.running {
                 running.set_disk(machine.settings.disk);
@@ -79,7 +84,9 @@ impl World {
                 }
             }
             Phase::Idle { until, watched: false } if now >= until => {
-                if let Some(astray) = self.astray().filter(|_| self.length == Length::Full) {
+                let comes_home =
+                    self.length == Length::Full && !self.machines.iter().any(|machine| machine.has_dead_segments);
+                if let Some(astray) = self.astray().filter(|_| comes_home) {
                     if now > self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
                         return Err(Violation::new(Law::Converges, astray));
                     }
@@ -96,6 +103,8 @@ impl World {
                     return Err(Violation::new(Law::Converges, format!("it did not last: {missing}")));
                 }
                 let may_speak = self.gives_back && self.length == Length::Short;
+                // A leader asks again, now and then, for what its follower's disk does not take.
+                let may_speak = may_speak || self.machines.iter().any(|machine| machine.has_dead_segments);
                 let spoke = self.idle_envelopes + self.idle_writes > 0 && !may_speak;
                 self.finished = !spoke;
                 if spoke && now <= self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
@@ -118,9 +127,11 @@ impl World {
     /// What keeps the cluster from being whole; none if it is.
     fn missing(&self) -> Option<String> {
         let mut running = Vec::new();
+        let mut dead = None;
         for machine in &self.machines {
             let id = machine.settings.id;
             match &machine.running {
+                Some(up) if machine.has_dead_segments => dead = Some((id, up)),
                 Some(up) if !machine.paused => running.push((id, up)),
                 Some(_) => return Some(format!("b{id} is paused")),
                 None => return Some(format!("b{id} is down")),
@@ -138,9 +149,11 @@ impl World {
         {
             return Some(format!("b{id} has {} tickets open", up.open_tickets()));
         }
+        // Of one whose segments can't be written nothing is asked; of the others, that they do without it.
         differing_catalogs(&running)
             .or_else(|| misplaced(&running))
             .or_else(|| self.groups().into_iter().find_map(|group| unsettled(&running, group)))
+            .or_else(|| dead.and_then(|dead| needed(&running, dead)))
     }
 
     /// A group that isn't led by its preferred leader; none if all are.
@@ -155,6 +168,26 @@ impl World {
             strays.map(|group| format!("group {} is not led by its preferred leader", group.0))
         })
     }
+}
+
+/// A group that counts on a broker whose disk takes nothing, although it can't write what it holds for it.
+fn needed(running: &[(u32, &Running)], (id, dead): (u32, &Running)) -> Option<String> {
+    let node = NodeId(u64::from(id));
+    let holds = |group: &GroupId| {
+        let unflushed =
+            |(member, log): (&Group, &ReplicaLog)| log.unflushed_bytes() > 0 && log.flushed_index() < member.commit();
+        *group != METADATA && dead.shard_of(*group).replica(*group).is_some_and(unflushed)
+    };
+    let is_voter = |group: &GroupId| {
+        let leads = running.iter().filter_map(|(_, up)| up.shard_of(*group).replica(*group));
+        leads
+            .map(|(member, _)| member)
+            .any(|member| member.is_serving() && member.configuration().is_voter(node))
+    };
+    let group = dead.hosted().filter(holds).find(is_voter)?;
+    Some(format!(
+        "group {group} counts on b{id}, whose segments can't be written"
+    ))
 }
 
 fn differing_catalogs(running: &[(u32, &Running)]) -> Option<String> {

@@ -11,7 +11,7 @@ use crate::sim::trace::Happening;
 use std::path::PathBuf;
 use trimaran_multiraft::LeaderChange;
 use trimaran_raft::GroupId;
-use trimaran_storage::fs::faulty::FaultyFs;
+use trimaran_storage::fs::faulty::{Fault, FaultyFs, Operation};
 use trimaran_storage::log::LogError;
 
 /// Messages that a paused process's sockets hold.
@@ -29,9 +29,29 @@ pub(super) struct Machine {
     pub(super) leaving: Option<Micros>,
     /// Something on its disk is not what was written there.
     pub(super) is_damaged: bool,
+    /// Nothing can be written to its segments, whatever else heals.
+    pub(super) has_dead_segments: bool,
 }
 
 impl Machine {
+    /// All faults of the disk end but for what is dead.
+    pub(super) fn heal_disk(&self) {
+        self.fs.heal();
+        self.break_what_is_dead();
+    }
+
+    pub(super) fn break_what_is_dead(&self) {
+        if self.has_dead_segments {
+            self.fs.fail(Fault {
+                operation: Operation::Write,
+                path_contains: "group-".to_owned(),
+                after: 0,
+                times: u64::MAX,
+                kind: std::io::ErrorKind::Other,
+            });
+        }
+    }
+
     /// The next so many reads of some byte of a segment return it with a flipped bit: the file and the byte are chosen by
     /// this number.
     pub(super) fn flip_reads(&self, which: u64, times: u64) {
@@ -91,7 +111,7 @@ impl World {
                 machine.running = Some(running);
             }
             Err(error) if is_disk_fault(&error) => {
-                machine.fs.heal();
+                machine.heal_disk();
                 machine.fs.crash();
                 let life = machine.life;
                 self.note(format!("b{broker} does not start: {error}"));
@@ -187,9 +207,10 @@ impl World {
         Ok(())
     }
 
-    /// A replica takes its log for damaged. What was only read wrong, a few times, is no excuse.
+    /// A replica takes its log for damaged, or its group does without it since it can't be written. What was only read wrong, a
+    /// few times, is no excuse.
     fn gives_up(&mut self, broker: u32, group: GroupId, error: &LogError) -> Result<(), Violation> {
-        if self.machine(broker).is_damaged || self.deceit.is_some() {
+        if self.machine(broker).is_damaged || !error.is_damage() || self.deceit.is_some() {
             return Ok(());
         }
         let text = format!("b{broker} gives up group {group}, and its disk holds what was written: {error}");
@@ -218,7 +239,7 @@ impl World {
         let life = machine.life;
         let clients = running.waiting_clients();
         running.lose_power(&mut rng);
-        machine.fs.heal();
+        machine.heal_disk();
         self.note(format!("b{broker} is down for {downtime} us"));
         self.queue.after(downtime, Event::Start(broker, life));
         self.refuse_peers(broker);

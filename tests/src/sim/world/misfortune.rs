@@ -81,6 +81,15 @@ impl World {
                     self.note(format!("b{victim} has an empty disk"));
                 }
             }
+            Fault::DeadSegments => {
+                // Like an empty disk: there must be two others that hold what there is.
+                if let Some(victim) = self.victim.take() {
+                    self.note(format!("b{victim} can't write its segments any more"));
+                    let machine = self.machine(victim);
+                    machine.has_dead_segments = true;
+                    machine.break_what_is_dead();
+                }
+            }
             Fault::Transfer => return self.tell_leader(broker::Event::Transfer),
             Fault::Failover { all } => return self.fail_over(all),
             Fault::Leave(broker, downtime) => {

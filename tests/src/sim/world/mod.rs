@@ -154,6 +154,7 @@ impl World {
                 stalled: Vec::new(),
                 leaving: None,
                 is_damaged: false,
+                has_dead_segments: false,
             })
             .collect();
         let mut network = Network::new(rng.fork(), weather);

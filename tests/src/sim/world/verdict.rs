@@ -38,7 +38,9 @@ impl World {
         let mut longest: Option<Log> = None;
         let mut start = 0;
         for machine in &self.machines {
-            let Some(running) = &machine.running else { continue };
+            let Some(running) = machine.running.as_ref().filter(|_| !machine.has_dead_segments) else {
+                continue;
+            };
             let Some(placed) = running.agent().catalog().partition(&partition.topic, index) else {
                 return Err(broken("is not in the catalog".to_owned()));
             };
