@@ -48,9 +48,10 @@ impl fmt::Display for BadPosition {
 
 impl std::error::Error for BadPosition {}
 
-/// Batches of producers that a position names: 64 KiB of them, some four hundred producers with all that they may have in
-/// flight. They go through the journal, and a broker that was away for long begins anew with all of its logs at once.
-pub const MAX_SENT_BATCHES: usize = (64 << 10) / producers::RECORD_LEN;
+/// Batches of producers that a position names: a mebibyte of them, some six thousand producers with all that they may have in
+/// flight, or five times as many that sent little. They go through the journal, and a broker that was away for long begins
+/// anew with all of its logs at once; few of them have more than some dozens.
+pub const MAX_SENT_BATCHES: usize = (1 << 20) / producers::RECORD_LEN;
 
 /// The version of what [`encode_position`] writes.
 const POSITION_VERSION: u8 = 2;
@@ -312,7 +313,7 @@ mod tests {
             })
             .collect();
         let bytes = encode_position(Offset(0), &batches);
-        assert!(bytes.len() <= (64 << 10) + 13);
+        assert!(bytes.len() <= (1 << 20) + 13);
         let (_, named) = decode_position(&bytes, LogIndex(count)).unwrap();
         assert_eq!(named.len(), MAX_SENT_BATCHES);
         assert_eq!(named[..3], [batches[0], batches[1], batches[4]]);

@@ -152,7 +152,11 @@ impl World {
         // Of one whose segments can't be written nothing is asked; of the others, that they do without it.
         differing_catalogs(&running)
             .or_else(|| misplaced(&running))
-            .or_else(|| self.groups().into_iter().find_map(|group| unsettled(&running, group)))
+            .or_else(|| {
+                let is_judged = |group: &GroupId| !dead.is_some_and(|(_, dead)| leads_idly(dead, *group));
+                let mut groups = self.groups().into_iter().filter(is_judged);
+                groups.find_map(|group| unsettled(&running, group))
+            })
             .or_else(|| dead.and_then(|dead| needed(&running, dead)))
     }
 
@@ -168,6 +172,12 @@ impl World {
             strays.map(|group| format!("group {} is not led by its preferred leader", group.0))
         })
     }
+}
+
+/// A leader that has nothing to write does not know that it can't.
+fn leads_idly(dead: &Running, group: GroupId) -> bool {
+    let leads = |(member, log): (&Group, &ReplicaLog)| member.is_serving() && log.unflushed_bytes() == 0;
+    dead.shard_of(group).replica(group).is_some_and(leads)
 }
 
 /// A group that counts on a broker whose disk takes nothing, although it can't write what it holds for it.
