@@ -38,12 +38,21 @@ pub enum Kind {
     /// In the end, when all is whole, a minority is killed. The others must lead and take records without it. Then it comes back,
     /// perhaps with empty disks.
     Away,
+    /// kill -9, and the broker comes back without its journal, and with everything else: its files are gone, or zeroed. Under the
+    /// same condition as [`Kind::Reformat`], and only if it is asked for.
+    LostJournal,
+    /// kill -9, and the broker comes back with a copy of its disk that was made earlier. Under the same condition, and only if it
+    /// is asked for.
+    OldCopy,
     /// All are killed at once and come back with the disks that they had when it was done before: more than any promise
     /// covers. It shows that what is lost is noticed, and is done only if it is asked for.
     Rewind,
 }
 
 impl Kind {
+    /// Only if they are asked for.
+    const SPECIAL: [Kind; 3] = [Kind::LostJournal, Kind::OldCopy, Kind::Rewind];
+
     /// All that a cluster has to survive.
     pub const ALL: [Kind; 13] = [
         Kind::Kill,
@@ -77,6 +86,8 @@ impl Kind {
             Kind::Failover => "failover",
             Kind::Reformat => "reformat",
             Kind::Away => "away",
+            Kind::LostJournal => "lost-journal",
+            Kind::OldCopy => "old-copy",
             Kind::Rewind => "rewind",
         }
     }
@@ -87,7 +98,8 @@ impl Kind {
             Kind::Kill => 30,
             Kind::Cut => 28,
             Kind::Pause => 18,
-            Kind::Slow | Kind::Failover | Kind::Hang | Kind::Reformat | Kind::Rewind => 8,
+            Kind::Slow | Kind::Failover | Kind::Hang | Kind::Reformat => 8,
+            Kind::LostJournal | Kind::OldCopy | Kind::Rewind => 8,
             Kind::Stop | Kind::Restart | Kind::LogStall => 5,
             Kind::Freeze | Kind::Pair => 3,
             // Its time is the end.
@@ -106,7 +118,7 @@ impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Kind, String> {
-        let known = Kind::ALL.into_iter().chain([Kind::Rewind]);
+        let known = Kind::ALL.into_iter().chain(Kind::SPECIAL);
         let found = known.into_iter().find(|kind| kind.name() == text);
         found.ok_or_else(|| {
             let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
@@ -152,6 +164,17 @@ pub enum Fault {
     Failover(u64),
     /// kill -9, and the disk is emptied; started again after the time.
     Reformat(Victims, Duration),
+    /// kill -9, and the journal is gone, or its files are zeroed; started again after the time.
+    LostJournal {
+        /// Whose.
+        victims: Victims,
+        /// Zeroed, not gone.
+        zeroed: bool,
+        /// For so long it is away.
+        lasts: Duration,
+    },
+    /// kill -9, and the disk is kept the first time, and set back to that from then on; started again after the time.
+    OldCopy(Victims, Duration),
     /// kill -9 of all, and their disks are kept, or set back to what was kept; started again after the time.
     Rewind(Duration),
 }
@@ -189,6 +212,8 @@ impl Fault {
             Fault::Ways { .. } => Kind::Cut,
             Fault::Failover(_) => Kind::Failover,
             Fault::Reformat(..) => Kind::Reformat,
+            Fault::LostJournal { .. } => Kind::LostJournal,
+            Fault::OldCopy(..) => Kind::OldCopy,
             Fault::Rewind(_) => Kind::Rewind,
         }
     }
@@ -247,6 +272,12 @@ pub fn draw(rng: &mut Rng, kinds: &BTreeSet<Kind>, brokers: u32) -> Option<Fault
         },
         Kind::Failover => Fault::Failover(rng.next()),
         Kind::Reformat => Fault::Reformat(one(rng), downtime(rng)),
+        Kind::LostJournal => Fault::LostJournal {
+            victims: one(rng),
+            zeroed: rng.chance(500),
+            lasts: downtime(rng),
+        },
+        Kind::OldCopy => Fault::OldCopy(one(rng), downtime(rng)),
         Kind::Rewind => Fault::Rewind(downtime(rng)),
         Kind::Away => return None,
     })
@@ -357,7 +388,7 @@ mod tests {
 
     #[test]
     fn kinds_have_names() {
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().chain(Kind::SPECIAL) {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
         assert!("fire".parse::<Kind>().unwrap_err().contains("kill, pause"));

@@ -49,6 +49,9 @@ pub struct Nemesis {
     hung: BTreeMap<usize, (HungThread, Instant)>,
     /// Logs that nobody reads, by their broker's place, and until when.
     unread: BTreeMap<usize, Instant>,
+    /// Brokers, by their place, whose disks are not what they wrote. They may refuse to start with them; then an operator gives
+    /// them an empty one, as the documentation says.
+    tampered: BTreeSet<usize>,
     next_at: Instant,
     counts: BTreeMap<Kind, u64>,
 }
@@ -75,6 +78,7 @@ impl Nemesis {
             ways: BTreeMap::new(),
             hung: BTreeMap::new(),
             unread: BTreeMap::new(),
+            tampered: BTreeSet::new(),
             next_at: Instant::now(),
             counts: BTreeMap::new(),
         }
@@ -176,6 +180,12 @@ impl Nemesis {
                     if words.contains("can't bind to") {
                         // Another program of this machine took the port while the broker was away.
                         self.note(format!("broker {id} finds its port taken, and is started again"));
+                    } else if self.tampered.remove(&at) && !status.success() {
+                        self.note(format!(
+                            "broker {id} refuses its disk, and gets an empty one; its last words:\n{words}"
+                        ));
+                        self.states[at] = State::Down(now + Duration::from_secs(1));
+                        self.empty_disks();
                     } else {
                         let detail = format!("broker {id} ended by itself with {status}; its last words:\n{words}");
                         self.witness.accuse(Law::Converges, detail);
@@ -247,6 +257,13 @@ impl Nemesis {
             }
             Fault::Failover(of) => self.fail_over(of),
             Fault::Reformat(victims, lasts) => self.reformat(&victims, now + lasts),
+            Fault::LostJournal { victims, zeroed, lasts } => {
+                self.tamper(&victims, now + lasts, |broker| lose_journal(broker, zeroed))
+            }
+            Fault::OldCopy(victims, lasts) => {
+                let kept = self.cluster.folder().join("old-copies");
+                self.tamper(&victims, now + lasts, |broker| set_back(broker, &kept))
+            }
             Fault::Rewind(lasts) => self.rewind(now + lasts),
         };
         if struck {
@@ -319,6 +336,31 @@ impl Nemesis {
         }
         let struck = self.kill(victims, until);
         self.empty_disks();
+        struck
+    }
+
+    /// Something is done to a victim's disk that costs it what it held, if all the others hold it.
+    fn tamper(
+        &mut self,
+        victims: &Victims,
+        until: Instant,
+        how: impl Fn(&BrokerProcess) -> io::Result<&'static str>,
+    ) -> bool {
+        if !self.is_healed() || !self.is_in_sync() {
+            return false;
+        }
+        let struck = self.kill(victims, until);
+        for at in 0..self.states.len() {
+            if !matches!(self.states[at], State::Down(_)) {
+                continue;
+            }
+            self.tampered.insert(at);
+            let what = match how(&self.cluster.brokers[at]) {
+                Ok(what) => what.to_owned(),
+                Err(error) => format!("can't be changed: {error}"),
+            };
+            self.note(format!("the disk of broker {} {what}", at + 1));
+        }
         struck
     }
 
@@ -465,6 +507,36 @@ impl Nemesis {
 
     fn note(&self, words: impl Into<String>) {
         self.witness.note(words);
+    }
+}
+
+/// The journal is gone, or its files hold nothing but zeros; all else stays.
+fn lose_journal(broker: &BrokerProcess, zeroed: bool) -> io::Result<&'static str> {
+    let journal = broker.data_path().join("journal");
+    if !zeroed {
+        fs::remove_dir_all(&journal)?;
+        return Ok("has no journal any more");
+    }
+    for entry in fs::read_dir(&journal)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let length = usize::try_from(fs::metadata(&path)?.len()).unwrap_or(0);
+            fs::write(&path, vec![0; length])?;
+        }
+    }
+    Ok("has a journal of zeros")
+}
+
+/// A disk is kept, or set back to what was kept.
+fn set_back(broker: &BrokerProcess, kept: &Path) -> io::Result<&'static str> {
+    let (disk, copy) = (broker.data_path(), kept.join(broker.id.to_string()));
+    if copy.exists() {
+        fs::remove_dir_all(&disk)?;
+        copy_folder(&copy, &disk)?;
+        Ok("is set back to an old copy")
+    } else {
+        copy_folder(&disk, &copy)?;
+        Ok("is kept for later")
     }
 }
 
