@@ -1,11 +1,12 @@
 //! What hangs beside a broker, or inside it: whoever reads its log, one of its threads; and what only looks like a reason to
 //! stop.
 
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use trimaran_tests::process::{
-    Cluster, ClusterOptions, HungThread, KafkaClient, Load, LoadOptions, announce, get, wait_until,
+    Cluster, ClusterOptions, HungThread, KafkaClient, Load, LoadOptions, announce, binary, get, wait_until,
 };
 
 const TOPIC: &str = "stalled";
@@ -211,6 +212,32 @@ fn a_hangup_is_no_reason_to_stop() {
         cluster.broker(1).log().contains("SIGHUP is ignored").then_some(())
     });
     assert!(cluster.broker(1).is_running() && cluster.broker(1).is_ready());
+}
+
+/// A limit on open files that can't be raised, and is too low for the connections that are configured.
+#[test]
+fn a_low_limit_on_open_files_is_warned_of() {
+    let cluster = Cluster::prepare(&ClusterOptions {
+        brokers: 1,
+        ..ClusterOptions::default()
+    });
+    let mut broker = Command::new("sh")
+        .args(["-c", "ulimit -n 256 && exec \"$0\" broker --config \"$1\""])
+        .arg(binary())
+        .arg(cluster.brokers[0].config_path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a shell starts");
+    let log = BufReader::new(broker.stderr.take().expect("standard error is piped"));
+    let start = log.lines().map_while(Result::ok);
+    let warned = start
+        .take_while(|line| !line.contains("ready"))
+        .any(|line| line.contains("may open 256 files and sockets"));
+    broker.kill().expect("it runs");
+    broker.wait().expect("a child of ours can be waited for");
+    assert!(warned, "nothing is said of the limit");
 }
 
 /// An address in `cluster.voters` behind which no broker is: that is said, once that has lasted.
