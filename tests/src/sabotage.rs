@@ -255,6 +255,18 @@ pub const SCENARIOS: &[Scenario] = &[
         "what Ra's unique ids are for",
         WITHIN,
     ),
+    registry(
+        "TrustOldFolders",
+        "a broker is started with a former data folder, or an old copy of its own, and passes for sound",
+        "Trimaran's own: acknowledged records were lost, without a line in a log",
+        WITHIN,
+    ),
+    registry(
+        "IncarnationFromClock",
+        "a new data folder is taken for an earlier start, because the clock was set back",
+        "Trimaran's own: a broker was refused for as long as its clock had been ahead",
+        WITHIN,
+    ),
     raft(
         "AcceptNoVoters",
         "the next configuration has learners only; nothing is ever committed",

@@ -2,6 +2,7 @@
 //! publishes what this broker knows of the cluster.
 
 mod replicas;
+mod starts;
 mod watch;
 
 use crate::clock::{Clock, wall_clock_ms};
@@ -16,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::peers;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
+use crate::starts::StartStore;
 use crate::threads;
 use crate::workers::Workers;
 use bytes::{Bytes, BytesMut};
@@ -30,7 +32,7 @@ use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
 use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, AgentConfig, Effect, Registration};
 use trimaran_registry::catalog::{Layout, NewTopic};
 use trimaran_registry::founding::Decision;
-use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex, FolderId, Standing};
+use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex, FolderId, Incarnation, Standing};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_transport::PeerLinks;
 use trimaran_wire::peer as wire;
@@ -65,6 +67,8 @@ pub(crate) enum ControlInput {
     Arrived(NodeId),
     /// A peer's connection closed, and its machine refuses a new one.
     Refused(NodeId),
+    /// A peer takes nothing from this process any more.
+    Disowned(NodeId, wire::Refused),
     /// A peer's agent has something to say.
     Agent(NodeId, Bytes),
     /// Someone asks for something to be administered.
@@ -108,6 +112,8 @@ pub(crate) struct ControlParts {
     pub(crate) founded_with: Option<Vec<(BrokerId, FolderId)>>,
     /// Where that is noted.
     pub(crate) notes: Notes,
+    /// The starts of all brokers that were seen.
+    pub(crate) starts: StartStore,
     /// What the journal had of each group.
     pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
     /// Where its work comes from.
@@ -156,6 +162,8 @@ struct Control {
     /// All replicas that the catalog had when this broker came back have been opened.
     opened_all: bool,
     published: Published,
+    /// Starts of other brokers that the catalog has told of.
+    seen: BTreeMap<BrokerId, Incarnation>,
 }
 
 /// Who waits for the agent's answer.
@@ -194,6 +202,7 @@ impl Control {
             leaving: false,
             opened_all: false,
             published: Published::default(),
+            seen: BTreeMap::new(),
             parts,
         }
     }
@@ -244,6 +253,7 @@ impl Control {
             ControlInput::Heartbeat(from, heartbeat) => self.watch.received(now, from, heartbeat),
             ControlInput::Arrived(from) => self.parts.links.wake(trimaran_transport::PeerId(from.0)),
             ControlInput::Refused(peer) => self.watch.refused(now, peer),
+            ControlInput::Disowned(by, refused) => starts::disowned(&mut self.parts, by, &refused),
             ControlInput::Agent(from, message) => {
                 let from = ids::broker(from);
                 self.tell_agent(
@@ -545,13 +555,14 @@ impl Control {
         });
     }
 
-    fn check_registration(&self) {
+    fn check_registration(&mut self) {
         match self.agent.registration() {
             Registration::Pending | Registration::Registered => {}
-            Registration::Superseded => self.parts.fatal.fail(format!(
-                "another process runs as broker {} of this cluster, and started later: give each broker its own `broker.id`",
-                self.parts.broker.id
-            )),
+            Registration::Superseded => {
+                if let Some(start) = self.agent.catalog().start(self.parts.broker.id) {
+                    starts::superseded(&mut self.parts, "the catalog", start);
+                }
+            }
             Registration::WrongCluster => self.parts.fatal.fail(format!(
                 "the other brokers belong to another cluster than `{}`: correct `cluster.id`, or the addresses in \
                  `cluster.voters`",
@@ -585,6 +596,9 @@ impl Control {
             unreachable: versions.unreachable.clone(),
             ready: versions.ready,
         };
+        if versions.catalog != self.published.catalog {
+            starts::note_registered(&self.parts, self.agent.catalog(), &mut self.seen);
+        }
         self.published = versions;
         self.parts.view.send_replace(Arc::new(view));
     }

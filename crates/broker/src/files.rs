@@ -2,21 +2,22 @@
 //! opening replicas' folders; and one that deletes them, since a file system may need many seconds for large files, and
 //! nothing waits for that.
 
-use crate::clock::wall_clock_ms;
 use crate::control::{ControlInput, ControlQueue};
 use crate::fatal::Fatal;
 use crate::journal::{JournalInput, JournalQueue};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
+use crate::starts::StartStore;
 use crate::threads;
 use crate::workers::{Activity, Workers};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use trimaran_multiraft::{Damaged, GroupOptions, Input, Load, Loaded, Open};
-use trimaran_raft::{GroupId, HardState, Life, LogView, NodeId};
-use trimaran_registry::Standing;
+use trimaran_multiraft::{Damaged, GroupOptions, Input, Lives, Load, Loaded, Open};
+use trimaran_raft::{GroupId, HardState, LogView, NodeId};
+use trimaran_registry::starts::Start;
+use trimaran_registry::{BrokerId, Standing};
 use trimaran_storage::fs::{Fs, RealFs};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog, delete_aside};
@@ -76,6 +77,8 @@ pub(crate) enum FileJob {
     Delete(GroupId),
     /// Delete what was damaged of a replica that is whole again.
     DeleteAside(GroupId),
+    /// Note a start of another broker that the catalog has told of.
+    NoteStart(StartStore, BrokerId, Start),
 }
 
 /// A replica to be opened.
@@ -123,6 +126,8 @@ pub(crate) enum Opened {
 pub(crate) struct FileThreads {
     /// Where their work comes from.
     pub(crate) queue: Arc<FileQueue>,
+    /// Numbers what this start loses.
+    pub(crate) lives: Arc<Mutex<Lives>>,
     /// The file system.
     pub(crate) fs: Arc<dyn Fs>,
     /// The folder of the replicas' folders.
@@ -144,6 +149,13 @@ pub(crate) struct FileThreads {
 /// The folder of one replica, within the folder of all: the group's number, since topics' names can be used again.
 pub(crate) fn group_folder(group: GroupId) -> String {
     format!("group-{}", group.0)
+}
+
+/// It is noted again when its broker connects, and it is not let in before.
+fn note_start(store: &StartStore, broker: BrokerId, start: Start) {
+    if let Err(error) = store.note(broker, start) {
+        tracing::warn!(%broker, %error, "can't note the start of a broker in starts.toml of the data folder");
+    }
 }
 
 impl FileThreads {
@@ -179,6 +191,7 @@ impl FileThreads {
             FileJob::Open(job) => self.open(*job),
             FileJob::Delete(group) => self.delete(group),
             FileJob::DeleteAside(group) => self.delete_aside(group),
+            FileJob::NoteStart(store, broker, start) => note_start(&store, broker, start),
         }
     }
 
@@ -270,7 +283,11 @@ impl FileThreads {
         let dir = self.partitions.join(group_folder(job.group));
         let options = job.log_options.clone();
         let log = ReplicaLog::open_lost(Arc::clone(&self.fs), &dir, job.group, options)?;
-        let life = Life(u64::try_from(wall_clock_ms()).unwrap_or(0).max(1));
+        let life = self
+            .lives
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(known.life);
         Ok(Open::lost(job.founders.clone(), log, known, life, job.options.clone()))
     }
 

@@ -14,7 +14,11 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use trimaran_registry::{BrokerId, FolderId};
+use trimaran_registry::starts::{Announcement, Start};
+use trimaran_registry::{BrokerId, FolderId, Incarnation};
+
+/// What a journal was that is older than what its broker has promised. Nobody needs it when the broker is whole again.
+const FORMER: &str = "journal.former";
 
 /// Whose folder it is.
 const IDENTITY: &str = "identity.toml";
@@ -27,6 +31,10 @@ const FORMAT: i64 = 1;
 pub(crate) struct Folder {
     path: PathBuf,
     identity: Identity,
+    last: Start,
+    known: Incarnation,
+    /// What the last start counts for, now that it is known whether the folder can be relied on.
+    previous: Incarnation,
     /// Holds the lock for as long as it is open.
     _lock: File,
 }
@@ -93,6 +101,8 @@ struct Identity {
     folder: Option<FolderId>,
     /// The others that this broker founded the cluster with, and their folders.
     founded_with: Option<Vec<(BrokerId, FolderId)>>,
+    /// What the folder holds is older than what its broker has promised: the next start must not take it for sound.
+    lost: bool,
 }
 
 /// The way to write down something in the folder's description, for whoever doesn't hold the folder itself.
@@ -114,11 +124,20 @@ impl Notes {
         }
         Ok(())
     }
+
+    /// Notes durably that what the folder holds is older than what its broker has promised.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn lost(&mut self) -> io::Result<()> {
+        self.identity.lost = true;
+        write_identity(&self.path, &self.path.join(IDENTITY), &self.identity)
+    }
 }
 
 impl Folder {
-    /// Opens or creates the folder, takes its lock, checks that it belongs to this broker of this cluster, and counts
-    /// this start, durably. A folder without a journal holds nothing that was promised: it gets a new name, even if its
+    /// Opens or creates the folder, takes its lock, and checks that it belongs to this broker of this cluster. It is not
+    /// to be used before [`Folder::begin`]. A folder without a journal holds nothing that was promised, even if its
     /// description is still there.
     ///
     /// # Errors
@@ -135,20 +154,108 @@ impl Folder {
         }
         let journal = path.join("journal");
         let empty = fs::read_dir(&journal).map_err(io_error(&journal))?.next().is_none();
-        let same = before.as_ref().filter(|_| !empty);
-        let identity = Identity {
+        let known = before
+            .as_ref()
+            .map_or(Incarnation(0), |before| Incarnation(before.incarnation));
+        let is_sound = before.as_ref().is_some_and(|before| !empty && !before.lost);
+        let last = match &before {
+            Some(before) if is_sound => Start {
+                folder: before.folder.unwrap_or_default(),
+                incarnation: known,
+            },
+            _ => Start::default(),
+        };
+        let identity = before.unwrap_or_else(|| Identity {
             cluster: cluster.to_owned(),
             broker,
-            incarnation: next_incarnation(before.as_ref().map(|before| before.incarnation)),
-            folder: Some(same.and_then(|before| before.folder).unwrap_or_else(random)),
-            founded_with: same.and_then(|before| before.founded_with.clone()),
-        };
-        write_identity(path, &file, &identity).map_err(io_error(&file))?;
+            incarnation: 0,
+            folder: None,
+            founded_with: None,
+            lost: false,
+        });
         Ok(Folder {
             path: path.to_owned(),
             identity,
+            last,
+            known,
+            previous: Incarnation(0),
             _lock: lock,
         })
+    }
+
+    /// Counts this start, durably. A folder that holds nothing that can be relied on gets a new name. `lost`: what it holds
+    /// is older than what its broker has promised, so its journal is set aside.
+    ///
+    /// # Errors
+    /// [`FolderError::Io`]: when the system refuses.
+    pub(crate) fn begin(&mut self, incarnation: Incarnation, lost: bool) -> Result<(), FolderError> {
+        let file = self.path.join(IDENTITY);
+        let is_sound = self.last.incarnation > Incarnation(0) && !lost;
+        self.previous = if is_sound {
+            self.last.incarnation
+        } else {
+            Incarnation(0)
+        };
+        self.identity.incarnation = incarnation.0;
+        if is_sound {
+            self.identity.folder.get_or_insert_with(random);
+        } else {
+            self.identity.folder = Some(random());
+            self.identity.founded_with = None;
+            self.identity.lost = true;
+            // Before the journal goes: a crash in between must not leave half of it under a name that vouches for it.
+            write_identity(&self.path, &file, &self.identity).map_err(io_error(&file))?;
+            self.set_journal_aside()?;
+            self.identity.lost = false;
+        }
+        write_identity(&self.path, &file, &self.identity).map_err(io_error(&file))
+    }
+
+    /// Moves the journal's files to `journal.former`, where nobody reads them. If that is on another disk, they are deleted.
+    fn set_journal_aside(&self) -> Result<(), FolderError> {
+        let (journal, former) = (self.journal(), self.path.join(FORMER));
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&journal).map_err(io_error(&journal))? {
+            let entry = entry.map_err(io_error(&journal))?;
+            if entry.file_type().map_err(io_error(&journal))?.is_file() {
+                files.push(entry.file_name());
+            }
+        }
+        if files.is_empty() {
+            return Ok(());
+        }
+        match fs::remove_dir_all(&former) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&former)(error)),
+            _ => fs::create_dir_all(&former).map_err(io_error(&former))?,
+        }
+        for name in files {
+            let path = journal.join(&name);
+            let moved = fs::rename(&path, former.join(&name));
+            moved.or_else(|_| fs::remove_file(&path)).map_err(io_error(&path))?;
+        }
+        let synced = File::open(&journal).and_then(|folder| folder.sync_all());
+        synced.map_err(io_error(&journal))
+    }
+
+    /// The start before this one with this folder; its incarnation is zero if the folder holds nothing that can be relied on.
+    pub(crate) fn last(&self) -> Start {
+        self.last
+    }
+
+    /// The highest incarnation that the folder names, whatever else it holds.
+    pub(crate) fn known(&self) -> Incarnation {
+        self.known
+    }
+
+    /// This start, as it is announced to others.
+    pub(crate) fn announcement(&self) -> Announcement {
+        Announcement {
+            start: Start {
+                folder: self.id(),
+                incarnation: Incarnation(self.incarnation()),
+            },
+            previous: self.previous,
+        }
     }
 
     /// Which start of the broker this is: larger than all before it.
@@ -213,13 +320,6 @@ impl Identity {
     }
 }
 
-/// Larger than the last one, and larger than that of a folder that was deleted meanwhile (unless the clock was set
-/// back), so that the cluster takes a broker with a new disk for a later start, which it is.
-fn next_incarnation(last: Option<u64>) -> u64 {
-    let now = u64::try_from(crate::clock::wall_clock_ms()).unwrap_or(0);
-    last.map_or(1, |last| last.saturating_add(1)).max(now)
-}
-
 /// A name that no other folder has.
 fn random() -> FolderId {
     use std::hash::{BuildHasher, Hasher, RandomState};
@@ -268,19 +368,39 @@ fn lock(folder: &Path) -> Result<File, FolderError> {
     Ok(file)
 }
 
-fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
+/// An error that names the file.
+pub(crate) fn mismatch(file: &Path, what: &str) -> FolderError {
+    FolderError::Mismatch {
+        path: file.to_owned(),
+        what: what.to_owned(),
+    }
+}
+
+const DAMAGED: &str = "can't be understood; restore it, or set `broker.data` to an empty folder";
+
+/// A file that describes something of the folder, if it is there and has the checksum that it was written with. One that
+/// says nothing but these keys may have been written without a checksum.
+pub(crate) fn read_description(
+    file: &Path,
+    keys_without_checksum: &[&str],
+) -> Result<Option<toml::Table>, FolderError> {
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(mismatch(file, DAMAGED)),
         Err(error) => return Err(io_error(file)(error)),
     };
-    let mismatch = |what: &str| FolderError::Mismatch {
-        path: file.to_owned(),
-        what: what.to_owned(),
+    let table: toml::Table = text.parse().map_err(|_| mismatch(file, DAMAGED))?;
+    check_sum(&text, &table, keys_without_checksum).map_err(|what| mismatch(file, what))?;
+    Ok(Some(table))
+}
+
+fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
+    let Some(table) = read_description(file, &KEYS_WITHOUT_CHECKSUM)? else {
+        return Ok(None);
     };
-    let damaged = || mismatch("can't be understood; restore it, or set `broker.data` to an empty folder");
-    let table: toml::Table = text.parse().map_err(|_| damaged())?;
-    check_sum(&text, &table).map_err(mismatch)?;
+    let mismatch = |what| mismatch(file, what);
+    let damaged = || mismatch(DAMAGED);
     let number = |key: &str| table.get(key).and_then(toml::Value::as_integer);
     match number("format") {
         Some(FORMAT) => {}
@@ -305,6 +425,7 @@ fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
                 None => None,
                 Some(with) => Some(with.as_array()?.iter().map(founder).collect::<Option<_>>()?),
             },
+            lost: table.get("lost").is_some_and(|lost| lost.as_bool() != Some(false)),
         })
     };
     identity().map(Some).ok_or_else(damaged)
@@ -321,10 +442,10 @@ const KEYS_WITHOUT_CHECKSUM: [&str; 6] = [
 ];
 
 /// A changed digit would be another broker, another folder or another number of starts, and nobody would know.
-fn check_sum(text: &str, table: &toml::Table) -> Result<(), &'static str> {
+fn check_sum(text: &str, table: &toml::Table, keys_without: &[&str]) -> Result<(), &'static str> {
     let stored = match table.get("checksum") {
         Some(stored) => stored.as_str().unwrap_or_default(),
-        None if table.keys().all(|key| KEYS_WITHOUT_CHECKSUM.contains(&key.as_str())) => return Ok(()),
+        None if table.keys().all(|key| keys_without.contains(&key.as_str())) => return Ok(()),
         None => {
             return Err(
                 "has lost its checksum: it has been damaged; restore it, or set `broker.data` to an empty folder",
@@ -342,7 +463,7 @@ fn check_sum(text: &str, table: &toml::Table) -> Result<(), &'static str> {
 }
 
 /// Of all lines that say something but its own, in hexadecimal. Later versions may say more.
-fn checksum(text: &str) -> String {
+pub(crate) fn checksum(text: &str) -> String {
     let says_something = |line: &&str| !line.starts_with('#') && !line.starts_with("checksum");
     let sum = text.lines().filter(says_something).fold(0, |sum, line| {
         crc32c::crc32c_append(crc32c::crc32c_append(sum, line.as_bytes()), b"\n")
@@ -383,6 +504,9 @@ fn describe(identity: &Identity) -> String {
             .collect();
         text.push_str(&format!("founded_with = [{}]\n", with.join(", ")));
     }
+    if identity.lost {
+        text.push_str("lost = true\n");
+    }
     text
 }
 
@@ -391,32 +515,91 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    #[test]
-    fn a_second_opening_is_refused_and_names_the_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Folder::open(dir.path(), "c", 1).unwrap();
-        let error = Folder::open(dir.path(), "c", 1).unwrap_err().to_string();
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
-        drop(first);
-        Folder::open(dir.path(), "c", 1).unwrap();
+    /// Opens a folder, and begins a start with it whose number is the next one.
+    fn open(path: &Path, cluster: &str, broker: u32) -> Result<Folder, FolderError> {
+        let mut folder = Folder::open(path, cluster, broker)?;
+        folder.begin(Incarnation(folder.known().0 + 1), false)?;
+        Ok(folder)
     }
 
     #[test]
-    fn every_start_has_a_larger_incarnation() {
+    fn a_second_opening_is_refused_and_names_the_first() {
         let dir = tempfile::tempdir().unwrap();
-        let mut last = 0;
-        for _ in 0..3 {
-            let folder = Folder::open(dir.path(), "c", 1).unwrap();
-            assert!(folder.incarnation() > last);
-            last = folder.incarnation();
-        }
-        assert_eq!(next_incarnation(Some(u64::MAX)), u64::MAX);
+        let first = open(dir.path(), "c", 1).unwrap();
+        let error = open(dir.path(), "c", 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        open(dir.path(), "c", 1).unwrap();
+    }
+
+    #[test]
+    fn a_start_is_known_to_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Folder::open(dir.path(), "c", 1).unwrap();
+        assert_eq!((first.last(), first.known()), (Start::default(), Incarnation(0)));
+        first.begin(Incarnation(5), false).unwrap();
+        assert_eq!(first.announcement().previous, Incarnation(0), "it held nothing");
+        let start = first.announcement().start;
+        fs::write(first.journal().join("1"), "").unwrap();
+        drop(first);
+        let mut second = Folder::open(dir.path(), "c", 1).unwrap();
+        assert_eq!((second.last(), second.known()), (start, Incarnation(5)));
+        second.begin(Incarnation(9), false).unwrap();
+        let expected = Announcement {
+            start: Start {
+                incarnation: Incarnation(9),
+                ..start
+            },
+            previous: Incarnation(5),
+        };
+        assert_eq!(second.announcement(), expected);
+        fs::remove_file(second.journal().join("1")).unwrap();
+        drop(second);
+        let third = Folder::open(dir.path(), "c", 1).unwrap();
+        assert_eq!((third.last(), third.known()), (Start::default(), Incarnation(9)));
+    }
+
+    #[test]
+    fn a_folder_that_is_behind_gets_another_name_and_an_empty_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), "c", 1).unwrap();
+        first.notes().founded_with(&[(BrokerId(2), FolderId([7; 16]))]).unwrap();
+        let name = first.id();
+        fs::write(first.journal().join("1"), "promises").unwrap();
+        fs::create_dir(first.journal().join("lost+found")).unwrap();
+        drop(first);
+        let mut second = Folder::open(dir.path(), "c", 1).unwrap();
+        second.begin(Incarnation(9), true).unwrap();
+        assert_ne!(second.id(), name);
+        assert_eq!(
+            (second.founded_with(), second.announcement().previous),
+            (None, Incarnation(0))
+        );
+        assert!(!second.journal().join("1").exists());
+        assert_eq!(fs::read(dir.path().join(FORMER).join("1")).unwrap(), b"promises");
+        assert!(!read_identity(&dir.path().join(IDENTITY)).unwrap().unwrap().lost);
+    }
+
+    #[test]
+    fn a_folder_that_was_noted_as_lost_is_not_taken_for_sound() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), "c", 1).unwrap();
+        let name = first.id();
+        fs::write(first.journal().join("1"), "promises").unwrap();
+        first.notes().lost().unwrap();
+        drop(first);
+        let second = Folder::open(dir.path(), "c", 1).unwrap();
+        assert_eq!((second.last(), second.known()), (Start::default(), Incarnation(1)));
+        drop(second);
+        let third = open(dir.path(), "c", 1).unwrap();
+        assert_ne!(third.id(), name);
+        assert!(!third.journal().join("1").exists());
     }
 
     #[test]
     fn a_folder_keeps_its_name_and_its_notes_as_long_as_it_has_its_journal() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Folder::open(dir.path(), "c", 1).unwrap();
+        let first = open(dir.path(), "c", 1).unwrap();
         let (name, with) = (
             first.id(),
             vec![(BrokerId(2), FolderId([7; 16])), (BrokerId(3), first.id())],
@@ -425,11 +608,11 @@ mod tests {
         first.notes().founded_with(&with).unwrap();
         fs::write(first.journal().join("1"), "").unwrap();
         drop(first);
-        let second = Folder::open(dir.path(), "c", 1).unwrap();
+        let second = open(dir.path(), "c", 1).unwrap();
         assert_eq!((second.id(), second.founded_with()), (name, Some(with)));
         fs::remove_file(second.journal().join("1")).unwrap();
         drop(second);
-        let third = Folder::open(dir.path(), "c", 1).unwrap();
+        let third = open(dir.path(), "c", 1).unwrap();
         assert_ne!(third.id(), name);
         assert_eq!(third.founded_with(), None, "what was promised is lost");
     }
@@ -441,19 +624,20 @@ mod tests {
         fs::write(dir.path().join("identity.toml"), text).unwrap();
         fs::create_dir(dir.path().join("journal")).unwrap();
         fs::write(dir.path().join("journal/1"), "").unwrap();
-        let folder = Folder::open(dir.path(), "c", 1).unwrap();
+        let folder = open(dir.path(), "c", 1).unwrap();
         let name = folder.id();
         assert_ne!(name, FolderId::default());
         drop(folder);
-        assert_eq!(Folder::open(dir.path(), "c", 1).unwrap().id(), name);
+        assert_eq!(open(dir.path(), "c", 1).unwrap().id(), name);
     }
 
     /// Together with `crates/storage/tests/damage.rs`: every file that a data folder can hold.
     #[test]
     fn a_flipped_bit_in_the_description_is_named_or_means_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let mut folder = Folder::open(dir.path(), "c", 1).unwrap();
+        let mut folder = open(dir.path(), "c", 1).unwrap();
         folder.identity.incarnation = 1_700_000_000_000;
+        folder.identity.lost = true;
         folder
             .notes()
             .founded_with(&[(BrokerId(2), FolderId([7; 16]))])
@@ -492,10 +676,10 @@ mod tests {
     #[test]
     fn nothing_depends_on_the_other_two_files() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Folder::open(dir.path(), "c", 1).unwrap());
+        drop(open(dir.path(), "c", 1).unwrap());
         fs::write(dir.path().join("lock"), [0xff; 100]).unwrap();
         fs::write(dir.path().join("identity.toml.new"), [0xff; 100]).unwrap();
-        let folder = Folder::open(dir.path(), "c", 1).unwrap();
+        let folder = open(dir.path(), "c", 1).unwrap();
         let process = format!("{}\n", std::process::id());
         assert_eq!(fs::read_to_string(dir.path().join("lock")).unwrap(), process);
         drop(folder);
@@ -505,13 +689,13 @@ mod tests {
     #[test]
     fn a_folder_of_someone_else_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Folder::open(dir.path(), "here", 1).unwrap());
-        let other_cluster = Folder::open(dir.path(), "there", 1).unwrap_err().to_string();
+        drop(open(dir.path(), "here", 1).unwrap());
+        let other_cluster = open(dir.path(), "there", 1).unwrap_err().to_string();
         assert!(
             other_cluster.contains("`here`") && other_cluster.contains("cluster.id"),
             "{other_cluster}"
         );
-        let other_broker = Folder::open(dir.path(), "here", 2).unwrap_err().to_string();
+        let other_broker = open(dir.path(), "here", 2).unwrap_err().to_string();
         assert!(
             other_broker.contains("broker 1") && other_broker.contains("broker.id"),
             "{other_broker}"
@@ -521,7 +705,7 @@ mod tests {
     #[test]
     fn a_damaged_or_later_description_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Folder::open(dir.path(), "c", 1).unwrap());
+        drop(open(dir.path(), "c", 1).unwrap());
         let file = dir.path().join("identity.toml");
         for text in [
             "",
@@ -533,7 +717,7 @@ mod tests {
             "\u{0}\u{0}",
         ] {
             fs::write(&file, text).unwrap();
-            let error = Folder::open(dir.path(), "c", 1).unwrap_err();
+            let error = open(dir.path(), "c", 1).unwrap_err();
             assert!(matches!(error, FolderError::Mismatch { .. }), "{text}: {error}");
         }
     }

@@ -59,6 +59,7 @@ mod peers;
 mod queue;
 pub mod server;
 mod shards;
+mod starts;
 mod threads;
 mod tickets;
 mod workers;

@@ -2,15 +2,23 @@
 
 #[cfg(test)]
 mod tests;
+mod twins;
+
+pub(crate) use twins::Twins;
 
 use crate::control::{ControlInput, ControlQueue};
+use crate::ids;
 use crate::metrics::Metrics;
+use crate::server::account_frame;
 use crate::shards::Mailboxes;
+use crate::starts::{self, NotAdmitted, StartStore};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use trimaran_multiraft::{Input, PeerSink};
 use trimaran_raft::{self as raft, NodeId};
+use trimaran_registry::starts::{Accepted, Account, Announcement, Refusal, Start};
+use trimaran_registry::{BrokerId, Incarnation};
 use trimaran_transport::{Admission, Handshake, PeerId, PeerLinks, PeerService};
 use trimaran_wire::peer::{self as wire, Frame};
 
@@ -75,8 +83,12 @@ pub(crate) struct Peers {
     pub(crate) cluster_id: String,
     /// This broker.
     pub(crate) node: NodeId,
-    /// Which start of its process this is.
-    pub(crate) incarnation: u64,
+    /// This start of it.
+    pub(crate) start: Announcement,
+    /// The starts of the others.
+    pub(crate) starts: StartStore,
+    /// What is wrong between this process and others that run under some broker's id.
+    pub(crate) twins: Twins,
     /// All brokers of the cluster; others are not let in.
     pub(crate) known: Vec<NodeId>,
     /// Where groups' messages go.
@@ -93,7 +105,7 @@ impl Peers {
             protocol: wire::PROTOCOL_VERSION,
             cluster_id: self.cluster_id.clone(),
             broker: wire_broker(self.node),
-            incarnation: self.incarnation,
+            incarnation: self.start.start.incarnation.0,
         }))
     }
 
@@ -118,6 +130,103 @@ impl Peers {
             Some(known) if *known != self.node => Ok(*known),
             _ => Err(wire::Refused::UnknownBroker),
         }
+    }
+
+    /// Nothing may be taken from a start whose data folder is behind what this broker has seen.
+    fn admit_start(&self, from: SocketAddr, hello: &wire::Hello) -> Result<(), wire::Refused> {
+        let broker = BrokerId(hello.broker.0);
+        let start = starts::from_wire(wire::Start {
+            folder: hello.folder,
+            incarnation: hello.incarnation,
+        });
+        let previous = Incarnation(hello.previous);
+        match self.starts.admit(broker, &Announcement { start, previous }) {
+            Ok(Accepted::Again | Accepted::Later) => Ok(()),
+            Ok(Accepted::OtherFolder(before)) => {
+                tracing::warn!(
+                    broker = ids::broker_name(broker), %from, folder = %start.folder, before = %before,
+                    "a broker comes with another data folder than before: what it promised with the former one is lost, and its \
+                     replicas are filled again"
+                );
+                Ok(())
+            }
+            Err(NotAdmitted::Refused(refusal)) => {
+                self.say_refused(from, broker, start, refusal);
+                Err(match refusal {
+                    Refusal::Superseded(seen) => wire::Refused::Superseded(starts::to_wire(seen)),
+                    Refusal::RolledBack(seen) => wire::Refused::RolledBack(starts::to_wire(seen)),
+                    Refusal::AnotherRuns(alive) => wire::Refused::AnotherRuns(starts::to_wire(alive)),
+                })
+            }
+            Err(NotAdmitted::Io(error)) => {
+                tracing::error!(
+                    broker = ids::broker_name(broker), %error,
+                    "can't note the start of a broker in starts.toml of the data folder: the broker is not let in before that works"
+                );
+                Err(wire::Refused::Other(format!(
+                    "the peer can't write its data folder: {error}"
+                )))
+            }
+        }
+    }
+
+    fn say_refused(&self, from: SocketAddr, broker: BrokerId, start: Start, refusal: Refusal) {
+        if !self.twins.may_say() {
+            return;
+        }
+        let broker = ids::broker_name(broker);
+        match refusal {
+            Refusal::Superseded(seen) => tracing::warn!(
+                broker, %from, start = %start, seen = %seen,
+                "refuses a process that runs as a broker of which a later start was seen"
+            ),
+            Refusal::RolledBack(seen) => tracing::error!(
+                broker, %from, start = %start, seen = %seen,
+                "refuses a broker whose data folder is older than what it has promised: a former folder, or an old copy. It \
+                 stops, and is filled again when it is started again. See \"Former data folders\" in docs/operations.md"
+            ),
+            Refusal::AnotherRuns(alive) => tracing::error!(
+                broker, %from, start = %start, alive = %alive,
+                "refuses a second process that runs as a broker which is alive: give each broker its own `broker.id`"
+            ),
+        }
+    }
+
+    /// A broker that starts asks what is known of it.
+    fn account_for(&self, from: SocketAddr, inquiry: &wire::Inquiry) -> Admission {
+        let refuse = |refused: wire::Refused| Admission::Rejected {
+            reason: format!(
+                "broker {} at {from} asks what is known of it: {refused}",
+                inquiry.broker.0
+            ),
+            answer: wire::encode(&Frame::Refused(refused)),
+        };
+        if inquiry.cluster_id != self.cluster_id {
+            return refuse(wire::Refused::OtherCluster {
+                cluster_id: self.cluster_id.clone(),
+            });
+        }
+        let asker = BrokerId(inquiry.broker.0);
+        let own = ids::broker(self.node);
+        let account = if asker == own {
+            Account {
+                seen: Some(self.start.start),
+                alive: Some(self.start.start),
+            }
+        } else {
+            self.starts.account_for(asker)
+        };
+        let last = starts::from_wire(inquiry.last);
+        if let Some(alive) = account.alive.filter(|alive| alive.folder != last.folder)
+            && self.twins.may_say()
+        {
+            tracing::error!(
+                broker = ids::broker_name(asker), %from, alive = %alive,
+                "a second process wants to start as a broker which is alive, with another data folder: it is refused for as long \
+                 as that one runs. Give each broker its own `broker.id`; to replace the one that runs, stop it first"
+            );
+        }
+        Admission::Answered(account_frame(&self.cluster_id, own, &account))
     }
 
     fn groups(&self, from: NodeId, messages: Vec<(wire::GroupId, wire::Message)>) {
@@ -152,15 +261,23 @@ impl Handshake for Peers {
             protocol: wire::PROTOCOL_VERSION,
             cluster_id: self.cluster_id.clone(),
             broker: wire_broker(self.node),
-            incarnation: self.incarnation,
+            incarnation: self.start.start.incarnation.0,
             to: wire_broker(NodeId(to.0)),
+            folder: starts::to_wire(self.start.start).folder,
+            previous: self.start.previous.0,
         }))
     }
 
     fn check_welcome(&self, from: PeerId, welcome: Bytes) -> Result<(), String> {
         let welcome = match wire::decode(welcome) {
             Ok(Frame::Welcome(welcome)) => welcome,
-            Ok(Frame::Refused(refused)) => return Err(format!("it refused this broker: {refused}")),
+            Ok(Frame::Refused(refused)) => {
+                let reason = format!("it refused this broker: {refused}");
+                if self.twins.is_final(from, &refused) {
+                    self.control.push(ControlInput::Disowned(NodeId(from.0), refused));
+                }
+                return Err(reason);
+            }
             Ok(_) => return Err("it answered with something else than a welcome".to_owned()),
             Err(error) => return Err(error.to_string()),
         };
@@ -179,6 +296,7 @@ impl Handshake for Peers {
         if welcome.protocol != wire::PROTOCOL_VERSION {
             return Err(format!("it speaks version {} of the peer protocol", welcome.protocol));
         }
+        self.twins.accepted(from);
         Ok(())
     }
 }
@@ -187,6 +305,7 @@ impl PeerService for Peers {
     fn admit(&self, from: SocketAddr, hello: Bytes) -> Admission {
         let hello = match wire::decode(hello) {
             Ok(Frame::Hello(hello)) => hello,
+            Ok(Frame::Inquiry(inquiry)) => return self.account_for(from, &inquiry),
             // Not one of ours: it would not understand an answer.
             Ok(_) => {
                 return Admission::Rejected {
@@ -201,7 +320,11 @@ impl PeerService for Peers {
                 };
             }
         };
-        match self.examine(&hello) {
+        let examined = self.examine(&hello).and_then(|node| {
+            self.admit_start(from, &hello)?;
+            Ok(node)
+        });
+        match examined {
             Ok(node) => Admission::Welcome(PeerId(node.0), self.welcome()),
             Err(refused) => Admission::Rejected {
                 reason: format!(
@@ -218,6 +341,7 @@ impl PeerService for Peers {
         match wire::decode(frame) {
             Ok(Frame::Groups(messages)) => self.groups(from, messages),
             Ok(Frame::Heartbeat(heartbeat)) => {
+                self.starts.heard(ids::broker(from));
                 let heartbeat = trimaran_multiraft::Heartbeat {
                     incarnation: heartbeat.incarnation,
                     sequence: heartbeat.sequence,
@@ -235,7 +359,8 @@ impl PeerService for Peers {
                 let failed = request.failed.map(|broker| NodeId(u64::from(broker.0.unsigned_abs())));
                 self.mailboxes.of(group).tell(Input::Failover { group, failed });
             }
-            Ok(Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_)) | Err(_) => {
+            Ok(Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_) | Frame::Inquiry(_) | Frame::Account(_))
+            | Err(_) => {
                 self.metrics.bad_frames.inc();
                 tracing::debug!(%from, "a frame of a peer can't be read");
             }
@@ -243,7 +368,12 @@ impl PeerService for Peers {
     }
 
     fn arrived(&self, peer: PeerId) {
+        self.starts.arrived(ids::broker(NodeId(peer.0)));
         self.control.push(ControlInput::Arrived(NodeId(peer.0)));
+    }
+
+    fn left(&self, peer: PeerId) {
+        self.starts.left(ids::broker(NodeId(peer.0)));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Assembles a broker: folder, journal, threads, sockets; and takes it apart again, in the order that loses nothing.
 
 mod assembly;
+mod inquiry;
 
 use crate::config::{Listeners, Settings};
 use crate::control::{ControlInput, ControlQueue};
@@ -11,7 +12,9 @@ use crate::folder::{Folder, FolderError};
 use crate::journal::JournalQueue;
 use crate::metrics::Metrics;
 use crate::shards::Mailboxes;
-use assembly::{Assembly, Identity, warn_of_lonely_clients};
+use crate::starts::StartStore;
+use assembly::{Assembly, Identity, interval_plan, warn_of_lonely_clients};
+pub(crate) use inquiry::account_frame;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
@@ -21,6 +24,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use trimaran_multiraft::TransferOutcome;
 use trimaran_raft::GroupId;
+use trimaran_registry::starts::{Outcome, Start};
 use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::{Journal, JournalError, JournalOptions, RecoveredGroup};
 use trimaran_transport::PeerLinks;
@@ -96,6 +100,15 @@ pub enum StartError {
     System(std::io::Error),
     /// The configuration asks for what can't be.
     Settings(String),
+    /// Another process runs as this broker.
+    Occupied {
+        /// The `broker.id` of both.
+        broker: u32,
+        /// The broker that is in contact with the other process; this broker itself if that process listens at its address.
+        by: String,
+        /// The other process.
+        start: Start,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -118,6 +131,11 @@ impl fmt::Display for StartError {
             ),
             StartError::System(error) => write!(f, "the system refuses a thread or a socket: {error}"),
             StartError::Settings(what) => f.write_str(what),
+            StartError::Occupied { broker, by, start } => write!(
+                f,
+                "another process runs as broker {broker} of this cluster: {by} says that {start} is alive. Give each broker its \
+                 own `broker.id`; to replace that process, stop it first"
+            ),
         }
     }
 }
@@ -128,7 +146,7 @@ impl std::error::Error for StartError {
             StartError::Bind { source, .. } | StartError::System(source) => Some(source),
             StartError::Folder(error) => Some(error),
             StartError::Journal(error) => Some(error),
-            StartError::Settings(_) => None,
+            StartError::Settings(_) | StartError::Occupied { .. } => None,
         }
     }
 }
@@ -191,7 +209,10 @@ impl Server {
     pub async fn start_on(settings: Settings, sockets: Sockets) -> Result<Server, StartError> {
         let addresses = addresses(&sockets).map_err(StartError::System)?;
         let folder = Folder::open(&settings.broker.data, &settings.cluster.id, settings.broker.id);
-        let folder = folder.map_err(StartError::Folder)?;
+        let mut folder = folder.map_err(StartError::Folder)?;
+        let plan = interval_plan(&settings)?;
+        let starts = StartStore::open(&settings.broker.data, plan.suspicion_timeout).map_err(StartError::Folder)?;
+        begin(&settings, &mut folder, &starts, &sockets.peer).await?;
         let metrics = Arc::new(Metrics::new());
         let fs = files::disk(Arc::clone(&metrics));
         let (journal, recovered) = open_journal(&settings, &folder, Arc::clone(&fs)).await?;
@@ -205,7 +226,8 @@ impl Server {
             "starts"
         );
         warn_of_lonely_clients(&settings);
-        Assembly::new(settings, folder, identity, metrics)?.finish(sockets, addresses, fs, journal, recovered)
+        Assembly::new(settings, plan, (folder, starts), identity, metrics)
+            .finish(sockets, addresses, fs, journal, recovered)
     }
 
     /// What handlers use; for embedding a broker and for tests.
@@ -302,6 +324,28 @@ fn addresses(sockets: &Sockets) -> std::io::Result<Addresses> {
         peer: sockets.peer.local_addr()?,
         admin: sockets.admin.local_addr()?,
     })
+}
+
+/// Counts this start, once it is known what the others have seen of this broker.
+async fn begin(
+    settings: &Settings,
+    folder: &mut Folder,
+    starts: &StartStore,
+    peer: &TcpListener,
+) -> Result<(), StartError> {
+    match inquiry::inquire(settings, folder, starts, peer).await? {
+        Outcome::Begin { incarnation, lost } => {
+            if let Some((by, seen)) = lost {
+                inquiry::say_lost(settings, folder.last(), by, seen);
+            }
+            folder.begin(incarnation, lost.is_some()).map_err(StartError::Folder)
+        }
+        Outcome::Occupied(by, start) => Err(StartError::Occupied {
+            broker: settings.broker.id,
+            by: crate::ids::broker_name(by),
+            start,
+        }),
+    }
 }
 
 async fn open_journal(

@@ -54,6 +54,7 @@ mod in_sync;
 mod intervals;
 mod leaving;
 mod liveness;
+mod lives;
 mod mailbox;
 mod membership;
 mod numbers;
@@ -77,6 +78,7 @@ pub use damaged::Damaged;
 pub use in_sync::InSync;
 pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
+pub use lives::Lives;
 pub use mailbox::{
     Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, Stranded, Ticket,
     TransferOutcome,

@@ -15,6 +15,7 @@ pub use command::{Change, Command, DecodeError, RequestId};
 pub use partition::{Partition, Reassignment};
 pub use plan::check_name;
 
+use crate::starts::Start;
 use crate::{
     BrokerId, CatalogError, CommandIndex, FolderId, GroupId, Incarnation, PartitionIndex, TopicConfig, TopicId,
 };
@@ -304,6 +305,15 @@ impl Catalog {
     /// has lost. None if it is not registered.
     pub fn folder_since(&self, id: BrokerId) -> Option<CommandIndex> {
         self.folders.get(&id).map(|folder| folder.since)
+    }
+
+    /// The start of a broker that is registered. The folder is the default one if the broker did not say which it has.
+    pub fn start(&self, id: BrokerId) -> Option<Start> {
+        let folder = self.folders.get(&id).and_then(|folder| folder.id);
+        self.brokers.get(&id).map(|broker| Start {
+            folder: folder.unwrap_or_default(),
+            incarnation: broker.incarnation,
+        })
     }
 
     /// All registered brokers, by id.

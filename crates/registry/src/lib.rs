@@ -58,6 +58,7 @@ pub mod leaders;
 pub mod limits;
 pub mod placement;
 mod sabotage;
+pub mod starts;
 pub mod topic_config;
 
 pub use agent::Agent;

@@ -15,16 +15,25 @@
 pub enum Sabotage {
     /// A deleted topic's groups are given to the next topic that is created (the bug that Ra's unique ids rule out).
     ReuseGroupIds,
+    /// A folder's last start is not compared with what others have seen of its broker: an old copy passes for sound.
+    TrustOldFolders,
+    /// The number of a start follows the wall clock and the folder only: behind a clock that was set back, a new folder's
+    /// start passes for an earlier one.
+    IncarnationFromClock,
 }
 
 #[cfg(feature = "sabotage")]
 impl Sabotage {
     /// All of them.
-    pub const ALL: &'static [Sabotage] = &[Sabotage::ReuseGroupIds];
+    pub const ALL: &'static [Sabotage] = &[
+        Sabotage::ReuseGroupIds,
+        Sabotage::TrustOldFolders,
+        Sabotage::IncarnationFromClock,
+    ];
 }
 
-/// What is broken in a catalog: in a product build, nothing, at no cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What is broken: in a product build, nothing, at no cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Breakage {
     #[cfg(feature = "sabotage")]
     how: Option<Sabotage>,

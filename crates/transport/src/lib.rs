@@ -17,6 +17,7 @@
 //! anything but time-outs.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod backoff;
 mod connection;
 mod failing;
@@ -33,6 +34,7 @@ mod service;
 mod slots;
 mod statistics;
 
+pub use ask::ask;
 pub use limits::{Limits, LinkLimits, PeerLimits};
 pub use links::{Handshake, LinkEvent, PeerId, PeerLinks};
 pub use peers::{Admission, PeerService, serve_peers};

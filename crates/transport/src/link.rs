@@ -9,6 +9,7 @@ use crate::{Handshake, LinkEvent, LinkLimits, LinkStatistics, PeerId};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,14 @@ const SEND_TOGETHER: usize = 256 * 1024;
 /// a pause: a dying process' connections may be closed before its listener is, and then the next connection is made, and
 /// reset at once. Only the one after that is refused.
 const URGENT_ATTEMPTS: u32 = 3;
+
+/// A connection that stood for less is no success: two processes that take each other's connections away would do so
+/// thousands of times a second if each attempt followed the last one at once. Then the pauses grow as after failures.
+const STANDS_AFTER: Duration = Duration::from_secs(1);
+
+/// Losses of such connections in a row that are still followed by an attempt at once: the refusal of that attempt is
+/// evidence of a process that is gone, and one that has just started may end again.
+const SHORT_LIVES: u32 = 3;
 
 /// The least that is read at a time. The other end says little.
 const READ_CHUNK: usize = 256;
@@ -127,6 +136,7 @@ pub(crate) async fn run(context: Arc<Context>, link: Arc<Link>) {
         been_connected: false,
         failing: Failing::default(),
         urgent: 0,
+        short_lives: 0,
         context,
         link,
     };
@@ -145,6 +155,8 @@ struct Keeper {
     failing: Failing,
     /// Attempts left that are repeated without a pause.
     urgent: u32,
+    /// Connections in a row that were lost before [`STANDS_AFTER`].
+    short_lives: u32,
 }
 
 impl Keeper {
@@ -204,6 +216,11 @@ impl Keeper {
             }
             Failure::Refused | Failure::Lost(_) | Failure::Unreachable(_) => self.backoff.pause(),
         };
+        self.pause(pause, address).await
+    }
+
+    /// Waits, unless something ends the wait. Says whether there is to be another attempt.
+    async fn pause(&mut self, pause: Duration, address: &mut watch::Receiver<String>) -> bool {
         tokio::select! {
             () = sleep(pause) => {}
             () = self.link.woken.notified() => {}
@@ -222,7 +239,7 @@ impl Keeper {
     ) -> bool {
         self.been_connected = true;
         self.failing.end();
-        self.backoff.reset();
+        let connected_at = Instant::now();
         self.link.queue.open();
         self.link.set_connected(true);
         add(&self.link.statistics.connects, 1);
@@ -241,13 +258,32 @@ impl Keeper {
             }
             Closing::Lost(reason) => {
                 self.urgent = URGENT_ATTEMPTS;
+                self.lost_after(connected_at.elapsed());
                 reason
             }
         };
         add(&self.link.statistics.closes, 1);
         info!(peer = %self.link.peer, reason, "connection lost");
         self.emit(LinkEvent::Closed(self.link.peer, reason));
+        if self.short_lives > SHORT_LIVES {
+            let pause = self.backoff.pause();
+            // Nothing ends this pause early: the peer that would wake the link is connected here all the time.
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.link.finish.cancelled() => return false,
+            }
+        }
         true
+    }
+
+    /// A connection was lost that had stood for so long.
+    fn lost_after(&mut self, stood: Duration) {
+        if stood < STANDS_AFTER {
+            self.short_lives = self.short_lives.saturating_add(1);
+        } else {
+            self.short_lives = 0;
+            self.backoff.reset();
+        }
     }
 
     /// What was known of the old address says nothing about the new one.
@@ -255,6 +291,7 @@ impl Keeper {
         self.been_connected = false;
         self.failing.end();
         self.urgent = 0;
+        self.short_lives = 0;
         self.backoff.reset();
     }
 

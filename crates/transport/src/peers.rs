@@ -28,6 +28,9 @@ pub enum Admission {
     /// It is this peer. The chunks are sent to it as one frame, and then its frames are taken. An older connection of the
     /// same peer is closed: it reconnected.
     Welcome(PeerId, Vec<Bytes>),
+    /// It had a question, which the chunks answer as one frame; the connection is closed behind it. No chunks: it is
+    /// closed without an answer, and without a word.
+    Answered(Vec<Bytes>),
     /// It is not let in. The chunks (none: nothing) are sent to it as one frame, the reason is logged, and the connection
     /// is closed.
     Rejected {
@@ -40,7 +43,8 @@ pub enum Admission {
 
 /// What takes the frames of peers.
 pub trait PeerService: Send + Sync + 'static {
-    /// Looks at a stranger's first frame and decides who it is. Must not block.
+    /// Looks at a stranger's first frame and decides who it is. Called on a thread where it may block: what it notes of the
+    /// peer may have to be durable before anything is taken from it.
     fn admit(&self, from: SocketAddr, hello: Bytes) -> Admission;
 
     /// Takes one frame of a peer that was admitted; never an empty one. Called in the order of arrival on one
@@ -125,7 +129,10 @@ async fn serve_one<P: PeerService>(shared: Arc<Shared<P>>, mut stream: TcpStream
     let mut reader = FrameReader::new(reader, READ_CHUNK);
     let handshake = admit(&shared, remote, &mut reader, &mut writer);
     let admitted = timeout(shared.limits.handshake_timeout, handshake).await;
-    let Ok(Ok(peer)) = admitted else {
+    if let Ok(Ok(None)) = admitted {
+        return;
+    }
+    let Ok(Ok(Some(peer))) = admitted else {
         add(&shared.statistics.closed.not_admitted, 1);
         let reason = admitted.map_or_else(
             |_| "no hello in time".to_owned(),
@@ -143,23 +150,27 @@ async fn serve_one<P: PeerService>(shared: Arc<Shared<P>>, mut stream: TcpStream
     info!(%peer, %remote, reason, "a peer's connection ended");
 }
 
-/// Reads the hello, asks the service, and answers.
+/// Reads the hello, asks the service, and answers. No peer: it only had a question.
 async fn admit<P: PeerService, R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     shared: &Shared<P>,
     remote: SocketAddr,
     reader: &mut FrameReader<R>,
     writer: &mut W,
-) -> Result<PeerId, String> {
+) -> Result<Option<PeerId>, String> {
     let hello = match reader.next(shared.limits.max_hello_bytes).await {
         Ok(Some(hello)) => hello.freeze(),
         Ok(None) => return Err("closed before its hello".to_owned()),
         Err(error) => return Err(describe(&error)),
     };
-    let (answer, verdict) = match shared.service.admit(remote, hello) {
-        Admission::Welcome(peer, answer) => (answer, Ok(peer)),
+    let service = shared.service.clone();
+    let admission = tokio::task::spawn_blocking(move || service.admit(remote, hello));
+    let admission = admission.await.map_err(|error| error.to_string())?;
+    let (answer, verdict) = match admission {
+        Admission::Welcome(peer, answer) => (answer, Ok(Some(peer))),
+        Admission::Answered(answer) => (answer, Ok(None)),
         Admission::Rejected { answer, reason } => (answer, Err(reason)),
     };
-    if verdict.is_ok() || !answer.is_empty() {
+    if matches!(verdict, Ok(Some(_))) || !answer.is_empty() {
         let mut queue = WriteQueue::default();
         queue
             .push(answer)
@@ -169,7 +180,7 @@ async fn admit<P: PeerService, R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             add(&shared.statistics.bytes_out, written);
         }
     }
-    if verdict.is_err() {
+    if !matches!(verdict, Ok(Some(_))) {
         let _ = writer.shutdown().await;
         // Until it has read the answer and closes too, or the handshake's time is over: a reset might overtake it.
         reader.discard().await;

@@ -20,8 +20,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The version of the handshake's frames, for ever.
 pub const HANDSHAKE_VERSION: u8 = 0;
 
-/// The version of all other frames.
-pub const PROTOCOL_VERSION: u8 = 2;
+/// The version of all other frames, and of what a hello says behind [`Hello::to`]. Version 2 did not say with which data
+/// folder a broker was started.
+pub const PROTOCOL_VERSION: u8 = 3;
 
 /// The version byte and the kind byte.
 const ENVELOPE_LEN: usize = 2;
@@ -51,6 +52,8 @@ mod kind {
     pub(super) const GROUPS: u8 = 4;
     pub(super) const CONTROL: u8 = 5;
     pub(super) const FAIL_OVER: u8 = 6;
+    pub(super) const INQUIRY: u8 = 8;
+    pub(super) const ACCOUNT: u8 = 9;
 }
 
 macro_rules! word {
@@ -82,9 +85,26 @@ word! {
     LogIndex(u64)
 }
 
+/// The name of a broker's data folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FolderId(pub [u8; 16]);
+
+/// A start of a broker's process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The data folder that it was made with.
+    pub folder: FolderId,
+    /// Larger than that of any start before.
+    pub incarnation: u64,
+}
+
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
+    /// The only frame of a broker that is about to start: it asks what is known of it.
+    Inquiry(Inquiry),
+    /// The answer to an inquiry; the connection is closed behind it.
+    Account(Account),
     /// The first frame of whoever connects.
     Hello(Hello),
     /// The answer to a hello that is accepted.
@@ -101,8 +121,33 @@ pub enum Frame {
     FailOver(FailOver),
 }
 
-/// Who connects, and whom it believes to reach.
+/// A broker is about to start. It asks before it opens its journal, and so before it promises anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inquiry {
+    /// The cluster that the sender belongs to.
+    pub cluster_id: String,
+    /// The sender.
+    pub broker: BrokerId,
+    /// The sender's data folder, and the last start that was made with it (zero: it holds nothing).
+    pub last: Start,
+}
+
+/// What a broker knows of one that is about to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The cluster that the sender belongs to.
+    pub cluster_id: String,
+    /// The sender.
+    pub broker: BrokerId,
+    /// The latest start of the asker that the sender has seen.
+    pub seen: Option<Start>,
+    /// The start of the asker's id that the sender is in contact with now.
+    pub alive: Option<Start>,
+}
+
+/// Who connects, and whom it believes to reach. What follows [`Hello::to`] is only read if the sender speaks
+/// [`PROTOCOL_VERSION`]: a later one may say something else there.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The version that the sender will speak.
     pub protocol: u8,
@@ -110,10 +155,29 @@ pub struct Hello {
     pub cluster_id: String,
     /// The sender.
     pub broker: BrokerId,
-    /// Counts the starts of the sender's process.
+    /// The number of this start of the sender's process.
     pub incarnation: u64,
     /// Whom the sender wants to reach: an address may have passed to another broker.
     pub to: BrokerId,
+    /// The sender's data folder.
+    pub folder: FolderId,
+    /// The incarnation of the start before this one with the same data folder; zero if the folder held nothing.
+    pub previous: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HelloHead {
+    protocol: u8,
+    cluster_id: String,
+    broker: BrokerId,
+    incarnation: u64,
+    to: BrokerId,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct HelloTail {
+    folder: FolderId,
+    previous: u64,
 }
 
 /// Who has been reached.
@@ -151,6 +215,12 @@ pub enum Refused {
     UnknownBroker,
     /// Any other reason, in words.
     Other(String),
+    /// The receiver has seen a later start of the sender.
+    Superseded(Start),
+    /// The sender's data folder is older than this start of it, which the receiver has seen.
+    RolledBack(Start),
+    /// The receiver is in contact with another process that has the sender's id and another data folder.
+    AnotherRuns(Start),
 }
 
 impl fmt::Display for Refused {
@@ -161,6 +231,21 @@ impl fmt::Display for Refused {
             Refused::OtherBroker { broker } => write!(f, "the peer is broker {}", broker.0),
             Refused::UnknownBroker => f.write_str("the peer does not know this broker"),
             Refused::Other(reason) => f.write_str(reason),
+            Refused::Superseded(seen) => write!(
+                f,
+                "the peer has seen a later start of this broker ({})",
+                seen.incarnation
+            ),
+            Refused::RolledBack(seen) => write!(
+                f,
+                "this broker's data folder is older than a start of it that the peer has seen ({})",
+                seen.incarnation
+            ),
+            Refused::AnotherRuns(start) => write!(
+                f,
+                "the peer is in contact with another process that runs as this broker (start {})",
+                start.incarnation
+            ),
         }
     }
 }
@@ -478,13 +563,34 @@ impl std::error::Error for PeerError {}
 /// If a payload has 4 GiB or more: what is proposed is limited far below.
 pub fn encode(frame: &Frame) -> Vec<Bytes> {
     match frame {
-        Frame::Hello(hello) => vec![body(HANDSHAKE_VERSION, kind::HELLO, hello).freeze()],
+        Frame::Hello(hello) => vec![encode_hello(hello).freeze()],
         Frame::Welcome(welcome) => vec![body(HANDSHAKE_VERSION, kind::WELCOME, welcome).freeze()],
         Frame::Refused(refused) => vec![body(HANDSHAKE_VERSION, kind::REFUSED, refused).freeze()],
+        Frame::Inquiry(inquiry) => vec![body(PROTOCOL_VERSION, kind::INQUIRY, inquiry).freeze()],
+        Frame::Account(account) => vec![body(PROTOCOL_VERSION, kind::ACCOUNT, account).freeze()],
         Frame::Heartbeat(heartbeat) => vec![body(PROTOCOL_VERSION, kind::HEARTBEAT, heartbeat).freeze()],
         Frame::Groups(messages) => encode_groups(messages),
         Frame::Control(bytes) => vec![Bytes::from_static(&[PROTOCOL_VERSION, kind::CONTROL]), bytes.clone()],
         Frame::FailOver(request) => vec![body(PROTOCOL_VERSION, kind::FAIL_OVER, request).freeze()],
+    }
+}
+
+fn encode_hello(hello: &Hello) -> BytesMut {
+    let head = HelloHead {
+        protocol: hello.protocol,
+        cluster_id: hello.cluster_id.clone(),
+        broker: hello.broker,
+        incarnation: hello.incarnation,
+        to: hello.to,
+    };
+    let tail = HelloTail {
+        folder: hello.folder,
+        previous: hello.previous,
+    };
+    let head = body(HANDSHAKE_VERSION, kind::HELLO, &head);
+    match hello.protocol {
+        PROTOCOL_VERSION => written(&tail, head),
+        _ => head,
     }
 }
 
@@ -624,9 +730,11 @@ pub fn decode(frame: Bytes) -> Result<Frame, PeerError> {
     };
     let rest = frame.slice(ENVELOPE_LEN..);
     match (version, kind) {
-        (HANDSHAKE_VERSION, kind::HELLO) => whole(&rest).map(Frame::Hello),
+        (HANDSHAKE_VERSION, kind::HELLO) => decode_hello(&rest).map(Frame::Hello),
         (HANDSHAKE_VERSION, kind::WELCOME) => whole(&rest).map(Frame::Welcome),
         (HANDSHAKE_VERSION, kind::REFUSED) => whole(&rest).map(Frame::Refused),
+        (PROTOCOL_VERSION, kind::INQUIRY) => whole(&rest).map(Frame::Inquiry),
+        (PROTOCOL_VERSION, kind::ACCOUNT) => whole(&rest).map(Frame::Account),
         (PROTOCOL_VERSION, kind::HEARTBEAT) => whole(&rest).map(Frame::Heartbeat),
         (PROTOCOL_VERSION, kind::GROUPS) => decode_groups(rest).map(Frame::Groups),
         (PROTOCOL_VERSION, kind::CONTROL) => Ok(Frame::Control(rest)),
@@ -634,6 +742,23 @@ pub fn decode(frame: Bytes) -> Result<Frame, PeerError> {
         (HANDSHAKE_VERSION | PROTOCOL_VERSION, kind) => Err(PeerError::Kind(kind)),
         (version, _) => Err(PeerError::Version(version)),
     }
+}
+
+fn decode_hello(bytes: &[u8]) -> Result<Hello, PeerError> {
+    let (head, rest): (HelloHead, _) = postcard::take_from_bytes(bytes).map_err(PeerError::Body)?;
+    let tail: HelloTail = match head.protocol {
+        PROTOCOL_VERSION => whole(rest)?,
+        _ => HelloTail::default(),
+    };
+    Ok(Hello {
+        protocol: head.protocol,
+        cluster_id: head.cluster_id,
+        broker: head.broker,
+        incarnation: head.incarnation,
+        to: head.to,
+        folder: tail.folder,
+        previous: tail.previous,
+    })
 }
 
 /// A body that nothing follows. Postcard takes a sequence's or a string's length only if that many bytes are left.

@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use trimaran_wire::batch;
 use trimaran_wire::peer::{
-    Body, BrokerId, Configuration, Entry, FailOver, Frame, GroupId, Heartbeat, Hello, LogIndex, Message, NodeId,
-    Payload, Refused, Snapshot, Term, Welcome, decode, encode,
+    Account, Body, BrokerId, Configuration, Entry, FailOver, FolderId, Frame, GroupId, Heartbeat, Hello, Inquiry,
+    LogIndex, Message, NodeId, Payload, Refused, Snapshot, Start, Term, Welcome, decode, encode,
 };
 
 pub(super) fn target(data: &[u8]) {
@@ -67,12 +67,29 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 }
 
 fn handshakes() -> Vec<Frame> {
+    let start = Start {
+        folder: FolderId([7; 16]),
+        incarnation: 1_700_000_000_000,
+    };
     let hello = Hello {
-        protocol: 1,
+        protocol: trimaran_wire::peer::PROTOCOL_VERSION,
         cluster_id: "trimaran".into(),
         broker: BrokerId(1),
-        incarnation: 1_700_000_000_000,
+        incarnation: start.incarnation,
         to: BrokerId(2),
+        folder: start.folder,
+        previous: start.incarnation - 1,
+    };
+    let inquiry = Inquiry {
+        cluster_id: "trimaran".into(),
+        broker: BrokerId(1),
+        last: start,
+    };
+    let account = Account {
+        cluster_id: "trimaran".into(),
+        broker: BrokerId(2),
+        seen: Some(start),
+        alive: Some(start),
     };
     let welcome = Welcome {
         protocol: 1,
@@ -86,8 +103,16 @@ fn handshakes() -> Vec<Frame> {
         Refused::OtherBroker { broker: BrokerId(-1) },
         Refused::UnknownBroker,
         Refused::Other("because".into()),
+        Refused::Superseded(start),
+        Refused::RolledBack(start),
+        Refused::AnotherRuns(start),
     ];
-    let handshakes = [Frame::Hello(hello), Frame::Welcome(welcome)];
+    let handshakes = [
+        Frame::Hello(hello),
+        Frame::Welcome(welcome),
+        Frame::Inquiry(inquiry),
+        Frame::Account(account),
+    ];
     handshakes.into_iter().chain(refusals.map(Frame::Refused)).collect()
 }
 

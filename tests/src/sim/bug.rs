@@ -4,6 +4,7 @@
 
 use trimaran_multiraft::{Shard, Watchdog};
 use trimaran_registry::Agent;
+use trimaran_registry::starts::{Inquiry, Starts};
 
 /// A bug, in whichever room it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,30 @@ pub enum Bug {
 }
 
 impl Bug {
+    /// Breaks what is noted of brokers' starts.
+    pub(super) fn build_into_starts(self, starts: &mut Starts) {
+        // See `build_in`.
+        let _ = &starts;
+        match self {
+            #[cfg(feature = "sabotage")]
+            Bug::Registry(how) => starts.sabotage(how),
+            #[cfg(feature = "sabotage")]
+            Bug::Core(_) | Bug::Shard(_) => {}
+        }
+    }
+
+    /// Breaks what a starting broker makes of the others' answers.
+    pub(super) fn build_into_inquiry(self, inquiry: &mut Inquiry) {
+        // See `build_in`.
+        let _ = &inquiry;
+        match self {
+            #[cfg(feature = "sabotage")]
+            Bug::Registry(how) => inquiry.sabotage(how),
+            #[cfg(feature = "sabotage")]
+            Bug::Core(_) | Bug::Shard(_) => {}
+        }
+    }
+
     /// Breaks a process as it starts.
     pub(super) fn build_in<'a>(
         self,

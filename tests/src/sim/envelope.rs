@@ -20,6 +20,8 @@ pub fn name(frame: &Frame) -> &'static str {
         Frame::Hello(_) => "hello",
         Frame::Welcome(_) => "welcome",
         Frame::Refused(_) => "refused",
+        Frame::Inquiry(_) => "inquiry",
+        Frame::Account(_) => "account",
         Frame::Heartbeat(_) => "heartbeat",
         Frame::Control(_) => "control",
         Frame::FailOver(_) => "fail over",

@@ -43,10 +43,14 @@ pub enum Kind {
     Reformat,
     /// The segments of that broker can't be written any more, and in some runs never again.
     DeadSegments,
+    /// An older copy of that broker's disk takes its place.
+    OldFolder,
     /// A disk is full.
     FullDisk,
     /// A clock jumps ahead.
     ClockJump,
+    /// A wall clock is set, forwards or back.
+    ClockSet,
     /// A leadership is handed over.
     Transfer,
     /// Leaders are believed gone that aren't.
@@ -57,7 +61,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Crash,
         Kind::Ambush,
         Kind::Pause,
@@ -74,8 +78,10 @@ impl Kind {
         Kind::WriteFlip,
         Kind::Reformat,
         Kind::DeadSegments,
+        Kind::OldFolder,
         Kind::FullDisk,
         Kind::ClockJump,
+        Kind::ClockSet,
         Kind::Transfer,
         Kind::Failover,
         Kind::Leave,
@@ -100,8 +106,10 @@ impl Kind {
             Kind::WriteFlip => "write-flip",
             Kind::Reformat => "reformat",
             Kind::DeadSegments => "dead-segments",
+            Kind::OldFolder => "old-folder",
             Kind::FullDisk => "full-disk",
             Kind::ClockJump => "clock-jump",
+            Kind::ClockSet => "clock-set",
             Kind::Transfer => "transfer",
             Kind::Failover => "failover",
             Kind::Leave => "leave",
@@ -253,10 +261,15 @@ pub enum Fault {
     Reformat(Micros),
     /// The run's victim can't write its segments any more. Its journal works.
     DeadSegments,
+    /// The run's victim loses power, and starts again after that time, with an older copy of its disk, if there is one that
+    /// the others know to be older.
+    OldFolder(Micros),
     /// A disk is full: the process stops, and starts again after a time with more room.
     FullDisk(u32),
     /// A clock is ahead by so much more from now on.
     ClockJump(u32, Micros),
+    /// A wall clock is so many milliseconds ahead of the others from now on; negative: behind.
+    ClockSet(u32, i64),
     /// Somebody hands a leadership over.
     Transfer,
     /// Somebody demands a failover: of one group, or of all.
@@ -373,8 +386,14 @@ impl Drawing<'_> {
             Kind::WriteFlip => Fault::WriteFlip { which: self.rng.next() },
             Kind::Reformat => Fault::Reformat(self.downtime()),
             Kind::DeadSegments => Fault::DeadSegments,
+            Kind::OldFolder => Fault::OldFolder(self.downtime()),
             Kind::FullDisk => Fault::FullDisk(one),
             Kind::ClockJump => Fault::ClockJump(one, self.rng.between(MS, 5_000 * MS)),
+            Kind::ClockSet => {
+                let hour_ms = 3_600_000;
+                let ahead = i64::try_from(self.rng.below(2 * hour_ms)).unwrap_or(0);
+                Fault::ClockSet(one, ahead - 3_600_000)
+            }
             Kind::Transfer => Fault::Transfer,
             Kind::Failover => Fault::Failover {
                 all: self.rng.chance(400),

@@ -132,8 +132,8 @@ fn breadth(kind: Kind) -> u64 {
         Kind::Pause | Kind::Weather | Kind::SlowDisk => 10,
         Kind::Clog => 8,
         Kind::Transfer | Kind::Failover | Kind::Leave => 5,
-        Kind::NoClients | Kind::ReadFlip | Kind::ClockJump => 3,
-        Kind::WriteFlip | Kind::Hang => 6,
+        Kind::NoClients | Kind::ReadFlip | Kind::ClockJump | Kind::ClockSet => 3,
+        Kind::WriteFlip | Kind::OldFolder | Kind::Hang => 6,
         Kind::Reformat | Kind::DeadSegments | Kind::BadSectors | Kind::BrokenDisk => 2,
         Kind::FullDisk => 1,
     }
@@ -146,7 +146,8 @@ fn elections(kind: Kind) -> u64 {
         Kind::Crash | Kind::Failover | Kind::SlowDisk => 15,
         Kind::Transfer | Kind::Clog => 10,
         Kind::Weather | Kind::Pause | Kind::Hang => 5,
-        Kind::Leave | Kind::ClockJump => 2,
+        Kind::OldFolder => 8,
+        Kind::Leave | Kind::ClockJump | Kind::ClockSet => 2,
         Kind::NoClients
         | Kind::ReadFlip
         | Kind::WriteFlip
@@ -162,13 +163,14 @@ fn members(kind: Kind) -> u64 {
     match kind {
         Kind::Crash | Kind::Ambush | Kind::Transfer => 20,
         Kind::Partition | Kind::OneWay | Kind::Failover => 10,
-        Kind::SlowDisk | Kind::Clog | Kind::Leave | Kind::Reformat => 5,
+        Kind::SlowDisk | Kind::Clog | Kind::Leave | Kind::Reformat | Kind::OldFolder => 5,
         Kind::Weather | Kind::Pause | Kind::Hang => 3,
         Kind::NoClients
         | Kind::ReadFlip
         | Kind::WriteFlip
         | Kind::DeadSegments
         | Kind::ClockJump
+        | Kind::ClockSet
         | Kind::BadSectors
         | Kind::BrokenDisk
         | Kind::FullDisk => 1,

@@ -175,6 +175,7 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
             budget,
             clock_ahead: rng.below(1_000 * SECOND),
             // Real clocks are off by tens of millionths; virtual machines' sometimes by more.
+            wall_ahead_ms: 0,
             clock_drift_ppm: rng.below(5_000),
             disk,
             gives_back,

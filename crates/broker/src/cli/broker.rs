@@ -126,12 +126,21 @@ async fn serve(settings: Settings) -> Result<Exit, Failure> {
     let mut stop = StopSignals::new().map_err(refused)?;
     let hangup = signal(SignalKind::hangup()).map_err(refused)?;
     tokio::spawn(ignore_hangups(hangup));
-    let server = Server::start(settings).await.map_err(|error| Failure {
+    let started = tokio::select! {
+        started = Server::start(settings) => started,
+        name = stop.next() => {
+            tracing::info!(signal = name, "stopped before it had started");
+            return Ok(Exit::Done);
+        }
+    };
+    let server = started.map_err(|error| Failure {
         exit: match error {
             StartError::Settings(_) => Exit::Usage,
-            StartError::Bind { .. } | StartError::Folder(_) | StartError::Journal(_) | StartError::System(_) => {
-                Exit::Failed
-            }
+            StartError::Bind { .. }
+            | StartError::Folder(_)
+            | StartError::Journal(_)
+            | StartError::System(_)
+            | StartError::Occupied { .. } => Exit::Failed,
         },
         text: error.to_string(),
     })?;

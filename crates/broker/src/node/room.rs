@@ -262,7 +262,8 @@ impl Room {
                     failed,
                 });
             }
-            Ok(Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_)) | Err(_) => {}
+            Ok(Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_) | Frame::Inquiry(_) | Frame::Account(_))
+            | Err(_) => {}
         }
         Ok(())
     }

@@ -138,20 +138,25 @@ fn large_payloads_become_frames_of_their_own() {
     assert_eq!(lengths, [1, 1, 2]);
 }
 
-fn peers() -> Peers {
+fn peers() -> (tempfile::TempDir, Peers) {
     let limits = crate::shards::MailboxLimits {
         requests: 8,
         bytes: 1024,
     };
-    Peers {
+    let folder = tempfile::tempdir().unwrap();
+    let starts = StartStore::open(folder.path(), std::time::Duration::from_secs(3600)).unwrap();
+    let peers = Peers {
         cluster_id: "c".to_owned(),
         node: NodeId(1),
-        incarnation: 7,
+        start: Announcement::default(),
+        starts,
+        twins: Twins::default(),
         known: vec![NodeId(1), NodeId(2)],
         mailboxes: Mailboxes::new(&[Activity::unwatched(), Activity::unwatched()], limits),
         control: Arc::new(ControlQueue::new()),
         metrics: Arc::new(Metrics::new()),
-    }
+    };
+    (folder, peers)
 }
 
 fn hello(change: impl FnOnce(&mut wire::Hello)) -> Bytes {
@@ -161,6 +166,8 @@ fn hello(change: impl FnOnce(&mut wire::Hello)) -> Bytes {
         broker: wire::BrokerId(2),
         incarnation: 3,
         to: wire::BrokerId(1),
+        folder: wire::FolderId([7; 16]),
+        previous: 0,
     };
     change(&mut hello);
     Bytes::from(wire::encode(&Frame::Hello(hello)).concat())
@@ -172,13 +179,13 @@ fn refusal(admission: Admission) -> wire::Refused {
             Ok(Frame::Refused(refused)) => refused,
             other => panic!("{other:?}"),
         },
-        Admission::Welcome(..) => panic!("let in"),
+        other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn only_brokers_of_the_cluster_are_let_in() {
-    let peers = peers();
+    let (_folder, peers) = peers();
     let from = SocketAddr::from(([127, 0, 0, 1], 1));
     let admit = |change: fn(&mut wire::Hello)| peers.admit(from, hello(change));
     assert!(matches!(admit(|_| ()), Admission::Welcome(PeerId(2), _)));
@@ -209,8 +216,83 @@ fn only_brokers_of_the_cluster_are_let_in() {
 }
 
 #[test]
+fn a_start_is_let_in_only_if_its_folder_is_not_behind() {
+    let (_folder, peers) = peers();
+    let from = SocketAddr::from(([127, 0, 0, 1], 1));
+    let seen = |incarnation| wire::Start {
+        folder: wire::FolderId([7; 16]),
+        incarnation,
+    };
+    let admit = |folder: u8, incarnation: u64, previous: u64| {
+        peers.admit(
+            from,
+            hello(|hello| {
+                hello.folder = wire::FolderId([folder; 16]);
+                hello.incarnation = incarnation;
+                hello.previous = previous;
+            }),
+        )
+    };
+    let is_in = |admission| matches!(admission, Admission::Welcome(PeerId(2), _));
+    assert!(is_in(admit(7, 5, 0)));
+    assert!(is_in(admit(7, 9, 5)));
+    assert_eq!(refusal(admit(7, 8, 5)), wire::Refused::Superseded(seen(9)));
+    assert_eq!(refusal(admit(7, 10, 5)), wire::Refused::RolledBack(seen(9)));
+    assert_eq!(refusal(admit(6, 10, 5)), wire::Refused::RolledBack(seen(9)));
+    peers.arrived(PeerId(2));
+    assert_eq!(refusal(admit(8, 10, 0)), wire::Refused::AnotherRuns(seen(9)));
+    peers.left(PeerId(2));
+    assert!(is_in(admit(8, 10, 0)));
+}
+
+#[test]
+fn a_broker_that_starts_is_told_what_is_known_of_it() {
+    let (_folder, peers) = peers();
+    let from = SocketAddr::from(([127, 0, 0, 1], 1));
+    let ask = |cluster: &str, broker| {
+        let inquiry = Frame::Inquiry(wire::Inquiry {
+            cluster_id: cluster.to_owned(),
+            broker: wire::BrokerId(broker),
+            last: wire::Start::default(),
+        });
+        peers.admit(from, Bytes::from(wire::encode(&inquiry).concat()))
+    };
+    let told = |broker| match ask("c", broker) {
+        Admission::Answered(answer) => match wire::decode(Bytes::from(answer.concat())) {
+            Ok(Frame::Account(account)) => (account.seen, account.alive),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(2), (None, None));
+    assert!(matches!(peers.admit(from, hello(|_| ())), Admission::Welcome(..)));
+    let start = Some(wire::Start {
+        folder: wire::FolderId([7; 16]),
+        incarnation: 3,
+    });
+    assert_eq!(told(2), (start, None));
+    peers.arrived(PeerId(2));
+    assert_eq!(told(2), (start, start));
+    // Whoever asks under this broker's own id is another process.
+    let own = Some(starts::to_wire(peers.start.start));
+    assert_eq!(told(1), (own, own));
+    assert!(matches!(refusal(ask("d", 2)), wire::Refused::OtherCluster { .. }));
+}
+
+#[test]
+fn a_process_that_is_not_accepted_any_more_stops() {
+    let (_folder, peers) = peers();
+    let refused = wire::Refused::Superseded(wire::Start::default());
+    let answer = Bytes::from(wire::encode(&Frame::Refused(refused.clone())).concat());
+    assert!(peers.check_welcome(PeerId(2), answer).is_err());
+    let mut inputs = Vec::new();
+    peers.control.take(&mut inputs, None).unwrap();
+    assert!(matches!(&inputs[..], [ControlInput::Disowned(NodeId(2), said)] if *said == refused));
+}
+
+#[test]
 fn the_welcome_is_checked() {
-    let peers = peers();
+    let (_folder, peers) = peers();
     let check = |cluster: &str, broker: i32| {
         let welcome = Frame::Welcome(wire::Welcome {
             protocol: wire::PROTOCOL_VERSION,
@@ -230,7 +312,7 @@ fn the_welcome_is_checked() {
 
 #[test]
 fn messages_find_their_shards_and_overflow_is_dropped() {
-    let peers = peers();
+    let (_folder, peers) = peers();
     let message = |group| {
         let body = Body::HeartbeatReply {
             commit: LogIndex(1),

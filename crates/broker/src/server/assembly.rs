@@ -14,8 +14,9 @@ use crate::journal::{JournalQueue, JournalThread};
 use crate::kafka::Handlers;
 use crate::memory::{self, Machine, MemoryBudget};
 use crate::metrics::{Elsewhere, Metrics};
-use crate::peers::{Peers, Sink};
+use crate::peers::{Peers, Sink, Twins};
 use crate::shards::{self, MailboxLimits, Mailboxes, Outputs};
+use crate::starts::StartStore;
 use crate::workers::{self, Workers};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
-use trimaran_multiraft::{IntervalPlan, ShardConfig};
+use trimaran_multiraft::{IntervalPlan, Lives, ShardConfig};
 use trimaran_raft::{GroupId, NodeId};
 use trimaran_registry::catalog::{Broker, Endpoint};
 use trimaran_registry::{BrokerId, Incarnation};
@@ -105,6 +106,7 @@ fn endpoint_of(address: &str) -> Option<Endpoint> {
 pub(super) struct Assembly {
     settings: Arc<Settings>,
     folder: Folder,
+    starts: StartStore,
     identity: Identity,
     plan: IntervalPlan,
     clock: Clock,
@@ -124,16 +126,11 @@ pub(super) struct Assembly {
 impl Assembly {
     pub(super) fn new(
         settings: Settings,
-        folder: Folder,
+        plan: IntervalPlan,
+        (folder, starts): (Folder, StartStore),
         identity: Identity,
         metrics: Arc<Metrics>,
-    ) -> Result<Assembly, StartError> {
-        let budget = Duration::from_millis(settings.cluster.failover_budget_ms);
-        let plan = IntervalPlan::new(budget).map_err(|out_of_range| {
-            StartError::Settings(format!(
-                "`cluster.failover_budget_ms` is out of range: {out_of_range:?}"
-            ))
-        })?;
+    ) -> Assembly {
         let clock = Clock::start();
         let memory = Arc::new(memory_budget(&settings));
         let limits = MailboxLimits {
@@ -146,7 +143,9 @@ impl Assembly {
         let peers = Arc::new(Peers {
             cluster_id: settings.cluster.id.clone(),
             node: ids::node(identity.broker.id),
-            incarnation: identity.broker.incarnation.0,
+            start: folder.announcement(),
+            starts: starts.clone(),
+            twins: Twins::default(),
             known: identity.voters.clone(),
             mailboxes: mailboxes.clone(),
             control: Arc::clone(&control),
@@ -157,7 +156,8 @@ impl Assembly {
         for (node, address) in &identity.others {
             links.set_peer(PeerId(node.0), address);
         }
-        Ok(Assembly {
+        Assembly {
+            starts,
             settings: Arc::new(settings),
             folder,
             identity,
@@ -174,7 +174,7 @@ impl Assembly {
             fatal: Arc::new(Fatal::new()),
             peers,
             links,
-        })
+        }
     }
 
     pub(super) fn finish(
@@ -231,6 +231,7 @@ impl Assembly {
             queue: Arc::clone(&self.files),
             fs,
             partitions: self.folder.partitions(),
+            lives: Arc::new(Mutex::new(Lives::new(self.folder.incarnation()))),
             mailboxes: self.mailboxes.clone(),
             journal: Arc::clone(&self.journal),
             control: Arc::clone(&self.control),
@@ -294,6 +295,7 @@ impl Assembly {
             folder: self.folder.id(),
             founded_with: self.folder.founded_with(),
             notes: self.folder.notes(),
+            starts: self.starts.clone(),
             recovered,
             queue: Arc::clone(&self.control),
             mailboxes: self.mailboxes.clone(),
@@ -345,6 +347,19 @@ impl Assembly {
             admin: tokio::spawn(serve_admin),
         })
     }
+}
+
+/// The intervals that follow from the failover budget.
+///
+/// # Errors
+/// [`StartError::Settings`].
+pub(super) fn interval_plan(settings: &Settings) -> Result<IntervalPlan, StartError> {
+    let budget = Duration::from_millis(settings.cluster.failover_budget_ms);
+    IntervalPlan::new(budget).map_err(|out_of_range| {
+        StartError::Settings(format!(
+            "`cluster.failover_budget_ms` is out of range: {out_of_range:?}"
+        ))
+    })
 }
 
 /// A cluster over several machines whose clients can connect from this machine only is rarely what was meant.

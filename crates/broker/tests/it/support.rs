@@ -69,9 +69,13 @@ impl Trio {
             voters: voters.collect(),
             change,
         };
+        // All at once: each asks the others what they have seen of it.
+        let mut starting = Vec::new();
         for (at, sockets) in sockets.into_iter().enumerate() {
-            let server = Server::start_on(trio.settings(at), sockets).await.unwrap();
-            trio.servers.push(Some(server));
+            starting.push(tokio::spawn(Server::start_on(trio.settings(at), sockets)));
+        }
+        for server in starting {
+            trio.servers.push(Some(server.await.unwrap().unwrap()));
         }
         for server in trio.servers.iter().flatten() {
             assert!(server.ready(LONG).await, "three brokers find one another");

@@ -56,6 +56,13 @@ impl FaultyFs {
         }
     }
 
+    /// Another disk with all that programs see on this one now, as a copy of its files would hold it, durably.
+    pub fn copy(&self, seed: u64) -> FaultyFs {
+        FaultyFs {
+            disk: Arc::new(Mutex::new(self.disk().copy(seed))),
+        }
+    }
+
     /// Power loss: unsynced bytes are lost or torn by sectors of 512 bytes, unsynced names are lost, and files that are
     /// open become useless. Afterwards it works again.
     pub fn crash(&self) {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use trimaran_transport::{
     Admission, Handshake, LinkEvent, LinkLimits, LinkStatistics, PeerId, PeerLimits, PeerLinks, PeerService,
-    Statistics, serve_peers,
+    Statistics, ask, serve_peers,
 };
 
 const ME: PeerId = PeerId(1);
@@ -42,6 +42,9 @@ impl Room {
 impl PeerService for Room {
     fn admit(&self, _: SocketAddr, hello: Bytes) -> Admission {
         let text = String::from_utf8_lossy(&hello).into_owned();
+        if text == "question" {
+            return Admission::Answered(vec![Bytes::from_static(b"answer")]);
+        }
         match text.strip_prefix("I am ").and_then(|id| id.parse().ok()) {
             Some(id) => Admission::Welcome(
                 PeerId(id),
@@ -302,6 +305,40 @@ async fn a_closed_connection_is_made_anew_without_a_pause() {
     }
     let _connection = welcome(&listener).await;
     outgoing.connected().await;
+}
+
+/// Two processes that take each other's connections away.
+#[tokio::test]
+async fn connections_that_are_lost_again_and_again_are_made_at_growing_intervals() {
+    let listener = TcpListener::bind(own_address()).await.unwrap();
+    let outgoing = Outgoing::to(listener.local_addr().unwrap(), LinkLimits::default());
+    let until = tokio::time::Instant::now() + Duration::from_secs(1);
+    while tokio::time::timeout_at(until, async { drop(welcome(&listener).await) })
+        .await
+        .is_ok()
+    {}
+    let connects = count(&outgoing.statistics().connects);
+    // Four at once, then after 10 to 20 ms, 20 to 40 ms, and so on.
+    assert!((5..=12).contains(&connects), "{connects} in a second");
+}
+
+#[tokio::test]
+async fn a_question_is_answered_on_a_connection_of_its_own() {
+    let peers = Peers::start(PeerLimits::default()).await;
+    let question = vec![Bytes::from_static(b"question")];
+    let answer = ask(
+        &peers.address.to_string(),
+        question.clone(),
+        100,
+        Duration::from_secs(10),
+    )
+    .await;
+    assert_eq!(answer.unwrap(), "answer");
+    let long = ask(&peers.address.to_string(), question.clone(), 5, Duration::from_secs(10)).await;
+    assert_eq!(long.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+    let nobody = free_address().await.to_string();
+    let refused = ask(&nobody, question, 100, Duration::from_secs(10)).await;
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]

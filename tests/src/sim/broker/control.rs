@@ -3,7 +3,7 @@
 use super::event::{Effect, Event};
 use super::opening::Opening;
 use super::settings::{group_options, log_options};
-use super::{METADATA, Running, Waiter, node_of, of_node, registry_instant, wall_clock_ms};
+use super::{METADATA, Running, Waiter, node_of, of_node, registry_instant};
 use crate::sim::clients::Answer;
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
@@ -59,7 +59,7 @@ impl Running {
     fn fulfil(&mut self, now: Micros, wish: Wish, effects: &mut Vec<Effect>) -> Result<(), String> {
         match wish {
             Wish::Propose(command) => {
-                let batch = batch::build(wall_clock_ms(now), &[(None, Some(&command))]);
+                let batch = batch::build(self.settings.wall_clock_ms(now), &[(None, Some(&command))]);
                 let ticket = self.ticket(Waiter::Proposal);
                 let input = Input::Append {
                     group: METADATA,

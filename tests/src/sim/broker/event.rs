@@ -52,6 +52,8 @@ pub enum Event {
     Reopen(GroupId),
     /// Its clock is ahead by so much more.
     ClockJump(Micros),
+    /// Its wall clock is ahead of the others' by so much from now on (behind, if that is negative).
+    ClockSet(i64),
     /// Hand over everything, then stop.
     Leave,
 }

@@ -4,7 +4,7 @@
 mod control;
 mod disk;
 mod event;
-mod folder;
+pub mod folder;
 mod hang;
 mod opening;
 mod peers;
@@ -25,10 +25,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use trimaran_multiraft::{Input, IntervalPlan, LivenessMonitor, Load, Outbox, Shard, ShardConfig, Ticket, Watchdog};
+use trimaran_multiraft::{
+    Input, IntervalPlan, LivenessMonitor, Lives, Load, Outbox, Shard, ShardConfig, Ticket, Watchdog,
+};
 use trimaran_raft::{GroupId, Instant, NodeId};
 use trimaran_registry::BrokerId;
 use trimaran_registry::agent::Agent;
+use trimaran_registry::starts::Announcement;
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, RecoveredGroup};
 use trimaran_storage::log::FlushJob;
@@ -53,6 +56,8 @@ pub struct Running {
     seats: Vec<Seat>,
     journal: Journal,
     recovered: BTreeMap<GroupId, RecoveredGroup>,
+    /// Numbers what this start loses.
+    lives: Lives,
     monitor: LivenessMonitor,
     watchdog: Watchdog,
     /// A thread that hangs.
@@ -114,18 +119,19 @@ impl Running {
     /// Starts the process: recovers the journal, asks how the metadata group is to be opened, and waits for what happens.
     pub fn start(
         settings: Settings,
-        incarnation: u64,
+        announced: &Announcement,
         fs: FaultyFs,
         mut rng: Rng,
         now: Micros,
         effects: &mut Vec<Effect>,
     ) -> Result<Running, String> {
         let clock = settings.clock(now);
+        let incarnation = announced.start.incarnation.0;
         let options = JournalOptions {
             file_bytes: 64 << 10,
             max_files: 3,
         };
-        let (journal, recovered) = Journal::open(Arc::new(fs.clone()), Path::new("/data/journal"), options)
+        let (journal, recovered) = Journal::open(Arc::new(fs.clone()), Path::new(folder::JOURNAL), options)
             .map_err(|error| format!("the journal does not open: {error:?}"))?;
         let plan = IntervalPlan::new(settings.budget).map_err(|error| format!("{error:?}"))?;
         let node = NodeId(u64::from(settings.id));
@@ -156,11 +162,12 @@ impl Running {
             .keys()
             .map(|group| trimaran_registry::GroupId(group.0))
             .collect();
-        let noted = folder::name(&fs, &mut rng).and_then(|name| Ok((name, folder::founders(&fs)?)));
-        let noted = noted.map_err(|error| format!("the folder can't be used: {error}"))?;
-        let config = agent_config(&settings, incarnation, rng.next(), noted, known_groups);
+        let noted = folder::founders(&fs).map_err(|error| format!("the folder can't be used: {error}"))?;
+        let name = announced.start.folder;
+        let config = agent_config(&settings, incarnation, rng.next(), (name, noted), known_groups);
         let agent = Agent::new(config, registry_instant(clock));
         let mut running = Running {
+            lives: Lives::new(incarnation),
             monitor: LivenessMonitor::new(plan.liveness(node, incarnation), &peers, clock),
             watchdog: Watchdog::new(plan),
             hang: None,
@@ -247,13 +254,14 @@ impl Running {
             Event::Failover(group) => self.tell(now, group, Input::Failover { group, failed: None }, effects),
             Event::Retain => {
                 for shard in 0..self.seats.len() {
-                    let now_ms = wall_clock_ms(now);
+                    let now_ms = self.settings.wall_clock_ms(now);
                     self.tell_shard(now, shard, Input::Retain { now_ms }, effects);
                 }
                 effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
             }
             Event::Reopen(group) => self.open_again(now, group, effects),
             Event::ClockJump(ahead) => self.settings.clock_ahead += ahead,
+            Event::ClockSet(ahead_ms) => self.settings.wall_ahead_ms = ahead_ms,
             Event::Leave => self.leave(now, effects),
         }
         self.plan_control(now, effects);

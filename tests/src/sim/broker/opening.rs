@@ -2,11 +2,11 @@
 
 use super::event::{Effect, Event};
 use super::settings::log_options;
-use super::{REOPEN_AFTER, Running, folder, wall_clock_ms};
+use super::{REOPEN_AFTER, Running, folder};
 use crate::sim::queue::Micros;
 use std::sync::Arc;
 use trimaran_multiraft::{Damaged, GroupOptions, Input, Lost, Open};
-use trimaran_raft::{GroupId, HardState, Life, NodeId};
+use trimaran_raft::{GroupId, HardState, NodeId};
 use trimaran_registry::Standing;
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{LogError, ReplicaLog};
@@ -58,7 +58,7 @@ impl Running {
         let opened = match &recovered {
             None if opening.standing == Standing::Joining => {
                 effects.push(self.note(format!("has lost group {group}")));
-                self.open_lost(now, group, &opening, HardState::default())
+                self.open_lost(group, &opening, HardState::default())
             }
             _ => self.open_found(group, &opening, recovered.clone().unwrap_or_default()),
         };
@@ -69,7 +69,7 @@ impl Running {
                 let known = recovered
                     .as_ref()
                     .map_or(HardState::default(), |found| found.hard_state);
-                self.open_lost(now, group, &opening, known)
+                self.open_lost(group, &opening, known)
             }
             opened => opened,
         };
@@ -109,7 +109,7 @@ impl Running {
         let Some(opening) = self.openings.get(&group).cloned() else {
             return;
         };
-        let open = match self.open_lost(now, group, &opening, HardState::default()) {
+        let open = match self.open_lost(group, &opening, HardState::default()) {
             Ok(open) => open,
             Err(error) => {
                 effects.push(self.note(format!("can't make the lost log of group {group}: {error:?}")));
@@ -135,16 +135,10 @@ impl Running {
         Open::new(opening.founders.clone(), log, hard_state, opening.options.clone())
     }
 
-    fn open_lost(
-        &mut self,
-        now: Micros,
-        group: GroupId,
-        opening: &Opening,
-        known: HardState,
-    ) -> Result<Open, LogError> {
+    fn open_lost(&mut self, group: GroupId, opening: &Opening, known: HardState) -> Result<Open, LogError> {
         let fs = Arc::new(self.fs.clone());
         let log = ReplicaLog::open_lost(fs, &folder(group), group, log_options())?;
-        let life = Life(u64::try_from(wall_clock_ms(now)).unwrap_or(0).max(1));
+        let life = self.lives.next(known.life);
         let options = opening.options.clone();
         Ok(Open::lost(opening.founders.clone(), log, known, life, options))
     }

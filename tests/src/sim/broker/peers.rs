@@ -50,7 +50,12 @@ impl Running {
                     effects,
                 )?;
             }
-            Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_) | Frame::FailOver(_) => {}
+            Frame::Hello(_)
+            | Frame::Welcome(_)
+            | Frame::Refused(_)
+            | Frame::Inquiry(_)
+            | Frame::Account(_)
+            | Frame::FailOver(_) => {}
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub budget: Duration,
     /// How far its clock is ahead of the virtual one.
     pub clock_ahead: Micros,
+    /// How far its wall clock is ahead, in milliseconds; negative: behind.
+    pub wall_ahead_ms: i64,
     /// How much faster than the virtual one its clock runs, in millionths.
     pub clock_drift_ppm: u64,
     /// How fast its disk is when nothing is wrong with it.
@@ -71,6 +73,11 @@ impl Settings {
     pub fn election_timeout(&self) -> Micros {
         let plan = IntervalPlan::new(self.budget);
         plan.map_or(0, |plan| u64::try_from(plan.election_timeout.as_micros()).unwrap_or(0))
+    }
+
+    /// What its wall clock shows.
+    pub fn wall_clock_ms(&self, now: Micros) -> i64 {
+        super::wall_clock_ms(now) + self.wall_ahead_ms
     }
 
     /// What its clock shows.

@@ -2,7 +2,6 @@
 
 use super::{Event, SECOND, World};
 use crate::checker::{Law, Violation};
-use crate::sim::Deceit;
 use crate::sim::broker::{self, Effect, Running, Settings};
 use crate::sim::clients::Answer;
 use crate::sim::network::Place;
@@ -11,6 +10,7 @@ use crate::sim::trace::Happening;
 use std::path::PathBuf;
 use trimaran_multiraft::LeaderChange;
 use trimaran_raft::GroupId;
+use trimaran_registry::starts::{Announcement, Inquiry, Start, Starts};
 use trimaran_storage::fs::faulty::{Fault, FaultyFs, Operation};
 use trimaran_storage::log::LogError;
 
@@ -31,6 +31,16 @@ pub(super) struct Machine {
     pub(super) is_damaged: bool,
     /// Nothing can be written to its segments, whatever else heals.
     pub(super) has_dead_segments: bool,
+    /// Asks what the others have seen, before its process begins.
+    pub(super) starting: Option<Inquiry>,
+    /// The start that its process announces.
+    pub(super) announced: Announcement,
+    /// The starts of all brokers that it has seen, as its disk has them.
+    pub(super) starts: Starts,
+    /// How far the catalog was when its brokers were last looked at.
+    pub(super) catalog_noted: u64,
+    /// A copy of its disk, and the last start that was made with it.
+    pub(super) copy: Option<(FaultyFs, Start)>,
 }
 
 impl Machine {
@@ -78,58 +88,6 @@ impl Machine {
 }
 
 impl World {
-    pub(super) fn start(&mut self, broker: u32, life: u64) -> Result<(), Violation> {
-        let now = self.now();
-        let rng = self.rng.fork();
-        let deceit = self.deceit;
-        let machine = self.machine(broker);
-        if machine.life != life || machine.running.is_some() {
-            return Ok(());
-        }
-        machine.life += 1;
-        if deceit == Some(Deceit::Amnesia) && machine.life > 1 {
-            machine.fs = FaultyFs::new(machine.life);
-        }
-        if deceit == Some(Deceit::LyingDisks) {
-            machine.fs.lie_about_syncs(true);
-        }
-        let mut effects = Vec::new();
-        let incarnation = machine.life;
-        let started = Running::start(
-            machine.settings.clone(),
-            incarnation,
-            machine.fs.clone(),
-            rng,
-            now,
-            &mut effects,
-        );
-        match started {
-            Ok(mut running) => {
-                if deceit == Some(Deceit::EarlyAcknowledgements) {
-                    running.acknowledge_early();
-                }
-                machine.running = Some(running);
-            }
-            Err(error) if is_disk_fault(&error) => {
-                machine.heal_disk();
-                machine.fs.crash();
-                let life = machine.life;
-                self.note(format!("b{broker} does not start: {error}"));
-                self.queue.after(SECOND / 10, Event::Start(broker, life));
-                return Ok(());
-            }
-            Err(error) => {
-                return Err(Violation::new(
-                    Law::Converges,
-                    format!("b{broker} does not start: {error}"),
-                ));
-            }
-        }
-        self.note(format!("b{broker} starts for the {incarnation}. time"));
-        self.observer.forget(broker);
-        self.carry_out(broker, effects)
-    }
-
     pub(super) fn at_broker(&mut self, broker: u32, life: u64, event: broker::Event) -> Result<(), Violation> {
         let now = self.now();
         let machine = self.machine(broker);
@@ -155,11 +113,11 @@ impl World {
         if let Err(error) = outcome {
             return self.stopped(broker, &error);
         }
-        Ok(())
+        self.note_registered(broker)
     }
 
     /// A process can't go on. Only a broken disk is an excuse.
-    fn stopped(&mut self, broker: u32, error: &str) -> Result<(), Violation> {
+    pub(super) fn stopped(&mut self, broker: u32, error: &str) -> Result<(), Violation> {
         if !is_disk_fault(error) {
             return Err(Violation::new(Law::Converges, format!("b{broker} stops: {error}")));
         }
@@ -229,6 +187,13 @@ impl World {
     pub(super) fn crash(&mut self, broker: u32, downtime: Micros) {
         let mut rng = self.rng.fork();
         let machine = self.machine(broker);
+        if machine.starting.take().is_some() {
+            machine.life += 1;
+            machine.fs.crash();
+            let life = machine.life;
+            self.queue.after(downtime, Event::Start(broker, life));
+            return;
+        }
         let Some(running) = machine.running.take() else {
             return;
         };
@@ -287,7 +252,7 @@ impl World {
 }
 
 /// Whether a process stopped because its disk failed as planned.
-fn is_disk_fault(error: &str) -> bool {
+pub(super) fn is_disk_fault(error: &str) -> bool {
     ["planned fault", "Poisoned", "StorageFull", "no storage space"]
         .iter()
         .any(|word| error.contains(word))

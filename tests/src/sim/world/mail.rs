@@ -10,6 +10,7 @@ use crate::sim::trace::{Happening, fingerprint};
 use crate::sim::{Deceit, envelope};
 use bytes::Bytes;
 use trimaran_registry::agent::AdminReply;
+use trimaran_registry::starts::Announcement;
 use trimaran_wire::peer::{Body, Frame};
 
 impl World {
@@ -42,15 +43,27 @@ impl World {
             return Ok(());
         }
         let bytes = envelope::encode(&frame);
+        let announced = self.machine(from).announced;
         let life = self.machine(to).life;
         for delay in delays {
-            let bytes = bytes.clone();
-            self.queue.after(delay, Event::Frame { from, to, life, bytes });
+            let event = Event::Frame {
+                from,
+                to,
+                life,
+                announced,
+                bytes: bytes.clone(),
+            };
+            self.queue.after(delay, event);
         }
         Ok(())
     }
 
-    pub(super) fn frame_arrives(&mut self, from: u32, to: u32, life: u64, bytes: Bytes) -> Result<(), Violation> {
+    pub(super) fn frame_arrives(
+        &mut self,
+        (from, announced): (u32, &Announcement),
+        (to, life): (u32, u64),
+        bytes: Bytes,
+    ) -> Result<(), Violation> {
         // A cut closes connections: what was under way is lost too.
         if !self.network.is_open(Place::Broker(from), Place::Broker(to)) {
             return Ok(());
@@ -65,7 +78,14 @@ impl World {
                 fingerprint: fingerprint(&bytes),
             },
         );
-        self.at_broker(to, life, broker::Event::Frame { from, bytes })
+        match envelope::decode(bytes.clone()) {
+            Ok(Frame::Inquiry(inquiry)) => self.answer_inquiry(to, life, &inquiry),
+            Ok(Frame::Account(account)) => self.hear_account(from, (to, life), &account),
+            _ if self.admits(to, life, (from, announced)) => {
+                self.at_broker(to, life, broker::Event::Frame { from, bytes })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn plan_wake(&mut self, client: usize, at: Micros) {

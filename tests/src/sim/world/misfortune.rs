@@ -3,7 +3,7 @@
 use super::{Event, Phase, World};
 use crate::checker::Violation;
 use crate::sim::broker::{self, DiskPace, Running};
-use crate::sim::faults::{self, Ambush, Fault, Said};
+use crate::sim::faults::{self, Ambush, Fault, Kind, Said};
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use trimaran_raft::{GroupId, Role};
@@ -17,6 +17,12 @@ impl World {
         }
         let pause = self.rng.between(self.fault_every / 4, self.fault_every * 7 / 4);
         self.queue.after(pause, Event::Misfortune);
+        if let Some(victim) = self
+            .victim
+            .filter(|_| self.kinds.contains(Kind::OldFolder) && self.rng.chance(100))
+        {
+            self.copy_disk(victim);
+        }
         let brokers = self.brokers();
         let Some((kind, fault)) = faults::random(&mut self.rng, brokers, self.kinds, self.focus) else {
             return Ok(());
@@ -88,6 +94,17 @@ impl World {
                     let machine = self.machine(victim);
                     machine.has_dead_segments = true;
                     machine.break_what_is_dead();
+                }
+            }
+            Fault::ClockSet(broker, ahead_ms) => {
+                let machine = self.machine(broker);
+                machine.settings.wall_ahead_ms = ahead_ms;
+                let life = machine.life;
+                return self.at_broker(broker, life, broker::Event::ClockSet(ahead_ms));
+            }
+            Fault::OldFolder(downtime) => {
+                if let Some(victim) = self.victim {
+                    self.bring_back_copy(victim, downtime);
                 }
             }
             Fault::Transfer => return self.tell_leader(broker::Event::Transfer),

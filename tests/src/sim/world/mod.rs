@@ -5,6 +5,7 @@ mod hanging;
 mod machines;
 mod mail;
 mod misfortune;
+mod starting;
 mod verdict;
 
 use super::broker::{self, Settings};
@@ -24,6 +25,7 @@ use crate::checker::{Law, Violation};
 use bytes::Bytes;
 use machines::Machine;
 use std::collections::BTreeMap;
+use trimaran_registry::starts::{Announcement, Refusal, Starts};
 use trimaran_storage::fs::faulty::FaultyFs;
 
 const SECOND: Micros = 1_000_000;
@@ -33,8 +35,14 @@ enum Event {
         from: u32,
         to: u32,
         life: u64,
+        /// As the sender announced itself when the connection was made.
+        announced: Announcement,
         bytes: Bytes,
     },
+    /// A broker that is about to start asks, and asks again.
+    Inquire(u32, u64),
+    /// A process is told that nothing is taken from it any more.
+    Disowned(u32, Announcement, Refusal),
     Broker {
         id: u32,
         life: u64,
@@ -155,6 +163,11 @@ impl World {
                 leaving: None,
                 is_damaged: false,
                 has_dead_segments: false,
+                starting: None,
+                announced: Announcement::default(),
+                starts: Starts::default(),
+                catalog_noted: 0,
+                copy: None,
             })
             .collect();
         let mut network = Network::new(rng.fork(), weather);
@@ -243,7 +256,15 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Frame { from, to, life, bytes } => self.frame_arrives(from, to, life, bytes),
+            Event::Frame {
+                from,
+                to,
+                life,
+                announced,
+                bytes,
+            } => self.frame_arrives((from, &announced), (to, life), bytes),
+            Event::Inquire(broker, life) => self.inquire(broker, life),
+            Event::Disowned(broker, announced, refusal) => self.disowned(broker, &announced, refusal),
             Event::Broker { id, life, event } => self.at_broker(id, life, event),
             Event::Request {
                 client,

@@ -186,6 +186,24 @@ fn parent(path: &Path) -> PathBuf {
 }
 
 impl Disk {
+    /// See [`super::FaultyFs::copy`].
+    pub(super) fn copy(&self, seed: u64) -> Disk {
+        let mut copy = Disk::new(seed);
+        copy.dirs.clone_from(&self.dirs);
+        for (path, node) in &self.names {
+            let mut node = Node {
+                data: self.nodes.get(node).map_or_else(Vec::new, |node| node.data.clone()),
+                ..Node::default()
+            };
+            node.sync();
+            copy.nodes.insert(copy.next_node, node);
+            copy.names.insert(path.clone(), copy.next_node);
+            copy.durable_names.insert(path.clone(), copy.next_node);
+            copy.next_node += 1;
+        }
+        copy
+    }
+
     pub(super) fn new(seed: u64) -> Disk {
         Disk {
             random: seed,

@@ -1,0 +1,290 @@
+//! How a broker starts: what it asks the others first, what they note of it, and what becomes of one that is not taken for
+//! what it says. As `broker` does it on its peer connections.
+
+use super::machines::is_disk_fault;
+use super::{Event, SECOND, World};
+use crate::checker::{Law, Violation};
+use crate::sim::Deceit;
+use crate::sim::broker::{Running, folder};
+use crate::sim::queue::Micros;
+use std::io;
+use std::time::Duration;
+use trimaran_registry::starts::{Accepted, Account, Announcement, Inquiry, InquiryConfig, Outcome, Refusal, Start};
+use trimaran_registry::{BrokerId, FolderId, Incarnation, Instant};
+use trimaran_storage::fs::faulty::FaultyFs;
+use trimaran_wire::peer::{self, Frame};
+
+/// Between two looks at whether enough others have answered.
+const LOOK_EVERY: Micros = 10_000;
+
+/// Shorter than in earnest, so that a short run has room for many starts.
+const PATIENCE: Duration = Duration::from_millis(300);
+const GRACE: Duration = Duration::from_millis(30);
+
+impl World {
+    pub(super) fn start(&mut self, broker: u32, life: u64) -> Result<(), Violation> {
+        let now = self.now();
+        let deceit = self.deceit;
+        let others = (1..=self.brokers()).filter(|other| *other != broker).map(id).collect();
+        let machine = self.machine(broker);
+        if machine.life != life || machine.running.is_some() || machine.starting.is_some() {
+            return Ok(());
+        }
+        machine.life += 1;
+        if deceit == Some(Deceit::Amnesia) && machine.life > 1 {
+            machine.fs = FaultyFs::new(machine.life);
+        }
+        if deceit == Some(Deceit::LyingDisks) {
+            machine.fs.lie_about_syncs(true);
+        }
+        let read = folder::last_start(&machine.fs).and_then(|last| Ok((last, folder::starts(&machine.fs)?)));
+        let ((last, known), mut starts) = match read {
+            Ok(read) => read,
+            Err(error) => return self.does_not_start(broker, &error.to_string()),
+        };
+        let machine = self.machine(broker);
+        if let Some(bug) = machine.settings.bug {
+            bug.build_into_starts(&mut starts);
+        }
+        let told = starts.latest(id(broker)).map_or(known, |start| start.incarnation);
+        let config = InquiryConfig {
+            broker: id(broker),
+            others,
+            last,
+            known: known.max(told),
+            patience: PATIENCE,
+            grace: GRACE,
+            wall_clock_ms: u64::try_from(machine.settings.wall_clock_ms(now)).unwrap_or(0),
+        };
+        let mut inquiry = Inquiry::new(config, Instant(now));
+        if let Some(bug) = machine.settings.bug {
+            bug.build_into_inquiry(&mut inquiry);
+        }
+        machine.starts = starts;
+        machine.catalog_noted = 0;
+        machine.starting = Some(inquiry);
+        let life = machine.life;
+        self.inquire(broker, life)
+    }
+
+    pub(super) fn inquire(&mut self, broker: u32, life: u64) -> Result<(), Violation> {
+        let now = Instant(self.now());
+        let machine = self.machine(broker);
+        let Some(inquiry) = machine.starting.as_mut().filter(|_| machine.life == life) else {
+            return Ok(());
+        };
+        if let Some(Outcome::Begin { incarnation, lost }) = inquiry.outcome(now) {
+            machine.starting = None;
+            return self.begin(broker, incarnation, lost);
+        }
+        let ask = inquiry.ask(now);
+        self.queue.after(LOOK_EVERY, Event::Inquire(broker, life));
+        for to in ask {
+            let inquiry = peer::Inquiry {
+                cluster_id: String::new(),
+                broker: peer::BrokerId(id(broker).0),
+                last: peer::Start::default(),
+            };
+            self.send(broker, number(to), Frame::Inquiry(inquiry))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer_inquiry(&mut self, at: u32, life: u64, inquiry: &peer::Inquiry) -> Result<(), Violation> {
+        let asker = BrokerId(inquiry.broker.0);
+        let machine = self.machine(at);
+        let is_up = machine.running.is_some() || machine.starting.is_some();
+        if machine.life != life || machine.paused || !is_up {
+            return Ok(());
+        }
+        let account = peer::Account {
+            cluster_id: String::new(),
+            broker: peer::BrokerId(id(at).0),
+            seen: machine.starts.latest(asker).map(|start| peer::Start {
+                folder: peer::FolderId(start.folder.0),
+                incarnation: start.incarnation.0,
+            }),
+            alive: None,
+        };
+        self.send(at, number(asker), Frame::Account(account))
+    }
+
+    pub(super) fn hear_account(
+        &mut self,
+        from: u32,
+        (at, life): (u32, u64),
+        account: &peer::Account,
+    ) -> Result<(), Violation> {
+        let now = Instant(self.now());
+        let seen = account.seen.map(|start| Start {
+            folder: FolderId(start.folder.0),
+            incarnation: Incarnation(start.incarnation),
+        });
+        let machine = self.machine(at);
+        if machine.life == life
+            && let Some(inquiry) = &mut machine.starting
+        {
+            inquiry.answered(now, id(from), Account { seen, alive: None });
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        broker: u32,
+        incarnation: Incarnation,
+        lost: Option<(BrokerId, Start)>,
+    ) -> Result<(), Violation> {
+        let now = self.now();
+        let mut rng = self.rng.fork();
+        let early = self.deceit == Some(Deceit::EarlyAcknowledgements);
+        let machine = self.machine(broker);
+        let announced = match folder::begin(&machine.fs, &mut rng, incarnation, lost.is_some()) {
+            Ok(announced) => announced,
+            Err(error) => return self.does_not_start(broker, &error.to_string()),
+        };
+        machine.announced = announced;
+        let mut effects = Vec::new();
+        let settings = machine.settings.clone();
+        match Running::start(settings, &announced, machine.fs.clone(), rng, now, &mut effects) {
+            Ok(mut running) => {
+                if early {
+                    running.acknowledge_early();
+                }
+                machine.running = Some(running);
+            }
+            Err(error) => return self.does_not_start(broker, &error),
+        }
+        if let Some((by, seen)) = lost {
+            self.note(format!("b{broker} has an old folder: b{by} has seen {seen}"));
+        }
+        self.note(format!("b{broker} starts: {announced:?}"));
+        self.observer.forget(broker);
+        self.carry_out(broker, effects)
+    }
+
+    /// Only a broken disk is an excuse; it is tried again.
+    fn does_not_start(&mut self, broker: u32, error: &str) -> Result<(), Violation> {
+        if !is_disk_fault(error) {
+            let detail = format!("b{broker} does not start: {error}");
+            return Err(Violation::new(Law::Converges, detail));
+        }
+        let machine = self.machine(broker);
+        machine.heal_disk();
+        machine.fs.crash();
+        let life = machine.life;
+        self.note(format!("b{broker} does not start: {error}"));
+        self.queue.after(SECOND / 10, Event::Start(broker, life));
+        Ok(())
+    }
+
+    /// Whether a process takes frames of another one. It notes the other's start first.
+    pub(super) fn admits(&mut self, at: u32, life: u64, (from, announced): (u32, &Announcement)) -> bool {
+        let machine = self.machine(at);
+        if machine.life != life || machine.running.is_none() {
+            return false;
+        }
+        match machine.starts.judge(id(from), announced, None) {
+            Ok(Accepted::Again) => true,
+            // One that can't note it lets nobody in; soon it stops, or its disk is whole again.
+            Ok(Accepted::Later | Accepted::OtherFolder(_)) => self.note_start(at, from, announced.start).is_ok(),
+            Err(refusal) => {
+                let delay = self.rng.between(100, 3_000);
+                self.queue.after(delay, Event::Disowned(from, *announced, refusal));
+                false
+            }
+        }
+    }
+
+    fn note_start(&mut self, at: u32, of: u32, start: Start) -> io::Result<()> {
+        let machine = self.machine(at);
+        let mut starts = machine.starts.clone();
+        if starts.note(id(of), start) {
+            folder::note_starts(&machine.fs, &starts)?;
+            machine.starts = starts;
+        }
+        Ok(())
+    }
+
+    /// What the catalog says of others' starts is noted, too.
+    pub(super) fn note_registered(&mut self, at: u32) -> Result<(), Violation> {
+        let machine = self.machine(at);
+        let Some(running) = &machine.running else { return Ok(()) };
+        let catalog = running.agent().catalog().clone();
+        if catalog.applied().0 == machine.catalog_noted {
+            return Ok(());
+        }
+        machine.catalog_noted = catalog.applied().0;
+        for broker in catalog.brokers().filter(|broker| broker.id != id(at)) {
+            if let Some(start) = catalog.start(broker.id)
+                && let Err(error) = self.note_start(at, number(broker.id), start)
+            {
+                return self.stopped(at, &error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// A process learns that nothing is taken from it. It stops, and is started again.
+    pub(super) fn disowned(
+        &mut self,
+        broker: u32,
+        announced: &Announcement,
+        refusal: Refusal,
+    ) -> Result<(), Violation> {
+        let machine = self.machine(broker);
+        if machine.running.is_none() || machine.announced != *announced || machine.paused {
+            return Ok(());
+        }
+        let noted = match refusal {
+            Refusal::RolledBack(_) => folder::note_lost(&machine.fs),
+            Refusal::Superseded(later) | Refusal::AnotherRuns(later) => self.note_start(broker, broker, later),
+        };
+        if let Err(error) = noted {
+            return self.stopped(broker, &error.to_string());
+        }
+        self.note(format!("b{broker} stops: {refusal:?}"));
+        self.crash(broker, SECOND / 10);
+        Ok(())
+    }
+
+    /// A copy of a disk as it is now.
+    pub(super) fn copy_disk(&mut self, broker: u32) {
+        let seed = self.rng.next();
+        let machine = self.machine(broker);
+        // A disk that fails holds nothing that could be copied.
+        if let Ok((last, _)) = folder::last_start(&machine.fs) {
+            machine.copy = Some((machine.fs.copy(seed), last));
+        }
+    }
+
+    /// The copy takes the disk's place, if every other broker knows of a later start: nobody could tell otherwise.
+    pub(super) fn bring_back_copy(&mut self, broker: u32, downtime: Micros) {
+        let Some((_, last)) = &self.machine(broker).copy else {
+            return;
+        };
+        let last = last.incarnation;
+        let knows = |start: Option<Start>| start.is_some_and(|start| start.incarnation > last);
+        let others = self.machines.iter().filter(|machine| machine.settings.id != broker);
+        let mut noted = others.map(|machine| folder::starts(&machine.fs));
+        if last == Incarnation(0) || !noted.all(|starts| starts.is_ok_and(|starts| knows(starts.latest(id(broker))))) {
+            return;
+        }
+        // Once: whoever is filled again may hold what nobody else does.
+        self.victim = None;
+        self.crash(broker, downtime);
+        let machine = self.machine(broker);
+        if let Some((copy, _)) = machine.copy.take() {
+            machine.fs = copy;
+            self.note(format!("b{broker} has an old copy of its disk"));
+        }
+    }
+}
+
+fn id(broker: u32) -> BrokerId {
+    BrokerId(i32::try_from(broker).unwrap_or(i32::MAX))
+}
+
+fn number(broker: BrokerId) -> u32 {
+    u32::try_from(broker.0).unwrap_or(0)
+}
