@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
-use trimaran_tests::process::{Cluster, ClusterOptions, KafkaClient, free_port, get, post, run_with_input, wait_until};
+use trimaran_tests::process::{
+    BrokerProcess, Cluster, ClusterOptions, KafkaClient, free_port, get, post, run_with_input, wait_until,
+};
 use trimaran_tests::sim::rng::Rng;
 use trimaran_wire::peer;
 
@@ -121,17 +123,36 @@ fn nonsense_on_every_port() {
     client.create_topic("after", 1, 3, &[]).expect("a topic can be created");
 }
 
+/// As a broker announces its start to its peers.
+fn start_of(broker: &BrokerProcess) -> peer::Start {
+    let text = std::fs::read_to_string(broker.data_path().join("identity.toml")).expect("a description can be read");
+    let value = |key: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        line.expect("it is there").trim_matches('"').to_owned()
+    };
+    let name = u128::from_str_radix(&value("folder_id"), 16).expect("a folder's name");
+    peer::Start {
+        folder: peer::FolderId(name.to_be_bytes()),
+        incarnation: value("incarnation").parse().expect("a number"),
+    }
+}
+
 /// The same from someone who knows how to introduce himself as a peer.
 #[test]
 fn nonsense_behind_a_handshake() {
     let mut cluster = Cluster::start();
     let address = cluster.brokers[0].peer;
+    let start = start_of(cluster.broker(3));
     let hello = peer::encode(&peer::Frame::Hello(peer::Hello {
         protocol: peer::PROTOCOL_VERSION,
         cluster_id: "trimaran-test".to_owned(),
         broker: peer::BrokerId(3),
-        incarnation: 1,
+        incarnation: start.incarnation,
         to: peer::BrokerId(1),
+        folder: start.folder,
+        previous: 0,
     }));
     let framed = |frame: &[u8]| {
         let length = u32::try_from(frame.len()).expect("a short frame");
@@ -146,7 +167,7 @@ fn nonsense_behind_a_handshake() {
             // Most get as far as the body of some kind.
             if rng.chance(800) && frame.len() > 2 {
                 frame[0] = peer::PROTOCOL_VERSION;
-                frame[1] = u8::try_from(rng.below(9)).unwrap_or(0);
+                frame[1] = u8::try_from(rng.below(11)).unwrap_or(0);
             }
             bytes.extend(framed(&frame));
         }
