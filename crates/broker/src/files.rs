@@ -52,7 +52,7 @@ impl FileQueue {
     /// Hands a job to a thread that does its kind.
     pub(crate) fn push(&self, job: FileJob) {
         let queue = match job {
-            FileJob::Flush(_) | FileJob::Load(_) | FileJob::Open(_) => &self.work,
+            FileJob::Flush(_) | FileJob::Load(_) | FileJob::Open(_) | FileJob::NoteStart(..) => &self.work,
             FileJob::Delete(_) | FileJob::DeleteAside(_) => &self.deletions,
         };
         queue.push(job);
