@@ -20,6 +20,10 @@ impl World {
 
     /// The thread on which some leader depends hangs, more often than not that of its shard.
     pub(super) fn begin_hanging(&mut self) {
+        // A group that already does without a broker whose segments can't be written may have no majority without another.
+        if self.machines.iter().any(|machine| machine.has_dead_segments) {
+            return;
+        }
         let groups = self.groups();
         let Some(group) = self.rng.pick(&groups).copied() else {
             return;
