@@ -63,6 +63,8 @@ fn a_core_that_is_broken_for_members_is_found_out() {
         (Scenario::minority(), bug!(LeaveAtOnce), LeaderHasCommitted),
         (Scenario::minority(), bug!(ChangeAtOnce), Converges),
         (Scenario::removal(), bug!(AcceptNoVoters), NoAssertionFails),
+        (Scenario::drained(), bug!(ConfirmFormerLeader), Converges),
+        (Scenario::longer_log(), bug!(LearnersNeverStand), Converges),
         (Scenario::catch_up(), bug!(InventTerms), NoAssertionFails),
         (Scenario::catch_up(), bug!(LeaveBehind), Converges),
         (Scenario::catch_up(), bug!(LoseSecondSnapshot), Converges),

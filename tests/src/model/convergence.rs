@@ -1,7 +1,9 @@
-//! All faults end: then a group elects a leader that serves, and commits what is proposed everywhere.
+//! All faults end: then a group elects a leader that serves, and commits what is proposed everywhere. One member may be
+//! missed: see [`super::ending`].
 
+use super::ending::Ending;
 use super::law::{Law, Violation};
-use super::member::{Member, NOW, Reaction, Stimulus};
+use super::member::{Member, NOW, Plan, Reaction, Stimulus};
 use super::world::Happening;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -14,6 +16,7 @@ const PATIENCE: usize = 60;
 
 /// A group without faults: one clock, immediate messages in order, immediate disks.
 struct Healed {
+    ending: Ending,
     members: Vec<Member>,
     in_flight: VecDeque<(NodeId, Input)>,
     now: Instant,
@@ -21,14 +24,26 @@ struct Healed {
     proposed: Option<LogIndex>,
 }
 
-/// Whether the group converges from that state on.
-pub(super) fn check(members: Vec<Member>, in_flight: Vec<Happening>) -> Result<(), Violation> {
+/// Whether the group converges from that state on, if faults end like this.
+pub(super) fn check(
+    mut members: Vec<Member>,
+    in_flight: Vec<Happening>,
+    ending: Ending,
+    plan: &Plan,
+) -> Result<(), Violation> {
     let ids: Vec<NodeId> = members.iter().map(|member| member.group.id()).collect();
+    let mut wiped = Reaction::default();
+    if let Ending::Wiped(node) = ending {
+        let at = ids.iter().position(|id| *id == node).expect("a member");
+        wiped = members[at].lose(plan)?;
+    }
+    members.retain(|member| Some(member.group.id()) != ending.gone());
     let arrives = |Happening { at, what }| match what {
         Stimulus::Receive(from, message) => Some((ids[at], Input::Message(from, message))),
         _ => None,
     };
     let mut healed = Healed {
+        ending,
         in_flight: in_flight.into_iter().filter_map(arrives).collect(),
         members,
         now: NOW,
@@ -36,9 +51,19 @@ pub(super) fn check(members: Vec<Member>, in_flight: Vec<Happening>) -> Result<(
     };
     for at in &ids {
         for of in ids.iter().filter(|of| *of != at) {
-            let alive = Input::Liveness(*of, Liveness::Alive);
-            healed.in_flight.push_back((*at, alive));
+            let evidence = match ending {
+                Ending::Down(node) if node == *of => Input::Liveness(node, Liveness::Dead),
+                Ending::CutOff(node) if node == *of => Input::Liveness(node, Liveness::Suspected),
+                Ending::Wiped(node) if node == *of => Input::Restored(node),
+                _ => Input::Liveness(*of, Liveness::Alive),
+            };
+            healed.in_flight.push_back((*at, evidence));
         }
+    }
+    if let Ending::Wiped(node) = ending
+        && let Some(at) = healed.position(node)
+    {
+        healed.post(at, wiped);
     }
     for _ in 0..PATIENCE {
         healed.calm_down()?;
@@ -57,8 +82,10 @@ impl Healed {
     fn calm_down(&mut self) -> Result<(), Violation> {
         loop {
             if let Some((to, input)) = self.in_flight.pop_front() {
-                let at = self.members.iter().position(|member| member.group.id() == to);
-                self.tell(at.expect("a member talks to members"), input)?;
+                // Some may be sent to the one that is missed.
+                if let Some(at) = self.position(to) {
+                    self.tell(at, input)?;
+                }
             } else if let Some(at) = self.members.iter().position(|member| !member.writes.is_empty()) {
                 let reaction = self.members[at].sync(self.now)?;
                 self.post(at, reaction);
@@ -66,6 +93,10 @@ impl Healed {
                 return Ok(());
             }
         }
+    }
+
+    fn position(&self, node: NodeId) -> Option<usize> {
+        self.members.iter().position(|member| member.group.id() == node)
     }
 
     fn tell(&mut self, at: usize, input: Input) -> Result<(), Violation> {
@@ -136,7 +167,7 @@ impl Healed {
     }
 
     fn describe(&self) -> String {
-        let mut text = format!("not within {PATIENCE} deadlines");
+        let mut text = format!("not within {PATIENCE} deadlines, where {}", self.ending);
         for member in &self.members {
             let group = &member.group;
             let (id, role, term, leader) = (group.id(), group.role(), group.term(), group.leader());
