@@ -136,9 +136,11 @@ impl Healed {
         Ok(true)
     }
 
-    /// Whether there was a voter that has lost its disk: it is made a learner, and may then come back.
+    /// Whether a voter that has lost its disk is being made a learner: it may then come back. The leader may refuse that for
+    /// the moment.
     fn demote_lost(&mut self) -> Result<bool, Violation> {
-        let Some(at) = self.members.iter().position(|member| member.group.is_serving()) else {
+        let serving = (0..self.members.len()).filter(|at| self.members[*at].group.is_serving());
+        let Some(at) = serving.max_by_key(|at| self.members[*at].group.term()) else {
             return Ok(false);
         };
         let group = &self.members[at].group;
@@ -151,7 +153,7 @@ impl Healed {
         target.voters.retain(|voter| !lost.contains(voter));
         target.learners.extend(lost);
         self.tell(at, Input::Change(target))?;
-        Ok(true)
+        Ok(!self.members[at].group.is_configuration_committed())
     }
 
     /// Until the next deadline.
