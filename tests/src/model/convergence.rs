@@ -1,4 +1,5 @@
-//! All faults end: then a group elects a leader that serves, and commits what is proposed everywhere. One member may be
+//! All faults end: then a group elects a leader that serves, its members catch up without anything new, and it commits what
+//! is proposed everywhere. One member may be
 //! missed: see [`super::ending`].
 
 use super::ending::Ending;
@@ -70,7 +71,7 @@ pub(super) fn check(
         if healed.is_done() {
             return Ok(());
         }
-        if !healed.demote_lost()? && !healed.propose()? {
+        if !healed.demote_lost()? && !(healed.is_level() && healed.propose()?) {
             healed.wait()?;
         }
     }
@@ -110,6 +111,19 @@ impl Healed {
         let messages = reaction.sent.into_iter();
         self.in_flight
             .extend(messages.map(|(to, message)| (to, Input::Message(from, message))));
+    }
+
+    /// Whether a leader knows that all its members hold what it holds, without anything new that would tell them.
+    fn is_level(&self) -> bool {
+        self.members.iter().any(|leader| {
+            let group = &leader.group;
+            let holds = |member: &Member| {
+                let node = member.group.id();
+                let progress = group.progress(node).filter(|_| group.configuration().is_member(node));
+                progress.is_none_or(|progress| progress.match_index == leader.log.last_index())
+            };
+            group.is_serving() && self.members.iter().all(holds)
+        })
     }
 
     fn is_done(&self) -> bool {

@@ -36,13 +36,18 @@ impl fmt::Display for Ending {
 }
 
 impl Ending {
-    /// One of those in which a member is missed, if the others can decide without it.
+    /// One of those in which a member is missed, if the others can decide without it: every other time the leader, since
+    /// what is believed about leaders matters most then.
     pub(super) fn chosen(number: usize, members: &[Member], in_flight: &[Happening]) -> Option<Ending> {
-        let missed = number % members.len();
+        let leaders = (0..members.len()).filter(|at| members[*at].leads());
+        let leader = leaders.max_by_key(|at| members[*at].group.term());
+        let missed = leader
+            .filter(|_| number.is_multiple_of(2))
+            .unwrap_or(number / 2 % members.len());
         let is_possible = can_do_without(missed, members, in_flight);
         let node = members[missed].group.id();
         let endings = [Ending::Down(node), Ending::CutOff(node), Ending::Wiped(node)];
-        is_possible.then(|| endings[number / members.len() % endings.len()])
+        is_possible.then(|| endings[number / 2 / members.len() % endings.len()])
     }
 
     /// Who doesn't return.
