@@ -1,7 +1,10 @@
-//! All faults end: then a group elects a leader that serves, and commits what is proposed everywhere.
+//! All faults end: then a group elects a leader that serves, its members catch up without anything new, and it commits what
+//! is proposed everywhere. One member may be
+//! missed: see [`super::ending`].
 
+use super::ending::Ending;
 use super::law::{Law, Violation};
-use super::member::{Member, NOW, Reaction, Stimulus};
+use super::member::{Member, NOW, Plan, Reaction, Stimulus};
 use super::world::Happening;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -14,6 +17,7 @@ const PATIENCE: usize = 60;
 
 /// A group without faults: one clock, immediate messages in order, immediate disks.
 struct Healed {
+    ending: Ending,
     members: Vec<Member>,
     in_flight: VecDeque<(NodeId, Input)>,
     now: Instant,
@@ -21,14 +25,26 @@ struct Healed {
     proposed: Option<LogIndex>,
 }
 
-/// Whether the group converges from that state on.
-pub(super) fn check(members: Vec<Member>, in_flight: Vec<Happening>) -> Result<(), Violation> {
+/// Whether the group converges from that state on, if faults end like this.
+pub(super) fn check(
+    mut members: Vec<Member>,
+    in_flight: Vec<Happening>,
+    ending: Ending,
+    plan: &Plan,
+) -> Result<(), Violation> {
     let ids: Vec<NodeId> = members.iter().map(|member| member.group.id()).collect();
+    let mut wiped = Reaction::default();
+    if let Ending::Wiped(node) = ending {
+        let at = ids.iter().position(|id| *id == node).expect("a member");
+        wiped = members[at].lose(plan)?;
+    }
+    members.retain(|member| Some(member.group.id()) != ending.gone());
     let arrives = |Happening { at, what }| match what {
         Stimulus::Receive(from, message) => Some((ids[at], Input::Message(from, message))),
         _ => None,
     };
     let mut healed = Healed {
+        ending,
         in_flight: in_flight.into_iter().filter_map(arrives).collect(),
         members,
         now: NOW,
@@ -36,16 +52,26 @@ pub(super) fn check(members: Vec<Member>, in_flight: Vec<Happening>) -> Result<(
     };
     for at in &ids {
         for of in ids.iter().filter(|of| *of != at) {
-            let alive = Input::Liveness(*of, Liveness::Alive);
-            healed.in_flight.push_back((*at, alive));
+            let evidence = match ending {
+                Ending::Down(node) if node == *of => Input::Liveness(node, Liveness::Dead),
+                Ending::CutOff(node) if node == *of => Input::Liveness(node, Liveness::Suspected),
+                Ending::Wiped(node) if node == *of => Input::Restored(node),
+                _ => Input::Liveness(*of, Liveness::Alive),
+            };
+            healed.in_flight.push_back((*at, evidence));
         }
+    }
+    if let Ending::Wiped(node) = ending
+        && let Some(at) = healed.position(node)
+    {
+        healed.post(at, wiped);
     }
     for _ in 0..PATIENCE {
         healed.calm_down()?;
         if healed.is_done() {
             return Ok(());
         }
-        if !healed.demote_lost()? && !healed.propose()? {
+        if !healed.demote_lost()? && !(healed.is_level() && healed.propose()?) {
             healed.wait()?;
         }
     }
@@ -57,8 +83,10 @@ impl Healed {
     fn calm_down(&mut self) -> Result<(), Violation> {
         loop {
             if let Some((to, input)) = self.in_flight.pop_front() {
-                let at = self.members.iter().position(|member| member.group.id() == to);
-                self.tell(at.expect("a member talks to members"), input)?;
+                // Some may be sent to the one that is missed.
+                if let Some(at) = self.position(to) {
+                    self.tell(at, input)?;
+                }
             } else if let Some(at) = self.members.iter().position(|member| !member.writes.is_empty()) {
                 let reaction = self.members[at].sync(self.now)?;
                 self.post(at, reaction);
@@ -66,6 +94,10 @@ impl Healed {
                 return Ok(());
             }
         }
+    }
+
+    fn position(&self, node: NodeId) -> Option<usize> {
+        self.members.iter().position(|member| member.group.id() == node)
     }
 
     fn tell(&mut self, at: usize, input: Input) -> Result<(), Violation> {
@@ -79,6 +111,19 @@ impl Healed {
         let messages = reaction.sent.into_iter();
         self.in_flight
             .extend(messages.map(|(to, message)| (to, Input::Message(from, message))));
+    }
+
+    /// Whether a leader knows that all its members hold what it holds, without anything new that would tell them.
+    fn is_level(&self) -> bool {
+        self.members.iter().any(|leader| {
+            let group = &leader.group;
+            let holds = |member: &Member| {
+                let node = member.group.id();
+                let progress = group.progress(node).filter(|_| group.configuration().is_member(node));
+                progress.is_none_or(|progress| progress.match_index == leader.log.last_index())
+            };
+            group.is_serving() && self.members.iter().all(holds)
+        })
     }
 
     fn is_done(&self) -> bool {
@@ -105,9 +150,11 @@ impl Healed {
         Ok(true)
     }
 
-    /// Whether there was a voter that has lost its disk: it is made a learner, and may then come back.
+    /// Whether a voter that has lost its disk is being made a learner: it may then come back. The leader may refuse that for
+    /// the moment.
     fn demote_lost(&mut self) -> Result<bool, Violation> {
-        let Some(at) = self.members.iter().position(|member| member.group.is_serving()) else {
+        let serving = (0..self.members.len()).filter(|at| self.members[*at].group.is_serving());
+        let Some(at) = serving.max_by_key(|at| self.members[*at].group.term()) else {
             return Ok(false);
         };
         let group = &self.members[at].group;
@@ -120,7 +167,7 @@ impl Healed {
         target.voters.retain(|voter| !lost.contains(voter));
         target.learners.extend(lost);
         self.tell(at, Input::Change(target))?;
-        Ok(true)
+        Ok(!self.members[at].group.is_configuration_committed())
     }
 
     /// Until the next deadline.
@@ -136,7 +183,7 @@ impl Healed {
     }
 
     fn describe(&self) -> String {
-        let mut text = format!("not within {PATIENCE} deadlines");
+        let mut text = format!("not within {PATIENCE} deadlines, where {}", self.ending);
         for member in &self.members {
             let group = &member.group;
             let (id, role, term, leader) = (group.id(), group.role(), group.term(), group.leader());

@@ -1,6 +1,7 @@
 //! Breadth first: every state once, the nearest first, so that a way to a broken law is as short as any.
 
 use super::convergence;
+use super::ending::Ending;
 use super::law::Violation;
 use super::scenario::Scenario;
 use super::store::{QuickMap, fingerprint};
@@ -219,7 +220,8 @@ impl Explorer {
         }
     }
 
-    /// From some of these states on, all faults end, whether or not what is on its way then is lost.
+    /// From some of these states on, all faults end, whether or not what is on its way then is lost; and once more with one
+    /// member that is missed.
     fn converge(&mut self, level: &Level) -> Result<(), Box<Failure>> {
         for at in 0..level.starts.len() {
             let (state, number) = level.get(at);
@@ -229,9 +231,24 @@ impl Explorer {
             }
             self.converged += 1;
             let (members, in_flight) = self.worlds.unpack(state);
-            let lost = convergence::check(members.clone(), Vec::new());
-            if let Err(violation) = lost.and_then(|()| convergence::check(members, in_flight)) {
-                return Err(self.failure(number, None, violation));
+            let which = fingerprint(state) / u128::from(self.limits.converge_one_in);
+            let missed = Ending::chosen((which % 1024) as usize, &members, &in_flight);
+            let sent = if (which / 1024).is_multiple_of(2) {
+                in_flight.clone()
+            } else {
+                Vec::new()
+            };
+            let endings = [
+                (Some(Ending::AllReturn), Vec::new()),
+                (Some(Ending::AllReturn), in_flight),
+                (missed, sent),
+            ];
+            for (ending, in_flight) in endings {
+                let Some(ending) = ending else { continue };
+                let outcome = convergence::check(members.clone(), in_flight, ending, self.worlds.plan());
+                if let Err(violation) = outcome {
+                    return Err(self.failure(number, None, violation));
+                }
             }
         }
         Ok(())

@@ -274,7 +274,8 @@ impl Member {
         self.tell(NOW, Input::Applied(self.group.commit()))
     }
 
-    fn lose(&mut self, plan: &Plan) -> Result<Reaction, Violation> {
+    /// Its disk is lost, and it starts again.
+    pub(super) fn lose(&mut self, plan: &Plan) -> Result<Reaction, Violation> {
         let life = Life(self.disk.hard_state.life.0 + 1);
         let lost = Disk {
             hard_state: HardState::lost(HardState::default(), life),
@@ -345,6 +346,16 @@ impl Member {
     /// Whether others may have seen its vote.
     pub(super) fn has_voted(&self, term: Term, candidate: NodeId) -> bool {
         self.promised.contains(&(term, candidate))
+    }
+
+    /// It has lost its disk, and its log doesn't reach the place from which on it may vote again.
+    pub(super) fn is_lost(&self) -> bool {
+        self.disk.hard_state.barred > self.disk.log.last_index()
+    }
+
+    /// The members that its log says there, or the group's first ones.
+    pub(super) fn configuration_at(&self, index: LogIndex) -> &Configuration {
+        self.log.configuration_at(index).unwrap_or(&self.first)
     }
 
     /// The members that its log says last, committed or not: "a server always uses the latest configuration in its log"

@@ -21,9 +21,11 @@
 //!
 //! The rooms: `scenarios` (the explorations that there are, as `scenario` describes one), `start` (close to the danger),
 //! `member` (one group with its disk, and the laws it alone can break), `world` (all of them, and the network), `history` (the
-//! other laws), `explorer`, `convergence` (from any state on, when all faults end, the group must go on), `trace`.
+//! other laws), `explorer`, `convergence` (from any state on, when all faults end, the group must go on), `ending` (whether
+//! everybody returns then), `trace`.
 
 mod convergence;
+mod ending;
 mod explorer;
 mod history;
 mod law;

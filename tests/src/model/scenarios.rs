@@ -40,6 +40,8 @@ impl Scenario {
             Scenario::promotion(),
             Scenario::minority(),
             Scenario::removal(),
+            Scenario::drained(),
+            Scenario::longer_log(),
             Scenario::taken_back(),
             Scenario::growth_taken_back(),
             Scenario::catch_up(),
@@ -284,6 +286,58 @@ impl Scenario {
         Scenario {
             targets: vec![voters([2, 3]), nobody],
             ..Scenario::led("removal", "the leader removes itself", 2, budget)
+        }
+    }
+
+    /// The leader has handed over to the second member, which has exchanged it for the fourth. The third one has heard
+    /// nothing of that, and believes in the first one.
+    pub fn drained() -> Scenario {
+        let budget = Budget {
+            timeouts: 1,
+            evidence: 1,
+            ..Budget::default()
+        };
+        Scenario {
+            first: with_a_learner(),
+            targets: vec![voters([2, 3, 4])],
+            before: led_and([
+                Before::HandedOver(1, 2),
+                Before::Settled(&[1, 2, 4]),
+                Before::Lost,
+                Before::Changed(2),
+                Before::Settled(&[1, 2, 4]),
+                Before::Lost,
+            ]),
+            ..Scenario::led("drained", "a leader was replaced, and a voter doesn't know", 3, budget)
+        }
+    }
+
+    /// The leader alone holds an exchange of which the fourth member is to be a voter. The third one has been elected since,
+    /// and only the fourth one, a learner for all that it knows, has got its entry.
+    pub fn longer_log() -> Scenario {
+        let budget = Budget {
+            timeouts: 1,
+            evidence: 1,
+            ..Budget::default()
+        };
+        Scenario {
+            first: with_a_learner(),
+            targets: vec![voters([1, 4])],
+            before: led_and([
+                Before::Changed(1),
+                Before::Settled(&[1]),
+                Before::Lost,
+                Before::Doubted(2, 1),
+                Before::Doubted(3, 1),
+                Before::Restarted(2),
+                Before::Deadline(3),
+                Before::Elected(&[3, 2]),
+                Before::Settled(&[3]),
+                Before::Arrived(3, 4),
+                Before::Settled(&[4]),
+                Before::Lost,
+            ]),
+            ..Scenario::led("longer-log", "a learner has the longest log", 3, budget)
         }
     }
 

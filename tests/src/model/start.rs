@@ -39,6 +39,8 @@ pub enum Before {
     Proposed(u64),
     /// A leader is told to change the members to the first target.
     Changed(u64),
+    /// A leader is told to hand over to another member.
+    HandedOver(u64, u64),
     /// A member is told that another is dead.
     Doubted(u64, u64),
     /// A member restarts; it forgets what is committed, and what was not durable.
@@ -62,6 +64,7 @@ impl Before {
             Before::Deadline(id) => (*id, Stimulus::Timeout),
             Before::Proposed(id) => (*id, Stimulus::Propose(0)),
             Before::Changed(id) => (*id, Stimulus::Change(worlds.first_target())),
+            Before::HandedOver(id, to) => (*id, Stimulus::Transfer(NodeId(*to))),
             Before::Doubted(id, of) => (*id, Stimulus::Evidence(NodeId(*of), Liveness::Dead)),
             Before::Restarted(id) => {
                 let (written, remembers) = (0, false);

@@ -29,7 +29,9 @@ impl World {
         self.phase = Phase::Ending;
         self.healed_at = self.now();
         self.elections.faults_stop();
+        self.choose_ending();
         self.network.heal();
+        self.cut_off_gone();
         // With moves there would be those to the dead disk, which can't end.
         let stays_dead = self.focus == Focus::Elections;
         for broker in 1..=self.brokers() {
@@ -60,7 +62,12 @@ impl World {
         let missing = self.missing();
         match self.phase {
             Phase::Suffering => {}
-            Phase::Ending if missing.is_none() && std::mem::take(&mut self.hangs_in_the_end) => self.begin_hanging(),
+            // Without those that are missed, and without one that hangs, there may be no majority.
+            Phase::Ending
+                if missing.is_none() && self.endings.nobody_is_gone() && std::mem::take(&mut self.hangs_in_the_end) =>
+            {
+                self.begin_hanging();
+            }
             Phase::Hanging { broker, life } => self.look_at_hanging(broker, life)?,
             Phase::Ending if missing.is_none() => {
                 self.note("producers and administrators are done");
@@ -128,7 +135,11 @@ impl World {
     fn missing(&self) -> Option<String> {
         let mut running = Vec::new();
         let mut dead = None;
-        for machine in &self.machines {
+        for machine in self
+            .machines
+            .iter()
+            .filter(|machine| !self.is_gone(machine.settings.id))
+        {
             let id = machine.settings.id;
             match &machine.running {
                 Some(up) if machine.has_dead_segments => dead = Some((id, up)),
@@ -151,10 +162,10 @@ impl World {
         }
         // Of one whose segments can't be written nothing is asked; of the others, that they do without it.
         differing_catalogs(&running)
-            .or_else(|| misplaced(&running))
+            .or_else(|| self.misplaced(&running))
             .or_else(|| {
                 let is_judged = |group: &GroupId| !dead.is_some_and(|(_, dead)| leads_idly(dead, *group));
-                let mut groups = self.groups().into_iter().filter(is_judged);
+                let mut groups = self.groups_left().into_iter().filter(is_judged);
                 groups.find_map(|group| unsettled(&running, group))
             })
             .or_else(|| dead.and_then(|dead| needed(&running, dead)))
@@ -162,12 +173,20 @@ impl World {
 
     /// A group that isn't led by its preferred leader; none if all are.
     fn astray(&self) -> Option<String> {
-        let running = self.machines.iter().filter_map(|machine| machine.running.as_ref());
+        let is_gone = |node: &NodeId| u32::try_from(node.0).is_ok_and(|broker| self.is_gone(broker));
+        let left = self
+            .machines
+            .iter()
+            .filter(|machine| !self.is_gone(machine.settings.id));
+        let running = left.filter_map(|machine| machine.running.as_ref());
         running.into_iter().find_map(|running| {
             let mut hosted = running.hosted();
             let strays = hosted.find(|group| {
                 let member = running.shard_of(*group).replica(*group).map(|(member, _)| member);
-                member.is_some_and(|member| member.leader() != member.voters().first().copied())
+                member.is_some_and(|member| {
+                    let preferred = member.voters().first();
+                    member.leader() != preferred.copied() && !preferred.is_some_and(is_gone)
+                })
             });
             strays.map(|group| format!("group {} is not led by its preferred leader", group.0))
         })
@@ -209,32 +228,6 @@ fn differing_catalogs(running: &[(u32, &Running)]) -> Option<String> {
     (!same).then(|| format!("catalogs differ: {applied:?}"))
 }
 
-/// A partition that is not where it should be: still on its way, or kept by other brokers.
-fn misplaced(running: &[(u32, &Running)]) -> Option<String> {
-    let (_, first) = running.first()?;
-    let topics = first.agent().catalog().topics();
-    let mut partitions = topics.flat_map(|topic| topic.partitions.iter());
-    partitions.find_map(|partition| {
-        let group = GroupId(partition.group.0);
-        if partition.reassignment.is_some() {
-            return Some(format!("group {group} is being moved to {:?}", partition.wanted()));
-        }
-        let astray = running.iter().find(|(id, up)| {
-            let should = partition
-                .replicas
-                .iter()
-                .any(|broker| u32::try_from(broker.0) == Ok(*id));
-            should != up.hosted().any(|hosted| hosted == group)
-        });
-        astray.map(|(id, _)| {
-            format!(
-                "group {group} belongs to {:?}, and b{id} doesn't agree",
-                partition.replicas
-            )
-        })
-    })
-}
-
 /// What keeps a group from being whole: one serving leader, known to all, and every replica with the same log.
 fn unsettled(running: &[(u32, &Running)], group: GroupId) -> Option<String> {
     let mut leader = None;
@@ -274,4 +267,36 @@ fn unsettled(running: &[(u32, &Running)], group: GroupId) -> Option<String> {
         });
         (!right).then(|| format!("group {group} is led by b{leader}, and b{id} believes {known:?}"))
     })
+}
+
+impl World {
+    /// A partition that is not where it should be: still on its way (unless to a broker that is gone), or kept by other
+    /// brokers.
+    fn misplaced(&self, running: &[(u32, &Running)]) -> Option<String> {
+        let (_, first) = running.first()?;
+        let topics = first.agent().catalog().topics();
+        let mut partitions = topics.flat_map(|topic| topic.partitions.iter());
+        partitions.find_map(|partition| {
+            let group = GroupId(partition.group.0);
+            if partition.reassignment.is_some() && self.needs_gone(partition.wanted()) {
+                return None;
+            }
+            if partition.reassignment.is_some() {
+                return Some(format!("group {group} is being moved to {:?}", partition.wanted()));
+            }
+            let astray = running.iter().find(|(id, up)| {
+                let should = partition
+                    .replicas
+                    .iter()
+                    .any(|broker| u32::try_from(broker.0) == Ok(*id));
+                should != up.hosted().any(|hosted| hosted == group)
+            });
+            astray.map(|(id, _)| {
+                format!(
+                    "group {group} belongs to {:?}, and b{id} doesn't agree",
+                    partition.replicas
+                )
+            })
+        })
+    }
 }

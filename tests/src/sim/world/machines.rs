@@ -143,7 +143,7 @@ impl World {
                     },
                 ),
                 Effect::Trace(happening) => {
-                    if matches!(happening, Happening::Journalled { .. }) && self.is_watched() {
+                    if matches!(happening, Happening::Journalled { .. }) && self.is_watched() && !self.is_gone(broker) {
                         self.idle_writes += 1;
                     }
                     self.trace.push(now, happening);

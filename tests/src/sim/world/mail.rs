@@ -16,7 +16,8 @@ use trimaran_wire::peer::{Body, Frame};
 impl World {
     pub(super) fn send(&mut self, from: u32, to: u32, mut frame: Frame) -> Result<(), Violation> {
         if let Frame::Groups(messages) = &mut frame {
-            if self.is_watched() {
+            // Those that are cut off go on asking.
+            if self.is_watched() && !self.is_gone(from) {
                 self.idle_envelopes += 1;
             }
             self.observer.sent(from, messages)?;

@@ -4,6 +4,7 @@ mod ending;
 mod hanging;
 mod machines;
 mod mail;
+mod minority;
 mod misfortune;
 mod starting;
 mod verdict;
@@ -24,6 +25,7 @@ use crate::checker::history::History;
 use crate::checker::{Law, Violation};
 use bytes::Bytes;
 use machines::Machine;
+use minority::Endings;
 use std::collections::BTreeMap;
 use trimaran_registry::starts::{Announcement, Refusal, Starts};
 use trimaran_storage::fs::faulty::FaultyFs;
@@ -127,6 +129,7 @@ pub struct World {
     /// The one that was laid last.
     ambush: Option<Ambush>,
     elections: ElectionChecker,
+    endings: Endings,
     idle_envelopes: u64,
     idle_writes: u64,
     finished: bool,
@@ -202,6 +205,7 @@ impl World {
             faults: BTreeMap::new(),
             ambush: None,
             elections: ElectionChecker::new(election_timeout),
+            endings: Endings::draw(options.seed),
             idle_envelopes: 0,
             idle_writes: 0,
             finished: false,
@@ -291,6 +295,7 @@ impl World {
             Event::Repair(ways) => {
                 self.note("ways are repaired");
                 ways.iter().for_each(|(from, to)| self.network.repair(*from, *to));
+                self.cut_off_gone();
                 Ok(())
             }
             Event::FairWeather => {

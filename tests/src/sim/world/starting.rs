@@ -26,8 +26,9 @@ impl World {
         let now = self.now();
         let deceit = self.deceit;
         let others = (1..=self.brokers()).filter(|other| *other != broker).map(id).collect();
+        let is_gone = self.is_down_for_good(broker);
         let machine = self.machine(broker);
-        if machine.life != life || machine.running.is_some() || machine.starting.is_some() {
+        if machine.life != life || machine.running.is_some() || machine.starting.is_some() || is_gone {
             return Ok(());
         }
         machine.life += 1;

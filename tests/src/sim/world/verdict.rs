@@ -37,7 +37,11 @@ impl World {
         let index = PartitionIndex(partition.index);
         let mut longest: Option<Log> = None;
         let mut start = 0;
-        for machine in &self.machines {
+        for machine in self
+            .machines
+            .iter()
+            .filter(|machine| !self.is_gone(machine.settings.id))
+        {
             let Some(running) = machine.running.as_ref().filter(|_| !machine.has_dead_segments) else {
                 continue;
             };

@@ -1,0 +1,201 @@
+//! Endings in which somebody is missed: when faults stop, a minority of the brokers is down for good, or cut off for good
+//! from everybody, or one is wiped in that moment and comes back.
+//!
+//! **What is demanded** of those that are left is what is demanded of a whole cluster: every client has its answers, every
+//! group has one serving leader known to all, its replicas hold the same, all that was acknowledged is there, and an idle
+//! group says nothing. Not demanded is what needs a broker that is gone: that a partition arrives there, and that it leads
+//! what it is preferred for.
+//!
+//! **When:** a broker is spared only if every group can decide without it. Of every configuration that may be in force
+//! somewhere (those of the replicas that run, and each one that their logs hold beyond what is committed), both the
+//! voters and the outgoing ones have a majority among replicas that run and have lost nothing. A replica that has lost
+//! what it promised may not vote until a leader has filled it again: two voters left of three, one of them lost, have to
+//! wait for the third. Brokers that are down when faults stop are among those that are missed, since what their logs hold
+//! can't be seen. While an administrator has something left to do, or some disk takes no writes for good, nobody is missed:
+//! that may need everyone. Nor does anything hang in the end where somebody is missed.
+
+use super::World;
+use crate::sim::broker::{METADATA, Running};
+use crate::sim::faults::Kind;
+use crate::sim::network::Place;
+use crate::sim::queue::Micros;
+use crate::sim::rng::Rng;
+use std::collections::BTreeSet;
+use trimaran_raft::{Configuration, GroupId, NodeId};
+use trimaran_registry::BrokerId;
+use trimaran_storage::fs::faulty::FaultyFs;
+
+/// What becomes of those that don't simply come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    AllReturn,
+    Down,
+    CutOff,
+    Wiped,
+}
+
+/// Drawn from the seed, apart from everything else: until faults stop, a run is the same however it ends.
+pub(super) struct Endings {
+    ending: Ending,
+    rng: Rng,
+    /// Brokers that don't come back.
+    gone: BTreeSet<u32>,
+}
+
+impl Endings {
+    pub(super) fn draw(seed: u64) -> Endings {
+        let mut rng = Rng::new(seed ^ 0x00e4_d146);
+        let all = [Ending::AllReturn, Ending::Down, Ending::CutOff, Ending::Wiped];
+        let ending = rng.pick(&all).copied().unwrap_or(Ending::AllReturn);
+        Endings {
+            ending,
+            rng,
+            gone: BTreeSet::new(),
+        }
+    }
+}
+
+impl Endings {
+    pub(super) fn nobody_is_gone(&self) -> bool {
+        self.gone.is_empty()
+    }
+}
+
+impl World {
+    pub(super) fn is_gone(&self, broker: u32) -> bool {
+        self.endings.gone.contains(&broker)
+    }
+
+    /// Groups that have a replica on a broker that isn't gone.
+    pub(super) fn groups_left(&self) -> BTreeSet<GroupId> {
+        let left = self
+            .machines
+            .iter()
+            .filter(|machine| !self.is_gone(machine.settings.id));
+        left.filter_map(|machine| machine.running.as_ref())
+            .flat_map(Running::hosted)
+            .collect()
+    }
+
+    /// Whether it is gone, and no process of it runs.
+    pub(super) fn is_down_for_good(&self, broker: u32) -> bool {
+        self.is_gone(broker) && self.endings.ending == Ending::Down
+    }
+
+    /// Whether a partition is to be somewhere that is gone.
+    pub(super) fn needs_gone(&self, brokers: &[BrokerId]) -> bool {
+        let broker = |id: &BrokerId| u32::try_from(id.0).unwrap_or(0);
+        brokers.iter().any(|id| self.is_gone(broker(id)))
+    }
+
+    /// Faults stop. What is on its way to and from those that are missed is lost as well.
+    pub(super) fn choose_ending(&mut self) {
+        let administers = self.clients.first().is_some_and(|client| !client.is_done());
+        let all_write = !self.machines.iter().any(|machine| machine.has_dead_segments);
+        match self.endings.ending {
+            Ending::Down | Ending::CutOff if !administers && all_write => self.lose_minority(),
+            Ending::Wiped => self.wipe_victim(),
+            _ => {}
+        }
+    }
+
+    fn lose_minority(&mut self) {
+        let down = (1..=self.brokers()).filter(|broker| self.machines[*broker as usize - 1].running.is_none());
+        let mut gone: BTreeSet<u32> = down.collect();
+        let mut others: Vec<u32> = (1..=self.brokers()).collect();
+        self.endings.rng.shuffle(&mut others);
+        let most = if self.endings.rng.chance(700) { 1 } else { others.len() };
+        for broker in others {
+            let before = gone.len();
+            gone.insert(broker);
+            if gone.len() > before && (gone.len() > most.max(before) || !self.can_do_without(&gone)) {
+                gone.remove(&broker);
+            }
+        }
+        if gone.is_empty() || !self.can_do_without(&gone) {
+            return;
+        }
+        self.note(format!("{:?} for good: {gone:?}", self.endings.ending));
+        for &broker in &gone {
+            if self.endings.ending == Ending::Down {
+                self.crash(broker, Micros::MAX / 2);
+            }
+        }
+        self.endings.gone = gone;
+    }
+
+    /// Cuts all ways to and from those that are gone, again if they have been repaired.
+    pub(super) fn cut_off_gone(&mut self) {
+        let clients = (0..self.clients.len()).filter_map(|client| u32::try_from(client).ok());
+        let brokers = (1..=self.brokers()).filter(|broker| !self.is_gone(*broker));
+        let others: Vec<Place> = brokers.map(Place::Broker).chain(clients.map(Place::Client)).collect();
+        for &broker in &self.endings.gone {
+            for &other in &others {
+                self.network.cut(Place::Broker(broker), other);
+                self.network.cut(other, Place::Broker(broker));
+            }
+        }
+    }
+
+    /// The one whose disk may fail loses it now, if it has not before.
+    fn wipe_victim(&mut self) {
+        let may = self.kinds.contains(Kind::Reformat);
+        let Some(victim) = self
+            .victim
+            .filter(|victim| may && self.can_do_without(&BTreeSet::from([*victim])))
+        else {
+            return;
+        };
+        self.victim = None;
+        let downtime = self.endings.rng.between(1_000, 500_000);
+        self.crash(victim, downtime);
+        let now = self.now();
+        self.machine(victim).fs = FaultyFs::new(now);
+        self.note(format!("b{victim} has an empty disk in the end"));
+    }
+
+    /// See the module's comment.
+    fn can_do_without(&self, gone: &BTreeSet<u32>) -> bool {
+        let machines = self.machines.iter();
+        let left = machines.filter(|machine| !gone.contains(&machine.settings.id));
+        let running: Option<Vec<(u32, &Running)>> = left
+            .map(|machine| Some((machine.settings.id, machine.running.as_ref()?)))
+            .collect();
+        let Some(running) = running else { return false };
+        let Some((_, ahead)) = running.iter().max_by_key(|(_, up)| up.agent().catalog().applied()) else {
+            return false;
+        };
+        let partitions = ahead.agent().catalog().topics().flat_map(|topic| &topic.partitions);
+        let groups = partitions.map(|partition| GroupId(partition.group.0));
+        groups
+            .chain([METADATA])
+            .chain(self.groups())
+            .all(|group| self.decides(&running, group))
+    }
+
+    fn decides(&self, running: &[(u32, &Running)], group: GroupId) -> bool {
+        let hosts = running
+            .iter()
+            .filter(|(_, up)| up.hosted().any(|hosted| hosted == group));
+        let replicas = hosts.filter_map(|(id, up)| Some((*id, up.shard_of(group).replica(group)?)));
+        let replicas: Vec<_> = replicas.collect();
+        let sound: Vec<NodeId> = replicas
+            .iter()
+            .filter(|(id, (member, _))| !member.is_lost() && self.failing_disk != Some(*id))
+            .map(|(id, _)| NodeId(u64::from(*id)))
+            .collect();
+        let committed = replicas
+            .iter()
+            .map(|(_, (member, _))| member.commit())
+            .max()
+            .unwrap_or_default();
+        let in_force = replicas.iter().map(|(_, (member, _))| member.configuration());
+        let logs = replicas.iter().flat_map(|(_, (_, log))| log.configurations());
+        let later = logs.filter(|(index, _)| *index > committed).map(|(_, known)| known);
+        let mut relevant = in_force.chain(later);
+        let is_majority = |of: &[NodeId]| of.iter().filter(|node| sound.contains(node)).count() * 2 > of.len();
+        let decides =
+            |known: &Configuration| is_majority(&known.voters) && (!known.is_joint() || is_majority(&known.outgoing));
+        !replicas.is_empty() && relevant.all(decides)
+    }
+}
