@@ -8,9 +8,6 @@
 use std::collections::BTreeMap;
 use trimaran_raft::GroupId;
 
-/// Below this a flush costs more than the memory that it makes room in: two files are written and synced.
-const MIN_FLUSH_BYTES: u64 = 64 << 10;
-
 /// What one log's tail takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -81,15 +78,13 @@ impl Tails {
         limit / self.active.max(1)
     }
 
-    /// Unflushed bytes of a log beyond which it is flushed, `most` if memory is not short.
-    pub(crate) fn flush_bytes(&self, most: u64) -> u64 {
-        match self.unflushed_limit() {
-            Some(limit) if self.unflushed > limit / 2 => most.min(self.part(limit).max(MIN_FLUSH_BYTES)),
-            _ => most,
-        }
+    /// Whether a log that holds so much is to be flushed although it would not be for its own sake.
+    pub(crate) fn should_flush(&self, held: &Held) -> bool {
+        self.unflushed_limit()
+            .is_some_and(|limit| self.unflushed > limit / 2 && held.unflushed >= self.part(limit))
     }
 
-    /// Whether a log that holds so much may take more.
+    /// Whether a log that holds so much may take more. One that may not is to be flushed.
     pub(crate) fn has_room(&self, held: &Held) -> bool {
         self.unflushed_limit()
             .is_none_or(|limit| self.unflushed < limit || held.unflushed < self.part(limit))
@@ -156,16 +151,32 @@ mod tests {
 
     #[test]
     fn many_active_logs_are_flushed_earlier() {
-        let mib = 1 << 20;
-        let mut shard = Shard::new(16 * mib, 8);
-        shard.note(0, 3 * mib, 0);
-        assert_eq!(shard.tails.flush_bytes(4 * mib), 4 * mib, "memory is not short");
+        let mut shard = Shard::new(160, 8);
+        shard.note(0, 30, 0);
+        assert!(!shard.tails.should_flush(&shard.held[0]), "memory is not short");
         for group in 1..8 {
-            shard.note(group, mib / 2, 0);
+            shard.note(group, 5, 0);
         }
-        assert_eq!(shard.tails.flush_bytes(4 * mib), mib);
-        shard.note(0, 0, 3 * mib);
-        assert_eq!(shard.tails.flush_bytes(4 * mib), 4 * mib);
+        // Each one's part is ten.
+        assert!(shard.tails.should_flush(&shard.held[0]) && !shard.tails.should_flush(&shard.held[1]));
+        shard.note(0, 0, 30);
+        shard.note(1, 12, 0);
+        assert!(!shard.tails.should_flush(&shard.held[1]));
+    }
+
+    #[test]
+    fn whoever_has_no_room_is_flushed() {
+        for (one, other) in [(1, 1), (50, 0), (50, 50), (99, 2), (2, 200)] {
+            let mut shard = Shard::new(100, 2);
+            shard.note(0, one, 0);
+            shard.note(1, other, 0);
+            for held in &shard.held {
+                assert!(
+                    shard.tails.has_room(held) || shard.tails.should_flush(held),
+                    "{one}, {other}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -196,6 +207,6 @@ mod tests {
         let mut held = Held::default();
         tails.note(GroupId(1), &mut held, u64::MAX / 2, 7);
         assert!(tails.has_room(&held) && tails.to_shed().is_none());
-        assert_eq!(tails.flush_bytes(5), 5);
+        assert!(!tails.should_flush(&held));
     }
 }

@@ -255,8 +255,8 @@ impl Replica {
         }
         let age = desk.config.flush_age;
         let flush_at = *self.flush_at.get_or_insert(desk.now + age);
-        let flush_bytes = desk.tails.flush_bytes(desk.config.flush_bytes);
-        if self.log.unflushed_bytes() >= flush_bytes || flush_at <= desk.now {
+        let is_large = self.log.unflushed_bytes() >= desk.config.flush_bytes;
+        if is_large || flush_at <= desk.now || desk.tails.should_flush(&self.tail) {
             self.flush_at = Some(desk.now + age);
             self.flush(desk, out);
         }
