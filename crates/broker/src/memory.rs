@@ -28,8 +28,9 @@ pub const MIN_BYTES: u64 = 64 << 20;
 /// The unit in which reservations are counted. A semaphore's permits are 32 bits wide: in bytes they would end at 4 GiB.
 const UNIT: u64 = 1024;
 
-/// The budget of a broker. The eighth that no share has is for what doesn't grow with load: code, stacks, connections,
-/// the catalog, and what the allocator keeps.
+/// The budget of a broker. The eighth that no share has is for what hardly grows with load: code, stacks, connections,
+/// the catalog, and what the allocator keeps. What waits for a peer is mostly what tails hold, too, and has limits of its
+/// link ([`trimaran_transport::LinkLimits`]).
 #[derive(Debug)]
 pub struct MemoryBudget {
     total: u64,
@@ -42,10 +43,8 @@ pub struct MemoryBudget {
     requests: u64,
     /// Responses that wait for their sockets: an eighth.
     pub responses: Share,
-    /// Records being decompressed, for validation and for look-ups: a sixteenth.
+    /// Records being decompressed, for validation and for look-ups: an eighth.
     pub decompression: Share,
-    /// Entries read from segments for replicas that are behind, and snapshots: a sixteenth.
-    pub catch_up: Share,
 }
 
 impl MemoryBudget {
@@ -58,8 +57,7 @@ impl MemoryBudget {
             tails_held: (0..shards.max(1)).map(|_| AtomicU64::new(0)).collect(),
             requests: total / 4,
             responses: Share::new("responses", total / 8),
-            decompression: Share::new("decompression", total / 16),
-            catch_up: Share::new("catch_up", total / 16),
+            decompression: Share::new("decompression", total / 8),
         }
     }
 
@@ -91,8 +89,8 @@ impl MemoryBudget {
     }
 
     /// The shares that are reserved from.
-    pub fn shares(&self) -> [&Share; 3] {
-        [&self.responses, &self.decompression, &self.catch_up]
+    pub fn shares(&self) -> [&Share; 2] {
+        [&self.responses, &self.decompression]
     }
 }
 
@@ -249,7 +247,7 @@ mod tests {
         for total in [MIN_BYTES, 1 << 30, 5 << 40] {
             let budget = MemoryBudget::new(total, 2);
             let shares: u64 = budget.shares().iter().map(|share| share.bytes()).sum();
-            assert!(budget.tails() + budget.requests() + shares <= total / 8 * 7 + 3 * UNIT);
+            assert!(budget.tails() + budget.requests() + shares <= total / 8 * 7 + 2 * UNIT);
         }
         assert_eq!(MemoryBudget::new(1, 1).total(), MIN_BYTES, "a budget is never useless");
     }

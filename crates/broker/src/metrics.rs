@@ -1,6 +1,7 @@
 //! What `/metrics` shows: one registry, and the counters that the threads add to.
 
 use crate::journal::JournalQueue;
+use crate::memory::MemoryBudget;
 use crate::shards::Mailboxes;
 use crate::workers::Workers;
 use prometheus_client::collector::Collector;
@@ -279,6 +280,7 @@ pub(crate) struct Elsewhere {
     pub(crate) mailboxes: Mailboxes,
     pub(crate) journal: Arc<JournalQueue>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) memory: Arc<MemoryBudget>,
 }
 
 impl std::fmt::Debug for Elsewhere {
@@ -331,6 +333,7 @@ impl Collector for Elsewhere {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, metric_type(&gauge))?)?;
         }
+        self.encode_memory(&mut encoder)?;
         let counters = [
             (
                 "connections_accepted",
@@ -398,6 +401,50 @@ impl Elsewhere {
             let gauge = ConstGauge::new(activity.busy_for().as_secs_f64());
             let label = [("thread", activity.name())];
             gauge.encode(family.encode_family(&label)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Elsewhere {
+    /// Limit and use of each share of the memory budget, and what was refused for want of it.
+    fn encode_memory(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let memory = &self.memory;
+        let shares = memory.shares();
+        let mut limits = vec![("tails", memory.tails()), ("requests", memory.requests())];
+        limits.extend(shares.iter().map(|share| (share.name(), share.bytes())));
+        let mut held = vec![
+            ("tails", memory.tails_held()),
+            ("requests", read(&self.clients.request_bytes)),
+        ];
+        held.extend(shares.iter().map(|share| (share.name(), share.held())));
+        let refused: Vec<_> = shares.iter().map(|share| (share.name(), share.refused())).collect();
+        let families = [
+            (
+                "memory_limit_bytes",
+                "Bytes that a share of the memory budget has",
+                limits,
+            ),
+            (
+                "memory_used_bytes",
+                "Bytes in use of a share of the memory budget",
+                held,
+            ),
+        ];
+        for (name, help, values) in families {
+            let of = |value| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let mut family = encoder.encode_descriptor(name, help, None, metric_type(&of(0)))?;
+            for (share, value) in values {
+                of(value).encode(family.encode_family(&[("share", share)])?)?;
+            }
+        }
+        let (name, help) = (
+            "memory_refused",
+            "Times that a share of the memory budget had too little left",
+        );
+        let mut family = encoder.encode_descriptor(name, help, None, metric_type(&ConstCounter::new(0u64)))?;
+        for (share, count) in refused {
+            ConstCounter::new(count).encode(family.encode_family(&[("share", share)])?)?;
         }
         Ok(())
     }

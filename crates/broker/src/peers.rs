@@ -229,12 +229,13 @@ impl Peers {
         Admission::Answered(account_frame(&self.cluster_id, own, &account))
     }
 
-    fn groups(&self, from: NodeId, messages: Vec<(wire::GroupId, wire::Message)>) {
+    fn groups(&self, from: NodeId, frame_bytes: usize, messages: Vec<(wire::GroupId, wire::Message)>) {
         let mut parts: Vec<Part> = Vec::new();
         parts.resize_with(self.mailboxes.all().len(), Part::default);
         for (group, message) in messages {
             let group = raft::GroupId(group.0);
-            let message = from_wire(message);
+            let mut message = from_wire(message);
+            part_from(&mut message, frame_bytes);
             let part = &mut parts[self.mailboxes.shard_of(group)];
             part.bytes += size(&message);
             part.messages.push((group, message));
@@ -338,8 +339,9 @@ impl PeerService for Peers {
 
     fn frame(&self, from: PeerId, frame: Bytes) {
         let from = NodeId(from.0);
+        let frame_bytes = frame.len();
         match wire::decode(frame) {
-            Ok(Frame::Groups(messages)) => self.groups(from, messages),
+            Ok(Frame::Groups(messages)) => self.groups(from, frame_bytes, messages),
             Ok(Frame::Heartbeat(heartbeat)) => {
                 self.starts.heard(ids::broker(from));
                 let heartbeat = trimaran_multiraft::Heartbeat {
@@ -379,6 +381,21 @@ impl PeerService for Peers {
 
 fn wire_broker(node: NodeId) -> wire::BrokerId {
     wire::BrokerId(i32::try_from(node.0).unwrap_or(i32::MAX))
+}
+
+/// Gives entries memory of their own if they are a small part of the frame that they came in: else one small entry would
+/// keep all of it for as long as it is in the tail, uncounted.
+fn part_from(message: &mut raft::Message, frame_bytes: usize) {
+    let raft::Body::Append { entries, .. } = &mut message.body else {
+        return;
+    };
+    for entry in entries {
+        if let raft::Payload::Data(bytes) = &mut entry.payload
+            && bytes.len() < frame_bytes / 2
+        {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
 }
 
 /// About what a message takes in memory.

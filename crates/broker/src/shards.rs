@@ -8,6 +8,7 @@ use crate::control::{ControlInput, ControlQueue};
 use crate::fatal::Fatal;
 use crate::files::{FileJob, FileQueue};
 use crate::journal::{JournalInput, JournalQueue};
+use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::threads;
 use crate::tickets::Tickets;
@@ -206,6 +207,8 @@ pub(crate) struct Outputs<P> {
     pub(crate) control: Arc<ControlQueue>,
     /// Messages to other brokers.
     pub(crate) peers: P,
+    /// Told what the tails take.
+    pub(crate) memory: Arc<MemoryBudget>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Told if the thread panics.
@@ -239,6 +242,7 @@ fn run<P: PeerSink>(at: usize, config: ShardConfig, clock: Clock, mut outputs: O
         activity.begin();
         shard.step(clock.now(), &mut inputs, &mut outbox);
         inputs.clear();
+        outputs.memory.note_tails(at, shard.tails_bytes());
         hand_on(at, &mut outbox, &mut outputs);
         activity.end();
     }

@@ -53,7 +53,7 @@ pub enum AppendError {
     },
     /// Leads, but may not serve yet: try again in a moment.
     NotServing,
-    /// More is uncommitted than may be: the followers or the disk can't keep up. Try again later.
+    /// More is uncommitted, or not in segments yet, than may be: the followers or the disk can't keep up. Try again later.
     Busy,
     /// The cluster's: with [`Acks::All`], fewer replicas are in sync than `min_insync_replicas`.
     NotEnoughReplicas {
@@ -95,7 +95,7 @@ impl fmt::Display for AppendError {
             AppendError::NotLeader { leader: Some(leader) } => write!(f, "node {leader} leads"),
             AppendError::NotLeader { leader: None } => f.write_str("another node leads, or none"),
             AppendError::NotServing => f.write_str("the leader may not serve yet"),
-            AppendError::Busy => f.write_str("too much is uncommitted"),
+            AppendError::Busy => f.write_str("too much is uncommitted or not yet in segments"),
             AppendError::NotEnoughReplicas { in_sync, min } => {
                 write!(f, "{in_sync} replicas are in sync, {min} must be")
             }
@@ -219,7 +219,7 @@ impl Replica {
             return;
         }
         let mut pending = core::mem::take(&mut self.pending);
-        if let Err(error) = self.may_append() {
+        if let Err(error) = self.may_append(desk) {
             for append in pending.drain(..) {
                 self.note_refused(&append.batch);
                 refuse(append.ticket, error.clone(), out);
@@ -231,7 +231,7 @@ impl Replica {
     }
 
     /// What holds for all batches alike.
-    fn may_append(&self) -> Result<(), AppendError> {
+    fn may_append(&self, desk: &Desk) -> Result<(), AppendError> {
         if !self.leads() {
             Err(AppendError::NotLeader {
                 leader: self.group.leader(),
@@ -240,6 +240,9 @@ impl Replica {
             Err(AppendError::Storage)
         } else if !self.group.is_serving() {
             Err(AppendError::NotServing)
+        } else if !self.options.deliver && !desk.tails.has_room(&self.tail) {
+            // What a state machine is fed is little, and the cluster needs it to get out of this.
+            Err(AppendError::Busy)
         } else {
             Ok(())
         }

@@ -6,6 +6,7 @@ use crate::numbers::NumberMap;
 use crate::preference::GiveBack;
 use crate::sabotage::Breakage;
 use crate::shard::ShardConfig;
+use crate::tails::Tails;
 use crate::throttle::Throttle;
 use crate::timers::TimerWheel;
 use std::collections::VecDeque;
@@ -58,6 +59,8 @@ pub(crate) struct Desk {
     pub(crate) throttle: Throttle,
     /// Producers that all replicas know together.
     pub(crate) producers: usize,
+    /// What the logs' tails take.
+    pub(crate) tails: Tails,
     /// Reads that wait, and where.
     pub(crate) waiting_reads: NumberMap<Ticket, GroupId>,
     /// Handovers that [`Input::TransferAll`] asked for and that ended during this step.
@@ -73,6 +76,7 @@ impl Desk {
     pub(crate) fn new(config: ShardConfig, now: Instant) -> Desk {
         Desk {
             throttle: Throttle::new(config.catch_up_bytes_per_second, now),
+            tails: Tails::new(config.tails_bytes),
             config,
             now,
             is_leaving: false,

@@ -67,6 +67,7 @@ mod replication;
 mod sabotage;
 mod shard;
 mod snapshots;
+mod tails;
 mod throttle;
 mod timers;
 mod unwritable;

@@ -13,6 +13,7 @@ use crate::producers::ProducerTable;
 use crate::reads::{ReadError, ReadWaiters};
 use crate::replication::Loads;
 use crate::sabotage::Sabotage;
+use crate::tails::Held;
 use crate::timers::Armed;
 use crate::unwritable::Unwritable;
 use crate::upkeep::{Damage, Failure};
@@ -67,6 +68,8 @@ pub(crate) struct Replica {
     pub(crate) in_sync_announced: bool,
     /// When to write what is committed to a segment at the latest.
     pub(crate) flush_at: Option<Instant>,
+    /// What the shard knows of its tail's memory.
+    pub(crate) tail: Held,
     /// A flush job is out.
     pub(crate) is_flushing: bool,
     /// The write that begins the log anew, until it is durable.
@@ -145,6 +148,7 @@ impl Replica {
             announced: None,
             in_sync_announced: false,
             flush_at: None,
+            tail: Held::default(),
             is_flushing: false,
             resetting: None,
             failing: None,
@@ -420,6 +424,7 @@ impl Replica {
         self.mind_members(desk, out);
         let leadership_changed = self.announce(out);
         self.wake_reads(leadership_changed, desk, out);
+        self.note_tail(desk);
         self.flush_if_due(desk, out);
         self.trim_producers(desk, out);
         self.clear_aside();

@@ -41,6 +41,9 @@ pub struct ShardConfig {
     /// Bytes a second that this shard reads from segments for followers that are far behind, at most; none: as fast as
     /// they take it. Only they wait for it: what is in memory is sent at once.
     pub catch_up_bytes_per_second: Option<u64>,
+    /// Bytes that the tails of all logs may take together. What is in segments already is given up beyond it, the idlest
+    /// log's first, flushes begin earlier, and appends are refused as [`AppendError::Busy`]; none: no limit.
+    pub tails_bytes: Option<u64>,
 }
 
 impl ShardConfig {
@@ -57,6 +60,7 @@ impl ShardConfig {
             failure_pause: Duration::from_secs(5),
             give_back_after: Some(Duration::from_secs(5)),
             catch_up_bytes_per_second: None,
+            tails_bytes: None,
         }
     }
 }
@@ -115,6 +119,7 @@ impl Shard {
         self.begin_parked_loads(out);
         self.give_back(out);
         self.go_on_leaving(out);
+        self.shed_tails();
         if !out.journal.is_empty() {
             self.desk.sequence += 1;
         }
@@ -136,6 +141,11 @@ impl Shard {
     pub fn replica(&self, group: GroupId) -> Option<(&Group, &ReplicaLog)> {
         let replica = self.replicas.get(&group)?;
         Some((&replica.group, &replica.log))
+    }
+
+    /// Bytes that the tails of all logs take.
+    pub fn tails_bytes(&self) -> u64 {
+        self.desk.tails.bytes()
     }
 
     /// Groups on this shard, without those that take no part.
@@ -238,6 +248,7 @@ impl Shard {
         old.refuse_pending(&AppendError::Storage, out);
         old.leave_line(&mut self.desk);
         old.count_producers(0, &mut self.desk);
+        old.leave_tails(&mut self.desk);
         self.forget_members(group);
         self.replicas.remove(&group);
         true
@@ -315,6 +326,7 @@ impl Shard {
         replica.close(&mut self.desk, out);
         replica.leave_line(&mut self.desk);
         replica.count_producers(0, &mut self.desk);
+        replica.leave_tails(&mut self.desk);
     }
 
     fn append(&mut self, group: GroupId, append: PendingAppend, out: &mut Outbox) {
@@ -563,6 +575,15 @@ impl Shard {
         self.settle(out);
         if let Some(at) = self.desk.throttle.arm() {
             self.desk.timers.insert(at, Timer::Throttle);
+        }
+    }
+
+    /// Gives up the idlest tails while memory is short.
+    fn shed_tails(&mut self) {
+        while let Some(group) = self.desk.tails.to_shed() {
+            let replica = self.replicas.get_mut(&group);
+            let replica = replica.expect("a group that is gone has taken its tail along");
+            replica.shed_tail(&mut self.desk);
         }
     }
 

@@ -211,6 +211,25 @@ impl Replica {
         }
     }
 
+    /// Tells the shard what the tail takes.
+    pub(crate) fn note_tail(&mut self, desk: &mut Desk) {
+        let (unflushed, flushed) = self.log.tail_bytes();
+        if (unflushed, flushed) != (self.tail.unflushed, self.tail.flushed) {
+            desk.tails.note(self.id, &mut self.tail, unflushed, flushed);
+        }
+    }
+
+    /// Gives up what is in segments as well: others need the memory more.
+    pub(crate) fn shed_tail(&mut self, desk: &mut Desk) {
+        self.log.shed_tail();
+        self.note_tail(desk);
+    }
+
+    /// The replica is dropped, and its tail with it.
+    pub(crate) fn leave_tails(&mut self, desk: &mut Desk) {
+        desk.tails.note(self.id, &mut self.tail, 0, 0);
+    }
+
     pub(crate) fn flush_if_due(&mut self, desk: &mut Desk, out: &mut Outbox) {
         if self.broken {
             self.flush_at = None;
@@ -236,7 +255,8 @@ impl Replica {
         }
         let age = desk.config.flush_age;
         let flush_at = *self.flush_at.get_or_insert(desk.now + age);
-        if self.log.unflushed_bytes() >= desk.config.flush_bytes || flush_at <= desk.now {
+        let is_large = self.log.unflushed_bytes() >= desk.config.flush_bytes;
+        if is_large || flush_at <= desk.now || desk.tails.should_flush(&self.tail) {
             self.flush_at = Some(desk.now + age);
             self.flush(desk, out);
         }

@@ -326,6 +326,16 @@ impl ReplicaLog {
         self.tail.unflushed_bytes()
     }
 
+    /// What the tail takes in memory, overhead included: of entries that are not in segments yet, and of those that are.
+    pub fn tail_bytes(&self) -> (u64, u64) {
+        self.tail.weights()
+    }
+
+    /// Drops from memory what is in segments as well.
+    pub fn shed_tail(&mut self) {
+        self.tail.evict(self.first_index(), self.flushed.index, 0);
+    }
+
     /// All entries that are not in segments yet, for [`crate::journal::JournalBatch::rewrite`].
     pub fn unflushed(&self) -> Vec<Entry> {
         self.tail

@@ -8,7 +8,8 @@
 //!
 //! * **Listeners** ([`serve`]): a [`Service`] is called once a frame, in the order of arrival. Requests of one connection
 //!   are worked on side by side, up to [`Limits::pipeline`]; their responses leave in the order of the requests, long
-//!   polls included, in vectored writes. Everything a client can do to a server has a limit: see [`Limits`].
+//!   polls included, in vectored writes. A response may be made when its turn comes ([`Reply::InTurn`]), and read as the
+//!   client takes it ([`Source`]). Everything a client can do to a server has a limit: see [`Limits`].
 //! * **Peer links** ([`PeerLinks`] out, [`serve_peers`] in): one outgoing connection a peer, kept up by itself, with a
 //!   handshake whose bytes belong to the caller, a bounded queue that drops rather than grows, and [`LinkEvent`]s that say
 //!   what happened to the connection. Frames go one way: what a peer has to say comes over its own link.

@@ -124,6 +124,18 @@ impl Connection {
         Ok(())
     }
 
+    /// Waits until an answer begins, and leaves it where it is.
+    ///
+    /// # Errors
+    /// It does not, or the connection broke.
+    pub fn await_bytes(&mut self, wait: Duration) -> Result<(), ClientError> {
+        self.stream.set_read_timeout(Some(wait))?;
+        match self.stream.peek(&mut [0])? {
+            0 => Err(ClientError::Io(io::ErrorKind::UnexpectedEof.into())),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits so long for the answer to the first request that has none yet; none if it has not come by then.
     ///
     /// # Errors

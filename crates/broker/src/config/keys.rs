@@ -208,7 +208,7 @@ pub const KEYS: &[Key] = &[
         name: "limits.memory_bytes",
         value: "BYTES",
         default: "a quarter of the memory, at most 1 GiB",
-        help: "Memory for everything that grows with load: log tails, requests, responses, decompression, catch-up",
+        help: "Memory for everything that grows with load: log tails, requests, responses, decompression",
         agreed: false,
         parse: |s, v| {
             set(

@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use trimaran_registry::catalog::{Broker, Catalog, Command, Endpoint, Layout, NewTopic, RequestId, Wish};
 use trimaran_registry::{BrokerId, CommandIndex, FolderId, Incarnation, TopicId};
 
-use connection::{Client, TestBroker};
+use connection::Client;
+pub(in crate::kafka) use connection::TestBroker;
 
 pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())

@@ -333,3 +333,40 @@ fn messages_find_their_shards_and_overflow_is_dropped() {
     peers.frame(PeerId(2), Bytes::from_static(b"\x02\xff"));
     assert_eq!(peers.metrics.bad_frames.get(), 1);
 }
+
+/// Entries of an append in a frame of so many bytes: which of them are still slices of it.
+fn slices_after(frame_bytes: usize, lengths: &[usize]) -> Vec<bool> {
+    let frame = Bytes::from(vec![7; lengths.iter().sum()]);
+    let mut rest = frame.clone();
+    let entries = lengths.iter().zip(1..).map(|(length, index)| raft::Entry {
+        index: raft::LogIndex(index),
+        term: raft::Term(1),
+        payload: raft::Payload::Data(rest.split_to(*length)),
+    });
+    let mut message = raft::Message {
+        term: raft::Term(1),
+        body: raft::Body::Append {
+            prev_index: raft::LogIndex(0),
+            prev_term: raft::Term(0),
+            commit: raft::LogIndex(0),
+            floor: raft::LogIndex(0),
+            entries: entries.collect(),
+        },
+    };
+    part_from(&mut message, frame_bytes);
+    let raft::Body::Append { entries, .. } = message.body else {
+        panic!("it was an append")
+    };
+    let within = frame.as_ptr_range();
+    let is_slice = |entry: raft::Entry| match entry.payload {
+        raft::Payload::Data(bytes) => within.contains(&bytes.as_ptr()),
+        _ => panic!("it was data"),
+    };
+    entries.into_iter().map(is_slice).collect()
+}
+
+#[test]
+fn a_small_entry_does_not_keep_the_frame_that_it_came_in() {
+    assert_eq!(slices_after(1000, &[100, 900]), [false, true]);
+    assert_eq!(slices_after(1000, &[499, 1, 500]), [false, false, true]);
+}

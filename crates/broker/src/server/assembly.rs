@@ -266,6 +266,7 @@ impl Assembly {
             give_back_after: (!give_back_after.is_zero()).then_some(give_back_after),
             flush_bytes: self.settings.limits.flush_bytes,
             max_producers: MAX_PRODUCERS / self.mailboxes.all().len(),
+            tails_bytes: Some(self.memory.tails() / self.mailboxes.all().len() as u64),
             ..ShardConfig::new(node, self.plan.tuning(self.seed ^ shard as u64))
         };
         let outputs = Outputs {
@@ -274,6 +275,7 @@ impl Assembly {
             files: Arc::clone(&self.files),
             control: Arc::clone(&self.control),
             peers: Sink(self.links.clone()),
+            memory: Arc::clone(&self.memory),
             metrics: Arc::clone(&self.metrics),
             fatal: Arc::clone(&self.fatal),
         };
@@ -325,6 +327,7 @@ impl Assembly {
             mailboxes: self.mailboxes.clone(),
             journal: Arc::clone(&self.journal),
             workers: Arc::clone(&self.workers),
+            memory: Arc::clone(&self.memory),
         });
         let handlers = Arc::new(Handlers::new(engine.clone()));
         let limits = client_limits(&self.settings, &self.memory);

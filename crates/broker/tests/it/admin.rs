@@ -29,7 +29,10 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 async fn post(address: SocketAddr, body: &str) -> (u16, String) {
     let length = body.len();
-    let head = format!("POST /rpc HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!(
+        "POST /rpc HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n"
+    );
     http(address, &(head + body)).await
 }
 
@@ -195,5 +198,55 @@ async fn bad_requests_get_errors_with_codes_and_harm_nothing() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     assert_eq!(get(admin, "/health/ready").await.0, 200);
+    server.kill().await;
+}
+
+/// Connections that say nothing, far more than there are places.
+const SILENT: usize = 600;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_keep_no_probe_out() {
+    let data = tempfile::tempdir().unwrap();
+    let server = single(data.path()).await;
+    let admin = server.addresses().admin;
+    let mut silent = Vec::new();
+    for at in 0..SILENT {
+        let mut stream = TcpStream::connect(admin).await.unwrap();
+        if at % 2 == 0 {
+            // A request that begins and doesn't go on is no better. It may be the one that makes room.
+            let _ = stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: ").await;
+        }
+        silent.push(stream);
+    }
+    assert_eq!(get(admin, "/health/live").await, (200, "live\n".to_owned()));
+    assert_eq!(get(admin, "/health/ready").await.0, 200);
+    // The first ones made room: nobody waited for their time to be over.
+    let mut first = silent.remove(0);
+    let _ = first.read_to_end(&mut Vec::new()).await;
+    server.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_json_for_this_broker_is_taken() {
+    let data = tempfile::tempdir().unwrap();
+    let server = single(data.path()).await;
+    create(server.engine(), "t", 1, 1).await;
+    let admin = server.addresses().admin;
+    let body = r#"{"type":"partition_leader","topic":"t","partition":0}"#;
+    let cases = [
+        ("localhost", "application/json", 200),
+        ("127.0.0.1", "application/json; charset=utf-8", 200),
+        ("attacker.example", "application/json", 421),
+        ("localhost", "text/plain", 415),
+        ("localhost", "application/x-www-form-urlencoded", 415),
+    ];
+    for (host, kind, status) in cases {
+        let request = format!(
+            "POST /rpc HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (found, text) = http(admin, &request).await;
+        assert_eq!(found, status, "{host}, {kind}: {text}");
+    }
     server.kill().await;
 }

@@ -43,11 +43,18 @@ pub(super) struct Tail {
     unflushed_bytes: u64,
     /// Weight of the entries that are also in segments.
     flushed_weight: u64,
+    /// Weight of the others.
+    unflushed_weight: u64,
 }
 
 impl Tail {
     pub(super) fn unflushed_bytes(&self) -> u64 {
         self.unflushed_bytes
+    }
+
+    /// What the entries take that are not in segments, and those that are.
+    pub(super) fn weights(&self) -> (u64, u64) {
+        (self.unflushed_weight, self.flushed_weight)
     }
 
     pub(super) fn end(&self) -> Option<LogEnd> {
@@ -60,6 +67,7 @@ impl Tail {
 
     pub(super) fn push(&mut self, entry: TailEntry) {
         self.unflushed_bytes += entry.payload_bytes();
+        self.unflushed_weight += entry.weight();
         self.entries.push_back(entry);
     }
 
@@ -91,6 +99,7 @@ impl Tail {
     pub(super) fn truncate(&mut self, from: LogIndex) {
         while let Some(last) = self.entries.back().filter(|last| last.entry.index >= from) {
             self.unflushed_bytes -= last.payload_bytes();
+            self.unflushed_weight -= last.weight();
             self.entries.pop_back();
         }
     }
@@ -104,6 +113,7 @@ impl Tail {
             .collect();
         for (payload, weight) in newly {
             self.unflushed_bytes -= payload;
+            self.unflushed_weight -= weight;
             self.flushed_weight += weight;
         }
     }

@@ -40,8 +40,11 @@ pub(super) async fn write<S: Service, W: AsyncWrite + Unpin>(
     };
     while let Some(outcome) = pending.next().await {
         if let Err(end) = out.take(outcome).await {
-            // What was answered before is still sent.
-            return out.drain().await.err().unwrap_or(end);
+            return match end {
+                // What was answered before is still sent.
+                WriteEnd::ByService | WriteEnd::Failed(_) => out.drain().await.err().unwrap_or(end),
+                _ => end,
+            };
         }
         let more = out.queue.bytes() < WRITE_TOGETHER && pending.is_ready();
         if !more && let Err(end) = out.drain().await {
@@ -186,3 +189,6 @@ pub(super) fn bytes_in_memory(reply: &Reply) -> usize {
 fn too_long(TooLong(length): TooLong) -> WriteEnd {
     WriteEnd::Failed(format!("a response of {length} bytes fits into no frame"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -291,3 +291,6 @@ fn end_offset(batches: &[u8]) -> Option<Offset> {
         rest = &rest[length..];
     }
 }
+
+#[cfg(test)]
+mod tests;
