@@ -71,7 +71,7 @@ pub(super) fn check(
         if healed.is_done() {
             return Ok(());
         }
-        if !healed.demote_lost()? && !(healed.is_level() && healed.propose()?) {
+        if !(healed.demote_lost()? || healed.is_level() && healed.propose()?) {
             healed.wait()?;
         }
     }
