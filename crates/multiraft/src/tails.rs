@@ -160,8 +160,14 @@ mod tests {
         // Each one's part is ten.
         assert!(shard.tails.should_flush(&shard.held[0]) && !shard.tails.should_flush(&shard.held[1]));
         shard.note(0, 0, 30);
-        shard.note(1, 12, 0);
-        assert!(!shard.tails.should_flush(&shard.held[1]));
+        shard.note(1, 20, 0);
+        for group in 2..8 {
+            shard.note(group, 1, 0);
+        }
+        assert!(
+            !shard.tails.should_flush(&shard.held[1]),
+            "more than its part, but memory is not short"
+        );
     }
 
     #[test]

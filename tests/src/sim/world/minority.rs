@@ -162,10 +162,20 @@ impl World {
             .map(|machine| Some((machine.settings.id, machine.running.as_ref()?)))
             .collect();
         let Some(running) = running else { return false };
-        let Some((_, ahead)) = running.iter().max_by_key(|(_, up)| up.agent().catalog().applied()) else {
+        // Only who leads the metadata group knows all partitions: after a restart, a catalog is empty until a leader says
+        // what is committed.
+        let leads = |up: &Running| {
+            let replica = up.shard_of(METADATA).replica(METADATA);
+            replica.is_some_and(|(member, _)| member.is_serving())
+        };
+        let Some((_, controller)) = running.iter().find(|(_, up)| leads(up)) else {
             return false;
         };
-        let partitions = ahead.agent().catalog().topics().flat_map(|topic| &topic.partitions);
+        let partitions = controller
+            .agent()
+            .catalog()
+            .topics()
+            .flat_map(|topic| &topic.partitions);
         let groups = partitions.map(|partition| GroupId(partition.group.0));
         groups
             .chain([METADATA])

@@ -80,7 +80,8 @@ impl World {
                 return self.at_broker(broker, life, broker::Event::ClockJump(ahead));
             }
             Fault::Reformat(downtime) => {
-                if let Some(victim) = self.victim.take() {
+                if let Some(victim) = self.victim_of_a_loss() {
+                    self.victim = None;
                     // Once: whoever is filled again may hold what nobody else does.
                     self.crash(victim, downtime);
                     self.machine(victim).fs = FaultyFs::new(now);
@@ -89,7 +90,8 @@ impl World {
             }
             Fault::DeadSegments => {
                 // Like an empty disk: there must be two others that hold what there is.
-                if let Some(victim) = self.victim.take() {
+                if let Some(victim) = self.victim_of_a_loss() {
+                    self.victim = None;
                     self.note(format!("b{victim} can't write its segments any more"));
                     let machine = self.machine(victim);
                     machine.has_dead_segments = true;
@@ -103,7 +105,7 @@ impl World {
                 return self.at_broker(broker, life, broker::Event::ClockSet(ahead_ms));
             }
             Fault::OldFolder(downtime) => {
-                if let Some(victim) = self.victim {
+                if let Some(victim) = self.victim_of_a_loss() {
                     self.bring_back_copy(victim, downtime);
                 }
             }
@@ -125,6 +127,22 @@ impl World {
             | Fault::FullDisk(_) => self.hurt_disk(fault),
         }
         Ok(())
+    }
+
+    /// The broker whose disk may lose what it holds; none while another one lacks something. A full disk makes a broker give
+    /// up replicas, too, and nobody promises that two losses of three are survived.
+    fn victim_of_a_loss(&self) -> Option<u32> {
+        let victim = self.victim?;
+        let holds_everything = |running: &broker::Running| {
+            running.hosted().all(|group| {
+                let replica = running.shard_of(group).replica(group);
+                replica.is_some_and(|(member, _)| !member.is_lost())
+            })
+        };
+        let mut others = self.machines.iter().filter(|machine| machine.settings.id != victim);
+        others
+            .all(|machine| machine.running.as_ref().is_some_and(holds_everything))
+            .then_some(victim)
     }
 
     fn hurt_disk(&mut self, fault: Fault) {
@@ -166,7 +184,7 @@ impl World {
             }
             // What is damaged is set aside. Two of three replicas would be too many.
             Fault::WriteFlip { which } => {
-                if let Some(victim) = self.victim {
+                if let Some(victim) = self.victim_of_a_loss() {
                     self.machine(victim).flip_a_bit(which);
                 }
             }

@@ -232,7 +232,7 @@ fn what_can_not_be_is_refused() {
 fn a_file_of_any_length_is_not_read_into_memory() {
     let (fs, log) = shortened();
     let file = fs.open(&path(), Mode::Write).unwrap();
-    file.set_len(4 << 20).unwrap();
+    file.set_len(1 << 30).unwrap();
     let error = log.remembered().unwrap_err();
     assert!(error.to_string().contains("longer than it can be"), "{error}");
 }
