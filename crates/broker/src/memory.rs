@@ -28,7 +28,7 @@ pub const MIN_BYTES: u64 = 64 << 20;
 /// The unit in which reservations are counted. A semaphore's permits are 32 bits wide: in bytes they would end at 4 GiB.
 const UNIT: u64 = 1024;
 
-/// The budget of a broker. The eighth that no share has is for what hardly grows with load: code, stacks, connections,
+/// The budget of a broker. The rest, which no share has, is for what hardly grows with load: code, stacks, connections,
 /// the catalog, and what the allocator keeps. What waits for a peer is mostly what tails hold, too, and has limits of its
 /// link ([`trimaran_transport::LinkLimits`]).
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct MemoryBudget {
     requests: u64,
     /// Responses that wait for their sockets: an eighth.
     pub responses: Share,
-    /// Records being decompressed, for validation and for look-ups: an eighth.
+    /// Records being decompressed, for validation and for look-ups: a sixteenth.
     pub decompression: Share,
 }
 
@@ -57,7 +57,7 @@ impl MemoryBudget {
             tails_held: (0..shards.max(1)).map(|_| AtomicU64::new(0)).collect(),
             requests: total / 4,
             responses: Share::new("responses", total / 8),
-            decompression: Share::new("decompression", total / 8),
+            decompression: Share::new("decompression", total / 16),
         }
     }
 
