@@ -13,8 +13,9 @@ use super::errors::{self, Failure};
 use super::partitions;
 use crate::engine::{ClusterView, Engine, ReadError, ReadResult};
 use kafka_protocol::ResponseError;
+use std::pin::pin;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use trimaran_multiraft::{OffsetAnswer, OffsetQuery};
 use trimaran_raft::GroupId;
 use trimaran_storage::log::Chunk;
@@ -99,6 +100,10 @@ fn chunk_len(chunk: &Chunk) -> usize {
 /// What follows is read as the socket takes it; damage there ends the connection, and the next request, which begins at it,
 /// gets the error.
 const READ_AHEAD_BYTES: usize = 1 << 20;
+
+/// A partition whose first records are not there after so long may wait for memory. What was read of those before it is
+/// given back meanwhile, and read again later: others could wait for it in turn.
+const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
 
 pub(super) async fn answer(engine: Engine, header: RequestHeader, request: FetchRequest) -> Reply {
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
@@ -283,10 +288,19 @@ async fn diverging(engine: &Engine, group: GroupId, wanted: &Wanted) -> Option<(
 /// The response in the order of the request, and the records of each partition.
 async fn assemble(engine: &Engine, plan: Plan, found: Vec<Found>) -> (FetchResponse, Vec<Option<Records>>) {
     let mut partitions = Vec::with_capacity(found.len());
-    let mut all_records = Vec::with_capacity(found.len());
+    let mut all_records: Vec<Option<Records>> = Vec::with_capacity(found.len());
     let mut ahead = READ_AHEAD_BYTES;
     for (wanted, found) in plan.wanted.iter().zip(found) {
-        let (response, records) = partition(engine, &plan, wanted, found, &mut ahead).await;
+        let mut answer = pin!(partition(engine, &plan, wanted, found, &mut ahead));
+        let (response, records) = match timeout(GIVE_BACK_AFTER, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                for records in all_records.iter_mut().flatten() {
+                    Records::put_back(records, 0);
+                }
+                answer.await
+            }
+        };
         partitions.push(response);
         all_records.push(records);
     }

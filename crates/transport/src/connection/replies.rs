@@ -7,6 +7,7 @@ use crate::response::{Part, Source};
 use crate::statistics::add;
 use crate::{Reply, Service};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::task::JoinError;
@@ -85,14 +86,14 @@ impl<S: Service, W: AsyncWrite + Unpin> Outgoing<'_, S, W> {
     }
 
     /// Writes the parts of one frame, all but the last bytes.
-    async fn parts(&mut self, mut parts: Vec<Part>) -> Result<(), WriteEnd> {
+    async fn parts(&mut self, parts: Vec<Part>) -> Result<(), WriteEnd> {
         let length = parts.iter().map(Part::bytes).sum();
         self.queue.begin(length).map_err(too_long)?;
-        for at in 0..parts.len() {
-            let (part, later) = parts[at..].split_first_mut().expect("it is in the range");
+        let mut parts = VecDeque::from(parts);
+        while let Some(part) = parts.pop_front() {
             match part {
-                Part::Bytes(bytes) => self.queue.append(std::mem::take(bytes)),
-                Part::Source(source) => self.source(&mut **source, later).await?,
+                Part::Bytes(bytes) => self.queue.append(bytes),
+                Part::Source(source) => self.source(source, &mut parts).await?,
             }
         }
         if !self.drain_within(HOLD).await? {
@@ -102,12 +103,11 @@ impl<S: Service, W: AsyncWrite + Unpin> Outgoing<'_, S, W> {
     }
 
     /// Reads a source and writes what it has, at the pace of the slower of source and client.
-    async fn source(&mut self, source: &mut dyn Source, later: &mut [Part]) -> Result<(), WriteEnd> {
+    async fn source(&mut self, mut source: Box<dyn Source>, later: &mut VecDeque<Part>) -> Result<(), WriteEnd> {
         let mut wanted = PIECE_BYTES;
         while source.remaining() > 0 {
             let most = source.remaining();
-            let pieces = source.read(wanted).await;
-            let pieces = pieces.map_err(|error| WriteEnd::Unreadable(error.to_string()))?;
+            let pieces = self.read(&mut *source, wanted, later).await?;
             let read: usize = pieces.iter().map(Bytes::len).sum();
             if read == 0 || read > most {
                 return Err(WriteEnd::Failed(format!(
@@ -127,16 +127,32 @@ impl<S: Service, W: AsyncWrite + Unpin> Outgoing<'_, S, W> {
             let back = read.min(self.queue.bytes().saturating_sub(KEPT_BYTES));
             self.queue.keep(self.queue.bytes() - back);
             source.put_back(back);
-            for part in &mut *later {
-                if let Part::Source(source) = part {
-                    source.put_back(0);
-                }
-            }
+            give_back(later);
             // About what the client takes in that time.
             wanted = (read - back).clamp(KEPT_BYTES, PIECE_BYTES);
             self.drain_queue().await?;
         }
         Ok(())
+    }
+
+    /// Reads the next piece of a source. A read that takes long may wait for memory: others could wait for what this
+    /// response holds, so it holds nothing meanwhile.
+    async fn read(
+        &mut self,
+        source: &mut dyn Source,
+        wanted: usize,
+        later: &mut VecDeque<Part>,
+    ) -> Result<Vec<Bytes>, WriteEnd> {
+        let mut reading = source.read(wanted);
+        let read = match timeout(HOLD, &mut reading).await {
+            Ok(read) => read,
+            Err(_) => {
+                self.queue.keep(self.queue.bytes());
+                give_back(later);
+                reading.await
+            }
+        };
+        read.map_err(|error| WriteEnd::Unreadable(error.to_string()))
     }
 
     /// Writes everything; the requests that were answered are in flight no longer.
@@ -168,6 +184,15 @@ impl<S: Service, W: AsyncWrite + Unpin> Outgoing<'_, S, W> {
             }
         }
         Ok(true)
+    }
+}
+
+/// Gives back what sources hold before their turn; they read it again.
+fn give_back(parts: &mut VecDeque<Part>) {
+    for part in parts {
+        if let Part::Source(source) = part {
+            source.put_back(0);
+        }
     }
 }
 

@@ -151,6 +151,8 @@ impl Records {
     }
 
     async fn next(&mut self, wanted: usize) -> Result<Vec<Bytes>, String> {
+        // These are sent. Kept while the next read waits for memory, they would keep others waiting that do the same.
+        self.last = (self.at, Vec::new());
         if self.ahead.is_empty() && self.chunks.is_empty() {
             self.find(wanted).await?;
         }

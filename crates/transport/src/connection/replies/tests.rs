@@ -34,6 +34,8 @@ struct Counting {
     at: usize,
     length: usize,
     fails_at: usize,
+    /// Each read takes so long.
+    delay: Duration,
     seen: Arc<Seen>,
 }
 
@@ -44,6 +46,7 @@ impl Source for Counting {
 
     fn read(&mut self, bytes: usize) -> Reading<'_> {
         Box::pin(async move {
+            sleep(self.delay).await;
             if self.at >= self.fails_at {
                 return Err(std::io::Error::other("a bad sector"));
             }
@@ -85,6 +88,7 @@ impl Service for Streaming {
                     at: 0,
                     length,
                     fails_at: if fails { length / 2 } else { length },
+                    delay: Duration::ZERO,
                     seen,
                 })),
                 Part::Bytes(Bytes::from_static(b">")),
@@ -227,4 +231,56 @@ async fn a_source_that_fails_ends_the_connection_in_the_middle_of_the_frame() {
     assert!(received.len() < length && received.len() > 4, "{}", received.len());
     assert_eq!(served.task.await.unwrap(), End::Finished);
     assert_eq!(served.statistics.closed.unreadable.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_waits_for_a_source_gives_back_what_later_ones_hold() {
+    struct Later(Arc<Seen>);
+    impl Service for Later {
+        fn call(&self, _: &Connection, _: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
+            let source = |delay, seen| {
+                Part::Source(Box::new(Counting {
+                    at: 0,
+                    length: 10,
+                    fails_at: 10,
+                    delay,
+                    seen,
+                }))
+            };
+            let slow = source(4 * HOLD, Arc::default());
+            let later = source(Duration::ZERO, self.0.clone());
+            std::future::ready(Reply::Parts(vec![slow, later]))
+        }
+    }
+    let seen = Arc::<Seen>::default();
+    let (mut client, server) = duplex(PIPE);
+    let limits = Limits::default();
+    let shared = Shared {
+        service: Arc::new(Later(seen.clone())),
+        budget: budget(&limits),
+        limits,
+        statistics: Arc::default(),
+        stop: CancellationToken::new(),
+    };
+    let nowhere = ([127, 0, 0, 1], 0).into();
+    let connection = Connection {
+        id: ConnectionId(1),
+        remote: nowhere,
+        local: nowhere,
+    };
+    tokio::spawn(async move {
+        let (reader, writer) = split(server);
+        run(&shared, &connection, reader, writer).await
+    });
+    client.write_all(&[0, 0, 0, 1, b'?']).await.unwrap();
+    sleep(2 * HOLD).await;
+    assert_eq!(seen.put_back.load(Ordering::SeqCst), 1);
+    let mut frame = [0; 24];
+    client.read_exact(&mut frame).await.unwrap();
+    assert!(
+        frame[4..]
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| *byte == byte_at(at % 10))
+    );
 }

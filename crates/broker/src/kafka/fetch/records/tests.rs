@@ -103,3 +103,32 @@ async fn a_read_of_files_takes_its_part_of_the_memory_until_it_is_sent() {
     assert_eq!(share.held(), 0);
     broker.server.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_waits_for_memory_holds_none() {
+    let broker = TestBroker::with(|settings| settings.limits.tail_bytes = 0).await;
+    let engine = broker.server.engine().clone();
+    let (group, expected) = stored(&broker, "files", 6).await;
+    loop {
+        engine.mailbox(group).tell(Input::FlushNow(group));
+        if matches!(chunks(&engine, group).await[0], Chunk::File(_)) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let share = &engine.memory().responses;
+    let mut records = Records::new(&engine, group, chunks(&engine, group).await).unwrap();
+    let first_len = BatchHeader::length_in(&expected).unwrap();
+    let second_len = BatchHeader::length_in(&expected[first_len..]).unwrap();
+    let first = records.read(1).await.unwrap();
+    assert_eq!(first.concat().len(), first_len);
+    drop(first);
+    // The second batch fits if the first one's part is free again.
+    let mut others = share.try_reserve(share.free()).unwrap();
+    others.shrink_to(share.bytes() - second_len.next_multiple_of(1024) as u64);
+    let second = tokio::time::timeout(PATIENCE / 2, records.read(1)).await;
+    let second = second.expect("it waits for itself").unwrap();
+    assert_eq!(second.concat().len(), second_len);
+    drop(others);
+    broker.server.kill().await;
+}
