@@ -166,7 +166,8 @@ impl World {
             .or_else(|| {
                 let is_judged = |group: &GroupId| !dead.is_some_and(|(_, dead)| leads_idly(dead, *group));
                 let mut groups = self.groups_left().into_iter().filter(is_judged);
-                groups.find_map(|group| unsettled(&running, group))
+                let all_return = self.endings.nobody_is_gone();
+                groups.find_map(|group| unsettled(&running, group, all_return))
             })
             .or_else(|| dead.and_then(|dead| needed(&running, dead)))
     }
@@ -228,9 +229,11 @@ fn differing_catalogs(running: &[(u32, &Running)]) -> Option<String> {
     (!same).then(|| format!("catalogs differ: {applied:?}"))
 }
 
-/// What keeps a group from being whole: one serving leader, known to all, and every replica with the same log.
-fn unsettled(running: &[(u32, &Running)], group: GroupId) -> Option<String> {
+/// What keeps a group from being whole: one serving leader, known to all, and every replica with the same log. Where brokers
+/// are gone, a replica that its group has not taken in, or has let go already, may have to wait for them.
+fn unsettled(running: &[(u32, &Running)], group: GroupId, all_return: bool) -> Option<String> {
     let mut leader = None;
+    let mut configuration = None;
     let mut logs = Vec::new();
     for (id, up) in running {
         if !up.hosted().any(|hosted| hosted == group) {
@@ -242,6 +245,9 @@ fn unsettled(running: &[(u32, &Running)], group: GroupId) -> Option<String> {
         if member.is_serving() && leader.replace(*id).is_some() {
             return Some(format!("group {group} has two serving leaders"));
         }
+        if member.is_serving() {
+            configuration = Some(member.configuration());
+        }
         logs.push((*id, member.term().0, member.commit().0, log.last_index().0));
     }
     let Some(leader) = leader else {
@@ -249,6 +255,9 @@ fn unsettled(running: &[(u32, &Running)], group: GroupId) -> Option<String> {
             "group {group} has no serving leader: (broker, term, commit, last) {logs:?}"
         ));
     };
+    if let Some(configuration) = configuration.filter(|_| !all_return) {
+        logs.retain(|(id, ..)| configuration.members().any(|member| member.0 == u64::from(*id)));
+    }
     let settled = logs
         .iter()
         .all(|log| log.2 == log.3 && (log.1, log.2) == (logs[0].1, logs[0].2));
