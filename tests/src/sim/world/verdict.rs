@@ -49,7 +49,7 @@ impl World {
                 return Err(broken("is not in the catalog".to_owned()));
             };
             let group = GroupId(placed.group.0);
-            if !running.hosted().any(|hosted| hosted == group) {
+            if !running.hosted().any(|hosted| hosted == group) || self.is_outside(machine.settings.id, group) {
                 continue;
             }
             let log = match replica_log(running, group) {
@@ -73,6 +73,21 @@ impl World {
         log.records.retain(|(offset, _)| *offset >= start);
         log.start = start;
         Ok(log)
+    }
+}
+
+impl World {
+    /// Whether a replica does not belong to its group: where brokers are gone, it may wait for ever to be taken in.
+    fn is_outside(&self, broker: u32, group: GroupId) -> bool {
+        let mut members = self.machines.iter().filter_map(|machine| {
+            let (member, _) = machine.running.as_ref()?.shard_of(group).replica(group)?;
+            (member.is_serving() && !self.is_gone(machine.settings.id)).then_some(member)
+        });
+        let leader = members.next().filter(|_| !self.endings.nobody_is_gone());
+        leader.is_some_and(|leader| {
+            let mut members = leader.configuration().members();
+            members.all(|member| member.0 != u64::from(broker))
+        })
     }
 }
 
