@@ -54,6 +54,8 @@ pub enum Room {
     Multiraft,
     /// `registry`
     Registry,
+    /// `storage`
+    Storage,
 }
 
 impl Room {
@@ -63,6 +65,7 @@ impl Room {
             Room::Raft => "raft",
             Room::Multiraft => "multiraft",
             Room::Registry => "registry",
+            Room::Storage => "storage",
         }
     }
 }
@@ -90,6 +93,16 @@ const fn multiraft(switch: &'static str, what: &'static str, source: &'static st
 const fn registry(switch: &'static str, what: &'static str, source: &'static str, noticed: Noticed) -> Scenario {
     Scenario {
         room: Room::Registry,
+        switch,
+        what,
+        source,
+        noticed,
+    }
+}
+
+const fn storage(switch: &'static str, what: &'static str, source: &'static str, noticed: Noticed) -> Scenario {
+    Scenario {
+        room: Room::Storage,
         switch,
         what,
         source,
@@ -433,6 +446,18 @@ pub const SCENARIOS: &[Scenario] = &[
         "HoardUnflushed",
         "a follower whose segments can't be written takes ever more, and its group goes on counting on it",
         "Trimaran's own",
+        WITHIN,
+    ),
+    registry(
+        "KeepFolderName",
+        "a data folder whose journal is gone passes for the one that it was",
+        "Trimaran's own, found by reading",
+        WITHIN,
+    ),
+    storage(
+        "IgnoreMark",
+        "an older copy of the journal is brought back and passes for the latest one",
+        "Trimaran's own, found by reading",
         WITHIN,
     ),
 ];

@@ -119,6 +119,84 @@ fn every_broker_in_turn_loses_its_disk() {
     announce(&format!("three disks lost, one after the other: {tally:?}"));
 }
 
+/// Copies the files of a folder.
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder can be made");
+    for file in fs::read_dir(from).expect("a journal").flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).expect("a file can be copied");
+    }
+}
+
+/// The journal goes, everything else stays, and something lies in its place: two brokers in turn.
+#[test]
+fn a_lost_journal_is_noticed_whatever_else_is_there() {
+    const PARTITIONS: i32 = 3;
+    let mut cluster = Cluster::with(&small_memory());
+    let load = load(&cluster, PARTITIONS, &[]);
+    for victim in [3, 1] {
+        let broker = cluster.broker(victim);
+        broker.kill();
+        let journal = broker.data_path().join("journal");
+        fs::remove_dir_all(&journal).expect("a journal can be deleted");
+        fs::create_dir_all(journal.join("lost+found")).expect("as on a disk of its own");
+        goes_on(&load, PARTITIONS);
+        cluster.broker(victim).start();
+        cluster.wait_ready();
+        let lost = wait_repaired(&cluster, victim);
+        assert!(lost >= f64::from(PARTITIONS) + 1.0, "the metadata group is one of them");
+        assert!(
+            cluster
+                .broker(victim)
+                .log()
+                .contains("journal of this data folder is gone")
+        );
+        wait_whole(&cluster, PARTITIONS);
+        goes_on(&load, PARTITIONS);
+    }
+    for victim in [1, 2, 3] {
+        cluster.broker(victim).kill();
+        goes_on(&load, PARTITIONS);
+        cluster.broker(victim).start();
+        cluster.wait_ready();
+        wait_whole(&cluster, PARTITIONS);
+    }
+    let tally = load.finish().unwrap_or_else(|violation| panic!("{violation}"));
+    announce(&format!("two journals lost, one after the other: {tally:?}"));
+}
+
+/// An older copy of the journal is refused; without it, the broker is filled again, as the error says.
+#[test]
+fn an_old_journal_brought_back_is_refused() {
+    const PARTITIONS: i32 = 2;
+    const VICTIM: u32 = 2;
+    let mut cluster = Cluster::with(&small_memory());
+    let load = load(&cluster, PARTITIONS, &[]);
+    let data = cluster.broker(VICTIM).data_path();
+    let (journal, copy) = (data.join("journal"), data.join("copy"));
+    cluster.broker(VICTIM).kill();
+    copy_files(&journal, &copy);
+    cluster.broker(VICTIM).start();
+    cluster.wait_ready();
+    wait_whole(&cluster, PARTITIONS);
+    goes_on(&load, PARTITIONS);
+    cluster.broker(VICTIM).kill();
+    fs::remove_dir_all(&journal).expect("a journal can be deleted");
+    fs::rename(&copy, &journal).expect("a copy can be put in its place");
+    cluster.broker(VICTIM).start();
+    assert!(!cluster.broker(VICTIM).wait().success());
+    let log = cluster.broker(VICTIM).log();
+    assert!(log.contains("is not this data folder's latest journal"), "{log}");
+    assert!(log.contains("move `journal` away and start again"), "{log}");
+    fs::rename(&journal, &copy).expect("a journal can be moved away");
+    cluster.broker(VICTIM).start();
+    cluster.wait_ready();
+    wait_repaired(&cluster, VICTIM);
+    wait_whole(&cluster, PARTITIONS);
+    goes_on(&load, PARTITIONS);
+    let tally = load.finish().unwrap_or_else(|violation| panic!("{violation}"));
+    announce(&format!("an old journal brought back: {tally:?}"));
+}
+
 /// Segments of a broker's replicas of partitions, the metadata group's excepted, with so many bytes at least.
 fn segments(data: &Path, least: u64) -> Vec<PathBuf> {
     let list = |folder: &Path| {

@@ -110,6 +110,8 @@ pub(crate) struct ControlParts {
     pub(crate) folder: FolderId,
     /// What it has noted of the cluster's founding.
     pub(crate) founded_with: Option<Vec<(BrokerId, FolderId)>>,
+    /// Whether it has been part of the metadata group.
+    pub(crate) is_member: bool,
     /// Where that is noted.
     pub(crate) notes: Notes,
     /// The starts of all brokers that were seen.
@@ -291,6 +293,7 @@ impl Control {
                 return;
             }
         };
+        self.note_membership();
         for command in commands.into_iter().flatten() {
             let index = CommandIndex(index.0);
             self.tell_agent(
@@ -300,6 +303,16 @@ impl Control {
                     command: &command,
                 },
             );
+        }
+    }
+
+    /// This broker has its part in the metadata group: should its journal be lost, it must not take itself for a new one.
+    fn note_membership(&mut self) {
+        if let Err(error) = self.parts.notes.is_member() {
+            self.parts.fatal.fail(format!(
+                "can't note in {} that this broker is part of the cluster: {error}",
+                self.parts.settings.broker.data.display()
+            ));
         }
     }
 
@@ -516,6 +529,10 @@ impl Control {
                     "founds the cluster: none of its brokers holds anything yet"
                 );
             }
+            Decision::Join if self.parts.is_member => tracing::error!(
+                "the journal holds nothing of the cluster's metadata, and this folder was part of it: what it held is lost, and \
+                 the other brokers fill it again"
+            ),
             Decision::Join => tracing::warn!(
                 "the data folder is empty, but the cluster is not new: this broker is refilled by the others"
             ),
@@ -611,6 +628,7 @@ fn agent_config(parts: &ControlParts) -> AgentConfig {
         broker: parts.broker.clone(),
         folder: parts.folder,
         founded_with: parts.founded_with.clone(),
+        is_member: parts.is_member,
         cluster_id: cluster.id.clone(),
         metadata_replicas: parts.voters.iter().copied().map(ids::broker).collect(),
         seed: parts.seed,

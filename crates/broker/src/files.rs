@@ -97,6 +97,13 @@ pub(crate) struct OpenJob {
     pub(crate) options: GroupOptions,
 }
 
+impl OpenJob {
+    /// Whether there is somebody who could fill the replica again.
+    fn has_others(&self) -> bool {
+        self.founders.len().max(self.wanted.len()) > 1
+    }
+}
+
 /// As what a replica is opened.
 #[derive(Clone, Debug)]
 pub(crate) enum How {
@@ -226,9 +233,10 @@ impl FileThreads {
     fn open(&self, job: OpenJob) {
         let (group, wanted) = (job.group, job.wanted.clone());
         let opened = match &job.how {
-            How::Nothing(Standing::Founding) => self.open_found(&job, RecoveredGroup::default()),
+            How::Nothing(Standing::Founding) => self.open_or_set_aside(&job, &RecoveredGroup::default()),
             How::Found(recovered) => self.open_or_set_aside(&job, recovered),
-            How::Nothing(Standing::Joining) | How::Damaged => self
+            How::Nothing(Standing::Joining) => self.open_lost_unless_alone(&job),
+            How::Damaged => self
                 .open_lost(&job, HardState::default())
                 .map(|open| (open, Opened::Lost)),
         };
@@ -254,12 +262,22 @@ impl FileThreads {
     /// A damaged log is set aside, and its replica filled by the others, if there are any.
     fn open_or_set_aside(&self, job: &OpenJob, recovered: &RecoveredGroup) -> Result<(Open, Opened), LogError> {
         match self.open_found(job, recovered.clone()) {
-            Err(error) if error.is_damage() && job.founders.len().max(job.wanted.len()) > 1 => {
+            Err(error) if error.is_damage() && job.has_others() => {
                 let open = self.open_lost(job, recovered.hard_state)?;
                 Ok((open, Opened::SetAside(error)))
             }
             outcome => outcome,
         }
+    }
+
+    /// What the journal does not know, the others fill again. Where there is nobody else, what lies in the folder is all there
+    /// is of the partition: it stays where it is, and is not used.
+    fn open_lost_unless_alone(&self, job: &OpenJob) -> Result<(Open, Opened), LogError> {
+        if !job.has_others() {
+            self.open_found(job, RecoveredGroup::default())?;
+        }
+        let open = self.open_lost(job, HardState::default())?;
+        Ok((open, Opened::Lost))
     }
 
     fn open_found(&self, job: &OpenJob, recovered: RecoveredGroup) -> Result<(Open, Opened), LogError> {

@@ -4,9 +4,12 @@
 //! trimaran-data/
 //!   identity.toml   cluster, broker, format, the folder's own name, and the number of the last start
 //!   lock            held by the process that has the folder open; names it
-//!   journal/        the one write-ahead journal
-//!   partitions/     a folder a replica: group-0 is the cluster's metadata
+//!   journal/        the one write-ahead journal; its files name the folder
+//!   journal.mark    how far the journal has come: an older copy of it is recognised
+//!   partitions/     a folder a replica: group-0 is the cluster's metadata; `folder.id` names the folder
 //! ```
+
+mod parts;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -14,8 +17,10 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use trimaran_registry::folder::FolderState;
 use trimaran_registry::starts::{Announcement, Start};
 use trimaran_registry::{BrokerId, FolderId, Incarnation};
+use trimaran_storage::journal::{Owner, OwnerId};
 
 /// What a journal was that is older than what its broker has promised. Nobody needs it when the broker is whole again.
 const FORMER: &str = "journal.former";
@@ -103,6 +108,8 @@ struct Identity {
     founded_with: Option<Vec<(BrokerId, FolderId)>>,
     /// What the folder holds is older than what its broker has promised: the next start must not take it for sound.
     lost: bool,
+    /// The folder has been part of the metadata group, under this name or an earlier one.
+    is_member: bool,
 }
 
 /// The way to write down something in the folder's description, for whoever doesn't hold the folder itself.
@@ -133,16 +140,40 @@ impl Notes {
         self.identity.lost = true;
         write_identity(&self.path, &self.path.join(IDENTITY), &self.identity)
     }
+
+    /// Notes durably that this folder is part of the metadata group: without its journal, it must not be taken for a new one.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn is_member(&mut self) -> io::Result<()> {
+        if !self.identity.is_member {
+            self.identity.is_member = true;
+            write_identity(&self.path, &self.path.join(IDENTITY), &self.identity)?;
+        }
+        Ok(())
+    }
 }
 
 impl Folder {
-    /// Opens or creates the folder, takes its lock, and checks that it belongs to this broker of this cluster. It is not
-    /// to be used before [`Folder::begin`]. A folder without a journal holds nothing that was promised, even if its
-    /// description is still there.
+    /// Opens or creates the folder, takes its lock, and checks that it belongs to this broker of this cluster, and that its
+    /// parts belong together. It is not to be used before [`Folder::begin`]. A folder without a journal holds nothing that was
+    /// promised, even if the rest is still there.
     ///
     /// # Errors
-    /// [`FolderError`]: in use, another broker's, or the system refuses.
+    /// [`FolderError`]: in use, another broker's, mixed up, or the system refuses.
     pub(crate) fn open(path: &Path, cluster: &str, broker: u32) -> Result<Folder, FolderError> {
+        Folder::open_as(path, cluster, broker, false)
+    }
+
+    /// As [`Folder::open`], for a broker that is the only one of its cluster: nobody could fill its replicas again.
+    ///
+    /// # Errors
+    /// As [`Folder::open`]; and if the folder's journal is gone.
+    pub(crate) fn open_alone(path: &Path, cluster: &str, broker: u32) -> Result<Folder, FolderError> {
+        Folder::open_as(path, cluster, broker, true)
+    }
+
+    fn open_as(path: &Path, cluster: &str, broker: u32, alone: bool) -> Result<Folder, FolderError> {
         for folder in [path, &path.join("journal"), &path.join("partitions")] {
             fs::create_dir_all(folder).map_err(io_error(folder))?;
         }
@@ -152,27 +183,27 @@ impl Folder {
         if let Some(before) = &before {
             before.check(&file, path, cluster, broker)?;
         }
-        let journal = path.join("journal");
-        let empty = fs::read_dir(&journal).map_err(io_error(&journal))?.next().is_none();
+        let state = parts::state(path, before.as_ref(), alone)?;
         let known = before
             .as_ref()
             .map_or(Incarnation(0), |before| Incarnation(before.incarnation));
-        let is_sound = before.as_ref().is_some_and(|before| !empty && !before.lost);
-        let last = match &before {
-            Some(before) if is_sound => Start {
-                folder: before.folder.unwrap_or_default(),
+        let last = match state {
+            FolderState::Same(name) => Start {
+                folder: name.unwrap_or_default(),
                 incarnation: known,
             },
-            _ => Start::default(),
+            FolderState::New { .. } => Start::default(),
         };
-        let identity = before.unwrap_or_else(|| Identity {
+        let mut identity = before.unwrap_or_else(|| Identity {
             cluster: cluster.to_owned(),
             broker,
             incarnation: 0,
             folder: None,
             founded_with: None,
             lost: false,
+            is_member: false,
         });
+        identity.is_member |= state == FolderState::New { lost: true };
         Ok(Folder {
             path: path.to_owned(),
             identity,
@@ -201,13 +232,15 @@ impl Folder {
             self.identity.folder.get_or_insert_with(random);
         } else {
             self.identity.folder = Some(random());
-            self.identity.founded_with = None;
+            self.identity.is_member |= self.identity.founded_with.is_some();
             self.identity.lost = true;
             // Before the journal goes: a crash in between must not leave half of it under a name that vouches for it.
             write_identity(&self.path, &file, &self.identity).map_err(io_error(&file))?;
             self.set_journal_aside()?;
             self.identity.lost = false;
         }
+        // Before the description vouches for it: with another name, they would look like another folder's.
+        parts::name_replicas(&self.path, self.id())?;
         write_identity(&self.path, &file, &self.identity).map_err(io_error(&file))
     }
 
@@ -273,6 +306,20 @@ impl Folder {
         self.identity.founded_with.clone()
     }
 
+    /// Whether it has been part of the metadata group, under its name or an earlier one.
+    pub(crate) fn is_member(&self) -> bool {
+        self.identity.is_member
+    }
+
+    /// Whose the journal is, for opening it.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            id: OwnerId(self.id().0),
+            start: self.incarnation(),
+            mark: mark(&self.path),
+        }
+    }
+
     /// For the thread that founds.
     pub(crate) fn notes(&self) -> Notes {
         Notes {
@@ -331,6 +378,12 @@ fn random() -> FolderId {
         half.copy_from_slice(&hasher.finish().to_be_bytes());
     }
     FolderId(bytes)
+}
+
+/// The file in which it is noted how far the journal has come: not in the journal's own folder, which may be on a disk of its
+/// own.
+fn mark(path: &Path) -> PathBuf {
+    path.join("journal.mark")
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
@@ -426,6 +479,9 @@ fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
                 Some(with) => Some(with.as_array()?.iter().map(founder).collect::<Option<_>>()?),
             },
             lost: table.get("lost").is_some_and(|lost| lost.as_bool() != Some(false)),
+            is_member: table
+                .get("member")
+                .is_some_and(|member| member.as_bool() != Some(false)),
         })
     };
     identity().map(Some).ok_or_else(damaged)
@@ -477,12 +533,17 @@ fn founder(text: &toml::Value) -> Option<(BrokerId, FolderId)> {
     Some((BrokerId(broker.parse().ok()?), folder.parse().ok()?))
 }
 
-/// Written beside and renamed over, so that a crash leaves the old one or the new one.
 fn write_identity(folder: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
-    let beside = folder.join("identity.toml.new");
-    let mut new = File::create(&beside)?;
     let text = describe(identity);
-    writeln!(new, "{text}checksum = \"{}\"", checksum(&text))?;
+    replace(folder, file, &format!("{text}checksum = \"{}\"\n", checksum(&text)))
+}
+
+/// Writes a file of a folder beside, and renames it over, so that a crash leaves the old one or the new one.
+fn replace(folder: &Path, file: &Path, text: &str) -> io::Result<()> {
+    let mut beside = file.to_owned().into_os_string();
+    beside.push(".new");
+    let mut new = File::create(&beside)?;
+    new.write_all(text.as_bytes())?;
     new.sync_all()?;
     fs::rename(&beside, file)?;
     File::open(folder)?.sync_all()
@@ -507,11 +568,15 @@ fn describe(identity: &Identity) -> String {
     if identity.lost {
         text.push_str("lost = true\n");
     }
+    if identity.is_member {
+        text.push_str("member = true\n");
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::parts::tests::{journal, nameless_journal};
     use super::*;
     use std::collections::BTreeSet;
 
@@ -540,7 +605,7 @@ mod tests {
         first.begin(Incarnation(5), false).unwrap();
         assert_eq!(first.announcement().previous, Incarnation(0), "it held nothing");
         let start = first.announcement().start;
-        fs::write(first.journal().join("1"), "").unwrap();
+        journal(&first);
         drop(first);
         let mut second = Folder::open(dir.path(), "c", 1).unwrap();
         assert_eq!((second.last(), second.known()), (start, Incarnation(5)));
@@ -553,7 +618,7 @@ mod tests {
             previous: Incarnation(5),
         };
         assert_eq!(second.announcement(), expected);
-        fs::remove_file(second.journal().join("1")).unwrap();
+        fs::remove_dir_all(second.journal()).unwrap();
         drop(second);
         let third = Folder::open(dir.path(), "c", 1).unwrap();
         assert_eq!((third.last(), third.known()), (Start::default(), Incarnation(9)));
@@ -565,18 +630,19 @@ mod tests {
         let first = open(dir.path(), "c", 1).unwrap();
         first.notes().founded_with(&[(BrokerId(2), FolderId([7; 16]))]).unwrap();
         let name = first.id();
-        fs::write(first.journal().join("1"), "promises").unwrap();
+        journal(&first);
         fs::create_dir(first.journal().join("lost+found")).unwrap();
         drop(first);
         let mut second = Folder::open(dir.path(), "c", 1).unwrap();
         second.begin(Incarnation(9), true).unwrap();
         assert_ne!(second.id(), name);
         assert_eq!(
-            (second.founded_with(), second.announcement().previous),
-            (None, Incarnation(0))
+            (second.is_member(), second.announcement().previous),
+            (true, Incarnation(0))
         );
-        assert!(!second.journal().join("1").exists());
-        assert_eq!(fs::read(dir.path().join(FORMER).join("1")).unwrap(), b"promises");
+        let file = format!("{:020}.journal", 1);
+        assert!(!second.journal().join(&file).exists());
+        assert!(dir.path().join(FORMER).join(&file).exists());
         assert!(!read_identity(&dir.path().join(IDENTITY)).unwrap().unwrap().lost);
     }
 
@@ -585,7 +651,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = open(dir.path(), "c", 1).unwrap();
         let name = first.id();
-        fs::write(first.journal().join("1"), "promises").unwrap();
+        journal(&first);
         first.notes().lost().unwrap();
         drop(first);
         let second = Folder::open(dir.path(), "c", 1).unwrap();
@@ -593,7 +659,7 @@ mod tests {
         drop(second);
         let third = open(dir.path(), "c", 1).unwrap();
         assert_ne!(third.id(), name);
-        assert!(!third.journal().join("1").exists());
+        assert!(!third.journal().join(format!("{:020}.journal", 1)).exists());
     }
 
     #[test]
@@ -606,15 +672,19 @@ mod tests {
         );
         assert_eq!(first.founded_with(), None);
         first.notes().founded_with(&with).unwrap();
-        fs::write(first.journal().join("1"), "").unwrap();
+        journal(&first);
         drop(first);
         let second = open(dir.path(), "c", 1).unwrap();
-        assert_eq!((second.id(), second.founded_with()), (name, Some(with)));
-        fs::remove_file(second.journal().join("1")).unwrap();
+        assert_eq!((second.id(), second.founded_with()), (name, Some(with.clone())));
+        assert!(!second.is_member());
+        fs::remove_dir_all(second.journal()).unwrap();
         drop(second);
-        let third = open(dir.path(), "c", 1).unwrap();
-        assert_ne!(third.id(), name);
-        assert_eq!(third.founded_with(), None, "what was promised is lost");
+        for _ in 0..2 {
+            let third = open(dir.path(), "c", 1).unwrap();
+            assert_ne!(third.id(), name);
+            assert!(third.is_member(), "what was promised is lost, and that is known");
+            assert_eq!(third.founded_with(), Some(with.clone()), "for those who ask");
+        }
     }
 
     #[test]
@@ -622,8 +692,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = "format = 1\ncluster_id = \"c\"\nbroker_id = 1\nincarnation = 5\n";
         fs::write(dir.path().join("identity.toml"), text).unwrap();
-        fs::create_dir(dir.path().join("journal")).unwrap();
-        fs::write(dir.path().join("journal/1"), "").unwrap();
+        nameless_journal(dir.path());
         let folder = open(dir.path(), "c", 1).unwrap();
         let name = folder.id();
         assert_ne!(name, FolderId::default());
@@ -638,10 +707,9 @@ mod tests {
         let mut folder = open(dir.path(), "c", 1).unwrap();
         folder.identity.incarnation = 1_700_000_000_000;
         folder.identity.lost = true;
-        folder
-            .notes()
-            .founded_with(&[(BrokerId(2), FolderId([7; 16]))])
-            .unwrap();
+        let mut notes = folder.notes();
+        notes.founded_with(&[(BrokerId(2), FolderId([7; 16]))]).unwrap();
+        notes.is_member().unwrap();
         drop(folder);
         let file = dir.path().join(IDENTITY);
         let written = fs::read(&file).unwrap();

@@ -102,7 +102,13 @@ pub(crate) struct JournalThread {
     pub(crate) metrics: Arc<Metrics>,
     /// Told when the disk fails.
     pub(crate) fatal: Arc<Fatal>,
+    /// When it was last noted outside the journal how far it has come.
+    pub(crate) noted_at: Instant,
 }
+
+/// Between two notes of how far the journal has come, while it is written to: an older copy is recognised from the last one on.
+/// A note is one more small write with its sync, so seldom that it is not seen among the journal's own.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 /// Batches after which the journal is asked which groups hold its oldest files, when nothing was released meanwhile.
 const LAGGARDS_EVERY: u32 = 64;
@@ -138,6 +144,9 @@ impl JournalThread {
                 since_laggards = 0;
                 self.flush_laggards();
             }
+        }
+        if let Err(error) = self.journal.close() {
+            tracing::warn!(%error, "how far the journal has come can't be noted");
         }
     }
 
@@ -177,6 +186,11 @@ impl JournalThread {
         }
         for group in closed {
             self.files.push(FileJob::Delete(group));
+        }
+        // Once everybody has been answered. Without something to write there is nothing to note.
+        if self.noted_at.elapsed() >= NOTE_EVERY {
+            self.journal.note_progress()?;
+            self.noted_at = Instant::now();
         }
         Ok(())
     }

@@ -124,6 +124,12 @@ impl fmt::Display for StartError {
                  `listeners.{listener}` (--listeners-{listener})"
             ),
             StartError::Folder(error) => error.fmt(f),
+            StartError::Journal(error @ JournalError::Mismatch { .. }) => write!(
+                f,
+                "{error}. Put the latest `journal` and `identity.toml` back (is the right disk mounted?). If they are lost, and \
+                 other brokers have this one's replicas, move `journal` away and start again: the others then fill this broker. \
+                 See \"A disk is damaged\" in docs/operations.md"
+            ),
             StartError::Journal(error) => write!(
                 f,
                 "the journal can't be opened: {error}. If its disk is damaged and this broker has replicas elsewhere, move its \
@@ -208,7 +214,13 @@ impl Server {
     /// [`StartError`]; nothing is left behind.
     pub async fn start_on(settings: Settings, sockets: Sockets) -> Result<Server, StartError> {
         let addresses = addresses(&sockets).map_err(StartError::System)?;
-        let folder = Folder::open(&settings.broker.data, &settings.cluster.id, settings.broker.id);
+        let alone = settings
+            .cluster
+            .voters
+            .iter()
+            .all(|voter| voter.id == settings.broker.id);
+        let open = if alone { Folder::open_alone } else { Folder::open };
+        let folder = open(&settings.broker.data, &settings.cluster.id, settings.broker.id);
         let mut folder = folder.map_err(StartError::Folder)?;
         let plan = interval_plan(&settings)?;
         let starts = StartStore::open(&settings.broker.data, plan.suspicion_timeout).map_err(StartError::Folder)?;
@@ -357,8 +369,8 @@ async fn open_journal(
         file_bytes: settings.limits.journal_file_bytes,
         max_files: settings.limits.journal_files,
     };
-    let dir = folder.journal();
-    let opened = tokio::task::spawn_blocking(move || Journal::open(fs, &dir, options)).await;
+    let (dir, owner) = (folder.journal(), folder.owner());
+    let opened = tokio::task::spawn_blocking(move || Journal::open_owned(fs, &dir, options, owner)).await;
     match opened {
         Ok(opened) => opened.map_err(StartError::Journal),
         Err(_) => Err(StartError::System(std::io::Error::other(

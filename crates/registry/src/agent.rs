@@ -41,6 +41,8 @@ pub struct AgentConfig {
     pub folder: FolderId,
     /// What this folder has noted of [`Decision::Found`].
     pub founded_with: Option<Vec<(BrokerId, FolderId)>>,
+    /// See [`FoundingConfig::is_member`].
+    pub is_member: bool,
     /// The cluster's id as configured here. The first controller founds the cluster with it.
     pub cluster_id: String,
     /// Replicas of the metadata group: whom to ask before any controller is known.
@@ -332,6 +334,7 @@ impl Agent {
             replicas: config.metadata_replicas.clone(),
             holds: config.known_groups.contains(&METADATA_GROUP),
             founded_with: config.founded_with.clone(),
+            is_member: config.is_member,
         });
         Agent {
             news: News::new(config.broker.id, config.broker.incarnation, now + config.digest_every),

@@ -15,6 +15,9 @@
 //! something. If that member has lost its disk since, the promise was lost with it. A majority of answers would not do:
 //! an election that is under way counts on members that are not yet part of any majority.
 //!
+//! A broker whose folder says that it was part of the group, and whose journal holds nothing of it, needs no answers: it has
+//! lost what it held ([`crate::folder`]). It tells those who ask that the cluster is not new.
+//!
 //! Why a founder's note must be durable before its group opens: if it were lost in a crash, then the others, who may not
 //! have founded yet, would be told that they have lost something, and the cluster would never begin.
 //!
@@ -47,6 +50,9 @@ pub struct FoundingConfig {
     pub holds: bool,
     /// What [`Decision::Found`] said at an earlier start with this folder.
     pub founded_with: Option<Vec<(BrokerId, FolderId)>>,
+    /// The folder, under its name or an earlier one, has been part of the metadata group. If it holds nothing of the group
+    /// all the same, that was lost.
+    pub is_member: bool,
 }
 
 /// How to open the metadata group.
@@ -90,6 +96,7 @@ impl Founding {
         };
         founding.decision = match (founding.config.holds, &founding.config.founded_with) {
             (true, _) => Some(Decision::Resume),
+            (false, _) if founding.config.is_member => Some(Decision::Join),
             // Nothing was promised since it was noted, or the folder would hold it.
             (false, Some(with)) => Some(Decision::Found(with.clone())),
             (false, None) => founding.conclude(),
@@ -116,6 +123,7 @@ impl Founding {
     pub fn asked(&self, asker: BrokerId, folder: FolderId, filled: bool) -> Found {
         match &self.decision {
             None => Found::Nothing,
+            Some(Decision::Join) if self.config.is_member => self.with_me(asker, folder),
             Some(Decision::Join) if !filled => Found::Nothing,
             Some(Decision::Join) => Found::Something,
             Some(Decision::Resume | Decision::Found(_)) => self.with_me(asker, folder),

@@ -20,6 +20,7 @@
 //!     broker: Broker { id: BrokerId(1), ..Broker::default() },
 //!     folder: FolderId([7; 16]),
 //!     founded_with: None,
+//!     is_member: false,
 //!     cluster_id: "demo".into(),
 //!     metadata_replicas: vec![BrokerId(1)],
 //!     seed: 1,
@@ -52,6 +53,7 @@ pub mod agent;
 pub mod catalog;
 mod codec;
 mod error;
+pub mod folder;
 pub mod founding;
 mod ids;
 pub mod leaders;

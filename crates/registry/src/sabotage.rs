@@ -20,6 +20,8 @@ pub enum Sabotage {
     /// The number of a start follows the wall clock and the folder only: behind a clock that was set back, a new folder's
     /// start passes for an earlier one.
     IncarnationFromClock,
+    /// A data folder keeps its name when its journal is gone (Trimaran's own: any file in the journal's place counted).
+    KeepFolderName,
 }
 
 #[cfg(feature = "sabotage")]
@@ -29,6 +31,7 @@ impl Sabotage {
         Sabotage::ReuseGroupIds,
         Sabotage::TrustOldFolders,
         Sabotage::IncarnationFromClock,
+        Sabotage::KeepFolderName,
     ];
 }
 

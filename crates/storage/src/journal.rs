@@ -41,6 +41,7 @@ use self::configured::Configured;
 use self::frame::FrameWriter;
 use self::pins::Pins;
 use crate::fs::{File, Fs, Mode};
+use crate::sabotage::{Breakage, Sabotage};
 use crate::start::LogStart;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -204,7 +205,7 @@ impl Journal {
         dir: &Path,
         options: JournalOptions,
     ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
-        Journal::open_as(fs, dir, options, None)
+        Journal::open_as(fs, dir, options, None, Breakage::default())
     }
 
     /// As [`Journal::open`], for an owner that notes elsewhere how far its journal has come. A journal that has no owner yet
@@ -221,7 +222,24 @@ impl Journal {
         options: JournalOptions,
         owner: Owner,
     ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
-        let (mut journal, groups) = Journal::open_as(fs, dir, options, Some(owner))?;
+        let (mut journal, groups) = Journal::open_as(fs, dir, options, Some(owner), Breakage::default())?;
+        journal.begin_start()?;
+        Ok((journal, groups))
+    }
+
+    /// As [`Journal::open_owned`], and wrong in that way: for tests of tests.
+    ///
+    /// # Errors
+    /// As [`Journal::open_owned`].
+    #[cfg(feature = "sabotage")]
+    pub fn open_sabotaged(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: JournalOptions,
+        owner: Owner,
+        how: Sabotage,
+    ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
+        let (mut journal, groups) = Journal::open_as(fs, dir, options, Some(owner), Breakage::of(how))?;
         journal.begin_start()?;
         Ok((journal, groups))
     }
@@ -231,12 +249,14 @@ impl Journal {
         dir: &Path,
         options: JournalOptions,
         owner: Option<Owner>,
+        breakage: Breakage,
     ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
         let mark = match &owner {
             Some(owner) => read_mark(&*fs, &owner.mark)?.filter(|(id, _)| *id == owner.id),
             None => None,
         };
         let mark = mark.map(|(_, mark)| mark);
+        let mark = mark.filter(|_| !breakage.is(Sabotage::IgnoreMark));
         let found = recovery::recover(&*fs, dir, owner.as_ref(), mark)?;
         let journal = Journal {
             fs,

@@ -56,8 +56,12 @@ pub mod fs;
 pub mod journal;
 pub mod log;
 pub mod producers;
+mod sabotage;
 pub mod scale;
 pub mod start;
+
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -123,7 +123,8 @@ impl ReplicaLog {
     ///
     /// # Errors
     /// [`LogError::Corrupt`] and [`LogError::Gap`] if something is missing that was once durable and that the journal
-    /// does not hold either.
+    /// does not hold either; or if the segments hold entries of which the journal knows nothing, so that it is not the
+    /// journal that belongs to them.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
@@ -137,9 +138,11 @@ impl ReplicaLog {
             flushed: recovered.flushed.max(begin.index),
             ..recovered
         };
+        let last = recovered.entries.last().map_or(LogIndex::ZERO, |entry| entry.index);
         let known = Known {
             group,
             flushed: recovered.flushed,
+            journaled: recovered.flushed.max(last),
             configured: recovered.configured,
             start: recovered.start.as_deref(),
             rest_in_journal: first.is_some_and(|first| first <= recovered.flushed.next()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trimaran_raft::{Configuration, Entry, GroupId, HardState, LogIndex, LogView, NodeId, Payload, Term};
 use trimaran_storage::fs::faulty::FaultyFs;
-use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions};
+use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions, Owner, OwnerId, read_mark};
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog, Retention};
 use trimaran_storage::producers::{KEPT_BATCHES, ProducedBatch};
 use trimaran_storage::scale::{LogEnd, leader_epoch};
@@ -315,6 +315,14 @@ fn log_options() -> LogOptions {
     }
 }
 
+/// The next start of the one that all these journals belong to.
+fn owner(fs: &FaultyFs) -> Result<Owner, JournalError> {
+    let mark = PathBuf::from("/data/journal.mark");
+    let start = read_mark(fs, &mark)?.map_or(1, |(_, mark)| mark.start + 1);
+    let id = OwnerId([7; 16]);
+    Ok(Owner { id, start, mark })
+}
+
 impl Store {
     fn open(fs: &FaultyFs) -> Result<Store, Failure> {
         let shared = Arc::new(fs.clone());
@@ -322,7 +330,8 @@ impl Store {
             file_bytes: 2500,
             max_files: 3,
         };
-        let (journal, mut groups) = Journal::open(shared.clone(), Path::new("/data/journal"), options)?;
+        let (journal, mut groups) =
+            Journal::open_owned(shared.clone(), Path::new("/data/journal"), options, owner(fs)?)?;
         let mut store = Store {
             fs: fs.clone(),
             journal,

@@ -147,6 +147,7 @@ impl Desk {
             broker: broker(id),
             folder: FolderId([7; 16]),
             founded_with: None,
+            is_member: false,
             cluster_id: "fuzz".into(),
             metadata_replicas: vec![BrokerId(1)],
             seed: 1,

@@ -4,6 +4,7 @@
 
 use trimaran_multiraft::{Shard, Watchdog};
 use trimaran_registry::Agent;
+use trimaran_registry::folder::FolderParts;
 use trimaran_registry::starts::{Inquiry, Starts};
 
 /// A bug, in whichever room it lives.
@@ -18,6 +19,9 @@ pub enum Bug {
     /// In every broker's catalog.
     #[cfg(feature = "sabotage")]
     Registry(trimaran_registry::Sabotage),
+    /// In every broker's journal.
+    #[cfg(feature = "sabotage")]
+    Storage(trimaran_storage::Sabotage),
 }
 
 impl Bug {
@@ -29,7 +33,7 @@ impl Bug {
             #[cfg(feature = "sabotage")]
             Bug::Registry(how) => starts.sabotage(how),
             #[cfg(feature = "sabotage")]
-            Bug::Core(_) | Bug::Shard(_) => {}
+            Bug::Core(_) | Bug::Shard(_) | Bug::Storage(_) => {}
         }
     }
 
@@ -41,7 +45,7 @@ impl Bug {
             #[cfg(feature = "sabotage")]
             Bug::Registry(how) => inquiry.sabotage(how),
             #[cfg(feature = "sabotage")]
-            Bug::Core(_) | Bug::Shard(_) => {}
+            Bug::Core(_) | Bug::Shard(_) | Bug::Storage(_) => {}
         }
     }
 
@@ -64,6 +68,28 @@ impl Bug {
             }
             #[cfg(feature = "sabotage")]
             Bug::Registry(how) => agent.sabotage(how),
+            #[cfg(feature = "sabotage")]
+            Bug::Storage(_) => {}
+        }
+    }
+
+    /// Breaks how a process sees its folder.
+    pub(super) fn build_into_folder(self, parts: &mut FolderParts) {
+        let _ = &parts;
+        match self {
+            #[cfg(feature = "sabotage")]
+            Bug::Registry(how) => parts.sabotage(how),
+            #[cfg(feature = "sabotage")]
+            Bug::Core(_) | Bug::Shard(_) | Bug::Storage(_) => {}
+        }
+    }
+
+    /// How a process's journal is broken.
+    #[cfg(feature = "sabotage")]
+    pub(super) fn of_storage(self) -> Option<trimaran_storage::Sabotage> {
+        match self {
+            Bug::Storage(how) => Some(how),
+            Bug::Core(_) | Bug::Shard(_) | Bug::Registry(_) => None,
         }
     }
 }

@@ -45,6 +45,10 @@ pub enum Kind {
     DeadSegments,
     /// An older copy of that broker's disk takes its place.
     OldFolder,
+    /// The journal of that broker is gone, and the rest of its disk is there.
+    LostJournal,
+    /// An older copy of that broker's journal takes its place, and the rest of its disk stays as it is.
+    OldJournal,
     /// A disk is full.
     FullDisk,
     /// A clock jumps ahead.
@@ -61,7 +65,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 25] = [
         Kind::Crash,
         Kind::Ambush,
         Kind::Pause,
@@ -79,6 +83,8 @@ impl Kind {
         Kind::Reformat,
         Kind::DeadSegments,
         Kind::OldFolder,
+        Kind::LostJournal,
+        Kind::OldJournal,
         Kind::FullDisk,
         Kind::ClockJump,
         Kind::ClockSet,
@@ -107,6 +113,8 @@ impl Kind {
             Kind::Reformat => "reformat",
             Kind::DeadSegments => "dead-segments",
             Kind::OldFolder => "old-folder",
+            Kind::LostJournal => "lost-journal",
+            Kind::OldJournal => "old-journal",
             Kind::FullDisk => "full-disk",
             Kind::ClockJump => "clock-jump",
             Kind::ClockSet => "clock-set",
@@ -264,6 +272,17 @@ pub enum Fault {
     /// The run's victim loses power, and starts again after that time, with an older copy of its disk, if there is one that
     /// the others know to be older.
     OldFolder(Micros),
+    /// The run's victim loses power, and starts again after that time, without its journal.
+    LostJournal(Micros),
+    /// The run's victim loses power, and its journal is copied. Later it loses power again, and starts with that copy.
+    OldJournal {
+        /// It starts again after that time.
+        downtime: Micros,
+        /// The copy comes back so long after that.
+        later: Micros,
+        /// It starts again after that time.
+        again: Micros,
+    },
     /// A disk is full: the process stops, and starts again after a time with more room.
     FullDisk(u32),
     /// A clock is ahead by so much more from now on.
@@ -387,6 +406,12 @@ impl Drawing<'_> {
             Kind::Reformat => Fault::Reformat(self.downtime()),
             Kind::DeadSegments => Fault::DeadSegments,
             Kind::OldFolder => Fault::OldFolder(self.downtime()),
+            Kind::LostJournal => Fault::LostJournal(self.downtime()),
+            Kind::OldJournal => Fault::OldJournal {
+                downtime: self.downtime(),
+                later: self.lasting(),
+                again: self.downtime(),
+            },
             Kind::FullDisk => Fault::FullDisk(one),
             Kind::ClockJump => Fault::ClockJump(one, self.rng.between(MS, 5_000 * MS)),
             Kind::ClockSet => {

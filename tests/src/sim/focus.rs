@@ -135,6 +135,7 @@ fn breadth(kind: Kind) -> u64 {
         Kind::NoClients | Kind::ReadFlip | Kind::ClockJump | Kind::ClockSet => 3,
         Kind::WriteFlip | Kind::OldFolder | Kind::Hang => 6,
         Kind::Reformat | Kind::DeadSegments | Kind::BadSectors | Kind::BrokenDisk => 2,
+        Kind::LostJournal | Kind::OldJournal => 4,
         Kind::FullDisk => 1,
     }
 }
@@ -148,6 +149,7 @@ fn elections(kind: Kind) -> u64 {
         Kind::Weather | Kind::Pause | Kind::Hang => 5,
         Kind::OldFolder => 8,
         Kind::Leave | Kind::ClockJump | Kind::ClockSet => 2,
+        Kind::LostJournal | Kind::OldJournal => 2,
         Kind::NoClients
         | Kind::ReadFlip
         | Kind::WriteFlip
@@ -165,6 +167,7 @@ fn members(kind: Kind) -> u64 {
         Kind::Partition | Kind::OneWay | Kind::Failover => 10,
         Kind::SlowDisk | Kind::Clog | Kind::Leave | Kind::Reformat | Kind::OldFolder => 5,
         Kind::Weather | Kind::Pause | Kind::Hang => 3,
+        Kind::LostJournal | Kind::OldJournal => 2,
         Kind::NoClients
         | Kind::ReadFlip
         | Kind::WriteFlip

@@ -516,6 +516,7 @@ fn agent_config(own: NodeId, members: &[NodeId], incarnation: u64, seed: u64) ->
         broker,
         folder: folder_id(own, incarnation, seed),
         founded_with: None,
+        is_member: false,
         cluster_id: "maelstrom".to_owned(),
         metadata_replicas: members.iter().copied().map(ids::broker).collect(),
         seed,

@@ -246,6 +246,7 @@ impl Assembly {
             files: Arc::clone(&self.files),
             metrics: Arc::clone(&self.metrics),
             fatal: Arc::clone(&self.fatal),
+            noted_at: std::time::Instant::now(),
         };
         Ok(Threads {
             journal: Some(journal.spawn()?),
@@ -296,6 +297,7 @@ impl Assembly {
             seed: self.seed,
             folder: self.folder.id(),
             founded_with: self.folder.founded_with(),
+            is_member: self.folder.is_member(),
             notes: self.folder.notes(),
             starts: self.starts.clone(),
             recovered,

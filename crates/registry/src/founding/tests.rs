@@ -46,6 +46,7 @@ impl World {
             replicas: (0..brokers).map(id).collect(),
             holds: false,
             founded_with: None,
+            is_member: false,
         }
     }
 
@@ -58,6 +59,20 @@ impl World {
             holds: false,
             up: true,
         };
+    }
+
+    /// The journal is lost, and the rest of the folder is there: it gets another name.
+    fn lose_journal(&mut self, at: usize) {
+        let config = self.config(at, self.brokers.len());
+        let broker = &mut self.brokers[at];
+        let was_member = broker.founding.config.is_member || broker.holds || broker.noted.is_some();
+        broker.founding = Founding::new(FoundingConfig {
+            founded_with: broker.noted.clone(),
+            is_member: was_member,
+            ..config
+        });
+        broker.holds = false;
+        broker.up = true;
     }
 
     fn restart(&mut self, at: usize) {
@@ -228,6 +243,49 @@ fn one_that_joined_and_was_given_nothing_holds_nothing() {
     assert_eq!(world.brokers[1].founding.asked(id(2), folder, true), Found::Something);
 }
 
+#[test]
+fn a_member_whose_journal_is_gone_joins_and_says_that_the_cluster_is_not_new() {
+    let mut world = World::new(3);
+    world.ask_all();
+    world.brokers.iter_mut().for_each(|broker| broker.holds = true);
+    world.lose_journal(1);
+    assert_eq!(world.decision(1), Some(&Decision::Join), "without asking anybody");
+    world.brokers[0].up = false;
+    world.wipe(2);
+    world.ask(2, 1);
+    assert_eq!(world.decision(2), Some(&Decision::Join));
+}
+
+#[test]
+fn a_cluster_whose_journals_are_all_lost_is_not_founded_again() {
+    let mut world = World::new(3);
+    world.ask_all();
+    world.brokers.iter_mut().for_each(|broker| broker.holds = true);
+    (0..3).for_each(|at| world.lose_journal(at));
+    world.ask_all();
+    assert!((0..3).all(|at| world.decision(at) == Some(&Decision::Join)));
+    // As little as when some of them have been emptied since.
+    world.wipe(0);
+    world.ask_all();
+    assert_eq!(world.decision(0), Some(&Decision::Join));
+}
+
+#[test]
+fn a_founder_whose_journal_is_gone_still_knows_with_whom_it_has_founded() {
+    let mut world = World::new(3);
+    for to in [1, 2] {
+        world.ask(0, to);
+    }
+    assert!(world.founds(0));
+    world.lose_journal(0);
+    world.ask(1, 0);
+    world.ask(1, 2);
+    assert!(
+        world.founds(1),
+        "its folder is the one that broker 0 has founded with: it can't have promised anything"
+    );
+}
+
 /// Whatever happens, a broker that has lost a folder with which it had opened the group never founds again as long as
 /// somebody is left to whom it may have promised something.
 #[test]
@@ -244,7 +302,8 @@ fn no_order_of_events_lets_a_broker_found_twice() {
         let mut promised = BTreeSet::new();
         for _ in 0..60 {
             let (at, other) = (chance(brokers as u64), chance(brokers as u64));
-            match chance(12) {
+            match chance(13) {
+                12 if chance(2) == 0 => world.lose_journal(at),
                 0 => world.brokers[at].up = false,
                 1 => world.restart(at),
                 2 if chance(3) == 0 => world.wipe(at),
@@ -256,7 +315,7 @@ fn no_order_of_events_lets_a_broker_found_twice() {
                 }
                 _ => world.ask(at, other),
             }
-            // A wiped disk takes along what was promised to it.
+            // A wiped disk takes along what was promised to it, and so does a lost journal.
             promised.retain(|(_, to)| world.brokers[*to].holds);
             for (at, to) in &promised {
                 let fresh = world.founds(*at) && !world.brokers[*at].holds;

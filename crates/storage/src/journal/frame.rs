@@ -303,6 +303,20 @@ impl FrameReader {
         Ok(None)
     }
 
+    /// Whether the file is empty, or all zeros.
+    pub(super) fn is_blank(&mut self) -> io::Result<bool> {
+        let mut position = 0;
+        while position < self.len {
+            let len = (self.len - position).min(WINDOW_BYTES as u64) as usize;
+            let bytes = self.bytes(position, len)?.unwrap_or_default();
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            position += len as u64;
+        }
+        Ok(true)
+    }
+
     /// Bytes of the file; none if it is shorter, so that no length from the disk is allocated unchecked.
     fn bytes(&mut self, position: u64, len: usize) -> io::Result<Option<&[u8]>> {
         if position.checked_add(len as u64).is_none_or(|end| end > self.len) {

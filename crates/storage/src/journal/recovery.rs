@@ -73,6 +73,9 @@ pub fn look(fs: &dyn Fs, dir: &Path) -> Result<Presence, JournalError> {
         Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
         files => files?,
     };
+    if are_blank(fs, dir, &files)? {
+        return Ok(Presence::Nothing);
+    }
     let Some(last) = last_begun(fs, dir, &files)? else {
         return Ok(Presence::Nothing);
     };
@@ -93,7 +96,15 @@ pub(super) fn recover(
     mark: Option<Mark>,
 ) -> Result<Found, JournalError> {
     fs.create_dir_all(dir).map_err(io_error(dir))?;
-    let files = files(fs, dir)?;
+    let files = match files(fs, dir)? {
+        // There was a journal, perhaps. Its mark knows.
+        files if owner.is_some() && are_blank(fs, dir, &files)? => {
+            check_owner(dir, owner, mark, None)?;
+            remove(fs, dir, &files)?;
+            BTreeSet::new()
+        }
+        files => files,
+    };
     let Some(last) = last_begun(fs, dir, &files)? else {
         check_owner(dir, owner, mark, None)?;
         return Ok(empty(files));
@@ -168,6 +179,26 @@ fn empty(files: BTreeSet<u64>) -> Found {
         next_batch: 1,
         is_owned: false,
     }
+}
+
+/// Whether there is nothing but zeros in the files: they were made, or overwritten, by something else than a journal. Where
+/// there is a journal, this ends with the first bytes.
+fn are_blank(fs: &dyn Fs, dir: &Path, files: &BTreeSet<u64>) -> Result<bool, JournalError> {
+    for sequence in files {
+        let mut reader = Reader::open(fs, dir, *sequence)?;
+        if !reader.frames.is_blank().map_err(io_error(&reader.path))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn remove(fs: &dyn Fs, dir: &Path, files: &BTreeSet<u64>) -> Result<(), JournalError> {
+    for sequence in files {
+        let path = file_path(dir, *sequence);
+        fs.remove_file(&path).map_err(io_error(&path))?;
+    }
+    fs.sync_dir(dir).map_err(io_error(dir))
 }
 
 /// The last file that has a valid first frame. The one after it may be there without: a crash came while it was begun.

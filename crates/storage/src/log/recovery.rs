@@ -26,6 +26,9 @@ pub(super) struct Known<'a> {
     pub(super) group: GroupId,
     /// Everything up to here was once durable in segments.
     pub(super) flushed: LogIndex,
+    /// The last entry that the journal knows of, in whichever way. Segments hold nothing beyond: only what is durable in the
+    /// journal is flushed.
+    pub(super) journaled: LogIndex,
     /// The last configuration entry that was durable in the folder.
     pub(super) configured: LogIndex,
     /// The log was reset to this position, and its folder may not reflect that. Then `flushed` is not below it.
@@ -62,6 +65,7 @@ impl<'a> Known<'a> {
 pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known<'_>) -> Result<Found, LogError> {
     let mut names = names(fs, dir)?;
     finish_reset(fs, dir, known, &mut names)?;
+    check_journaled(fs, dir, known, &names)?;
     let expected = Expected {
         group: known.group,
         configured: known.configured,
@@ -119,6 +123,39 @@ fn finish_reset(fs: &dyn Fs, dir: &Path, known: &Known<'_>, names: &mut Names) -
         segment::remove(fs, dir, &name, known.group)?;
     }
     Ok(())
+}
+
+/// Segments that go further than the journal prove that it is not the one that they were written behind: it is an older copy,
+/// or the replica was forgotten, or they are another folder's. What the replica has promised since, nobody knows.
+fn check_journaled(fs: &dyn Fs, dir: &Path, known: &Known<'_>, names: &Names) -> Result<(), LogError> {
+    let next = known.journaled.next();
+    for (name, files) in names.iter().rev() {
+        let segment = Segment::empty(expected_start(known, name));
+        if name.index <= next && !files.is_whole() {
+            continue;
+        }
+        let is_beyond = name.index > next || {
+            let reader = SegmentReader::open(fs, dir, &segment)?;
+            let held = upto_record(&segment, next);
+            reader.lengths()?.0 >= held && reader.record(next).is_ok()
+        };
+        return match is_beyond {
+            true => Err(corrupt(
+                &segment.index_path(dir),
+                0,
+                "it holds entries of which the journal knows nothing",
+            )),
+            false => Ok(()),
+        };
+    }
+    Ok(())
+}
+
+/// Bytes of a segment's index up to the record of an entry.
+fn upto_record(segment: &Segment, index: LogIndex) -> u64 {
+    let mut upto = *segment;
+    upto.end.index = index;
+    upto.index_bytes()
 }
 
 /// The journal says which configuration was the last one up to what it knows to be flushed. Entries beyond that are

@@ -532,7 +532,7 @@ fn retention_may_be_ahead_of_what_the_journal_noted() {
             log.append(&[data(26, 3, 48, 1, 9000)]).unwrap();
         }
     }
-    let log = open(&fs, mark(7, &entries[4..24])).unwrap();
+    let log = open(&fs, mark(7, &entries[4..])).unwrap();
     assert_eq!(log.last_index(), LogIndex(25));
 }
 

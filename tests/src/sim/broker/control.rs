@@ -168,6 +168,11 @@ impl Running {
                 "group {group} was opened without delivery and delivered {index}"
             ));
         }
+        if !self.is_member {
+            self.is_member = true;
+            let noted = super::folder::note_membership(&self.fs);
+            noted.map_err(|error| format!("the membership can't be noted: {error}"))?;
+        }
         let values = batch::values(payload).map_err(|error| format!("metadata entry {index}: {error:?}"))?;
         for command in values.iter().flatten() {
             let input = agent::Input::Applied {

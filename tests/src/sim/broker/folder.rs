@@ -1,20 +1,25 @@
 //! What a broker's data folder says of itself: its name, the last start that was made with it, with whom the cluster was
 //! founded in it, and the starts of other brokers that were seen.
 
+use crate::sim::bug::Bug;
 use crate::sim::rng::Rng;
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use trimaran_registry::folder::{Description, FolderParts, FolderState, JournalPart};
 use trimaran_registry::starts::{Announcement, Start, Starts};
 use trimaran_registry::{BrokerId, FolderId, Incarnation};
 use trimaran_storage::fs::{Fs, Mode, read_exact_at};
+use trimaran_storage::journal::{JournalError, Owner, OwnerId, Presence, look};
 
 const DATA: &str = "/data";
 const NAME: &str = "/data/name";
 const FOUNDERS: &str = "/data/founders";
 const STARTS: &str = "/data/starts";
+const MEMBER: &str = "/data/member";
+const MARK: &str = "/data/journal.mark";
 
 /// Where the journal lies.
-pub(super) const JOURNAL: &str = "/data/journal";
+pub const JOURNAL: &str = "/data/journal";
 
 /// Bytes of a broker's id and of its folder's.
 const FOUNDER_BYTES: usize = 4 + 16;
@@ -22,26 +27,96 @@ const FOUNDER_BYTES: usize = 4 + 16;
 /// The same, and an incarnation.
 const START_BYTES: usize = FOUNDER_BYTES + 8;
 
+/// What a process that starts needs to know of its folder.
+pub(super) struct Folder {
+    /// Its name.
+    pub(super) id: FolderId,
+    /// What [`note_founders`] noted.
+    pub(super) founded_with: Option<Vec<(BrokerId, FolderId)>>,
+    /// What [`note_membership`] noted.
+    pub(super) is_member: bool,
+}
+
+impl Folder {
+    /// Reads what is noted in it.
+    pub(super) fn read(fs: &dyn Fs, id: FolderId) -> io::Result<Folder> {
+        Ok(Folder {
+            id,
+            founded_with: founders(fs)?,
+            is_member: is_member(fs)?,
+        })
+    }
+
+    /// Whose the journal is.
+    pub(super) fn owner(&self, incarnation: u64) -> Owner {
+        Owner {
+            id: OwnerId(self.id.0),
+            start: incarnation,
+            mark: PathBuf::from(MARK),
+        }
+    }
+}
+
 /// The last start that was made with the folder; its incarnation is zero if the folder holds nothing that can be relied on.
 /// And the highest incarnation that the folder names.
-pub fn last_start(fs: &dyn Fs) -> io::Result<(Start, Incarnation)> {
-    let Some((start, lost)) = description(fs)? else {
-        return Ok((Start::default(), Incarnation(0)));
+pub fn last_start(fs: &dyn Fs, bug: Option<Bug>) -> io::Result<(Start, Incarnation)> {
+    let description = description(fs)?;
+    let state = parts(fs, description, bug)?.state().map_err(io::Error::other)?;
+    let start = description.map(|(start, _)| start).unwrap_or_default();
+    match state {
+        FolderState::Same(_) => Ok((start, start.incarnation)),
+        FolderState::New { .. } => Ok((Start::default(), start.incarnation)),
+    }
+}
+
+/// What is there. Whether it belongs together is decided by the code that a real broker runs.
+fn parts(fs: &dyn Fs, description: Option<(Start, bool)>, bug: Option<Bug>) -> io::Result<FolderParts> {
+    let mut parts = FolderParts::default();
+    parts.description = match description {
+        Some((start, is_lost)) => Some(Description {
+            folder: Some(start.folder),
+            is_member: is_member(fs)? || founders(fs)?.is_some(),
+            is_lost,
+        }),
+        None => None,
     };
-    let last = if lost { Start::default() } else { start };
-    Ok((last, start.incarnation))
+    parts.journal = match look(fs, Path::new(JOURNAL)) {
+        Ok(Presence::Nothing) => JournalPart::Missing,
+        Ok(Presence::Of(owner)) => JournalPart::Of(FolderId(owner.0)),
+        Err(JournalError::Io { source, .. }) => return Err(source),
+        // Where it is damaged is said when it is opened.
+        Ok(Presence::Nameless) | Err(_) => JournalPart::Nameless,
+    };
+    parts.has_metadata = has_metadata(fs);
+    if let Some(bug) = bug {
+        bug.build_into_folder(&mut parts);
+    }
+    Ok(parts)
+}
+
+fn has_metadata(fs: &dyn Fs) -> bool {
+    let files = fs.list(Path::new("/data/group-0"));
+    files.is_ok_and(|files| !files.is_empty())
 }
 
 /// Counts a start. A folder that can't be relied on gets another name, and its journal goes.
-pub fn begin(fs: &dyn Fs, rng: &mut Rng, incarnation: Incarnation, lost: bool) -> io::Result<Announcement> {
-    let (last, _) = last_start(fs)?;
+pub fn begin(
+    fs: &dyn Fs,
+    rng: &mut Rng,
+    incarnation: Incarnation,
+    lost: bool,
+    bug: Option<Bug>,
+) -> io::Result<Announcement> {
+    let (last, _) = last_start(fs, bug)?;
     let random = [rng.next().to_be_bytes(), rng.next().to_be_bytes()].concat();
     let is_sound = last.incarnation > Incarnation(0) && !lost;
     let mut start = Start { incarnation, ..last };
     if !is_sound {
         start.folder.0.copy_from_slice(&random);
         describe(fs, start, true)?;
-        write(fs, FOUNDERS, &[])?;
+        if founders(fs)?.is_some() || has_metadata(fs) {
+            note_membership(fs)?;
+        }
         match fs.remove_dir_all(Path::new(JOURNAL)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs.sync_dir(Path::new(DATA))?,
@@ -50,6 +125,18 @@ pub fn begin(fs: &dyn Fs, rng: &mut Rng, incarnation: Incarnation, lost: bool) -
     describe(fs, start, false)?;
     let previous = if is_sound { last.incarnation } else { Incarnation(0) };
     Ok(Announcement { start, previous })
+}
+
+/// Notes durably that the folder has been part of the metadata group.
+pub(super) fn note_membership(fs: &dyn Fs) -> io::Result<()> {
+    match is_member(fs)? {
+        true => Ok(()),
+        false => write(fs, MEMBER, b"member"),
+    }
+}
+
+fn is_member(fs: &dyn Fs) -> io::Result<bool> {
+    Ok(read(fs, MEMBER)?.is_some())
 }
 
 /// What the folder holds is older than what its broker has promised.

@@ -12,10 +12,13 @@ mod requests;
 mod settings;
 mod shards;
 
+use super::bug::Bug;
 use super::queue::Micros;
 use super::rng::Rng;
 use super::trace::Happening;
 pub use event::{Effect, Event};
+use folder::Folder;
+pub use folder::JOURNAL;
 use hang::Hang;
 pub use hang::Hanging;
 use opening::Opening;
@@ -33,7 +36,7 @@ use trimaran_registry::BrokerId;
 use trimaran_registry::agent::Agent;
 use trimaran_registry::starts::Announcement;
 use trimaran_storage::fs::faulty::FaultyFs;
-use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions, RecoveredGroup};
+use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions, Owner, RecoveredGroup};
 use trimaran_storage::log::FlushJob;
 
 /// The group that replicates the catalog.
@@ -84,6 +87,8 @@ pub struct Running {
     leaving: BTreeSet<u64>,
     disk: DiskPace,
     early_acks: bool,
+    /// It is noted that this folder has been part of the metadata group.
+    is_member: bool,
 }
 
 struct Seat {
@@ -131,8 +136,11 @@ impl Running {
             file_bytes: 64 << 10,
             max_files: 3,
         };
-        let (journal, recovered) = Journal::open(Arc::new(fs.clone()), Path::new(folder::JOURNAL), options)
-            .map_err(|error| format!("the journal does not open: {error:?}"))?;
+        let folder = Folder::read(&fs, announced.start.folder);
+        let folder = folder.map_err(|error| format!("the folder can't be used: {error}"))?;
+        let owner = folder.owner(incarnation);
+        let opened = open_journal(settings.bug, Arc::new(fs.clone()), options, owner);
+        let (journal, recovered) = opened.map_err(|error| format!("the journal does not open: {error:?}"))?;
         let plan = IntervalPlan::new(settings.budget).map_err(|error| format!("{error:?}"))?;
         let node = NodeId(u64::from(settings.id));
         let peers: Vec<NodeId> = (1..=settings.brokers)
@@ -162,9 +170,8 @@ impl Running {
             .keys()
             .map(|group| trimaran_registry::GroupId(group.0))
             .collect();
-        let noted = folder::founders(&fs).map_err(|error| format!("the folder can't be used: {error}"))?;
-        let name = announced.start.folder;
-        let config = agent_config(&settings, incarnation, rng.next(), (name, noted), known_groups);
+        let is_member = folder.is_member;
+        let config = agent_config(&settings, incarnation, rng.next(), folder, known_groups);
         let agent = Agent::new(config, registry_instant(clock));
         let mut running = Running {
             lives: Lives::new(incarnation),
@@ -192,6 +199,7 @@ impl Running {
             postponed: BTreeMap::new(),
             leaving: BTreeSet::new(),
             early_acks: false,
+            is_member,
         };
         if let Some(bug) = running.settings.bug {
             let shards = running.seats.iter_mut().map(|seat| &mut seat.shard);
@@ -346,6 +354,18 @@ impl Running {
     fn note(&self, words: String) -> Effect {
         Effect::Trace(Happening::Note(format!("b{} {words}", self.settings.id)))
     }
+}
+
+type OpenedJournal = Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError>;
+
+fn open_journal(bug: Option<Bug>, fs: Arc<FaultyFs>, options: JournalOptions, owner: Owner) -> OpenedJournal {
+    let dir = Path::new(JOURNAL);
+    #[cfg(feature = "sabotage")]
+    if let Some(how) = bug.and_then(Bug::of_storage) {
+        return Journal::open_sabotaged(fs, dir, options, owner, how);
+    }
+    let _ = bug;
+    Journal::open_owned(fs, dir, options, owner)
 }
 
 fn folder(group: GroupId) -> PathBuf {

@@ -165,6 +165,9 @@ impl Running {
                 effects.push(self.note(format!("leaves, and handed over: {outcome:?}")));
                 self.leaving.remove(&ticket.0);
                 if self.leaving.is_empty() {
+                    if let Err(error) = self.journal.note_progress() {
+                        return Err(format!("the end of a start can't be noted: {error:?}"));
+                    }
                     effects.push(Effect::Left);
                 }
             }

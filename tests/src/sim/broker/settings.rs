@@ -1,6 +1,7 @@
 //! What a broker's process is started with.
 
 use super::broker_id;
+use super::folder::Folder;
 use crate::sim::bug::Bug;
 use crate::sim::queue::Micros;
 use crate::sim::rng::Rng;
@@ -10,7 +11,7 @@ use trimaran_multiraft::{GroupOptions, IntervalPlan};
 use trimaran_raft::{Instant, Tuning};
 use trimaran_registry::agent::AgentConfig;
 use trimaran_registry::catalog::{Broker as Registered, Endpoint};
-use trimaran_registry::{BrokerId, FolderId, Incarnation, TopicConfig};
+use trimaran_registry::{Incarnation, TopicConfig};
 use trimaran_storage::log::{LogOptions, Retention};
 
 /// What stays the same from start to start.
@@ -113,7 +114,7 @@ pub(super) fn agent_config(
     settings: &Settings,
     incarnation: u64,
     seed: u64,
-    folder: (FolderId, Option<Vec<(BrokerId, FolderId)>>),
+    folder: Folder,
     known_groups: BTreeSet<trimaran_registry::GroupId>,
 ) -> AgentConfig {
     let endpoint = |base: u16| Endpoint {
@@ -136,8 +137,9 @@ pub(super) fn agent_config(
         default_replication_factor: 3,
         retry_after: Duration::from_millis(300),
         digest_every: Duration::from_secs(1),
-        folder: folder.0,
-        founded_with: folder.1,
+        folder: folder.id,
+        founded_with: folder.founded_with,
+        is_member: folder.is_member,
         known_groups,
     }
 }

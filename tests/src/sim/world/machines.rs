@@ -41,6 +41,8 @@ pub(super) struct Machine {
     pub(super) catalog_noted: u64,
     /// A copy of its disk, and the last start that was made with it.
     pub(super) copy: Option<(FaultyFs, Start)>,
+    /// A copy of its journal, to be brought back.
+    pub(super) copied: Option<super::journals::Copy>,
 }
 
 impl Machine {

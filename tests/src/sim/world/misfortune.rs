@@ -109,6 +109,8 @@ impl World {
                     self.bring_back_copy(victim, downtime);
                 }
             }
+            Fault::LostJournal(downtime) => self.lose_journal(downtime),
+            Fault::OldJournal { downtime, later, again } => self.copy_journal(downtime, later, again),
             Fault::Transfer => return self.tell_leader(broker::Event::Transfer),
             Fault::Failover { all } => return self.fail_over(all),
             Fault::Leave(broker, downtime) => {

@@ -2,6 +2,7 @@
 
 mod ending;
 mod hanging;
+mod journals;
 mod machines;
 mod mail;
 mod minority;
@@ -76,6 +77,8 @@ enum Event {
     GoOn(u32, u64),
     /// A process loses power, if it still lives that life, and starts again after that time.
     Crash(u32, u64, Micros),
+    /// A copy of a broker's journal takes its place.
+    BringJournalBack(u32, Micros),
     Heal,
     Ask,
 }
@@ -171,6 +174,7 @@ impl World {
                 starts: Starts::default(),
                 catalog_noted: 0,
                 copy: None,
+                copied: None,
             })
             .collect();
         let mut network = Network::new(rng.fork(), weather);
@@ -316,6 +320,10 @@ impl World {
                     self.note(format!("b{broker} loses power"));
                     self.crash(broker, downtime);
                 }
+                Ok(())
+            }
+            Event::BringJournalBack(broker, downtime) => {
+                self.bring_journal_back(broker, downtime);
                 Ok(())
             }
             Event::Heal => self.heal(),

@@ -38,7 +38,8 @@ impl World {
         if deceit == Some(Deceit::LyingDisks) {
             machine.fs.lie_about_syncs(true);
         }
-        let read = folder::last_start(&machine.fs).and_then(|last| Ok((last, folder::starts(&machine.fs)?)));
+        let read = folder::last_start(&machine.fs, machine.settings.bug)
+            .and_then(|last| Ok((last, folder::starts(&machine.fs)?)));
         let ((last, known), mut starts) = match read {
             Ok(read) => read,
             Err(error) => return self.does_not_start(broker, &error.to_string()),
@@ -140,7 +141,7 @@ impl World {
         let mut rng = self.rng.fork();
         let early = self.deceit == Some(Deceit::EarlyAcknowledgements);
         let machine = self.machine(broker);
-        let announced = match folder::begin(&machine.fs, &mut rng, incarnation, lost.is_some()) {
+        let announced = match folder::begin(&machine.fs, &mut rng, incarnation, lost.is_some(), machine.settings.bug) {
             Ok(announced) => announced,
             Err(error) => return self.does_not_start(broker, &error.to_string()),
         };
@@ -166,6 +167,14 @@ impl World {
 
     /// Only a broken disk is an excuse; it is tried again.
     fn does_not_start(&mut self, broker: u32, error: &str) -> Result<(), Violation> {
+        if self.gives_up_journal(broker, error) {
+            let life = self.machine(broker).life;
+            self.note(format!(
+                "b{broker} does not start, and its journal is taken away: {error}"
+            ));
+            self.queue.after(SECOND / 10, Event::Start(broker, life));
+            return Ok(());
+        }
         if !is_disk_fault(error) {
             let detail = format!("b{broker} does not start: {error}");
             return Err(Violation::new(Law::Converges, detail));
@@ -254,7 +263,7 @@ impl World {
         let seed = self.rng.next();
         let machine = self.machine(broker);
         // A disk that fails holds nothing that could be copied.
-        if let Ok((last, _)) = folder::last_start(&machine.fs) {
+        if let Ok((last, _)) = folder::last_start(&machine.fs, None) {
             machine.copy = Some((machine.fs.copy(seed), last));
         }
     }

@@ -63,6 +63,7 @@ impl Node {
             folder: disk.folder,
             known_groups: disk.known.clone(),
             founded_with: disk.founded_with.clone(),
+            is_member: false,
             ..config(id, incarnation, brokers)
         };
         Node {
@@ -119,6 +120,7 @@ fn config(id: i32, incarnation: u64, brokers: i32) -> AgentConfig {
         broker,
         folder: Disk::empty(id, 1).folder,
         founded_with: None,
+        is_member: false,
         cluster_id: "test".into(),
         metadata_replicas: (0..brokers).map(BrokerId).collect(),
         seed: 11,

@@ -408,3 +408,67 @@ fn a_mark_that_cannot_be_written_poisons_before_anything_is_reported_durable() {
     let (_, found) = open_owned(&fs, 2).unwrap();
     assert!(found[&GroupId(77)].entries.len() as u64 >= index - 1);
 }
+
+#[test]
+fn a_flipped_bit_in_an_owned_journal_is_noticed_or_a_torn_end() {
+    let fs = FaultyFs::new(1);
+    let steps = script();
+    let models = models(&steps);
+    starts(&fs);
+    let whole = image(&fs);
+    let (mut refused, mut torn, mut harmless) = (0, 0, 0);
+    for (path, bytes) in whole.iter().filter(|(path, _)| is_journal(path)) {
+        for position in 0..bytes.len() as u64 {
+            let fs = restore(&whole);
+            assert!(fs.corrupt(path, position));
+            match open_owned(&fs, 90) {
+                Err(JournalError::Corrupt { .. })
+                | Err(JournalError::Mismatch {
+                    what: Mismatch::Behind { .. },
+                    ..
+                }) => refused += 1,
+                Err(error) => panic!("{path:?} at {position}: {error}"),
+                Ok((_, found)) if agrees(&found, &models[models.len() - 1]) => harmless += 1,
+                Ok((_, found)) if agrees(&found, &models[models.len() - 2]) => torn += 1,
+                Ok((_, found)) => panic!("{path:?} at {position}: {found:?}"),
+            }
+        }
+    }
+    assert!(refused > 1000 && torn + harmless > 20, "{refused} {torn} {harmless}");
+}
+
+#[test]
+fn files_of_zeros_are_no_journal() {
+    let fs = FaultyFs::new(1);
+    starts(&fs);
+    let zeroed: Vec<_> = { image(&fs).into_iter() }
+        .map(|(path, bytes)| match is_journal(&path) {
+            true => (path, vec![0; bytes.len()]),
+            false => (path, bytes),
+        })
+        .collect();
+    assert!(zeroed.len() > 2, "several files");
+    let fs = restore(&zeroed);
+    assert_eq!(glance(&fs), Presence::Nothing);
+    assert!(matches!(mismatch(open_owned(&fs, 90)), Mismatch::Missing { .. }));
+    assert_eq!(image(&fs), zeroed, "a refusal writes nothing");
+    // Another owner begins with nothing, and is found again after a crash at any operation.
+    let other = OwnerId([8; 16]);
+    let operations = {
+        let fs = restore(&zeroed);
+        let before = fs.operations();
+        drop(open_as(&fs, other, 91).unwrap());
+        fs.operations() - before
+    };
+    for at in 1..=operations {
+        let fs = restore(&zeroed);
+        fs.crash_at(fs.operations() + at);
+        drop(open_as(&fs, other, 91));
+        fs.kill();
+        let (mut journal, found) = open_as(&fs, other, 92).unwrap_or_else(|error| panic!("at {at}: {error}"));
+        assert!(found.is_empty());
+        journal.write(&append(1, &[entry(1, 1, b"a")])).unwrap();
+        drop(journal);
+        assert_eq!(open_as(&fs, other, 93).unwrap().1[&GroupId(1)].entries.len(), 1);
+    }
+}

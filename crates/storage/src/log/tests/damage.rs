@@ -229,3 +229,33 @@ fn a_segment_that_an_interrupted_process_made_is_made_durable_before_it_is_used(
         assert_eq!(load(&log, 1, 4).unwrap(), entries);
     }
 }
+
+/// Segments hold nothing that the journal has not held before: one that knows less is not the one they were written behind.
+#[test]
+fn segments_that_go_further_than_the_journal_are_damage_and_left_alone() {
+    let all = entries(25);
+    let (fs, _) = flushed(&all);
+    let before = fs.files();
+    for known in 0..25 {
+        for flushed in [0_u64, known / 2, known] {
+            let first = flushed.saturating_sub(2) as usize;
+            let kept: &[Entry] = if flushed == known {
+                &[]
+            } else {
+                &all[first..known as usize]
+            };
+            let error = open(&fs, mark(flushed, kept)).map(|_| ()).unwrap_err();
+            assert!(error.is_damage(), "{known} {flushed}: {error}");
+            assert!(
+                error.to_string().contains("the journal knows nothing"),
+                "{known} {flushed}: {error}"
+            );
+        }
+    }
+    assert_eq!(fs.files(), before, "nothing is cut off");
+    assert_eq!(open(&fs, mark(25, &[])).unwrap().last_index(), LogIndex(25));
+    assert_eq!(open(&fs, mark(0, &all)).unwrap().last_index(), LogIndex(25));
+    drop(ReplicaLog::open_lost(Arc::new(fs.clone()), Path::new(DIR), GROUP, options()).unwrap());
+    let log = open(&fs, RecoveredGroup::default()).unwrap();
+    assert_eq!(log.last_index(), LogIndex::ZERO, "they were set aside");
+}
