@@ -112,6 +112,8 @@ impl World {
                 let may_speak = self.gives_back && self.length == Length::Short;
                 // A leader asks again, now and then, for what its follower's disk does not take.
                 let may_speak = may_speak || self.machines.iter().any(|machine| machine.has_dead_segments);
+                // A broker that is cut off goes on asking for votes, and those that are left for what it lacks.
+                let may_speak = may_speak || !self.endings.nobody_is_gone();
                 let spoke = self.idle_envelopes + self.idle_writes > 0 && !may_speak;
                 self.finished = !spoke;
                 if spoke && now <= self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
