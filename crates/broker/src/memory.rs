@@ -2,7 +2,7 @@
 //!
 //! Everything that a client, a peer or a full disk can make grow belongs to a share, and each share has a limit of its
 //! own: what is over it waits, or gets an error that clients retry, and the other shares don't notice. The total is
-//! `limits.memory_bytes`; without that key it follows from the machine or the container ([`machine`]). See decision 30.
+//! `limits.memory_bytes`; without that key it follows from the machine or the container (`memory/machine.rs`). See decision 30.
 
 mod machine;
 
