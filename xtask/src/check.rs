@@ -191,6 +191,8 @@ const ROOMS: [Room; 8] = [
             // The data folder's description bears a checksum.
             "crc32c",
             "kafka-protocol",
+            // The binary's allocator: gives back what is deleted (decision 30).
+            "mimalloc",
             "prometheus-client",
             "rustix",
             "serde",
