@@ -376,7 +376,7 @@ impl Replica {
     fn heed(&mut self, event: Event, desk: &mut Desk, out: &mut Outbox) {
         match event {
             Event::LeaderChanged { role, .. } => self.change_leader(role, desk, out),
-            Event::TransferFailed(error) => {
+            Event::TransferFailed { error, .. } => {
                 self.note_refusal(desk);
                 self.end_handover(Err(error), desk, out);
             }

@@ -78,7 +78,8 @@ impl Member {
         while let Some(input) = inputs.pop() {
             let (before, mut output) = (self.group.commit(), Output::default());
             self.group.step(self.now, input, &self.log, &mut output);
-            inputs.extend(self.log.carry_out(&mut output).map(Input::Persisted));
+            let write = self.log.carry_out(&mut output); // A log on disk would write it there first.
+            inputs.extend(write.map(|write| Input::Persisted(write.token)));
             if let (Some(Ok(proposed)), Some(client)) = (&output.proposed, client.take()) {
                 self.waiting.insert(proposed.first, (proposed.term, client));
             }

@@ -30,7 +30,7 @@ use crate::durability::{Durability, Write};
 use crate::progress::Peer;
 use crate::{
     Body, Config, Configuration, Event, HardState, Heartbeats, Input, Instant, Liveness, LogIndex, LogView, Message,
-    NodeId, Output, Progress, Recovered, Role, Term, TermAt, Token, Tuning, quorum,
+    NodeId, Output, Progress, Recovered, Role, Status, Term, TermAt, Token, Tuning, quorum,
 };
 use alloc::vec::Vec;
 use core::mem;
@@ -47,6 +47,7 @@ pub use sabotage::Sabotage;
 use seeking::Seeking;
 pub use settling::Told;
 use settling::{Known, Phase};
+use transfer::Transferring;
 
 /// Terms and indices beyond this are no honest counters: a message that names one is ignored, so that no arithmetic
 /// overflows and no group is driven to the last term there is.
@@ -280,6 +281,7 @@ impl Group {
             Input::ForgetLeader => self.forget_leader(step),
             Input::Change(target) => self.change(step, target),
             Input::Snapshot { to, snapshot } => self.send_snapshot(step, to, snapshot),
+            Input::ReportSnapshot(to, status) => self.report_snapshot(step, to, status),
             Input::Read(read) => self.read(step, read),
         }
     }
@@ -337,6 +339,8 @@ impl Group {
         self.peers[peer].liveness = Liveness::Alive;
         match self.role {
             Role::Leader => {
+                // What was on its way may be lost.
+                self.peers[peer].snapshot_under_way = false;
                 self.peers[peer].make_contact();
                 self.watch_quorum(step.now);
             }
@@ -443,12 +447,46 @@ impl Group {
     /// A leader's view of another member; none unless it leads.
     pub fn progress(&self, node: NodeId) -> Option<Progress> {
         let peer = self.peer_at(node).filter(|_| self.role == Role::Leader)?;
-        let peer = &self.peers[peer];
+        Some(self.progress_of(&self.peers[peer]))
+    }
+
+    fn progress_of(&self, peer: &Peer) -> Progress {
         let is_ready = match peer.standing.votes() {
             true => self.is_caught_up(peer),
             false => self.is_filled(peer),
         };
-        Some(peer.view(is_ready))
+        peer.view(is_ready)
+    }
+
+    /// Everything that an operator may want to see of it. Allocates: for diagnosis, not for every step.
+    pub fn status(&self) -> Status {
+        let leads = self.role == Role::Leader;
+        let others = self.peers.iter().filter(|_| leads);
+        Status {
+            id: self.id,
+            hard_state: self.hard,
+            role: self.role,
+            leader: self.leader,
+            is_serving: self.is_serving(),
+            last_index: self.last.index,
+            durable: self.durability.index(),
+            commit: self.commit,
+            applied: self.applied,
+            configuration: self.configuration().clone(),
+            configuration_index: self.configuration_index(),
+            transferring_to: self.transfer_target(),
+            progress: others.map(|peer| (peer.id, self.progress_of(peer))).collect(),
+        }
+    }
+
+    /// The member that this leader hands over to at the moment.
+    pub fn transfer_target(&self) -> Option<NodeId> {
+        self.leading.transfer.as_ref().map(Transferring::target)
+    }
+
+    /// The highest index known to be applied.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
     }
 
     /// The highest index that at least `count` voters hold durably, as far as the leader knows (itself included); the

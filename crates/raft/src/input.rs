@@ -1,6 +1,6 @@
 //! What a group is told.
 
-use crate::{Configuration, Liveness, LogIndex, Message, NodeId, ReadId, Snapshot, Token};
+use crate::{Configuration, Liveness, LogIndex, Message, NodeId, ReadId, Snapshot, SnapshotStatus, Token};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -36,6 +36,11 @@ pub enum Input {
     /// [`crate::Output::changed`]: refused, or begun. If the voters differ, the group passes through a joint
     /// configuration, and leaves it by itself. [`crate::Event::ConfigurationChanged`] says how far it is.
     Change(Configuration),
+    /// How the snapshot for that member is getting on. Optional: without a report, a member that does not acknowledge a
+    /// snapshot is taken to need another one after [`crate::Tuning::retransmit_timeout`], and again after twice as long.
+    /// After [`SnapshotStatus::Started`] it is not asked for again before the report that it has ended (or
+    /// [`Input::Restored`], or another leadership): report both where a snapshot takes long to make or to send.
+    ReportSnapshot(NodeId, SnapshotStatus),
     /// The answer to [`crate::Event::NeedsSnapshot`]: send this to that member. Ignored unless it (still) needs it.
     Snapshot {
         /// The member.

@@ -63,8 +63,10 @@ pub use input::Input;
 pub use log::{LogView, MemoryLog, TermAt};
 pub use message::{AppendPlan, Body, Message};
 pub use output::{
-    ChangeError, Event, Output, Persist, Progress, ProposeError, Proposed, ReadError, Role, TransferError,
+    ChangeError, Event, Output, Persist, Progress, ProposeError, Proposed, ReadError, Role, SnapshotStatus, Status,
+    TransferError,
 };
+pub use progress::ProgressState;
 pub use types::{
     Entry, GroupId, HardState, Instant, Life, Liveness, LogIndex, NodeId, Payload, ReadId, Snapshot, Term, Token,
 };

@@ -100,8 +100,9 @@ impl MemoryLog {
     }
 
     /// Does what a step has decided: applies its write, and turns the appends that it planned into messages, behind the
-    /// others. Returns the write's token, for [`crate::Input::Persisted`] once it is durable (for a log that is only in
-    /// memory: at once). What is left in `output` is for the network and the state machine.
+    /// others. Returns the write. A driver with a disk writes it there, in the order of tokens, and reports
+    /// [`crate::Input::Persisted`] with its token once it is durable; for a log that is only in memory, that is at once.
+    /// What is left in `output` is for the network and the state machine.
     ///
     /// ```
     /// use trimaran_raft::*;
@@ -117,14 +118,14 @@ impl MemoryLog {
     ///
     /// # Panics
     /// As [`MemoryLog::apply`].
-    pub fn carry_out(&mut self, output: &mut Output) -> Option<Token> {
+    pub fn carry_out(&mut self, output: &mut Output) -> Option<Persist> {
         let persist = output.persist.take();
         persist.iter().for_each(|persist| self.apply(persist));
         for plan in output.appends.drain(..) {
             let entries = self.entries(plan.first, plan.last).to_vec();
             output.messages.push((plan.to, plan.with(entries)));
         }
-        persist.map(|persist| persist.token)
+        persist
     }
 
     /// The entries `first..=last`, as far as they are held; none if `last` is below `first`.

@@ -1,7 +1,8 @@
 //! What a step decided.
 
 use crate::{
-    AppendPlan, Entry, HardState, Liveness, LogIndex, Malformed, Message, NodeId, ReadId, Snapshot, Term, Token,
+    AppendPlan, Configuration, Entry, HardState, Liveness, LogIndex, Malformed, Message, NodeId, ProgressState, ReadId,
+    Snapshot, Term, Token,
 };
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -90,16 +91,26 @@ pub enum ReadError {
     Busy,
 }
 
-/// Why leadership was not handed over.
+/// Why leadership was not handed over. [`Event::TransferFailed`] names the member that was to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransferError {
-    /// This member does not lead.
+    /// This member does not lead. [`crate::Group::leader`] names the one that does, if it is known.
     NotLeader,
-    /// No live member is caught up, or the named one is no other voter.
+    /// No member was named, and none could take over now: [`crate::Group::status`] shows what each one lacks.
     NoTarget,
-    /// The target did not take over in time; this member leads on.
+    /// The named member does not vote, or is the leader itself.
+    NotVoter,
+    /// The member is out of contact.
+    Unreachable,
+    /// The member has lost what it had promised, and neither votes nor stands.
+    Lost,
+    /// The member's disk takes nothing more, and it asks to be made a learner.
+    Retiring,
+    /// The member lacks entries that are not on their way to it yet.
+    NotCaughtUp,
+    /// The member was told to stand and did not take over in time; this member leads on.
     TimedOut,
-    /// The caller has taken it back: see [`crate::Input::Transfer`].
+    /// The caller has withdrawn the request: see [`crate::Input::Transfer`].
     Withdrawn,
 }
 
@@ -121,7 +132,12 @@ pub enum Event {
         term: Term,
     },
     /// A transfer ended without success.
-    TransferFailed(TransferError),
+    TransferFailed {
+        /// The member that was to take over: the named one, or the one that was chosen. None if none was.
+        target: Option<NodeId>,
+        /// Why it did not.
+        error: TransferError,
+    },
     /// This member stands for election (counts elections).
     Campaigned {
         /// The term it stands for.
@@ -133,7 +149,7 @@ pub enum Event {
         from: LogIndex,
     },
     /// A follower needs entries that have been deleted here: answer with [`crate::Input::Snapshot`]. Said again as long
-    /// as it doesn't arrive.
+    /// as none arrives, unless the caller reports that one is under way ([`crate::Input::ReportSnapshot`]).
     NeedsSnapshot(NodeId),
     /// The members have changed: this configuration is in force from now on, at this member. (Also said when a truncation
     /// or a snapshot has changed it.) [`crate::Group::configuration`] tells it. Evidence about the liveness of new
@@ -170,11 +186,30 @@ pub struct Output {
     pub events: Vec<Event>,
 }
 
+/// How a caller's snapshot for a member is getting on: see [`crate::Input::ReportSnapshot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SnapshotStatus {
+    /// It is being made or sent. No other one is asked for meanwhile.
+    Started,
+    /// It has been sent. If it is not acknowledged, the leader looks again after a while.
+    Sent,
+    /// It could not be made or sent. Another one is asked for after a while.
+    Failed,
+}
+
 /// A leader's view of another member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
+    /// How the leader sends to it.
+    pub state: ProgressState,
     /// Known to be durable there.
     pub match_index: LogIndex,
+    /// The first entry that has not been sent to it.
+    pub next_index: LogIndex,
+    /// Payload bytes that are on their way to it.
+    pub inflight_bytes: u64,
+    /// The caller prepares or sends it a snapshot ([`SnapshotStatus::Started`]).
+    pub snapshot_under_way: bool,
     /// The commit index it is known to know.
     pub commit: LogIndex,
     /// What is known of its liveness.
@@ -185,4 +220,36 @@ pub struct Progress {
     pub is_retiring: bool,
     /// It lives, and holds all that is committed or is being sent it: it could be a voter.
     pub is_caught_up: bool,
+}
+
+/// A member as it sees itself, and, if it leads, the others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Status {
+    /// This member.
+    pub id: NodeId,
+    /// Its term, its vote in that term, and what it may have lost.
+    pub hard_state: HardState,
+    /// What it is.
+    pub role: Role,
+    /// The term's leader, as far as known.
+    pub leader: Option<NodeId>,
+    /// It leads, and may serve clients.
+    pub is_serving: bool,
+    /// The last entry of its log.
+    pub last_index: LogIndex,
+    /// The last entry that its own disk holds.
+    pub durable: LogIndex,
+    /// The last entry known to be committed.
+    pub commit: LogIndex,
+    /// The last entry known to be applied.
+    pub applied: LogIndex,
+    /// The configuration in force.
+    pub configuration: Configuration,
+    /// The index of that configuration's entry; see [`crate::Group::configuration_index`].
+    pub configuration_index: LogIndex,
+    /// The member that it hands leadership over to at the moment.
+    pub transferring_to: Option<NodeId>,
+    /// Its view of every other member, in the order of the configuration; behind them those that have been removed and may
+    /// not know it yet. Empty unless it leads.
+    pub progress: Vec<(NodeId, Progress)>,
 }

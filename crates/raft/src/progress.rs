@@ -11,15 +11,15 @@ const MAX_BACKOFF: u32 = 5;
 
 /// How a leader sends to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Pace {
-    /// It is not known where the logs agree: one append at a time, to find out. `asked`: it is under way.
-    Probe { asked: bool },
-    /// The logs agree: appends follow each other without waiting.
+pub enum ProgressState {
+    /// The leader does not know yet where the logs agree: it sends one append at a time to find out.
+    Probe,
+    /// The logs agree up to [`Progress::match_index`]: appends follow each other without waiting for answers.
     Replicate,
-    /// What it needs is deleted here: only a snapshot helps.
+    /// The entries it needs are deleted at the leader: it needs a snapshot.
     Snapshot,
-    /// It has lost what it promised, and gets nothing until it may rejoin. `asked`: it was asked to.
-    Lost { asked: bool },
+    /// It has lost what it had promised, and is sent nothing until it may rejoin as a learner.
+    Lost,
 }
 
 /// What a voter has said to a candidate.
@@ -115,7 +115,11 @@ pub(crate) struct Peer {
     pub(crate) sent_commit: LogIndex,
     /// The floor of the last append sent to it.
     pub(crate) sent_floor: LogIndex,
-    pub(crate) pace: Pace,
+    pub(crate) state: ProgressState,
+    /// In [`ProgressState::Probe`] and [`ProgressState::Lost`]: it was asked, and has not answered.
+    pub(crate) asked: bool,
+    /// The caller prepares or transmits a snapshot for it ([`crate::SnapshotStatus::Started`]).
+    pub(crate) snapshot_under_way: bool,
     pub(crate) inflight: Inflight,
     /// When to send again if nothing is heard. None while nothing is outstanding.
     pub(crate) resend_at: Option<Instant>,
@@ -142,7 +146,9 @@ impl Peer {
             commit: LogIndex::ZERO,
             sent_commit: LogIndex::ZERO,
             sent_floor: LogIndex::ZERO,
-            pace: Pace::Probe { asked: false },
+            state: ProgressState::Probe,
+            asked: false,
+            snapshot_under_way: false,
             inflight: Inflight::default(),
             resend_at: None,
             backoff: 0,
@@ -156,7 +162,11 @@ impl Peer {
 
     pub(crate) fn view(&self, is_caught_up: bool) -> Progress {
         Progress {
+            state: self.state,
             match_index: self.match_index,
+            next_index: self.next_index,
+            inflight_bytes: self.inflight.bytes,
+            snapshot_under_way: self.snapshot_under_way,
             commit: self.commit,
             liveness: self.liveness,
             is_lost: self.is_lost,
@@ -175,16 +185,17 @@ impl Peer {
         self.retiring = None;
         self.round = 0;
         self.heard = now;
+        self.snapshot_under_way = false;
         self.make_contact();
     }
 
-    /// It may have missed what was sent, and forgotten whom it follows: ask anew.
+    /// It may have missed what was sent, and forgotten whom it follows: start again by asking.
     pub(crate) fn make_contact(&mut self) {
         self.commit = LogIndex::ZERO;
         self.backoff = 0;
         self.probe();
         // A lost one as well: it says so again, or it is not lost any more.
-        self.pace = Pace::Probe { asked: false };
+        self.state = ProgressState::Probe;
     }
 
     /// Everything on the way may be lost: start again from what is known to have arrived.
@@ -192,10 +203,10 @@ impl Peer {
         if self.match_index > LogIndex::ZERO {
             self.next_index = self.match_index.next();
         }
-        self.pace = match self.pace {
-            Pace::Lost { .. } => Pace::Lost { asked: false },
-            Pace::Probe { .. } | Pace::Replicate | Pace::Snapshot => Pace::Probe { asked: false },
-        };
+        if self.state != ProgressState::Lost {
+            self.state = ProgressState::Probe;
+        }
+        self.asked = false;
         self.inflight.clear();
         self.sent_commit = LogIndex::ZERO;
         self.resend_at = None;
@@ -203,13 +214,13 @@ impl Peer {
 
     /// An append up to `last` left; it needs an answer.
     pub(crate) fn sent(&mut self, last: LogIndex, bytes: u64, now: Instant, timeout: Duration) {
-        match self.pace {
-            Pace::Probe { .. } => self.pace = Pace::Probe { asked: true },
-            Pace::Replicate if last >= self.next_index => {
+        match self.state {
+            ProgressState::Probe => self.asked = true,
+            ProgressState::Replicate if last >= self.next_index => {
                 self.inflight.push(last, bytes);
                 self.next_index = last.next();
             }
-            Pace::Replicate | Pace::Snapshot | Pace::Lost { .. } => {}
+            ProgressState::Replicate | ProgressState::Snapshot | ProgressState::Lost => {}
         }
         if self.resend_at.is_none() {
             self.resend_at = Some(self.later(now, timeout));
@@ -227,10 +238,11 @@ impl Peer {
         self.match_index = self.match_index.max(match_index);
         self.commit = self.commit.max(commit);
         self.inflight.arrived(self.match_index);
-        match self.pace {
-            Pace::Replicate => self.next_index = self.next_index.max(self.match_index.next()),
-            Pace::Probe { .. } | Pace::Snapshot | Pace::Lost { .. } => {
-                self.pace = Pace::Replicate;
+        match self.state {
+            ProgressState::Replicate => self.next_index = self.next_index.max(self.match_index.next()),
+            ProgressState::Probe | ProgressState::Snapshot | ProgressState::Lost => {
+                self.state = ProgressState::Replicate;
+                self.asked = false;
                 self.next_index = self.match_index.next();
             }
         }
@@ -243,10 +255,12 @@ impl Peer {
     /// Whether a refusal of `prev_index` is about the present. A late or repeated one is not: an append is never
     /// refused at a place that is known to agree (otherwise a leader walks back over what it has counted).
     pub(crate) fn is_current_refusal(&self, prev_index: LogIndex) -> bool {
-        match self.pace {
-            Pace::Probe { asked } => asked && prev_index == self.next_index.prev() && prev_index > self.match_index,
-            Pace::Replicate => prev_index > self.match_index && prev_index < self.next_index,
-            Pace::Snapshot | Pace::Lost { .. } => false,
+        match self.state {
+            ProgressState::Probe => {
+                self.asked && prev_index == self.next_index.prev() && prev_index > self.match_index
+            }
+            ProgressState::Replicate => prev_index > self.match_index && prev_index < self.next_index,
+            ProgressState::Snapshot | ProgressState::Lost => false,
         }
     }
 
@@ -257,11 +271,27 @@ impl Peer {
         self.next_index = agreed.max(self.match_index).next();
     }
 
-    /// What it needs is gone. It is looked at again after a while: the snapshot may not arrive, or not be had.
+    /// What it needs is deleted. Unless the caller reports on the snapshot, the leader looks again after a while: the
+    /// snapshot may be lost on its way.
     pub(crate) fn needs_snapshot(&mut self, now: Instant, timeout: Duration) {
-        self.pace = Pace::Snapshot;
+        self.state = ProgressState::Snapshot;
+        self.asked = false;
         self.inflight.clear();
-        self.resend_at = Some(self.later(now, timeout));
+        self.await_snapshot(now, timeout);
+    }
+
+    /// The caller reports whether a snapshot for it is under way. While it is, the leader does not look again.
+    pub(crate) fn note_snapshot(&mut self, is_under_way: bool, now: Instant, timeout: Duration) {
+        self.snapshot_under_way = is_under_way;
+        if self.state == ProgressState::Snapshot {
+            self.await_snapshot(now, timeout);
+        }
+    }
+
+    /// When to look again whether it has what it needs. A silent one is looked at when it is heard.
+    fn await_snapshot(&mut self, now: Instant, timeout: Duration) {
+        let looks_again = !self.snapshot_under_way && self.is_alive();
+        self.resend_at = looks_again.then(|| self.later(now, timeout));
     }
 
     /// It is in this life now, with an empty log.
@@ -272,15 +302,16 @@ impl Peer {
         self.match_index = LogIndex::ZERO;
         self.commit = LogIndex::ZERO;
         self.round = 0;
-        if !matches!(self.pace, Pace::Lost { .. }) {
-            self.pace = Pace::Lost { asked: false };
+        if self.state != ProgressState::Lost {
+            self.state = ProgressState::Lost;
             self.probe();
         }
     }
 
     /// It was asked to rejoin; it needs an answer.
     pub(crate) fn asked_to_rejoin(&mut self, now: Instant, timeout: Duration) {
-        self.pace = Pace::Lost { asked: true };
+        self.state = ProgressState::Lost;
+        self.asked = true;
         self.resend_at = Some(self.later(now, timeout));
         if !self.is_alive() {
             self.suspend();
@@ -309,7 +340,8 @@ impl Peer {
 
     /// Whether something was sent that it has not confirmed.
     fn is_owed_an_answer(&self) -> bool {
-        !self.inflight.is_empty() || matches!(self.pace, Pace::Probe { asked: true }) || self.commit < self.sent_commit
+        let is_probed = self.state == ProgressState::Probe && self.asked;
+        !self.inflight.is_empty() || is_probed || self.commit < self.sent_commit
     }
 }
 
@@ -324,7 +356,7 @@ mod tests {
         peer.begin_term(LogIndex(5), Instant::ZERO);
         peer.sent(LogIndex(5), 10, Instant::ZERO, SOON);
         peer.accepted(LogIndex(5), LogIndex(4), Instant::ZERO, SOON);
-        assert_eq!(peer.pace, Pace::Replicate);
+        assert_eq!(peer.state, ProgressState::Replicate);
         peer
     }
 
@@ -389,7 +421,7 @@ mod tests {
         peer.sent(LogIndex(9), 10, Instant::ZERO, SOON);
         peer.make_contact();
         assert_eq!((peer.next_index, peer.match_index), (LogIndex(6), LogIndex(5)));
-        assert_eq!(peer.pace, Pace::Probe { asked: false });
+        assert_eq!((peer.state, peer.asked), (ProgressState::Probe, false));
         assert!(peer.inflight.is_empty());
     }
 }

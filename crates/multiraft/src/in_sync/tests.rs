@@ -1,4 +1,5 @@
 use super::*;
+use trimaran_raft::ProgressState;
 
 const LAG: Duration = Duration::from_millis(100);
 
@@ -30,7 +31,11 @@ impl Check {
         let changed = self.view.update(Instant(ms * 1_000), LAG, self.ends, |node| {
             let (match_index, liveness) = *followers.get(usize::try_from(node.0).ok()?.checked_sub(2)?)?;
             Some(Progress {
+                state: ProgressState::Replicate,
                 match_index: LogIndex(match_index),
+                next_index: LogIndex(match_index).next(),
+                inflight_bytes: 0,
+                snapshot_under_way: false,
                 commit: LogIndex::ZERO,
                 liveness,
                 is_lost: false,

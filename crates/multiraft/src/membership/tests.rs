@@ -1,5 +1,5 @@
 use super::*;
-use trimaran_raft::Liveness;
+use trimaran_raft::{Liveness, ProgressState};
 
 fn nodes(ids: &[u64]) -> Vec<NodeId> {
     ids.iter().copied().map(NodeId).collect()
@@ -10,7 +10,11 @@ fn check(voters: &[u64], learners: &[u64], wanted: &[u64], [lost, behind]: [&[u6
     let now = with(&nodes(voters), nodes(learners));
     let progress = |node: NodeId| {
         let known = Progress {
+            state: ProgressState::Replicate,
             match_index: LogIndex(1),
+            next_index: LogIndex(1).next(),
+            inflight_bytes: 0,
+            snapshot_under_way: false,
             commit: LogIndex(1),
             liveness: Liveness::Alive,
             is_lost: lost.contains(&node.0),
@@ -120,7 +124,11 @@ fn check_unfinished(before: &[u64], voters: &[u64], wanted: &[u64], [lost, gone]
     };
     let progress = |node: NodeId| {
         let known = Progress {
+            state: ProgressState::Replicate,
             match_index: LogIndex(1),
+            next_index: LogIndex(1).next(),
+            inflight_bytes: 0,
+            snapshot_under_way: false,
             commit: LogIndex(1),
             liveness: match gone.contains(&node.0) {
                 true => Liveness::Dead,

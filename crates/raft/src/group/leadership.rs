@@ -1,7 +1,9 @@
 //! Leading a term: its beginning, its end, what is committed in it, and when it may serve.
 
 use super::{Group, Sabotage, Step, identity::Renaming, reading::Reading, transfer::Transferring};
-use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, progress::Peer};
+use crate::{
+    Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, TransferError, progress::Peer,
+};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -201,7 +203,7 @@ impl Group {
             self.peers[peer].make_contact();
         } else {
             self.peers[peer].suspend();
-            self.transfer_target_lost(step, peer);
+            self.abandon_transfer(step, peer, TransferError::Unreachable);
         }
         self.watch_quorum(step.now);
     }

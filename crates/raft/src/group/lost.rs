@@ -18,8 +18,8 @@
 //! votes and counts until it is a learner, so nothing is lost where the others can't do without it.
 
 use super::{ABSURD, Group, Sabotage, Step};
-use crate::progress::{Pace, Retiring};
-use crate::{Body, Event, Life, LogIndex, NodeId, Role, Term};
+use crate::progress::{ProgressState, Retiring};
+use crate::{Body, Event, Life, LogIndex, NodeId, Role, Term, TransferError};
 
 /// The lost member.
 impl Group {
@@ -76,7 +76,7 @@ impl Group {
         }
         lost.lose(life);
         let node = lost.id;
-        self.transfer_target_lost(step, peer);
+        self.abandon_transfer(step, peer, TransferError::Lost);
         if self.peers[peer].standing.votes() {
             step.event(Event::MemberLost(node));
         } else {
@@ -95,7 +95,7 @@ impl Group {
             is_released: false,
         });
         let node = member.id;
-        self.transfer_target_lost(step, peer);
+        self.abandon_transfer(step, peer, TransferError::Retiring);
         if self.peers[peer].standing.votes() {
             step.event(Event::MemberLost(node));
         }
@@ -133,7 +133,7 @@ impl Group {
     /// Those who wait for it may rejoin now, or are asked once more.
     pub(super) fn let_lost_rejoin(&mut self, step: &mut Step) {
         for peer in 0..self.peers.len() {
-            if self.peers[peer].pace == (Pace::Lost { asked: false }) {
+            if self.peers[peer].state == ProgressState::Lost && !self.peers[peer].asked {
                 self.let_rejoin(step, peer);
             } else if self.peers[peer].retiring.is_some() {
                 self.release(step, peer);

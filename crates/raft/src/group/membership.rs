@@ -10,7 +10,7 @@
 //! A leader that is no voter any more leads on until the others can do without it: it hands over.
 
 use super::{Group, Sabotage, Step};
-use crate::progress::{Pace, Peer};
+use crate::progress::{Peer, ProgressState};
 use crate::{ChangeError, Configuration, Entry, LogIndex, Malformed, NodeId, Payload, Role, quorum};
 use alloc::boxed::Box;
 use alloc::vec;
@@ -423,10 +423,10 @@ impl Group {
     fn part(&mut self) {
         let index = self.membership.index();
         let knows = |peer: &Peer| peer.commit >= index || !peer.is_alive() || peer.is_lost || peer.has_been_silent();
-        let lags = |peer: &Peer| match peer.pace {
-            Pace::Snapshot => true,
-            Pace::Replicate => peer.next_index <= index,
-            Pace::Probe { .. } | Pace::Lost { .. } => false,
+        let lags = |peer: &Peer| match peer.state {
+            ProgressState::Snapshot => true,
+            ProgressState::Replicate => peer.next_index <= index,
+            ProgressState::Probe | ProgressState::Lost => false,
         };
         self.peers
             .retain(|peer| !peer.is_parting || !(knows(peer) || lags(peer)));

@@ -1,7 +1,7 @@
 //! The leader's side of replication: proposals, appends, and their answers.
 
 use super::{Group, Position, Sabotage, Step};
-use crate::progress::{Pace, Peer};
+use crate::progress::{Peer, ProgressState};
 use crate::{AppendPlan, Entry, Event, Life, Liveness, LogIndex, Payload, ProposeError, Proposed, Role, Term, TermAt};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -73,13 +73,13 @@ impl Group {
     }
 
     fn wants_append(&self, peer: &Peer) -> bool {
-        match peer.pace {
-            Pace::Probe { asked } => !asked,
-            Pace::Snapshot | Pace::Lost { .. } => false,
-            Pace::Replicate if peer.liveness == Liveness::Dead => false,
-            Pace::Replicate if peer.next_index <= self.last.index => true,
+        match peer.state {
+            ProgressState::Probe => !peer.asked,
+            ProgressState::Snapshot | ProgressState::Lost => false,
+            ProgressState::Replicate if peer.liveness == Liveness::Dead => false,
+            ProgressState::Replicate if peer.next_index <= self.last.index => true,
             // Nothing to carry the commit index: it is sent alone, but only once all before it has arrived.
-            Pace::Replicate => {
+            ProgressState::Replicate => {
                 let is_behind = peer.sent_commit < self.commit || self.floor.0 >= peer.sent_floor.0 + FLOOR_LAG;
                 peer.inflight.is_empty() && is_behind
             }
@@ -132,11 +132,9 @@ impl Group {
         }
         let to = self.peers[peer].id;
         self.peers[peer].needs_snapshot(step.now, self.tuning.retransmit_timeout);
-        if !self.peers[peer].is_alive() {
-            self.peers[peer].suspend();
-        }
-        // A silent one would not take it; it is looked at again when it is heard.
-        if !self.keeps_time() || step.now < self.peers[peer].heard + self.tuning.election_timeout {
+        // A silent one would not take it; the leader looks again when it hears from it.
+        let is_heard = !self.keeps_time() || step.now < self.peers[peer].heard + self.tuning.election_timeout;
+        if is_heard && !self.peers[peer].snapshot_under_way {
             step.event(Event::NeedsSnapshot(to));
         }
         let Position {
@@ -208,7 +206,7 @@ impl Group {
             let held = self.peers[peer].match_index;
             assert!(prev_index > held, "a follower has lost what it had acknowledged");
         }
-        let awaits_snapshot = self.peers[peer].pace == Pace::Snapshot;
+        let awaits_snapshot = self.peers[peer].state == ProgressState::Snapshot;
         if !awaits_snapshot && !self.peers[peer].is_current_refusal(prev_index) {
             return;
         }

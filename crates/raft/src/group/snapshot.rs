@@ -5,8 +5,8 @@
 //! takes it replaces its log by the position, durably, and acknowledges it like an append that ends there.
 
 use super::{ABSURD, Group, Position, Sabotage, Step};
-use crate::progress::Pace;
-use crate::{Body, LogIndex, NodeId, Role, Snapshot, Term, TermAt};
+use crate::progress::ProgressState;
+use crate::{Body, LogIndex, NodeId, Role, Snapshot, SnapshotStatus, Term, TermAt};
 use alloc::boxed::Box;
 
 /// What came with a snapshot, beside it.
@@ -22,8 +22,11 @@ impl Group {
             return;
         };
         let is_held = snapshot.index <= self.commit && snapshot.index.next() >= step.log.first_index();
-        if self.peers[peer].pace != Pace::Snapshot || !is_held {
+        if !is_held || !self.may_take_snapshot(peer, snapshot.index) {
             return;
+        }
+        if self.peers[peer].state == ProgressState::Probe {
+            self.peers[peer].needs_snapshot(step.now, self.tuning.retransmit_timeout);
         }
         let (commit, floor) = (self.commit, self.floor);
         let body = Body::Snapshot {
@@ -32,6 +35,26 @@ impl Group {
             floor,
         };
         step.send(to, self.hard.term, body);
+    }
+
+    /// Whether it needs a snapshot, as far as is known. One that has been probed since the caller began to prepare it still
+    /// does, unless it has acknowledged as much.
+    fn may_take_snapshot(&self, peer: usize, index: LogIndex) -> bool {
+        let peer = &self.peers[peer];
+        match peer.state {
+            ProgressState::Snapshot => true,
+            ProgressState::Probe => peer.snapshot_under_way && peer.match_index < index,
+            ProgressState::Replicate | ProgressState::Lost => false,
+        }
+    }
+
+    /// [`crate::Input::ReportSnapshot`].
+    pub(super) fn report_snapshot(&mut self, step: &mut Step, to: NodeId, status: SnapshotStatus) {
+        let Some(peer) = self.peer_at(to).filter(|_| self.role == Role::Leader) else {
+            return;
+        };
+        let is_under_way = status == SnapshotStatus::Started;
+        self.peers[peer].note_snapshot(is_under_way, step.now, self.tuning.retransmit_timeout);
     }
 
     /// InstallSnapshot (Raft paper, figure 13), of a snapshot that is a position.

@@ -4,7 +4,7 @@
 //! stand. The leader leads on until it hears of a later term, or gives up.
 
 use super::{Group, Sabotage, Step, identity::Renaming};
-use crate::progress::{Pace, Peer};
+use crate::progress::{Peer, ProgressState};
 use crate::{Body, Event, Instant, NodeId, Role, Term, TransferError};
 
 /// A transfer under way.
@@ -18,6 +18,10 @@ pub(super) struct Transferring {
 }
 
 impl Transferring {
+    pub(super) fn target(&self) -> NodeId {
+        self.target
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         self.tell_again_at.map_or(self.until, |at| at.min(self.until))
     }
@@ -33,14 +37,21 @@ impl Group {
     /// [`crate::Input::Transfer`].
     pub(super) fn transfer(&mut self, step: &mut Step, to: Option<NodeId>) {
         if self.role != Role::Leader {
-            return step.event(Event::TransferFailed(TransferError::NotLeader));
+            return transfer_failed(step, to, TransferError::NotLeader);
         }
-        // Its own name takes back what is under way. A target that was told to stand already may do so all the same.
-        if to == Some(self.id) && self.leading.transfer.take().is_some() {
-            return step.event(Event::TransferFailed(TransferError::Withdrawn));
+        // Its own name withdraws the request that is under way. A target that was told to stand may do so all the same.
+        if to == Some(self.id)
+            && let Some(withdrawn) = self.leading.transfer.take()
+        {
+            return transfer_failed(step, Some(withdrawn.target), TransferError::Withdrawn);
         }
-        let Some(target) = self.choose_target(to) else {
-            return step.event(Event::TransferFailed(TransferError::NoTarget));
+        let target = match to {
+            None => self.choose_target().ok_or(TransferError::NoTarget),
+            Some(named) => self.named_target(named),
+        };
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => return transfer_failed(step, to, error),
         };
         if self
             .leading
@@ -58,12 +69,28 @@ impl Group {
         });
     }
 
-    /// The named member if it can take over soon; or the one that holds most, the preferred one among equals.
-    fn choose_target(&self, to: Option<NodeId>) -> Option<NodeId> {
-        let takes_learners = self.is_broken(Sabotage::LetLearnersLead);
-        let votes = |peer: &&Peer| peer.standing.votes() || takes_learners;
-        let fit = self.peers.iter().filter(votes).filter(|peer| self.is_caught_up(peer));
-        let fit = fit.filter(|peer| to.is_none_or(|to| peer.id == to));
+    /// The named member, if it can take over soon.
+    fn named_target(&self, named: NodeId) -> Result<NodeId, TransferError> {
+        let peer = self.peers.iter().find(|peer| peer.id == named);
+        self.check_target(peer.ok_or(TransferError::NotVoter)?)?;
+        Ok(named)
+    }
+
+    fn check_target(&self, peer: &Peer) -> Result<(), TransferError> {
+        let votes = peer.standing.votes() || self.is_broken(Sabotage::LetLearnersLead);
+        match peer {
+            _ if !votes => Err(TransferError::NotVoter),
+            _ if !peer.is_alive() => Err(TransferError::Unreachable),
+            _ if peer.is_lost => Err(TransferError::Lost),
+            _ if peer.retiring.is_some() => Err(TransferError::Retiring),
+            _ if !self.is_caught_up(peer) => Err(TransferError::NotCaughtUp),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of the members that can take over soon, the one that holds most; the preferred one among equals.
+    fn choose_target(&self) -> Option<NodeId> {
+        let fit = self.peers.iter().filter(|peer| self.check_target(peer).is_ok());
         // One that did not take over may not be able to: it is asked again when all others have been. `max_by_key` prefers
         // the last of equals.
         let declined = &self.leading.declined;
@@ -74,7 +101,7 @@ impl Group {
 
     /// This leader is no voter any more: whoever can take over should.
     pub(super) fn hand_over(&mut self, step: &mut Step) {
-        if self.choose_target(None).is_some() {
+        if self.choose_target().is_some() {
             self.transfer(step, None);
         }
     }
@@ -82,7 +109,7 @@ impl Group {
     /// It lives, and lacks nothing that isn't on its way already.
     pub(super) fn is_caught_up(&self, peer: &Peer) -> bool {
         let is_near = peer.match_index >= self.commit || peer.next_index > self.last.index;
-        peer.is_alive() && !peer.is_lost && peer.retiring.is_none() && peer.pace == Pace::Replicate && is_near
+        peer.is_alive() && !peer.is_lost && peer.retiring.is_none() && peer.state == ProgressState::Replicate && is_near
     }
 
     /// Tells the target to stand as soon as it holds everything.
@@ -110,21 +137,16 @@ impl Group {
         if let Some(transfer) = self.leading.transfer.take_if(expired) {
             self.leading.declined.retain(|node| *node != transfer.target);
             self.leading.declined.push(transfer.target);
-            step.event(Event::TransferFailed(TransferError::TimedOut));
+            transfer_failed(step, Some(transfer.target), TransferError::TimedOut);
         }
     }
 
-    /// The target is out of contact: there is no point in refusing proposals any longer.
-    pub(super) fn transfer_target_lost(&mut self, step: &mut Step, peer: usize) {
-        let lost = self.peers[peer].id;
-        if self
-            .leading
-            .transfer
-            .as_ref()
-            .is_some_and(|transfer| transfer.target == lost)
-        {
-            self.leading.transfer = None;
-            step.event(Event::TransferFailed(TransferError::NoTarget));
+    /// This member can't take over any more: if it is the target, there is no point in refusing proposals any longer.
+    pub(super) fn abandon_transfer(&mut self, step: &mut Step, peer: usize, error: TransferError) {
+        let target = self.peers[peer].id;
+        let to_it = |transfer: &mut Transferring| transfer.target == target;
+        if self.leading.transfer.take_if(to_it).is_some() {
+            transfer_failed(step, Some(target), error);
         }
     }
 
@@ -136,4 +158,8 @@ impl Group {
             self.become_candidate(step, true);
         }
     }
+}
+
+fn transfer_failed(step: &mut Step, target: Option<NodeId>, error: TransferError) {
+    step.event(Event::TransferFailed { target, error });
 }

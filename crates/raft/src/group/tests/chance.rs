@@ -89,6 +89,8 @@ enum Happening {
         life: u64,
         to: NodeId,
         snapshot: Box<Snapshot>,
+        /// What is reported when it has been sent, or instead of sending it.
+        report: Option<SnapshotStatus>,
     },
     Outlast {
         leader: usize,
@@ -196,6 +198,7 @@ impl World {
             drift,
             wishes: Wishes {
                 wavers: seed % 4 == 3,
+                reports: seed % 4 != 1,
                 voters,
                 ..Wishes::default()
             },
@@ -274,9 +277,16 @@ impl World {
                 life,
                 to,
                 snapshot,
+                report,
             } => {
-                if life == self.lives[node] {
+                if life != self.lives[node] {
+                    return;
+                }
+                if report != Some(SnapshotStatus::Failed) {
                     self.tell(node, Input::Snapshot { to, snapshot });
+                }
+                if let Some(status) = report {
+                    self.report_snapshot(node, to, status);
                 }
             }
             Happening::Client => self.client(),

@@ -8,7 +8,7 @@ use core::time::Duration;
 fn events(group: &mut Group, now: Instant, input: Input, log: &mut MemoryLog) -> (Vec<Event>, Option<Token>) {
     let mut output = Output::default();
     group.step(now, input, log, &mut output);
-    let token = log.carry_out(&mut output);
+    let token = log.carry_out(&mut output).map(|write| write.token);
     (output.events, token)
 }
 

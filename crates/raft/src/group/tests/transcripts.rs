@@ -16,9 +16,10 @@
 //! - `advance 50ms`: time passes, in steps from deadline to deadline; messages stay where they are.
 //! - `change 1 1 2 4 learners 5`: member 1 is asked to make 1, 2 and 4 the voters, 5 a learner.
 //! - `snapshot 1 3 5`: member 1 is given a snapshot of position 5, for member 3. `wipe 3`: it restarts without its disk.
+//! - `report 1 3 started|sent|failed`: how the snapshot that member 1 has for member 3 is getting on.
 //! - `read 1 7 8`: member 1 is asked from where on the reads 7 and 8 see everything.
 //! - `compact 1 5`: member 1 deletes its entries up to 5.
-//! - `status`: how everyone sees it.
+//! - `status`: how everyone sees it. `progress 1`: how leader 1 sees the others.
 
 use super::replica::{Replica, tuning};
 use crate::*;
@@ -97,6 +98,16 @@ impl Story {
                 self.tell(number(node), Input::Change(change));
             }
             ("snapshot", [node, to, index]) => self.snapshot(number(node), number(to), number(index)),
+            ("report", [node, to, status]) => {
+                let status = match *status {
+                    "started" => SnapshotStatus::Started,
+                    "sent" => SnapshotStatus::Sent,
+                    "failed" => SnapshotStatus::Failed,
+                    _ => panic!("unknown status of a snapshot: {status}"),
+                };
+                self.tell(number(node), Input::ReportSnapshot(NodeId(number(to)), status));
+            }
+            ("progress", [node]) => self.progress(number(node)),
             ("wipe", [node]) => self.wipe(number(node)),
             ("read", [node, reads @ ..]) => {
                 for read in reads {
@@ -338,6 +349,27 @@ impl Story {
         }
     }
 
+    fn progress(&mut self, node: u64) {
+        let status = self.node(node).group.as_ref().expect("it is up").status();
+        for (of, progress) in status.progress {
+            let Progress {
+                state,
+                match_index,
+                next_index,
+                commit,
+                ..
+            } = progress;
+            let under_way = if progress.snapshot_under_way {
+                ", snapshot under way"
+            } else {
+                ""
+            };
+            self.say(format!(
+                "{of}: {state:?}, match {match_index}, next {next_index}, commit {commit}{under_way}"
+            ));
+        }
+    }
+
     fn status(&mut self) {
         let mut lines = Vec::new();
         for replica in &self.nodes {
@@ -470,6 +502,10 @@ fn event_text(event: &Event) -> String {
         Event::ConfigurationChanged { index, committed } => {
             let how = if *committed { "committed" } else { "in force" };
             format!("configuration of {index} is {how}")
+        }
+        Event::TransferFailed { target, error } => {
+            let target = target.map_or("anybody".to_string(), |target| target.to_string());
+            format!("does not hand over to {target}: {error:?}")
         }
         other => format!("{other:?}"),
     }

@@ -14,6 +14,10 @@ pub(super) struct Wishes {
     pub(super) quiet_until: Instant,
     /// Counts reads.
     pub(super) reads: u64,
+    /// How snapshots are getting on is reported.
+    pub(super) reports: bool,
+    /// Counts snapshots.
+    pub(super) snapshots: u64,
     /// Counts the disks that were wiped.
     pub(super) wiped: u64,
 }
@@ -182,8 +186,16 @@ impl World {
         }
     }
 
-    /// A follower needs what is deleted here.
+    /// A follower needs what is deleted here. In most worlds, of four snapshots one is sent without a report, two with
+    /// reports, and one fails.
     pub(super) fn take_snapshot(&mut self, node: usize, to: NodeId) {
+        self.wishes.snapshots += 1;
+        let report = match self.wishes.snapshots % 4 {
+            _ if !self.wishes.reports => None,
+            0 => None,
+            1 | 2 => Some(SnapshotStatus::Sent),
+            _ => Some(SnapshotStatus::Failed),
+        };
         let replica = &self.nodes[node];
         let start = replica.log.first_index().prev();
         let end = replica.applied.max(start);
@@ -200,6 +212,9 @@ impl World {
             data: Bytes::copy_from_slice(&index.0.to_be_bytes()),
         };
         let snapshot = Box::new(snapshot);
+        if report.is_some() {
+            self.report_snapshot(node, to, SnapshotStatus::Started);
+        }
         let (delay, life) = (self.chance.millis(0, 10), self.lives[node]);
         self.after(
             delay,
@@ -208,8 +223,13 @@ impl World {
                 life,
                 to,
                 snapshot,
+                report,
             },
         );
+    }
+
+    pub(super) fn report_snapshot(&mut self, node: usize, to: NodeId, status: SnapshotStatus) {
+        self.act(node, Deed::Step(Input::ReportSnapshot(to, status)));
     }
 
     /// Members are new to this one: what is known of them is told.
