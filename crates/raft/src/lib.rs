@@ -44,6 +44,8 @@ extern crate std;
 
 mod config;
 mod configuration;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod durability;
 mod group;
 mod input;

@@ -22,6 +22,8 @@ pub enum TermAt {
 ///
 /// The log includes everything the core has asked to persist so far, durable or not: a [`crate::Persist`] is applied
 /// to it before the next step.
+///
+/// With the feature `conformance`, `conformance::check` tests an implementation.
 pub trait LogView {
     /// The first entry that is still held; one more than `last_index` if there is none.
     fn first_index(&self) -> LogIndex;

@@ -256,9 +256,7 @@ impl Peer {
     /// refused at a place that is known to agree (otherwise a leader walks back over what it has counted).
     pub(crate) fn is_current_refusal(&self, prev_index: LogIndex) -> bool {
         match self.state {
-            ProgressState::Probe => {
-                self.asked && prev_index == self.next_index.prev() && prev_index > self.match_index
-            }
+            ProgressState::Probe => self.asked && prev_index == self.next_index.prev() && prev_index > self.match_index,
             ProgressState::Replicate => prev_index > self.match_index && prev_index < self.next_index,
             ProgressState::Snapshot | ProgressState::Lost => false,
         }

@@ -1,9 +1,7 @@
 //! Leading a term: its beginning, its end, what is committed in it, and when it may serve.
 
 use super::{Group, Sabotage, Step, identity::Renaming, reading::Reading, transfer::Transferring};
-use crate::{
-    Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, TransferError, progress::Peer,
-};
+use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, TransferError, progress::Peer};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
