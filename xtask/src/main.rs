@@ -13,6 +13,7 @@ mod cluster;
 mod fuzz;
 mod http;
 mod maelstrom;
+mod messages;
 mod model;
 mod sabotage;
 mod sim;
@@ -48,6 +49,8 @@ enum Command {
     Model(model::Arguments),
     /// Drives `trimaran node` as Jepsen's Maelstrom would, and checks the histories.
     Maelstrom(maelstrom::Arguments),
+    /// Writes down the layout of Kafka's messages, for the test of the schemas.
+    Messages(messages::Arguments),
     /// Hurts a live local cluster under load, and judges what its clients saw.
     Torture(torture::Arguments),
 }
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<()> {
         Command::Fuzz(arguments) => fuzz::run(arguments),
         Command::Model(arguments) => model::run(arguments),
         Command::Maelstrom(arguments) => maelstrom::run(arguments),
+        Command::Messages(arguments) => messages::run(arguments),
         Command::Torture(arguments) => torture::run(arguments),
     }
 }

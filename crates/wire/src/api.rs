@@ -1,44 +1,26 @@
-//! The one table of what is offered to Kafka clients: ApiVersions is answered from it, requests are accepted by it, and
-//! `docs/kafka-apis.md` is generated from it.
+//! The one table of what is offered to Kafka clients, a row an API: ApiVersions is answered from it, requests are
+//! accepted, decoded and dispatched by it, and `docs/kafka-apis.md` is generated from it.
 //!
-//! kafka-protocol's own `ApiKey::valid_versions` says other things than its decoders do for some keys, and knows nothing
-//! of what this broker implements. What is not in this table is not answered.
+//! kafka-protocol's own `ApiKey::valid_versions` says other things than its decoders do for some keys, and knows
+//! nothing of what this broker implements. What is not in this table is not answered.
 
+mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use table::decode;
+pub use table::{Api, Request, TABLE};
+
 use crate::WireError;
 use crate::reader::Reader;
+use crate::schema::Field;
 use bytes::{Buf, BytesMut};
 use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
 use std::borrow::Cow;
+use std::fmt;
 
-/// An API that is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(
-    missing_docs,
-    reason = "the names are Kafka's, and the table below says what each is for"
-)]
-pub enum Api {
-    Produce,
-    Fetch,
-    ListOffsets,
-    Metadata,
-    FindCoordinator,
-    ApiVersions,
-    CreateTopics,
-    DeleteTopics,
-    InitProducerId,
-    OffsetForLeaderEpoch,
-    DescribeConfigs,
-    CreatePartitions,
-    AlterPartitionReassignments,
-    ListPartitionReassignments,
-    DescribeCluster,
-}
-
-/// One line of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One row of the table.
+#[derive(Clone, Copy)]
 pub struct ApiSpec {
     /// The API.
     pub api: Api,
@@ -54,150 +36,24 @@ pub struct ApiSpec {
     pub first_flexible: i16,
     /// What is worth knowing about it, for the documentation.
     pub note: &'static str,
+    /// The layout of its request; none where a decoder of this crate checks sizes itself.
+    #[cfg(test)]
+    pub(crate) request: Option<&'static [Field]>,
+    /// The layout of its response.
+    pub(crate) response: &'static [Field],
 }
 
-const fn line(
-    api: Api,
-    key: i16,
-    name: &'static str,
-    versions: (i16, i16),
-    first_flexible: i16,
-    note: &'static str,
-) -> ApiSpec {
-    ApiSpec {
-        api,
-        key,
-        name,
-        min: versions.0,
-        max: versions.1,
-        first_flexible,
-        note,
+impl fmt::Debug for ApiSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} to {}", self.name, self.min, self.max)
     }
 }
-
-/// All of it, in the order of the keys.
-pub const TABLE: &[ApiSpec] = &[
-    line(
-        Api::Produce,
-        0,
-        "Produce",
-        (0, 11),
-        9,
-        "0 to 2 are offered because older librdkafka turns compression off otherwise, and answered with \
-         UNSUPPORTED_VERSION; from 10 on with hints to the new leader",
-    ),
-    line(
-        Api::Fetch,
-        1,
-        "Fetch",
-        (4, 16),
-        12,
-        "from 13 on by topic id; from 16 on with hints to the new leader",
-    ),
-    line(
-        Api::ListOffsets,
-        2,
-        "ListOffsets",
-        (1, 8),
-        6,
-        "by timestamp down to the record; -1, -2, and -3 from 7 on",
-    ),
-    line(
-        Api::Metadata,
-        3,
-        "Metadata",
-        (0, 12),
-        9,
-        "answered by any broker; from 12 on by topic id",
-    ),
-    line(
-        Api::FindCoordinator,
-        10,
-        "FindCoordinator",
-        (0, 4),
-        3,
-        "consumer groups are not offered yet",
-    ),
-    line(Api::ApiVersions, 18, "ApiVersions", (0, 4), 3, ""),
-    line(
-        Api::CreateTopics,
-        19,
-        "CreateTopics",
-        (2, 7),
-        5,
-        "accepted by any broker",
-    ),
-    line(
-        Api::DeleteTopics,
-        20,
-        "DeleteTopics",
-        (1, 6),
-        4,
-        "accepted by any broker; 6 by topic id too",
-    ),
-    line(
-        Api::InitProducerId,
-        22,
-        "InitProducerId",
-        (0, 4),
-        2,
-        "for idempotent producers; no transactions yet",
-    ),
-    line(
-        Api::OffsetForLeaderEpoch,
-        23,
-        "OffsetForLeaderEpoch",
-        (2, 4),
-        4,
-        "the leader epoch is the Raft term",
-    ),
-    line(
-        Api::DescribeConfigs,
-        32,
-        "DescribeConfigs",
-        (1, 4),
-        4,
-        "every key, with source, default and type",
-    ),
-    line(
-        Api::CreatePartitions,
-        37,
-        "CreatePartitions",
-        (0, 3),
-        2,
-        "accepted by any broker",
-    ),
-    line(
-        Api::AlterPartitionReassignments,
-        45,
-        "AlterPartitionReassignments",
-        (0, 0),
-        0,
-        "accepted by any broker; also for another number of replicas",
-    ),
-    line(
-        Api::ListPartitionReassignments,
-        46,
-        "ListPartitionReassignments",
-        (0, 0),
-        0,
-        "answered by any broker",
-    ),
-    line(Api::DescribeCluster, 60, "DescribeCluster", (0, 1), 0, ""),
-];
 
 impl Api {
-    /// The API with a key, if it is offered.
-    pub fn from_key(key: i16) -> Option<Api> {
-        TABLE.iter().find(|spec| spec.key == key).map(|spec| spec.api)
-    }
-
-    /// The API's line in the table.
+    /// The API's row in the table.
     pub fn spec(self) -> &'static ApiSpec {
-        TABLE
-            .iter()
-            .find(|spec| spec.api == self)
-            .expect("every API has its line, as a test checks")
+        // Both are in the order of the rows.
+        &TABLE[self as usize]
     }
 
     /// Whether a version has compact lengths and tagged fields.
@@ -219,7 +75,7 @@ impl ApiSpec {
     }
 }
 
-/// What stands before every request.
+/// The header of every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHeader {
     /// The API.
@@ -228,15 +84,15 @@ pub struct RequestHeader {
     pub version: i16,
     /// Comes back with the response.
     pub correlation_id: i32,
-    /// What the client calls itself; for logs.
+    /// The name that the client gives itself.
     pub client_id: Option<String>,
 }
 
 /// Takes the header off a request frame.
 ///
-/// [`WireError::UnsupportedVersion`] of [`Api::ApiVersions`] is to be answered with [`versions_response`] in version 0 and
-/// error 35 (KIP-511). After any other error there is nothing that the client could understand: close the connection,
-/// as Kafka does.
+/// [`WireError::UnsupportedVersion`] of [`Api::ApiVersions`] is to be answered with [`versions_response`] in version 0
+/// and error 35 (KIP-511). After any other error there is nothing that the client could understand: close the
+/// connection, as Kafka does.
 pub fn decode_header(frame: &mut BytesMut) -> Result<RequestHeader, WireError> {
     let mut reader = Reader::new(frame, false);
     let (key, version, correlation_id) = (reader.i16()?, reader.i16()?, reader.i32()?);
@@ -279,7 +135,7 @@ pub fn versions_response(error_code: i16) -> ApiVersionsResponse {
 pub fn docs() -> String {
     let mut text = String::from(
         "# Kafka APIs\n\nWhat Trimaran answers to Kafka clients. Generated from the table that answers ApiVersions \
-         (`crates/wire/src/api.rs`); don't edit.\n\n| Key | API | Versions | Flexible from | Note |\n\
+         (`crates/wire/src/api/table.rs`); don't edit.\n\n| Key | API | Versions | Flexible from | Note |\n\
          |----:|-----|----------|--------------:|------|\n",
     );
     for spec in TABLE {

@@ -11,7 +11,7 @@ use crate::hint::{LeaderHint, NodeEndpoint, endpoints, leader};
 use crate::reader::Reader;
 use crate::writer::Writer;
 use crate::{TopicId, WireError};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// The first version that names topics by their ids instead of their names.
 pub const FIRST_TOPIC_ID_VERSION: i16 = 13;
@@ -66,8 +66,8 @@ pub struct FetchPartition {
 }
 
 /// Reads a request body.
-pub fn decode_request(version: i16, body: &[u8]) -> Result<FetchRequest, WireError> {
-    let mut reader = Reader::new(body, Api::Fetch.is_flexible(version));
+pub fn decode_request(version: i16, body: BytesMut) -> Result<FetchRequest, WireError> {
+    let mut reader = Reader::new(&body, Api::Fetch.is_flexible(version));
     let mut request = FetchRequest {
         replica_id: if version <= 14 { reader.i32()? } else { -1 },
         max_wait_ms: reader.i32()?,
@@ -183,8 +183,8 @@ pub struct FetchPartitionResponse {
     pub last_stable_offset: Offset,
     /// The first offset that is held; `Offset(-1)` if unknown (v5 and later).
     pub log_start_offset: Offset,
-    /// Aborted transactions in the records: producer id and first offset, in the order of the offsets. `None` unless the
-    /// consumer reads committed records only.
+    /// Aborted transactions in the records: producer id and first offset, in the order of the offsets. `None` unless
+    /// the consumer reads committed records only.
     pub aborted_transactions: Option<Vec<(i64, Offset)>>,
     /// Where the consumer should read instead; there must be no records then (v11 and later).
     pub preferred_read_replica: Option<i32>,
@@ -225,9 +225,9 @@ pub fn encode_response(version: i16, correlation_id: i32, response: &FetchRespon
     .finish()
 }
 
-/// The response around its records, for a caller that sends those from where they are: the bytes before the records of the
-/// first partition, those between its records and the second's, and so on; one more than there are partitions. `lengths`
-/// says how long the records of each are, in the order of the response; its own records are not looked at.
+/// The response around its records, for a caller that sends those from where they are: the bytes before the records of
+/// the first partition, those between its records and the second's, and so on; one more than there are partitions.
+/// `lengths` says how long the records of each are, in the order of the response; its own records are not looked at.
 pub fn encode_around_records(
     version: i16,
     correlation_id: i32,

@@ -3,73 +3,40 @@
 #[cfg(test)]
 mod tests;
 
+pub use crate::api::Request;
+
 use crate::WireError;
-use crate::api::{Api, RequestHeader};
-use crate::fetch::FetchRequest;
-use crate::produce::ProduceRequest;
+use crate::api::{self, Api, RequestHeader};
 use crate::reader::Reader;
-use crate::schema;
+use crate::schema::{self, Field};
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-/// Array elements and tagged fields in one request, all arrays together. A request that names every partition of a large
-/// cluster stays below; a frame full of empty elements, each of which would take a hundred bytes of memory, does not.
+/// Array elements and tagged fields in one request, all arrays together. A request that names every partition of a
+/// large cluster stays below; a frame full of empty elements, each of which would take a hundred bytes of memory, does
+/// not.
 pub const MAX_ELEMENTS: usize = 200_000;
 
-/// A request's body.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "each is named as its API")]
-pub enum Request {
-    Produce(ProduceRequest),
-    Fetch(FetchRequest),
-    ListOffsets(ListOffsetsRequest),
-    Metadata(MetadataRequest),
-    FindCoordinator(FindCoordinatorRequest),
-    ApiVersions(ApiVersionsRequest),
-    CreateTopics(CreateTopicsRequest),
-    DeleteTopics(DeleteTopicsRequest),
-    InitProducerId(InitProducerIdRequest),
-    OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
-    DescribeConfigs(DescribeConfigsRequest),
-    CreatePartitions(CreatePartitionsRequest),
-    AlterPartitionReassignments(AlterPartitionReassignmentsRequest),
-    ListPartitionReassignments(ListPartitionReassignmentsRequest),
-    DescribeCluster(DescribeClusterRequest),
+/// What handles the requests of one API. A service that is to be given every request implements it for each type; see
+/// [`Request::dispatch`].
+pub trait Handle<R> {
+    /// The outcome, of one type for all APIs.
+    type Output;
+
+    /// Handles a request.
+    fn handle(self, request: R) -> Self::Output;
 }
 
-/// Reads the body behind a header that [`crate::api::decode_header`] has taken off. Bytes behind it are ignored, as Kafka
-/// ignores them. Allocates no more than a small multiple of the body; records are not copied.
+/// Reads the body behind a header that [`crate::api::decode_header`] has taken off. Bytes behind it are ignored, as
+/// Kafka ignores them. Allocates no more than a small multiple of the body; records are not copied.
 pub fn decode_request(header: &RequestHeader, body: BytesMut) -> Result<Request, WireError> {
-    let version = header.version;
-    match header.api {
-        Api::Produce => crate::produce::decode_request(version, body).map(Request::Produce),
-        Api::Fetch => crate::fetch::decode_request(version, &body).map(Request::Fetch),
-        Api::ListOffsets => guarded(header, body).map(Request::ListOffsets),
-        Api::Metadata => guarded(header, body).map(Request::Metadata),
-        Api::FindCoordinator => guarded(header, body).map(Request::FindCoordinator),
-        Api::ApiVersions => guarded(header, body).map(Request::ApiVersions),
-        Api::CreateTopics => guarded(header, body).map(Request::CreateTopics),
-        Api::DeleteTopics => guarded(header, body).map(Request::DeleteTopics),
-        Api::InitProducerId => guarded(header, body).map(Request::InitProducerId),
-        Api::OffsetForLeaderEpoch => guarded(header, body).map(Request::OffsetForLeaderEpoch),
-        Api::DescribeConfigs => guarded(header, body).map(Request::DescribeConfigs),
-        Api::CreatePartitions => guarded(header, body).map(Request::CreatePartitions),
-        Api::AlterPartitionReassignments => guarded(header, body).map(Request::AlterPartitionReassignments),
-        Api::ListPartitionReassignments => guarded(header, body).map(Request::ListPartitionReassignments),
-        Api::DescribeCluster => guarded(header, body).map(Request::DescribeCluster),
-    }
+    api::decode(header, body)
 }
 
 /// kafka-protocol's decoder, behind a walk over the same bytes that checks every count.
-fn guarded<T: Decodable>(header: &RequestHeader, body: BytesMut) -> Result<T, WireError> {
-    let fields = schema::request(header.api).expect("every request that kafka-protocol decodes has a schema");
+pub(crate) fn guarded<T: Decodable>(schema: &[Field], header: &RequestHeader, body: BytesMut) -> Result<T, WireError> {
     let mut reader = Reader::new(&body, header.api.is_flexible(header.version));
-    schema::walk(fields, header.version, &mut reader)?;
+    schema::walk(schema, header.version, &mut reader)?;
     let length = reader.position();
     let mut walked = body.freeze().slice(..length);
     T::decode(&mut walked, header.version).map_err(|error| WireError::Malformed(error.to_string()))
@@ -104,7 +71,7 @@ pub fn decode_response<T: Decodable>(api: Api, version: i16, frame: Bytes) -> Re
     header.tags()?;
     let mut body = frame.slice(header.position()..);
     let mut reader = Reader::without_element_limit(&body, api.is_flexible(version));
-    schema::walk(schema::response(api), version, &mut reader)?;
+    schema::walk(api.spec().response, version, &mut reader)?;
     let length = reader.position();
     body.truncate(length);
     let decoded = T::decode(&mut body, version).map_err(|error| WireError::Malformed(error.to_string()))?;

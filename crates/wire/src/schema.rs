@@ -1,18 +1,17 @@
-//! What messages look like, as far as it takes to walk over them before kafka-protocol decodes them.
+//! The layout of messages, as far as it takes to walk over them before kafka-protocol decodes them.
 //!
 //! kafka-protocol allocates what an array's count says, unchecked: five bytes could ask for gigabytes. So every message
-//! that it decodes is walked first, with every count and length checked against the bytes that are left; afterwards each
-//! element that it allocates for is known to be there. Tests compare each schema with kafka-protocol's own encoders, for
-//! every version.
+//! that it decodes is walked first, with every count and length checked against the bytes that are left; afterwards
+//! each element that it allocates for is known to be there. Tests compare each schema, in every version that is
+//! offered, with Kafka's own definition of the message and with kafka-protocol's encoder.
 
-mod requests;
-mod responses;
+pub(crate) mod requests;
+pub(crate) mod responses;
+#[cfg(test)]
+mod tests;
 
 use crate::WireError;
 use crate::reader::Reader;
-
-pub(crate) use requests::of as request;
-pub(crate) use responses::of as response;
 
 /// A field of a structure, and the versions that have it.
 pub(crate) struct Field {

@@ -101,7 +101,7 @@ fn expected(version: i16) -> FetchRequest {
 fn requests_of_every_version_are_read_as_an_independent_encoder_writes_them() {
     for version in versions() {
         assert_eq!(
-            decode_request(version, &encoded(version)),
+            decode_request(version, encoded(version)),
             Ok(expected(version)),
             "{version}"
         );
@@ -113,7 +113,10 @@ fn cut_requests_are_errors() {
     for version in versions() {
         let body = encoded(version);
         for length in 0..body.len() {
-            assert!(decode_request(version, &body[..length]).is_err(), "{version} {length}");
+            assert!(
+                decode_request(version, BytesMut::from(&body[..length])).is_err(),
+                "{version} {length}"
+            );
         }
     }
 }
@@ -236,7 +239,7 @@ fn a_replica_state_too_short_is_refused() {
     request.encode(&mut body, 15).unwrap();
     let at = body.windows(3).position(|bytes| bytes == [1, 13, 0]).unwrap();
     body[at + 1] = 2;
-    assert!(decode_request(15, &body).is_err());
+    assert!(decode_request(15, body).is_err());
 }
 
 #[test]
@@ -245,8 +248,8 @@ fn no_bytes_panic() {
     for version in versions() {
         let body = encoded(version);
         for _ in 0..1_000 {
-            let _ = decode_request(version, &rng.mutate(&body));
-            let _ = decode_request(version, &rng.bytes(100));
+            let _ = decode_request(version, BytesMut::from(&rng.mutate(&body)[..]));
+            let _ = decode_request(version, BytesMut::from(&rng.bytes(100)[..]));
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Responses, from Kafka's `*Response.json`: what the project's own client reads.
 
 use super::{BOOL, Field, I8, I16, I32, I64, Kind, UUID, between, field, from, upto};
-use crate::api::Api;
 
 const FEATURES: &Kind = &Kind::List(&[field(Kind::Text), field(I16), field(I16)]);
 
-const API_VERSIONS: &[Field] = &[
+pub(crate) const API_VERSIONS: &[Field] = &[
     field(I16),
     field(Kind::List(&[field(I16), field(I16), field(I16)])),
     from(1, I32),
@@ -15,7 +14,7 @@ const API_VERSIONS: &[Field] = &[
     from(3, Kind::Tagged(3, &BOOL)),
 ];
 
-const METADATA: &[Field] = &[
+pub(crate) const METADATA: &[Field] = &[
     from(3, I32),
     field(Kind::List(&[
         field(I32),
@@ -49,7 +48,7 @@ const LEADER: &Kind = &Kind::Struct(&[field(I32), field(I32)]);
 
 const ENDPOINTS: &Kind = &Kind::List(&[field(I32), field(Kind::Text), field(I32), field(Kind::Text)]);
 
-const PRODUCE: &[Field] = &[
+pub(crate) const PRODUCE: &[Field] = &[
     field(Kind::List(&[
         field(Kind::Text),
         field(Kind::List(&[
@@ -67,7 +66,7 @@ const PRODUCE: &[Field] = &[
     from(10, Kind::Tagged(0, ENDPOINTS)),
 ];
 
-const FETCH: &[Field] = &[
+pub(crate) const FETCH: &[Field] = &[
     field(I32),
     from(7, I16),
     from(7, I32),
@@ -91,7 +90,7 @@ const FETCH: &[Field] = &[
     from(16, Kind::Tagged(0, ENDPOINTS)),
 ];
 
-const LIST_OFFSETS: &[Field] = &[
+pub(crate) const LIST_OFFSETS: &[Field] = &[
     from(2, I32),
     field(Kind::List(&[
         field(Kind::Text),
@@ -105,7 +104,7 @@ const LIST_OFFSETS: &[Field] = &[
     ])),
 ];
 
-const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
+pub(crate) const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
     field(I32),
     field(Kind::List(&[
         field(Kind::Text),
@@ -113,7 +112,7 @@ const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
     ])),
 ];
 
-const CREATE_TOPICS: &[Field] = &[
+pub(crate) const CREATE_TOPICS: &[Field] = &[
     field(I32),
     field(Kind::List(&[
         field(Kind::Text),
@@ -136,7 +135,7 @@ const CREATE_TOPICS: &[Field] = &[
     ])),
 ];
 
-const DELETE_TOPICS: &[Field] = &[
+pub(crate) const DELETE_TOPICS: &[Field] = &[
     field(I32),
     field(Kind::List(&[
         field(Kind::Text),
@@ -146,12 +145,12 @@ const DELETE_TOPICS: &[Field] = &[
     ])),
 ];
 
-const CREATE_PARTITIONS: &[Field] = &[
+pub(crate) const CREATE_PARTITIONS: &[Field] = &[
     field(I32),
     field(Kind::List(&[field(Kind::Text), field(I16), field(Kind::Text)])),
 ];
 
-const DESCRIBE_CONFIGS: &[Field] = &[
+pub(crate) const DESCRIBE_CONFIGS: &[Field] = &[
     field(I32),
     field(Kind::List(&[
         field(I16),
@@ -171,7 +170,7 @@ const DESCRIBE_CONFIGS: &[Field] = &[
     ])),
 ];
 
-const DESCRIBE_CLUSTER: &[Field] = &[
+pub(crate) const DESCRIBE_CLUSTER: &[Field] = &[
     field(I32),
     field(I16),
     field(Kind::Text),
@@ -187,7 +186,7 @@ const DESCRIBE_CLUSTER: &[Field] = &[
     field(I32),
 ];
 
-const FIND_COORDINATOR: &[Field] = &[
+pub(crate) const FIND_COORDINATOR: &[Field] = &[
     from(1, I32),
     upto(3, I16),
     between(1, 3, Kind::Text),
@@ -207,9 +206,9 @@ const FIND_COORDINATOR: &[Field] = &[
     ),
 ];
 
-const INIT_PRODUCER_ID: &[Field] = &[field(I32), field(I16), field(I64), field(I16)];
+pub(crate) const INIT_PRODUCER_ID: &[Field] = &[field(I32), field(I16), field(I64), field(I16)];
 
-const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
+pub(crate) const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
     field(I32),
     field(I16),
     field(Kind::Text),
@@ -219,7 +218,7 @@ const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
     ])),
 ];
 
-const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
+pub(crate) const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
     field(I32),
     field(I16),
     field(Kind::Text),
@@ -233,24 +232,3 @@ const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
         ])),
     ])),
 ];
-
-/// The schema of a response.
-pub(crate) fn of(api: Api) -> &'static [Field] {
-    match api {
-        Api::Produce => PRODUCE,
-        Api::Fetch => FETCH,
-        Api::ListOffsets => LIST_OFFSETS,
-        Api::Metadata => METADATA,
-        Api::FindCoordinator => FIND_COORDINATOR,
-        Api::ApiVersions => API_VERSIONS,
-        Api::CreateTopics => CREATE_TOPICS,
-        Api::DeleteTopics => DELETE_TOPICS,
-        Api::InitProducerId => INIT_PRODUCER_ID,
-        Api::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
-        Api::DescribeConfigs => DESCRIBE_CONFIGS,
-        Api::CreatePartitions => CREATE_PARTITIONS,
-        Api::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
-        Api::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
-        Api::DescribeCluster => DESCRIBE_CLUSTER,
-    }
-}

@@ -1,0 +1,196 @@
+//! The rows, and everything that follows from them.
+
+use super::{ApiSpec, RequestHeader};
+use crate::WireError;
+use crate::fetch::{self, FetchRequest};
+use crate::produce::{self, ProduceRequest};
+use crate::request::{Handle, guarded};
+use crate::schema::{requests, responses};
+use bytes::BytesMut;
+use kafka_protocol::messages::{
+    AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+};
+
+/// A row says how its request is decoded: `guarded(SCHEMA)` by kafka-protocol, behind a walk over the schema;
+/// `own(FUNCTION)` by a decoder of this crate.
+macro_rules! apis {
+    ($($(#[$attribute:meta])* $api:ident = $key:literal {
+        versions: $min:literal..=$max:literal,
+        flexible: $flexible:literal,
+        request: $request:ty => $decoder:ident($with:expr),
+        response: $response:expr,
+        note: $note:literal,
+    })*) => {
+        /// An API that is offered.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "the names are Kafka's, and the table says what each is for")]
+        pub enum Api {
+            $($api,)*
+        }
+
+        impl Api {
+            /// The API with a key, if it is offered.
+            pub fn from_key(key: i16) -> Option<Api> {
+                match key {
+                    $($key => Some(Api::$api),)*
+                    _ => None,
+                }
+            }
+        }
+
+        /// All rows, in the order of the keys.
+        pub static TABLE: &[ApiSpec] = &[$(ApiSpec {
+            api: Api::$api,
+            key: $key,
+            name: stringify!($api),
+            min: $min,
+            max: $max,
+            first_flexible: $flexible,
+            note: $note,
+            #[cfg(test)]
+            request: apis!(@schema $decoder $with),
+            response: $response,
+        },)*];
+
+        /// A request's body.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs, reason = "each is named as its API")]
+        pub enum Request {
+            $($api($request),)*
+        }
+
+        impl Request {
+            /// Hands the request to what handles its API.
+            pub fn dispatch<H, T>(self, to: H) -> T
+            where
+                $(H: Handle<$request, Output = T>,)*
+            {
+                match self {
+                    $(Request::$api(request) => to.handle(request),)*
+                }
+            }
+        }
+
+        /// Reads the body behind a header.
+        pub(crate) fn decode(header: &RequestHeader, body: BytesMut) -> Result<Request, WireError> {
+            match header.api {
+                $(Api::$api => apis!(@decode $decoder $with, header, body).map(Request::$api),)*
+            }
+        }
+    };
+    (@schema guarded $schema:expr) => { Some($schema) };
+    (@schema own $decode:expr) => { None };
+    (@decode guarded $schema:expr, $header:ident, $body:ident) => { guarded($schema, $header, $body) };
+    (@decode own $decode:expr, $header:ident, $body:ident) => { $decode($header.version, $body) };
+}
+
+apis! {
+    Produce = 0 {
+        versions: 0..=11,
+        flexible: 9,
+        request: ProduceRequest => own(produce::decode_request),
+        response: responses::PRODUCE,
+        note: "0 to 2 are offered because older librdkafka turns compression off otherwise, and answered with \
+               UNSUPPORTED_VERSION; from 10 on with hints to the new leader",
+    }
+    Fetch = 1 {
+        versions: 4..=16,
+        flexible: 12,
+        request: FetchRequest => own(fetch::decode_request),
+        response: responses::FETCH,
+        note: "from 13 on by topic id; from 16 on with hints to the new leader",
+    }
+    ListOffsets = 2 {
+        versions: 1..=8,
+        flexible: 6,
+        request: ListOffsetsRequest => guarded(requests::LIST_OFFSETS),
+        response: responses::LIST_OFFSETS,
+        note: "by timestamp down to the record; -1, -2, and -3 from 7 on",
+    }
+    Metadata = 3 {
+        versions: 0..=12,
+        flexible: 9,
+        request: MetadataRequest => guarded(requests::METADATA),
+        response: responses::METADATA,
+        note: "answered by any broker; from 12 on by topic id",
+    }
+    FindCoordinator = 10 {
+        versions: 0..=4,
+        flexible: 3,
+        request: FindCoordinatorRequest => guarded(requests::FIND_COORDINATOR),
+        response: responses::FIND_COORDINATOR,
+        note: "consumer groups are not offered yet",
+    }
+    ApiVersions = 18 {
+        versions: 0..=4,
+        flexible: 3,
+        request: ApiVersionsRequest => guarded(requests::API_VERSIONS),
+        response: responses::API_VERSIONS,
+        note: "",
+    }
+    CreateTopics = 19 {
+        versions: 2..=7,
+        flexible: 5,
+        request: CreateTopicsRequest => guarded(requests::CREATE_TOPICS),
+        response: responses::CREATE_TOPICS,
+        note: "accepted by any broker",
+    }
+    DeleteTopics = 20 {
+        versions: 1..=6,
+        flexible: 4,
+        request: DeleteTopicsRequest => guarded(requests::DELETE_TOPICS),
+        response: responses::DELETE_TOPICS,
+        note: "accepted by any broker; 6 by topic id too",
+    }
+    InitProducerId = 22 {
+        versions: 0..=4,
+        flexible: 2,
+        request: InitProducerIdRequest => guarded(requests::INIT_PRODUCER_ID),
+        response: responses::INIT_PRODUCER_ID,
+        note: "for idempotent producers; no transactions yet",
+    }
+    OffsetForLeaderEpoch = 23 {
+        versions: 2..=4,
+        flexible: 4,
+        request: OffsetForLeaderEpochRequest => guarded(requests::OFFSET_FOR_LEADER_EPOCH),
+        response: responses::OFFSET_FOR_LEADER_EPOCH,
+        note: "the leader epoch is the Raft term",
+    }
+    DescribeConfigs = 32 {
+        versions: 1..=4,
+        flexible: 4,
+        request: DescribeConfigsRequest => guarded(requests::DESCRIBE_CONFIGS),
+        response: responses::DESCRIBE_CONFIGS,
+        note: "every key, with source, default and type",
+    }
+    CreatePartitions = 37 {
+        versions: 0..=3,
+        flexible: 2,
+        request: CreatePartitionsRequest => guarded(requests::CREATE_PARTITIONS),
+        response: responses::CREATE_PARTITIONS,
+        note: "accepted by any broker",
+    }
+    AlterPartitionReassignments = 45 {
+        versions: 0..=0,
+        flexible: 0,
+        request: AlterPartitionReassignmentsRequest => guarded(requests::ALTER_PARTITION_REASSIGNMENTS),
+        response: responses::ALTER_PARTITION_REASSIGNMENTS,
+        note: "accepted by any broker; also for another number of replicas",
+    }
+    ListPartitionReassignments = 46 {
+        versions: 0..=0,
+        flexible: 0,
+        request: ListPartitionReassignmentsRequest => guarded(requests::LIST_PARTITION_REASSIGNMENTS),
+        response: responses::LIST_PARTITION_REASSIGNMENTS,
+        note: "answered by any broker",
+    }
+    DescribeCluster = 60 {
+        versions: 0..=1,
+        flexible: 0,
+        request: DescribeClusterRequest => guarded(requests::DESCRIBE_CLUSTER),
+        response: responses::DESCRIBE_CLUSTER,
+        note: "",
+    }
+}
