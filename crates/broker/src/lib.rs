@@ -23,11 +23,11 @@
 //!
 //! # A produce request's way
 //!
-//! The transport cuts a frame and calls [`kafka::Handlers`] in the connection's order; the batch's header and CRC are
-//! checked and [`Engine::append`] puts it into its shard's mailbox. The shard's next step stamps and proposes it, and
-//! hands one batch to the journal thread and one envelope to each peer. Tokens and acknowledgements come back as inputs;
-//! when the entry is committed the shard completes the ticket, which wakes the future that the handler awaits, and the
-//! response leaves in its connection's turn.
+//! The transport cuts a frame and calls [`kafka::Handlers`] with the connection's session, in its order; the client's
+//! permission and the batch's header and CRC are checked and [`Engine::append`] puts it into its shard's mailbox. The
+//! shard's next step stamps and proposes it, and hands one batch to the journal thread and one envelope to each peer.
+//! Tokens and acknowledgements come back as inputs; when the entry is committed the shard completes the ticket, which
+//! wakes the future that the handler awaits, and the response leaves in its connection's turn.
 //!
 //! # What it deliberately does not know
 //!

@@ -68,7 +68,7 @@ mod tests {
     const MAX: Duration = Duration::from_millis(1000);
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_begin_anew() {
+    fn pauses_double_up_to_the_longest_and_begin_again() {
         let mut backoff = Backoff::new(MIN, MAX, 7);
         for ceiling in [20, 40, 80, 160, 320, 640, 1000, 1000].map(Duration::from_millis) {
             let pause = backoff.pause();

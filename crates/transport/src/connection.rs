@@ -82,7 +82,13 @@ enum WriteEnd {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn run<S, R, W>(shared: &Shared<S>, connection: &Connection, reader: R, mut writer: W) -> End
+pub(crate) async fn run<S, R, W>(
+    shared: &Shared<S>,
+    connection: &Connection,
+    session: &S::Session,
+    reader: R,
+    mut writer: W,
+) -> End
 where
     S: Service,
     R: AsyncRead + Unpin,
@@ -97,7 +103,7 @@ where
     };
 
     let (read_end, write_end) = {
-        let mut reading = pin!(read_requests(shared, connection, &mut frames, requests, &flow));
+        let mut reading = pin!(read_requests(shared, session, &mut frames, requests, &flow));
         let mut writing = pin!(replies::write(shared, &mut pending, &mut writer));
         tokio::select! {
             write_end = &mut writing => (None, write_end),
@@ -133,7 +139,7 @@ fn says_goodbye(read_end: Option<&ReadEnd>, write_end: &WriteEnd) -> bool {
 /// Cuts frames and starts requests until the client, a limit or the listener ends it.
 async fn read_requests<S: Service, R: AsyncRead + Unpin>(
     shared: &Shared<S>,
-    connection: &Connection,
+    session: &S::Session,
     frames: &mut FrameReader<R>,
     requests: UnboundedSender<AbortOnDropHandle<Outcome>>,
     flow: &Arc<Flow>,
@@ -142,7 +148,7 @@ async fn read_requests<S: Service, R: AsyncRead + Unpin>(
         loop {
             match next_request(shared, frames, flow).await {
                 Ok((frame, permit)) => {
-                    let handle = start(shared, connection, flow, frame, permit);
+                    let handle = start(shared, session, flow, frame, permit);
                     // Unbounded, but never longer than the pipeline. Nobody takes it when writing has ended, and then
                     // this future is about to be dropped.
                     let _ = requests.send(handle);
@@ -254,14 +260,14 @@ fn bytes_or_end(read: io::Result<usize>) -> Result<usize, ReadEnd> {
 /// Calls the service, here and now, and lets what it returns run by itself.
 fn start<S: Service>(
     shared: &Shared<S>,
-    connection: &Connection,
+    session: &S::Session,
     flow: &Arc<Flow>,
     frame: BytesMut,
     permit: Option<OwnedSemaphorePermit>,
 ) -> AbortOnDropHandle<Outcome> {
     add(&shared.statistics.frames_in, 1);
     let mut in_flight = InFlight::begin(flow.clone(), shared.statistics.clone(), frame.len(), permit);
-    let reply = shared.service.call(connection, frame);
+    let reply = shared.service.call(session, frame);
     AbortOnDropHandle::new(tokio::spawn(async move {
         let reply = reply.await;
         // Work that waits for its turn still holds its request.

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_room_is_woken() {
+    async fn a_reader_that_waits_for_room_is_woken() {
         let flow = Arc::new(Flow::default());
         let one = begin(&flow, 10);
         let waiting = tokio::spawn({

@@ -5,24 +5,25 @@ use std::time::Duration;
 /// What one listener grants its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest frame accepted, in bytes, without its length. A longer (or negative) length closes the connection: the
-    /// sender is either hostile or speaks another protocol (`GET ` is a length of 1.2 GB). Kafka's
+    /// The longest frame accepted, in bytes, without its length. A longer (or negative) length closes the connection:
+    /// the sender is either hostile or speaks another protocol (`GET ` is a length of 1.2 GB). Kafka's
     /// `socket.request.max.bytes`, and its default.
     pub max_frame_bytes: usize,
     /// Connections at a time, all clients together. One more is closed at once: a file descriptor and two tasks each.
     pub max_connections: usize,
     /// Connections at a time from one IP address, so that one client with a leak can't lock out the others.
     pub max_connections_per_ip: usize,
-    /// Requests of one connection that are worked on at a time. When it is reached, reading pauses: TCP tells the client
-    /// to wait. A service whose responses may be long makes them in turn ([`crate::Reply::InTurn`]), so that only one of
-    /// them waits in memory for a client that doesn't read. Java's idempotent producers have five requests on their way at most.
+    /// Requests of one connection that are worked on at a time. When it is reached, reading pauses: TCP tells the
+    /// client to wait. A service whose responses may be long makes them in turn ([`crate::Reply::InTurn`]), so that
+    /// only one of them waits in memory for a client that doesn't read. Java's idempotent producers have five requests
+    /// on their way at most.
     pub pipeline: usize,
     /// Bytes of one connection in flight: requests being worked on, and responses not yet sent. When it is exceeded,
     /// reading pauses. One request is always let through, however long.
     pub in_flight_bytes: usize,
     /// Bytes of requests in flight, all connections together; counted from the moment that a frame's length is known.
-    /// Frames up to [`Limits::SMALL_FRAME_BYTES`] are not counted, unless a connection has many of them. A frame that finds no room waits for it, at most
-    /// `read_timeout`. Never less than `max_frame_bytes`.
+    /// Frames up to [`Limits::SMALL_FRAME_BYTES`] are not counted, unless a connection has many of them. A frame that
+    /// finds no room waits for it, at most `read_timeout`. Never less than `max_frame_bytes`.
     pub in_flight_bytes_total: usize,
     /// A connection with nothing in flight and no byte received for so long is closed, cleanly. Kafka's
     /// `connections.max.idle.ms`.
@@ -76,10 +77,10 @@ pub struct LinkLimits {
     pub connect_timeout: Duration,
     /// So long may a peer take to answer the hello.
     pub handshake_timeout: Duration,
-    /// When not a byte can be written for so long, the connection is closed and made anew.
+    /// When not a byte can be written for so long, the connection is closed and made again.
     pub write_timeout: Duration,
     /// The other end is asked for a sign of life in this interval (an empty frame, which it answers with one). A
-    /// connection whose question has not been answered when the next but one is due is closed and made anew: TCP alone
+    /// connection whose question has not been answered when the next but one is due is closed and made again: TCP alone
     /// would notice a network that swallows packets only after minutes.
     pub probe_interval: Duration,
     /// The first pause between attempts. Doubled at each failure, halved to whole at random.

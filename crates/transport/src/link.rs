@@ -5,13 +5,12 @@ use crate::failing::Failing;
 use crate::frame::{FrameReader, ReadError, WriteQueue, length_of};
 use crate::queue::FrameQueue;
 use crate::statistics::add;
-use crate::{Handshake, LinkEvent, LinkLimits, LinkStatistics, PeerId};
+use crate::{Connect, Handshake, LinkEvent, LinkLimits, LinkStatistics, PeerId};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,8 +21,8 @@ use tracing::{debug, info, warn};
 const SEND_TOGETHER: usize = 256 * 1024;
 
 /// After a connection was lost, so many attempts that die between TCP's handshake and the welcome are repeated without
-/// a pause: a dying process' connections may be closed before its listener is, and then the next connection is made, and
-/// reset at once. Only the one after that is refused.
+/// a pause: a dying process' connections may be closed before its listener is, and then the next connection is made,
+/// and reset at once. Only the one after that is refused.
 const URGENT_ATTEMPTS: u32 = 3;
 
 /// A connection that stood for less is no success: two processes that take each other's connections away would do so
@@ -38,7 +37,8 @@ const SHORT_LIVES: u32 = 3;
 const READ_CHUNK: usize = 256;
 
 /// What all links of a process share.
-pub(crate) struct Context {
+pub(crate) struct Context<C> {
+    pub(crate) connect: C,
     pub(crate) handshake: Arc<dyn Handshake>,
     pub(crate) limits: LinkLimits,
     pub(crate) seed: u64,
@@ -125,7 +125,7 @@ enum Closing {
 }
 
 /// Keeps one link up until it is told to finish, or dropped.
-pub(crate) async fn run(context: Arc<Context>, link: Arc<Link>) {
+pub(crate) async fn run<C: Connect>(context: Arc<Context<C>>, link: Arc<Link>) {
     let mut address = link.address.subscribe();
     let mut keeper = Keeper {
         backoff: Backoff::new(
@@ -145,8 +145,8 @@ pub(crate) async fn run(context: Arc<Context>, link: Arc<Link>) {
 }
 
 /// A link's own memory between attempts.
-struct Keeper {
-    context: Arc<Context>,
+struct Keeper<C> {
+    context: Arc<Context<C>>,
     link: Arc<Link>,
     backoff: Backoff,
     /// To the present address: only then is a refusal evidence of a process that is gone.
@@ -159,8 +159,8 @@ struct Keeper {
     short_lives: u32,
 }
 
-impl Keeper {
-    /// One attempt, and what becomes of it. Says whether there shall be another.
+impl<C: Connect> Keeper<C> {
+    /// Makes one attempt, and serves the connection to its end. Says whether there is to be another.
     async fn attempt_and_serve(&mut self, address: &mut watch::Receiver<String>) -> bool {
         let target = address.borrow_and_update().clone();
         let attempt = connect(&self.context, &self.link, &target);
@@ -170,7 +170,7 @@ impl Keeper {
             () = self.link.finish.cancelled() => return false,
         };
         match attempted {
-            Ok((stream, reader)) => self.serve(stream, reader, address).await,
+            Ok((writer, reader)) => self.serve(writer, reader, address).await,
             Err(failure) => {
                 debug!(peer = %self.link.peer, address = target, reason = failure.reason(), "no connection");
                 self.report(target, &failure);
@@ -195,7 +195,7 @@ impl Keeper {
         }
     }
 
-    /// Reports a failure and pauses, if there shall be a pause.
+    /// Reports a failure, and pauses where it calls for a pause.
     async fn failed(&mut self, failure: Failure, address: &mut watch::Receiver<String>) -> bool {
         add(&self.link.statistics.failed_attempts, 1);
         if matches!(failure, Failure::Lost(_)) && self.urgent > 0 {
@@ -233,8 +233,8 @@ impl Keeper {
     /// Serves a connection until it ends.
     async fn serve(
         &mut self,
-        mut stream: tokio::net::tcp::OwnedWriteHalf,
-        mut reader: FrameReader<tokio::net::tcp::OwnedReadHalf>,
+        mut writer: WriteHalf<C::Stream>,
+        mut reader: FrameReader<ReadHalf<C::Stream>>,
         address: &mut watch::Receiver<String>,
     ) -> bool {
         self.been_connected = true;
@@ -246,7 +246,7 @@ impl Keeper {
         info!(peer = %self.link.peer, address = *address.borrow(), "connected");
         self.emit(LinkEvent::Connected(self.link.peer));
         let closing = tokio::select! {
-            reason = pump(&self.context.limits, &self.link, &mut reader, &mut stream) => reason,
+            reason = pump(&self.context.limits, &self.link, &mut reader, &mut writer) => reason,
             Ok(()) = address.changed() => Closing::Moved,
         };
         self.link.set_connected(false);
@@ -300,49 +300,40 @@ impl Keeper {
     }
 }
 
-type Connected = (
-    tokio::net::tcp::OwnedWriteHalf,
-    FrameReader<tokio::net::tcp::OwnedReadHalf>,
-);
+type Connected<S> = (WriteHalf<S>, FrameReader<ReadHalf<S>>);
 
 /// Makes a connection and shakes hands.
-async fn connect(context: &Context, link: &Link, address: &str) -> Result<Connected, Failure> {
+async fn connect<C: Connect>(
+    context: &Context<C>,
+    link: &Link,
+    address: &str,
+) -> Result<Connected<C::Stream>, Failure> {
     let limits = &context.limits;
-    let stream = timeout(limits.connect_timeout, connect_any(address))
-        .await
-        .map_err(|_| Failure::Unreachable(format!("no connection within {:?}", limits.connect_timeout)))??;
-    // Fails only on a connection that is gone already.
-    let _ = stream.set_nodelay(true);
-    let (reader, mut writer) = stream.into_split();
+    let connecting = context.connect.connect(link.peer, address);
+    let stream = match timeout(limits.connect_timeout, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(Failure::Refused),
+        Ok(Err(error)) => return Err(Failure::Unreachable(error.to_string())),
+        Err(_) => {
+            let reason = format!("no connection within {:?}", limits.connect_timeout);
+            return Err(Failure::Unreachable(reason));
+        }
+    };
+    let (reader, mut writer) = split(stream);
     let mut reader = FrameReader::new(reader, READ_CHUNK);
     timeout(
         limits.handshake_timeout,
-        shake_hands(context, link.peer, &mut reader, &mut writer),
+        shake_hands(&*context.handshake, limits, link.peer, &mut reader, &mut writer),
     )
     .await
     .map_err(|_| Failure::Unreachable(format!("no welcome within {:?}", limits.handshake_timeout)))??;
     Ok((writer, reader))
 }
 
-/// Tries every address that the name stands for. It is refused only if all of them refuse.
-async fn connect_any(address: &str) -> Result<TcpStream, Failure> {
-    let unreachable = |error: io::Error| Failure::Unreachable(error.to_string());
-    let mut failure = None;
-    for candidate in lookup_host(address).await.map_err(unreachable)? {
-        match TcpStream::connect(candidate).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                failure = failure.or(Some(Failure::Refused))
-            }
-            Err(error) => failure = Some(unreachable(error)),
-        }
-    }
-    Err(failure.unwrap_or_else(|| Failure::Unreachable("the name stands for no address".to_owned())))
-}
-
 /// Says hello, and checks the welcome.
 async fn shake_hands<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-    context: &Context,
+    handshake: &dyn Handshake,
+    limits: &LinkLimits,
     peer: PeerId,
     reader: &mut FrameReader<R>,
     writer: &mut W,
@@ -350,14 +341,13 @@ async fn shake_hands<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let lost = |error: io::Error| Failure::Lost(error.to_string());
     let mut hello = WriteQueue::default();
     hello
-        .push(context.handshake.hello(peer))
+        .push(handshake.hello(peer))
         .map_err(|long| Failure::Rejected(format!("our own hello of {} bytes fits into no frame", long.0)))?;
     while !hello.is_empty() {
         hello.write_some(writer).await.map_err(lost)?;
     }
-    match reader.next(context.limits.max_welcome_bytes).await {
-        Ok(Some(welcome)) => context
-            .handshake
+    match reader.next(limits.max_welcome_bytes).await {
+        Ok(Some(welcome)) => handshake
             .check_welcome(peer, welcome.freeze())
             .map_err(Failure::Rejected),
         Ok(None) => Err(Failure::Lost("closed before the welcome".to_owned())),

@@ -1,7 +1,7 @@
 //! Outgoing links: one connection a peer, kept up by itself.
 
 use crate::link::{self, Link};
-use crate::{LinkLimits, LinkStatistics};
+use crate::{Connect, LinkLimits, LinkStatistics, Tcp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,13 +26,15 @@ impl fmt::Display for PeerId {
 pub enum LinkEvent {
     /// Connected, and the welcome was accepted. Frames sent from now on have a chance to arrive.
     Connected(PeerId),
-    /// A connection that was [`LinkEvent::Connected`] is gone. Frames on their way are lost. The link tries again at once.
+    /// A connection that was [`LinkEvent::Connected`] is gone. Frames on their way are lost. The link tries again at
+    /// once.
     Closed(PeerId, String),
     /// The peer's machine answered that nobody listens on the peer's port, where there was a peer before: evidence that
-    /// its process is gone. Only after a [`LinkEvent::Connected`] to the same address; repeated at most once an attempt.
+    /// its process is gone. Only after a [`LinkEvent::Connected`] to the same address; repeated at most once an
+    /// attempt.
     Refused(PeerId),
-    /// The peer can't be reached at this address for this reason, and has not been for that long. Said once that has lasted a
-    /// while (a restart is no news), when the reason changes, and then after pauses that double.
+    /// The peer can't be reached at this address for this reason, and has not been for that long. Said once that has
+    /// lasted a while (a restart is no news), when the reason changes, and then after pauses that double.
     Unreachable {
         /// Who.
         peer: PeerId,
@@ -71,8 +73,9 @@ pub struct PeerLinks {
 struct Shared {
     /// None once closed.
     links: RwLock<Option<BTreeMap<PeerId, Running>>>,
-    context: Arc<link::Context>,
-    runtime: Handle,
+    limits: LinkLimits,
+    /// Starts the task that keeps a link up: of whatever streams it is made.
+    start: Box<dyn Fn(Arc<Link>) -> AbortOnDropHandle<()> + Send + Sync>,
 }
 
 /// A link with the task that keeps it up, which ends when this is dropped.
@@ -82,8 +85,8 @@ struct Running {
 }
 
 impl PeerLinks {
-    /// Links without a peer yet. `events` is called from the links' tasks, and must not block; events of one peer come
-    /// in order. `seed` sets the pauses' jitter: give each process its own.
+    /// Links over plain TCP, without a peer yet. `events` is called from the links' tasks, and must not block; events
+    /// of one peer come in order. `seed` sets the pauses' jitter: give each process its own.
     ///
     /// # Panics
     /// Outside of a Tokio runtime (with I/O and time enabled), on which the links will run.
@@ -93,17 +96,34 @@ impl PeerLinks {
         seed: u64,
         events: impl Fn(LinkEvent) + Send + Sync + 'static,
     ) -> PeerLinks {
+        PeerLinks::over(Tcp, handshake, limits, seed, events)
+    }
+
+    /// As [`PeerLinks::new`], over the streams that `connect` makes.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn over<C: Connect, H: Handshake>(
+        connect: C,
+        handshake: Arc<H>,
+        limits: LinkLimits,
+        seed: u64,
+        events: impl Fn(LinkEvent) + Send + Sync + 'static,
+    ) -> PeerLinks {
         let context = Arc::new(link::Context {
+            connect,
             handshake,
-            limits,
+            limits: limits.clone(),
             seed,
             events: Box::new(events),
         });
+        let runtime = Handle::current();
+        let start = move |link| AbortOnDropHandle::new(runtime.spawn(link::run(context.clone(), link)));
         PeerLinks {
             shared: Arc::new(Shared {
                 links: RwLock::new(Some(BTreeMap::new())),
-                context,
-                runtime: Handle::current(),
+                limits,
+                start: Box::new(start),
             }),
         }
     }
@@ -117,18 +137,9 @@ impl PeerLinks {
             running.link.move_to(address);
             return;
         }
-        let link = Arc::new(Link::new(peer, address, &self.shared.context.limits));
-        let task = self
-            .shared
-            .runtime
-            .spawn(link::run(self.shared.context.clone(), link.clone()));
-        links.insert(
-            peer,
-            Running {
-                link,
-                task: AbortOnDropHandle::new(task),
-            },
-        );
+        let link = Arc::new(Link::new(peer, address, &self.shared.limits));
+        let task = (self.shared.start)(link.clone());
+        links.insert(peer, Running { link, task });
     }
 
     /// Closes the link to a peer and forgets it. No event follows, but for one that is being delivered already.

@@ -3,8 +3,8 @@
 use crate::frame::{BadLength, FrameReader, ReadError, WriteQueue};
 use crate::server::Door;
 use crate::slots::{Slot, Slots};
-use crate::statistics::{add, subtract};
-use crate::{PeerId, PeerLimits, Statistics};
+use crate::statistics::{Open, add};
+use crate::{Accept, Accepted, PeerId, PeerLimits, Statistics, Stream};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::future::Future;
@@ -12,8 +12,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -25,14 +24,14 @@ const READ_CHUNK: usize = 64 * 1024;
 /// What a stranger's hello led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It is this peer. The chunks are sent to it as one frame, and then its frames are taken. An older connection of the
-    /// same peer is closed: it reconnected.
+    /// It is this peer. The chunks are sent to it as one frame, and then its frames are taken. An older connection of
+    /// the same peer is closed: it reconnected.
     Welcome(PeerId, Vec<Bytes>),
     /// It had a question, which the chunks answer as one frame; the connection is closed behind it. No chunks: it is
     /// closed without an answer, and without a word.
     Answered(Vec<Bytes>),
-    /// It is not let in. The chunks (none: nothing) are sent to it as one frame, the reason is logged, and the connection
-    /// is closed.
+    /// It is not let in. The chunks (none: nothing) are sent to it as one frame, the reason is logged, and the
+    /// connection is closed.
     Rejected {
         /// What the stranger is told.
         answer: Vec<Bytes>,
@@ -43,8 +42,8 @@ pub enum Admission {
 
 /// What takes the frames of peers.
 pub trait PeerService: Send + Sync + 'static {
-    /// Looks at a stranger's first frame and decides who it is. Called on a thread where it may block: what it notes of the
-    /// peer may have to be durable before anything is taken from it.
+    /// Looks at a stranger's first frame and decides who it is. Called on a thread where it may block: what it notes of
+    /// the peer may have to be durable before anything is taken from it.
     fn admit(&self, from: SocketAddr, hello: Bytes) -> Admission;
 
     /// Takes one frame of a peer that was admitted; never an empty one. Called in the order of arrival on one
@@ -64,8 +63,8 @@ pub trait PeerService: Send + Sync + 'static {
 
 /// Accepts peers until `shutdown` completes, then closes every connection and returns. What peers sent and was not yet
 /// read is lost, as it may be at any time.
-pub async fn serve_peers<P: PeerService>(
-    listener: TcpListener,
+pub async fn serve_peers<P: PeerService, A: Accept>(
+    mut listener: A,
     service: Arc<P>,
     limits: PeerLimits,
     statistics: Arc<Statistics>,
@@ -89,8 +88,8 @@ pub async fn serve_peers<P: PeerService>(
             Some(ended) = connections.join_next() => if let Err(error) = ended {
                 error!(%error, "a peer connection's task failed");
             },
-            admitted = door.accept(&listener) => if let Some((stream, remote, slot)) = admitted {
-                connections.spawn(serve_one(shared.clone(), stream, remote, slot));
+            admitted = door.accept(&mut listener) => if let Some((accepted, slot)) = admitted {
+                connections.spawn(serve_one(shared.clone(), accepted, slot));
             },
         }
     }
@@ -123,9 +122,12 @@ impl<P> Shared<P> {
 }
 
 /// One connection, from its hello to its end.
-async fn serve_one<P: PeerService>(shared: Arc<Shared<P>>, mut stream: TcpStream, remote: SocketAddr, _slot: Slot) {
+async fn serve_one<P: PeerService, T: Stream>(shared: Arc<Shared<P>>, accepted: Accepted<T>, slot: Slot) {
+    let Accepted { stream, remote, .. } = accepted;
+    // The writer is dropped last: a peer that sees its connection closed and comes back finds its slot free.
+    let (reader, mut writer) = split(stream);
+    let _slot = slot;
     let _open = Open::begin(shared.statistics.clone());
-    let (reader, mut writer) = stream.split();
     let mut reader = FrameReader::new(reader, READ_CHUNK);
     let handshake = admit(&shared, remote, &mut reader, &mut writer);
     let admitted = timeout(shared.limits.handshake_timeout, handshake).await;
@@ -245,23 +247,6 @@ fn describe(error: &ReadError) -> String {
     match error {
         ReadError::Io(error) => error.to_string(),
         ReadError::Length(BadLength { length, max }) => format!("a frame of {length} bytes, where {max} are allowed"),
-    }
-}
-
-/// Counts a connection as open while it lasts.
-struct Open(Arc<Statistics>);
-
-impl Open {
-    fn begin(statistics: Arc<Statistics>) -> Open {
-        add(&statistics.accepted, 1);
-        add(&statistics.open, 1);
-        Open(statistics)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        subtract(&self.0.open, 1);
     }
 }
 

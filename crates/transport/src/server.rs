@@ -2,8 +2,8 @@
 
 use crate::connection::{self, End, Shared};
 use crate::slots::{Full, Slot, Slots};
-use crate::statistics::{add, subtract};
-use crate::{Connection, ConnectionId, Limits, Service, Statistics};
+use crate::statistics::{Open, add};
+use crate::{Accept, Accepted, Connection, ConnectionId, Limits, Listener, Service, Statistics, Stream};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::split;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,13 +31,14 @@ pub struct Drained {
 ///
 /// Errors of single connections are logged and counted, and concern nobody else. Must run inside a Tokio runtime with
 /// I/O and time enabled.
-pub async fn serve<S: Service>(
-    listener: TcpListener,
+pub async fn serve<S: Service, A: Accept>(
+    listener: Listener<A>,
     service: Arc<S>,
     limits: Limits,
     statistics: Arc<Statistics>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
+    let Listener { name, mut source } = listener;
     let stop = CancellationToken::new();
     let slots = Slots::new(limits.max_connections, limits.max_connections_per_ip);
     let budget = connection::budget(&limits);
@@ -55,12 +56,12 @@ pub async fn serve<S: Service>(
         tokio::select! {
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => { log_panic(ended); }
-            admitted = door.accept(&listener) => if let Some((stream, remote, slot)) = admitted {
-                connections.spawn(serve_one(shared.clone(), stream, remote, slot));
+            admitted = door.accept(&mut source) => if let Some((accepted, slot)) = admitted {
+                connections.spawn(serve_one(shared.clone(), name.clone(), accepted, slot));
             },
         }
     }
-    drop(listener);
+    drop(source);
     stop.cancel();
     let mut drained = Drained::default();
     while let Some(ended) = connections.join_next().await {
@@ -72,7 +73,8 @@ pub async fn serve<S: Service>(
     drained
 }
 
-/// A connection's outcome. What a service's panic leaves behind is dropped with its task, and costs only its connection.
+/// A connection's outcome. What a service's panic leaves behind is dropped with its task, and costs only its
+/// connection.
 fn log_panic(ended: Result<End, JoinError>) -> Option<End> {
     ended
         .inspect_err(|error| error!(%error, "a connection's task failed"))
@@ -80,55 +82,31 @@ fn log_panic(ended: Result<End, JoinError>) -> Option<End> {
 }
 
 /// Serves one connection, from its first byte to its last.
-async fn serve_one<S: Service>(shared: Arc<Shared<S>>, mut stream: TcpStream, remote: SocketAddr, slot: Slot) -> End {
-    // Fails only on a socket that is broken already.
-    let Ok(local) = stream.local_addr() else {
-        return End::Finished;
+async fn serve_one<S: Service, T: Stream>(
+    shared: Arc<Shared<S>>,
+    listener: Arc<str>,
+    accepted: Accepted<T>,
+    slot: Slot,
+) -> End {
+    let Accepted { stream, remote, local } = accepted;
+    // Dropped last: a client that sees its connection closed and comes back finds its slot free.
+    let (mut reader, mut writer) = split(stream);
+    let _slot = slot;
+    let _open = Open::begin(shared.statistics.clone());
+    let connection = Connection {
+        id: next_id(),
+        listener,
+        remote,
+        local,
     };
-    let visit = Visit::begin(
-        shared,
-        Connection {
-            id: next_id(),
-            remote,
-            local,
-        },
-        slot,
-    );
-    let (reader, writer) = stream.split();
-    connection::run(&visit.shared, &visit.connection, reader, writer).await
+    let session = shared.service.open(&connection);
+    connection::run(&shared, &connection, &session, &mut reader, &mut writer).await
 }
 
 /// Ids are never used again, whichever listener they belong to.
 fn next_id() -> ConnectionId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// One connection's stay: opened and closed are told to the service as a pair, whatever happens in between.
-struct Visit<S: Service> {
-    shared: Arc<Shared<S>>,
-    connection: Connection,
-    _slot: Slot,
-}
-
-impl<S: Service> Visit<S> {
-    fn begin(shared: Arc<Shared<S>>, connection: Connection, slot: Slot) -> Visit<S> {
-        add(&shared.statistics.accepted, 1);
-        add(&shared.statistics.open, 1);
-        shared.service.opened(&connection);
-        Visit {
-            shared,
-            connection,
-            _slot: slot,
-        }
-    }
-}
-
-impl<S: Service> Drop for Visit<S> {
-    fn drop(&mut self) {
-        subtract(&self.shared.statistics.open, 1);
-        self.shared.service.closed(&self.connection);
-    }
 }
 
 /// Accepts connections within the limits on their number.
@@ -144,7 +122,7 @@ impl Door {
     /// go away by asking, and asking costs a core.
     const PAUSE: Duration = Duration::from_millis(50);
 
-    /// Whoever opens connections by the thousand shall not fill the log as well.
+    /// A client that opens connections by the thousand must not fill the log as well.
     const LOG_EVERY: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(slots: Arc<Slots>, statistics: Arc<Statistics>) -> Door {
@@ -156,9 +134,9 @@ impl Door {
     }
 
     /// The next connection, if it may stay. Loses nothing when it is dropped.
-    pub(crate) async fn accept(&mut self, listener: &TcpListener) -> Option<(TcpStream, SocketAddr, Slot)> {
-        match listener.accept().await {
-            Ok((stream, remote)) => self.admit(stream, remote),
+    pub(crate) async fn accept<A: Accept>(&mut self, source: &mut A) -> Option<(Accepted<A::Stream>, Slot)> {
+        match source.accept().await {
+            Ok(accepted) => self.admit(accepted),
             Err(error) => {
                 self.pause(&error).await;
                 None
@@ -166,17 +144,12 @@ impl Door {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, remote: SocketAddr) -> Option<(TcpStream, SocketAddr, Slot)> {
-        match self.slots.take(remote.ip()) {
-            Ok(slot) => {
-                // Responses are written whole; waiting for more to fill a packet would only delay them. A failure means
-                // that the connection is gone already, which reading will tell.
-                let _ = stream.set_nodelay(true);
-                Some((stream, remote, slot))
-            }
+    fn admit<T>(&mut self, accepted: Accepted<T>) -> Option<(Accepted<T>, Slot)> {
+        match self.slots.take(accepted.remote.ip()) {
+            Ok(slot) => Some((accepted, slot)),
             Err(full) => {
                 add(&self.statistics.turned_away, 1);
-                self.log_turned_away(remote, full);
+                self.log_turned_away(accepted.remote, full);
                 None
             }
         }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// Names a connection within this process; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,11 +18,13 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// Where a frame came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A client's connection, as far as the transport knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Names the connection within this process.
     pub id: ConnectionId,
+    /// The name of the listener that accepted it.
+    pub listener: Arc<str>,
     /// The client's address.
     pub remote: SocketAddr,
     /// The address that the client connected to.
@@ -61,6 +64,14 @@ impl fmt::Debug for Reply {
 
 /// A frame in, perhaps a frame out.
 pub trait Service: Send + Sync + 'static {
+    /// What the service keeps of one connection. A service whose requests outlive their call needs something that is
+    /// cheap to clone, such as an [`Arc`].
+    type Session: Send + Sync + 'static;
+
+    /// Begins the session of a connection that was accepted, before its first [`Service::call`]. The session is dropped
+    /// when the connection has ended, and all its futures are gone or done.
+    fn open(&self, connection: &Connection) -> Self::Session;
+
     /// Starts a request.
     ///
     /// Called synchronously, once a frame, in the order in which the frames of a connection arrived: what must begin in
@@ -68,15 +79,5 @@ pub trait Service: Send + Sync + 'static {
     /// returns; the futures of one connection run side by side, and their replies leave in the order of the calls.
     ///
     /// The call itself must not block. The future is dropped when its connection ends before it does.
-    fn call(&self, connection: &Connection, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static;
-
-    /// A connection was accepted. Called before its first [`Service::call`].
-    fn opened(&self, connection: &Connection) {
-        let _ = connection;
-    }
-
-    /// A connection has ended, and all its futures are gone or done. Called once for each [`Service::opened`].
-    fn closed(&self, connection: &Connection) {
-        let _ = connection;
-    }
+    fn call(&self, session: &Self::Session, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static;
 }

@@ -1,5 +1,6 @@
 //! Counters that the owner exports. Plain atomics: reading them disturbs nobody.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a listener has done. One value may serve several listeners.
@@ -71,6 +72,23 @@ pub struct LinkStatistics {
     pub dropped_bytes: AtomicU64,
     /// Bytes that wait in the queue now.
     pub queued_bytes: AtomicU64,
+}
+
+/// Counts a connection as open while it lasts.
+pub(crate) struct Open(Arc<Statistics>);
+
+impl Open {
+    pub(crate) fn begin(statistics: Arc<Statistics>) -> Open {
+        add(&statistics.accepted, 1);
+        add(&statistics.open, 1);
+        Open(statistics)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        subtract(&self.0.open, 1);
+    }
 }
 
 /// Adds `amount` to a counter.

@@ -1,5 +1,8 @@
 //! ApiVersions, DescribeCluster and FindCoordinator.
 
+use super::authorization::{Access, Operation, Resource};
+use super::context::{Answer, Context};
+use super::errors::Failure;
 use super::partitions::text;
 use crate::engine::ClusterView;
 use kafka_protocol::ResponseError;
@@ -11,13 +14,34 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use trimaran_registry::catalog::Broker;
+use trimaran_transport::Reply;
+use trimaran_wire::api;
 
 /// The first version of ApiVersions in which a client names its software (KIP-511).
 const FIRST_SOFTWARE_VERSION: i16 = 3;
 
-/// What is wrong with the names that a client gives its software: they end up in metrics, so that Kafka takes only letters,
-/// digits, dots and hyphens, of which the last two neither begin nor end a name.
-pub(super) fn software_error(version: i16, request: &ApiVersionsRequest) -> Option<ResponseError> {
+/// Needs no permission. The client's software is noted for log lines.
+impl Answer for ApiVersionsRequest {
+    async fn answer(self, context: Context) -> Reply {
+        let version = context.version();
+        let error = software_error(version, &self);
+        if error.is_none() && version >= FIRST_SOFTWARE_VERSION {
+            let (name, version) = (&self.client_software_name, &self.client_software_version);
+            context.session.note_software(name, version);
+            tracing::debug!(
+                client = %context.session,
+                listener = %context.session.connection().listener,
+                authentication = ?context.session.authentication(),
+                "a client has named its software"
+            );
+        }
+        context.respond(&api::versions_response(error.map_or(0, |error| error.code())))
+    }
+}
+
+/// The error for names of a client's software that Kafka does not take: they end up in metrics, so only letters,
+/// digits, dots and hyphens are taken, of which the last two neither begin nor end a name.
+fn software_error(version: i16, request: &ApiVersionsRequest) -> Option<ResponseError> {
     let names = [&request.client_software_name, &request.client_software_version];
     let is_valid = |name: &&StrBytes| {
         let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
@@ -29,19 +53,21 @@ pub(super) fn software_error(version: i16, request: &ApiVersionsRequest) -> Opti
     is_refused.then_some(ResponseError::InvalidRequest)
 }
 
-/// What stands for "not asked for" among authorized operations.
-const NOT_ASKED: i32 = i32::MIN;
-
-/// Without an authorizer, everything that can be done to a cluster may be done: the bits of create (5), alter (7),
-/// describe (8), cluster action (9), describe configs (10), alter configs (11) and idempotent write (12), as in Kafka.
-const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+/// The bit field of authorized operations that were not asked for.
+pub(super) const NOT_ASKED: i32 = i32::MIN;
 
 /// Kafka's endpoint types (KIP-919).
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-pub(super) fn cluster_operations(asked: bool) -> i32 {
-    if asked { CLUSTER_OPERATIONS } else { NOT_ASKED }
+/// The operations on the cluster that the client may do, if it asked for them. A client that may not describe the
+/// cluster learns of none, as from Kafka.
+pub(super) fn operations(access: Access<'_>, asked: bool) -> i32 {
+    match asked {
+        false => NOT_ASKED,
+        true if access.allows(Operation::Describe, Resource::Cluster) => access.operations(Resource::Cluster),
+        true => 0,
+    }
 }
 
 /// The controller as clients know it; -1 if there is none.
@@ -49,12 +75,21 @@ pub(super) fn controller(view: &ClusterView) -> BrokerId {
     BrokerId(view.controller.map_or(-1, |controller| controller.0))
 }
 
-/// The id that the cluster has; before it has one, the id that it shall have.
+/// The cluster's id; before it has one, the id that it will get.
 pub(super) fn cluster_id(view: &ClusterView, configured: &str) -> StrBytes {
     text(view.catalog.cluster_id().unwrap_or(configured))
 }
 
-pub(super) fn describe(
+/// Needs no permission, but for the operations' bit field.
+impl Answer for DescribeClusterRequest {
+    async fn answer(self, context: Context) -> Reply {
+        let id = &context.engine().settings().cluster.id;
+        context.respond(&describe(context.access(), &context.view, id, &self))
+    }
+}
+
+fn describe(
+    access: Access<'_>,
     view: &ClusterView,
     configured_id: &str,
     request: &DescribeClusterRequest,
@@ -72,7 +107,7 @@ pub(super) fn describe(
             .with_cluster_id(cluster_id(view, configured_id))
             .with_controller_id(controller(view))
             .with_brokers(view.reachable_brokers().map(|broker| described(broker)).collect())
-            .with_cluster_authorized_operations(cluster_operations(request.include_cluster_authorized_operations)),
+            .with_cluster_authorized_operations(operations(access, request.include_cluster_authorized_operations)),
         CONTROLLERS => refuse(
             ResponseError::MismatchedEndpointType,
             "this is a broker's listener: controllers have none of their own",
@@ -89,40 +124,62 @@ fn described(broker: &Broker) -> DescribeClusterBroker {
         .with_rack(broker.rack.as_deref().map(text))
 }
 
+/// Kafka's types of coordinators.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+/// Describe on each group or transactional id.
+impl Answer for FindCoordinatorRequest {
+    async fn answer(self, context: Context) -> Reply {
+        context.respond(&find_coordinator(context.access(), &self))
+    }
+}
+
 /// Consumer groups and transactions are not offered yet. librdkafka's consumer asks for its group's coordinator even if
-/// it is only assigned partitions, which needs none, and hands every error to the application that does not say "later":
-/// so this one does. For transactions it is one that clients pass on at once with the message: any other, librdkafka's
-/// transactional producer would retry until a time-out hides the reason.
-pub(super) fn find_coordinator(request: &FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let (error, message) = match request.key_type {
-        0 => (
-            ResponseError::CoordinatorNotAvailable,
-            "consumer groups are not supported yet",
-        ),
-        1 => (
-            ResponseError::TransactionalIdAuthorizationFailed,
-            "transactions are not supported yet",
-        ),
-        _ => (ResponseError::InvalidRequest, "there is no such type of coordinator"),
+/// it is only assigned partitions, which needs none, and hands every error to the application that does not say
+/// "later": so this one does. For transactions it is one that clients pass on at once with the message: any other,
+/// librdkafka's transactional producer would retry until a time-out hides the reason.
+fn find_coordinator(access: Access<'_>, request: &FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let failure = |key: &str| {
+        let (resource, error, message) = match request.key_type {
+            GROUP => (
+                Resource::Group(key),
+                ResponseError::CoordinatorNotAvailable,
+                "consumer groups are not supported yet",
+            ),
+            TRANSACTION => (
+                Resource::TransactionalId(key),
+                ResponseError::TransactionalIdAuthorizationFailed,
+                "transactions are not supported yet",
+            ),
+            _ => {
+                return Failure::new(ResponseError::InvalidRequest, "there is no such type of coordinator");
+            }
+        };
+        match access.authorize(Operation::Describe, resource) {
+            Ok(()) => Failure::new(error, message),
+            Err(failure) => failure,
+        }
     };
-    let message = StrBytes::from_static_str(message);
     let none = BrokerId(-1);
     let coordinators = request.coordinator_keys.iter().map(|key| {
+        let failure = failure(key);
         Coordinator::default()
             .with_key(key.clone())
             .with_node_id(none)
             .with_port(-1)
-            .with_error_code(error.code())
-            .with_error_message(Some(message.clone()))
+            .with_error_code(failure.code())
+            .with_error_message(failure.text())
     });
     let response = FindCoordinatorResponse::default().with_coordinators(coordinators.collect());
     if request.coordinator_keys.is_empty() {
         // Before v4 there is one key, and the answer is the response itself.
+        let failure = failure(&request.key);
         return response
             .with_node_id(none)
             .with_port(-1)
-            .with_error_code(error.code())
-            .with_error_message(Some(message));
+            .with_error_code(failure.code())
+            .with_error_message(failure.text());
     }
     response
 }

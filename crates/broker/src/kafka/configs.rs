@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use super::authorization::{Access, Operation, Resource};
+use super::context::{Answer, Context};
 use super::errors::Failure;
 use super::partitions::text;
 use crate::config::{ReplicaSelector, Settings};
@@ -14,6 +16,7 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use trimaran_registry::topic_config::{self, Kind};
+use trimaran_transport::Reply;
 
 /// Kafka's types of resources.
 const TOPIC: i8 = 2;
@@ -27,7 +30,7 @@ enum Source {
     Default = 5,
 }
 
-/// A key with everything that is known of it.
+/// A key, with its value and meaning.
 struct Line {
     name: &'static str,
     value: Option<String>,
@@ -38,7 +41,16 @@ struct Line {
     doc: &'static str,
 }
 
-pub(super) fn describe(
+/// DescribeConfigs on each topic, or on the cluster for a broker's configuration.
+impl Answer for DescribeConfigsRequest {
+    async fn answer(self, context: Context) -> Reply {
+        let settings = context.engine().settings();
+        context.respond(&describe(context.access(), settings, &context.view, &self))
+    }
+}
+
+fn describe(
+    access: Access<'_>,
     settings: &Settings,
     view: &ClusterView,
     request: &DescribeConfigsRequest,
@@ -47,7 +59,7 @@ pub(super) fn describe(
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        match lines(settings, view, resource) {
+        match lines(access, settings, view, resource) {
             Ok(lines) => result.with_configs(wanted(lines, resource, request)),
             Err(failure) => result
                 .with_error_code(failure.code())
@@ -57,11 +69,22 @@ pub(super) fn describe(
     DescribeConfigsResponse::default().with_results(results.collect())
 }
 
-fn lines(settings: &Settings, view: &ClusterView, resource: &DescribeConfigsResource) -> Result<Vec<Line>, Failure> {
+fn lines(
+    access: Access<'_>,
+    settings: &Settings,
+    view: &ClusterView,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<Line>, Failure> {
     let name = resource.resource_name.as_str();
     match resource.resource_type {
-        TOPIC => topic(view, name),
-        BROKER => broker(settings, name),
+        TOPIC => {
+            access.authorize(Operation::DescribeConfigs, Resource::Topic(name))?;
+            topic(view, name)
+        }
+        BROKER => {
+            access.authorize(Operation::DescribeConfigs, Resource::Cluster)?;
+            broker(settings, name)
+        }
         other => Err(Failure::new(
             ResponseError::InvalidRequest,
             format!("resources of type {other} have no configuration here"),
@@ -89,8 +112,8 @@ fn topic(view: &ClusterView, name: &str) -> Result<Vec<Line>, Failure> {
     Ok(lines.collect())
 }
 
-/// A broker knows only its own configuration; the client's library asks the right one. The empty name asks for what is set
-/// for all brokers at run time, and nothing is.
+/// A broker knows only its own configuration; the client's library asks the right one. The empty name asks for what is
+/// set for all brokers at run time, and nothing is.
 fn broker(settings: &Settings, name: &str) -> Result<Vec<Line>, Failure> {
     if name.is_empty() {
         return Ok(Vec::new());
@@ -122,7 +145,7 @@ fn broker(settings: &Settings, name: &str) -> Result<Vec<Line>, Failure> {
     Ok(lines.collect())
 }
 
-/// What Kafka's tools know of a broker, under Kafka's names.
+/// A key of a broker's configuration that Kafka's tools know, under Kafka's name.
 struct BrokerKey {
     name: &'static str,
     kind: Kind,

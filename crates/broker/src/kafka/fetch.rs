@@ -1,7 +1,7 @@
 //! Fetch: whole batches below the high watermark, as soon as there are enough of them.
 //!
-//! A request is answered in passes. A pass reads every partition at once. If it found enough, or an error, or the time is
-//! over, it is the answer; otherwise the request waits until a partition has something new, and begins another pass.
+//! A request is answered in passes. A pass reads every partition at once. If it found enough, or an error, or the time
+//! is over, it is the answer; otherwise the request waits until a partition has something new, and begins another pass.
 
 mod limits;
 mod records;
@@ -9,9 +9,11 @@ mod replica;
 mod wait;
 
 use self::records::Records;
+use super::authorization::{Operation, Resource};
+use super::context::{Answer, Context};
 use super::errors::{self, Failure};
 use super::partitions;
-use crate::engine::{ClusterView, Engine, ReadError, ReadResult};
+use crate::engine::{Engine, ReadError, ReadResult};
 use kafka_protocol::ResponseError;
 use std::pin::pin;
 use std::time::Duration;
@@ -21,7 +23,6 @@ use trimaran_raft::GroupId;
 use trimaran_storage::log::Chunk;
 use trimaran_transport::{Part, Reply, Source};
 use trimaran_wire::LeaderHint;
-use trimaran_wire::api::RequestHeader;
 use trimaran_wire::batch::{LeaderEpoch, Offset};
 use trimaran_wire::fetch::{
     FIRST_TOPIC_ID_VERSION, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic,
@@ -31,7 +32,8 @@ use trimaran_wire::fetch::{
 /// The first version with hints to the new leader (KIP-951).
 const FIRST_HINT_VERSION: i16 = 16;
 
-/// Bytes of records in one response, whatever the client asks for: Kafka's `fetch.max.bytes` for brokers, and its default.
+/// Bytes of records in one response, whatever the client asks for: Kafka's `fetch.max.bytes` for brokers, and its
+/// default.
 const MAX_RESPONSE_BYTES: usize = 55 << 20;
 
 /// A partition of a request, in the order of the request.
@@ -45,7 +47,7 @@ struct Wanted {
     max_bytes: usize,
 }
 
-/// What a request asks for, once names have become groups.
+/// A request whose names have become groups.
 struct Plan {
     version: i16,
     /// Partitions of each topic, by position among `wanted`.
@@ -57,7 +59,7 @@ struct Plan {
     reader: replica::Reader,
 }
 
-/// What a pass found in a partition.
+/// The outcome of a pass for a partition.
 enum Found {
     Failed(Failure, Option<LeaderHint>),
     /// The consumer's log departs from this one.
@@ -96,18 +98,26 @@ fn chunk_len(chunk: &Chunk) -> usize {
     }
 }
 
-/// Bytes of records that are read before a response begins, so that damage to them is told as an error of their partition.
-/// What follows is read as the socket takes it; damage there ends the connection, and the next request, which begins at it,
-/// gets the error.
+/// Bytes of records that are read before a response begins, so that damage to them is told as an error of their
+/// partition. What follows is read as the socket takes it; damage there ends the connection, and the next request,
+/// which begins at it, gets the error.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 
 /// A partition whose first records are not there after so long may wait for memory. What was read of those before it is
 /// given back meanwhile, and read again later: others could wait for it in turn.
 const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
 
-pub(super) async fn answer(engine: Engine, header: RequestHeader, request: FetchRequest) -> Reply {
+/// Read on each topic. A request that claims to come from another broker (`replica_id`) is a consumer's like any other:
+/// brokers replicate in another way.
+impl Answer for FetchRequest {
+    async fn answer(self, context: Context) -> Reply {
+        fetch(context, self).await
+    }
+}
+
+async fn fetch(context: Context, request: FetchRequest) -> Reply {
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let (version, id) = (header.version, header.correlation_id);
+    let (version, id) = (context.version(), context.header.correlation_id);
     if let Some(error) = refuse_session(&request) {
         let response = FetchResponse {
             error_code: error.code(),
@@ -115,9 +125,12 @@ pub(super) async fn answer(engine: Engine, header: RequestHeader, request: Fetch
         };
         return Reply::Frame(encode_response(version, id, &response));
     }
-    let plan = Plan::new(&engine, version, request);
-    let found = long_poll(&engine, &plan, deadline).await;
-    let (response, records) = assemble(&engine, plan, found).await;
+    let plan = Plan::new(&context, request);
+    // The view is not kept while the request waits: newer ones take its place.
+    let shared = context.shared;
+    let engine = &shared.engine;
+    let found = long_poll(engine, &plan, deadline).await;
+    let (response, records) = assemble(engine, plan, found).await;
     if records.iter().all(Option::is_none) {
         return Reply::Frame(encode_response(version, id, &response));
     }
@@ -137,26 +150,23 @@ pub(super) async fn answer(engine: Engine, header: RequestHeader, request: Fetch
     Reply::Parts(parts)
 }
 
-/// Sessions are declined by answering with session 0, which is always allowed. So whoever names a session that goes on
-/// names one that this broker never gave (KIP-227).
+/// Sessions are declined by answering with session 0, which is always allowed. So a client that names a session that
+/// goes on names one that this broker never gave (KIP-227).
 fn refuse_session(request: &FetchRequest) -> Option<ResponseError> {
     let full = matches!(request.session_epoch, 0 | -1);
     (!full).then_some(ResponseError::FetchSessionIdNotFound)
 }
 
 impl Plan {
-    fn new(engine: &Engine, version: i16, request: FetchRequest) -> Plan {
-        let view = engine.view();
+    fn new(context: &Context, request: FetchRequest) -> Plan {
+        let version = context.version();
         let mut topics = Vec::with_capacity(request.topics.len());
         let mut wanted = Vec::new();
         for mut topic in request.topics {
             let first = wanted.len();
             let partitions = std::mem::take(&mut topic.partitions);
-            wanted.extend(
-                partitions
-                    .iter()
-                    .map(|partition| want(&view, version, &topic, partition)),
-            );
+            let name = topic_name(context, &topic);
+            wanted.extend(partitions.iter().map(|partition| want(context, &name, partition)));
             topics.push((topic, first..wanted.len()));
         }
         Plan {
@@ -166,26 +176,32 @@ impl Plan {
             min_bytes: size(request.min_bytes),
             max_bytes: size(request.max_bytes).min(MAX_RESPONSE_BYTES),
             read_committed: request.isolation_level == 1,
-            reader: replica::Reader::new(engine, version, &request.rack_id),
+            reader: replica::Reader::new(context.engine(), version, &request.rack_id),
         }
     }
 }
 
-/// What a client says is a size; nothing, if it is negative.
+/// A size as clients say it; zero, if it is negative.
 fn size(bytes: i32) -> usize {
     usize::try_from(bytes).unwrap_or(0)
 }
 
-fn want(view: &ClusterView, version: i16, topic: &FetchTopic, partition: &FetchPartition) -> Wanted {
-    let group = if version >= FIRST_TOPIC_ID_VERSION {
-        partitions::topic_by_id(view, topic.topic_id)
-            .and_then(|found| partitions::group(view, &found.name, partition.index))
+/// The name of a topic that the client may read. There may be no such topic.
+fn topic_name<'a>(context: &'a Context, topic: &'a FetchTopic) -> Result<&'a str, Failure> {
+    let name = if context.version() >= FIRST_TOPIC_ID_VERSION {
+        &*partitions::topic_by_id(&context.view, topic.topic_id)?.name
     } else {
-        partitions::group(view, &topic.name, partition.index)
+        topic.name.as_str()
     };
+    context.authorize(Operation::Read, Resource::Topic(name))?;
+    Ok(name)
+}
+
+fn want(context: &Context, topic: &Result<&str, Failure>, partition: &FetchPartition) -> Wanted {
+    let topic = topic.clone();
     Wanted {
         index: partition.index,
-        group,
+        group: topic.and_then(|topic| partitions::group(&context.view, topic, partition.index)),
         from: partition.fetch_offset,
         current_epoch: partition.current_leader_epoch,
         last_fetched_epoch: partition.last_fetched_epoch,

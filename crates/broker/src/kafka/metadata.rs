@@ -3,10 +3,12 @@
 #[cfg(test)]
 mod tests;
 
-use super::cluster;
+use super::authorization::{Access, Operation, Resource};
+use super::cluster::{self, NOT_ASKED};
+use super::context::{Answer, Context};
 use super::errors::{self, Failure};
 use super::partitions::{self, text};
-use super::{respond, topics};
+use super::topics;
 use crate::engine::{ClusterView, Engine};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -22,19 +24,12 @@ use trimaran_registry::catalog::{Broker, Partition, Topic, check_name};
 use trimaran_registry::{self as registry, CatalogError};
 use trimaran_transport::Reply;
 use trimaran_wire::TopicId;
-use trimaran_wire::api::RequestHeader;
 
-/// Without an authorizer, everything that can be done to a topic may be done: the bits of read (3), write (4), create
-/// (5), delete (6), alter (7), describe (8), describe configs (10) and alter configs (11), as in Kafka.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
-
-/// What stands for "not asked for" among authorized operations.
-const NOT_ASKED: i32 = i32::MIN;
-
-/// Topics that may be under automatic creation at a time. Whoever asks for more gets the same answer, and asks again.
+/// Topics that may be under automatic creation at a time. A client that asks for more gets the same answer, and asks
+/// again.
 const MAX_CREATIONS: usize = 256;
 
-/// How long an automatic creation may take before the next Metadata request may begin it again.
+/// The time that an automatic creation may take before the next Metadata request may begin it again.
 const CREATION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Topics that are being created because someone asked for them.
@@ -79,92 +74,137 @@ fn forgive_existing(error: AdminError) -> Result<(), AdminError> {
     }
 }
 
-pub(super) fn answer(
-    engine: &Engine,
-    creations: &Creations,
-    header: &RequestHeader,
-    request: &MetadataRequest,
-) -> Reply {
-    let view = engine.view();
-    let (response, wanted) = describe(&view, &engine.settings().cluster.id, header.version, request);
-    if engine.settings().cluster.auto_create_topics && request.allow_auto_topic_creation {
-        wanted.iter().for_each(|name| creations.begin(engine, name));
-    }
-    respond(header, &response)
-}
-
-/// The answer, and the names of topics that were asked for, may exist, and don't.
-pub(super) fn describe(
-    view: &ClusterView,
-    configured_id: &str,
-    version: i16,
-    request: &MetadataRequest,
-) -> (MetadataResponse, Vec<String>) {
-    let mut wanted = Vec::new();
-    let topics = match asked(version, request) {
-        None => view.catalog.topics().map(|topic| found(view, topic, request)).collect(),
-        Some(topics) => topics
-            .iter()
-            .map(|topic| one(view, version, topic, request, &mut wanted))
-            .collect(),
-    };
-    let response = MetadataResponse::default()
-        .with_brokers(view.reachable_brokers().map(|broker| described(broker)).collect())
-        .with_cluster_id(Some(cluster::cluster_id(view, configured_id)))
-        .with_controller_id(cluster::controller(view))
-        .with_topics(topics)
-        .with_cluster_authorized_operations(cluster_operations(version, request));
-    (response, wanted)
-}
-
-fn cluster_operations(version: i16, request: &MetadataRequest) -> i32 {
-    // Versions 8 to 10 have the field.
-    cluster::cluster_operations((8..=10).contains(&version) && request.include_cluster_authorized_operations)
-}
-
-/// The topics asked for, each once; none means all. Version 0 has no null and asks for all with an empty list.
-fn asked(version: i16, request: &MetadataRequest) -> Option<Vec<&MetadataRequestTopic>> {
-    let topics = request.topics.as_ref()?;
-    if version == 0 && topics.is_empty() {
-        return None;
-    }
-    let mut seen = BTreeSet::new();
-    let unique = topics
-        .iter()
-        .filter(|topic| seen.insert((topic.topic_id, topic.name.clone())));
-    Some(unique.collect())
-}
-
-fn one(
-    view: &ClusterView,
-    version: i16,
-    asked: &MetadataRequestTopic,
-    request: &MetadataRequest,
-    wanted: &mut Vec<String>,
-) -> MetadataResponseTopic {
-    let Some(name) = asked.name.as_ref().filter(|_| asked.topic_id.is_nil() || version < 12) else {
-        return by_id(view, asked, request);
-    };
-    let name = name.as_str();
-    if let Some(topic) = view.catalog.topic(name) {
-        return found(view, topic, request);
-    }
-    let failure = match check_name(name) {
-        Err(fault) => errors::catalog(&CatalogError::InvalidName(fault)),
-        Ok(()) => {
-            // The first answer is "unknown" even where the topic is being created: clients ask again, and it is there.
-            wanted.push(name.to_owned());
-            errors::unknown_partition()
+/// Describe on each topic: one that is not allowed is refused where it was named, and left out where all were asked
+/// for. Create on the cluster, or else on the topic, where asking for a topic creates it.
+impl Answer for MetadataRequest {
+    async fn answer(self, context: Context) -> Reply {
+        let engine = context.engine();
+        let settings = engine.settings();
+        let question = Question {
+            access: context.access(),
+            view: &context.view,
+            configured_id: &settings.cluster.id,
+            version: context.version(),
+            creates: settings.cluster.auto_create_topics && self.allow_auto_topic_creation,
+            request: &self,
+        };
+        let (response, missing) = question.describe();
+        for name in missing.iter().filter(|_| question.creates) {
+            context.shared.creations.begin(engine, name);
         }
-    };
-    missing(Some(name), TopicId::NONE, &failure)
+        context.respond(&response)
+    }
 }
 
-fn by_id(view: &ClusterView, asked: &MetadataRequestTopic, request: &MetadataRequest) -> MetadataResponseTopic {
-    let id = TopicId::from(asked.topic_id);
-    match partitions::topic_by_id(view, id) {
-        Ok(topic) => found(view, topic, request),
-        Err(failure) => missing(None, id, &failure),
+/// A request, and everything that its answer depends on.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    access: Access<'a>,
+    view: &'a ClusterView,
+    configured_id: &'a str,
+    version: i16,
+    /// Asking for a topic that doesn't exist creates it.
+    creates: bool,
+    request: &'a MetadataRequest,
+}
+
+impl Question<'_> {
+    /// The answer, and the names of topics that were asked for, may exist, and don't.
+    fn describe(self) -> (MetadataResponse, Vec<String>) {
+        let mut wanted = Vec::new();
+        let topics = match self.asked() {
+            None => {
+                let topics = self.view.catalog.topics();
+                let allowed =
+                    topics.filter(|topic| self.access.allows(Operation::Describe, Resource::Topic(&topic.name)));
+                allowed.map(|topic| self.found(topic)).collect()
+            }
+            Some(topics) => topics.iter().map(|topic| self.one(topic, &mut wanted)).collect(),
+        };
+        let response = MetadataResponse::default()
+            .with_brokers(self.view.reachable_brokers().map(|broker| described(broker)).collect())
+            .with_cluster_id(Some(cluster::cluster_id(self.view, self.configured_id)))
+            .with_controller_id(cluster::controller(self.view))
+            .with_topics(topics)
+            .with_cluster_authorized_operations(self.cluster_operations());
+        (response, wanted)
+    }
+
+    fn cluster_operations(self) -> i32 {
+        // Versions 8 to 10 have the field.
+        let asked = (8..=10).contains(&self.version) && self.request.include_cluster_authorized_operations;
+        cluster::operations(self.access, asked)
+    }
+
+    /// The topics asked for, each once; none means all. Version 0 has no null and asks for all with an empty list.
+    fn asked(&self) -> Option<Vec<&MetadataRequestTopic>> {
+        let topics = self.request.topics.as_ref()?;
+        if self.version == 0 && topics.is_empty() {
+            return None;
+        }
+        let mut seen = BTreeSet::new();
+        let unique = topics
+            .iter()
+            .filter(|topic| seen.insert((topic.topic_id, topic.name.clone())));
+        Some(unique.collect())
+    }
+
+    fn one(self, asked: &MetadataRequestTopic, wanted: &mut Vec<String>) -> MetadataResponseTopic {
+        let Some(name) = asked
+            .name
+            .as_ref()
+            .filter(|_| asked.topic_id.is_nil() || self.version < 12)
+        else {
+            return self.by_id(asked);
+        };
+        match self.named(name, wanted) {
+            Ok(topic) => self.found(topic),
+            Err(failure) => missing(Some(name), TopicId::NONE, &failure),
+        }
+    }
+
+    fn named(&self, name: &str, wanted: &mut Vec<String>) -> Result<&Topic, Failure> {
+        self.access.authorize(Operation::Describe, Resource::Topic(name))?;
+        if let Some(topic) = self.view.catalog.topic(name) {
+            return Ok(topic);
+        }
+        check_name(name).map_err(|fault| errors::catalog(&CatalogError::InvalidName(fault)))?;
+        if self.creates && !self.access.allows(Operation::Create, Resource::Cluster) {
+            self.access.authorize(Operation::Create, Resource::Topic(name))?;
+        }
+        // The first answer is "unknown" even where the topic is being created: clients ask again, and it is there.
+        wanted.push(name.to_owned());
+        Err(errors::unknown_partition())
+    }
+
+    /// Ids are no secret, as in Kafka: the answer to a client that lacks permission may tell which of them are topics'.
+    fn by_id(self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
+        let id = TopicId::from(asked.topic_id);
+        let topic = partitions::topic_by_id(self.view, id).and_then(|topic| {
+            self.access
+                .authorize(Operation::Describe, Resource::Topic(&topic.name))?;
+            Ok(topic)
+        });
+        match topic {
+            Ok(topic) => self.found(topic),
+            Err(failure) => missing(None, id, &failure),
+        }
+    }
+
+    fn found(self, topic: &Topic) -> MetadataResponseTopic {
+        let partitions = (0i32..)
+            .zip(&topic.partitions)
+            .map(|(index, p)| partition(self.view, index, p));
+        let operations = if self.request.include_topic_authorized_operations {
+            self.access.operations(Resource::Topic(&topic.name))
+        } else {
+            NOT_ASKED
+        };
+        MetadataResponseTopic::default()
+            .with_name(Some(TopicName(text(&topic.name))))
+            .with_topic_id(TopicId(topic.id.0).into())
+            .with_partitions(partitions.collect())
+            .with_topic_authorized_operations(operations)
     }
 }
 
@@ -174,22 +214,6 @@ fn missing(name: Option<&str>, id: TopicId, failure: &Failure) -> MetadataRespon
         .with_name(name.map(|name| TopicName(text(name))))
         .with_topic_id(id.into())
         .with_topic_authorized_operations(NOT_ASKED)
-}
-
-fn found(view: &ClusterView, topic: &Topic, request: &MetadataRequest) -> MetadataResponseTopic {
-    let partitions = (0i32..)
-        .zip(&topic.partitions)
-        .map(|(index, p)| partition(view, index, p));
-    let operations = if request.include_topic_authorized_operations {
-        TOPIC_OPERATIONS
-    } else {
-        NOT_ASKED
-    };
-    MetadataResponseTopic::default()
-        .with_name(Some(TopicName(text(&topic.name))))
-        .with_topic_id(TopicId(topic.id.0).into())
-        .with_partitions(partitions.collect())
-        .with_topic_authorized_operations(operations)
 }
 
 fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataResponsePartition {
@@ -204,7 +228,7 @@ fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataR
     } else {
         reported
     };
-    // While it is on its way: where it is and where it shall be, as from Kafka.
+    // While it moves: where it is and where it goes, as from Kafka.
     let replicas = partition.assigned();
     let offline: Vec<_> = replicas
         .iter()

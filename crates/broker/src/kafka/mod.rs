@@ -1,14 +1,21 @@
 //! Kafka's protocol: a frame in, perhaps a frame out.
 //!
 //! The seam to the rest of the broker is one type, [`Handlers`]: the server makes one for the client listener, and the
-//! transport calls it once a frame. Everything that a handler needs is behind the [`Engine`]. One file a concern; what
-//! can be decided without asking anyone is decided by functions of a [`crate::engine::ClusterView`] and the request.
+//! transport opens a [`Session`] with it for each connection and calls it once a frame. One file a concern.
 //!
-//! What must begin in the order of a connection's requests (appends) begins before [`Service::call`] returns; everything
-//! else happens in the future that it returns.
+//! Every request is answered by an implementation of one trait, [`context::Answer`], in a [`context::Context`]: the
+//! session, the request's header, the view of the cluster, and the [`Engine`], behind which everything else is. Each
+//! names the operations that it needs on which resources, and asks [`authorization::Access::authorize`] before it does
+//! or shows anything. Everything that can be decided without the engine is decided by functions of a
+//! [`crate::engine::ClusterView`], the client's access and the request.
+//!
+//! What must begin in the order of a connection's requests (appends) begins before [`Service::call`] returns;
+//! everything else happens in the future that it returns.
 
+mod authorization;
 mod cluster;
 mod configs;
+mod context;
 mod decompression;
 mod errors;
 mod fetch;
@@ -18,23 +25,27 @@ mod partitions;
 mod produce;
 mod producer_ids;
 mod reassignments;
+mod session;
 mod topics;
 mod turns;
 
 #[cfg(test)]
 mod tests;
 
+pub use authorization::{AllowAll, Authorizer, Operation, Resource};
+pub use session::{Authentication, Client, Principal, Session, Software};
+
 use crate::engine::Engine;
 use crate::memory::Share;
 use bytes::{Bytes, BytesMut};
+use context::{Arrival, Shared};
 use kafka_protocol::ResponseError;
-use kafka_protocol::protocol::Encodable;
 use std::future::Future;
 use std::sync::Arc;
-use trimaran_transport::{Connection, ConnectionId, Reply, Service, Work};
+use trimaran_transport::{Connection, Reply, Service, Work};
 use trimaran_wire::WireError;
-use trimaran_wire::api::{self, Api, RequestHeader};
-use trimaran_wire::request::{self, Request};
+use trimaran_wire::api::{self, Api};
+use trimaran_wire::request;
 
 /// Responses up to here don't count towards the memory for responses: a connection's buffers take as much.
 const SMALL_RESPONSE_BYTES: usize = 16 << 10;
@@ -42,109 +53,73 @@ const SMALL_RESPONSE_BYTES: usize = 16 << 10;
 /// Answers Kafka clients.
 #[derive(Clone)]
 pub struct Handlers {
-    engine: Engine,
-    creations: metadata::Creations,
-    decompression: decompression::Decompression,
-    appends: produce::Appends,
+    shared: Arc<Shared>,
 }
 
 impl Handlers {
-    /// Handlers of this broker.
+    /// Handlers of this broker, which allow everything to everybody.
     pub fn new(engine: Engine) -> Handlers {
-        let decompression = decompression::Decompression::new(Arc::clone(engine.memory()));
-        Handlers {
+        Handlers::with_authorizer(engine, Arc::new(AllowAll))
+    }
+
+    /// Handlers of this broker that ask for permissions here.
+    pub fn with_authorizer(engine: Engine, authorizer: Arc<dyn Authorizer>) -> Handlers {
+        let shared = Shared {
+            authorizer,
             creations: metadata::Creations::default(),
-            appends: produce::Appends {
-                engine: engine.clone(),
-                decompression: decompression.clone(),
-                turns: turns::Turns::default(),
-            },
-            decompression,
+            decompression: decompression::Decompression::new(Arc::clone(engine.memory())),
+            turns: turns::Turns::default(),
             engine,
+        };
+        Handlers {
+            shared: Arc::new(shared),
         }
     }
 
     /// Begins a request: reads it, hands over what must stay in order, and returns the rest of the work.
-    fn begin(&self, connection: &Connection, mut frame: BytesMut) -> Work {
+    fn begin(&self, session: &Arc<Session>, mut frame: BytesMut) -> Work {
         let header = match api::decode_header(&mut frame) {
             Ok(header) => header,
-            Err(error) => return done(refuse_header(connection, &error)),
+            Err(error) => return done(refuse_header(session, &error)),
         };
+        session.note_client_id(header.client_id.as_deref());
         match request::decode_request(&header, frame) {
-            Ok(request) => self.dispatch(connection.id, header, request),
+            Ok(request) => request.dispatch(Arrival {
+                session: Arc::clone(session),
+                header,
+                shared: Arc::clone(&self.shared),
+            }),
             Err(error) => {
                 let (api, version) = (header.api.spec().name, header.version);
-                tracing::info!(client = %connection.remote, api, version, %error, "a request can't be read");
+                tracing::info!(client = %session, api, version, %error, "a request can't be read");
                 done(Reply::Close)
-            }
-        }
-    }
-
-    /// Appends are begun at once; everything else in its turn, when what was asked before it on its connection is answered,
-    /// as Kafka does: a client that asks ahead and doesn't read has one response in memory.
-    fn dispatch(&self, connection: ConnectionId, header: RequestHeader, request: Request) -> Work {
-        if matches!(request, Request::Produce(_)) {
-            return self.answer(connection, header, request);
-        }
-        let handlers = self.clone();
-        done(Reply::InTurn(Box::pin(async move {
-            let reply = handlers.answer(connection, header, request).await;
-            within(&handlers.engine.memory().responses, reply)
-        })))
-    }
-
-    fn answer(&self, connection: ConnectionId, header: RequestHeader, request: Request) -> Work {
-        let (engine, version) = (self.engine.clone(), header.version);
-        match request {
-            Request::Produce(request) => self.appends.begin(connection, header, request),
-            Request::Fetch(request) => Box::pin(fetch::answer(engine, header, request)),
-            Request::ListOffsets(request) => {
-                let decompression = self.decompression.clone();
-                reply(header, offsets::list(engine, decompression, version, request))
-            }
-            Request::OffsetForLeaderEpoch(request) => reply(header, offsets::epoch_ends(engine, request)),
-            Request::Metadata(request) => done(metadata::answer(&engine, &self.creations, &header, &request)),
-            Request::CreateTopics(request) => reply(header, topics::create(engine, request)),
-            Request::DeleteTopics(request) => reply(header, topics::delete(engine, request)),
-            Request::CreatePartitions(request) => reply(header, topics::grow(engine, request)),
-            Request::AlterPartitionReassignments(request) => reply(header, reassignments::alter(engine, request)),
-            Request::ListPartitionReassignments(request) => {
-                done(respond(&header, &reassignments::list(&engine.view(), &request)))
-            }
-            Request::DescribeConfigs(request) => {
-                let view = engine.view();
-                done(respond(&header, &configs::describe(engine.settings(), &view, &request)))
-            }
-            Request::DescribeCluster(request) => {
-                let id = &engine.settings().cluster.id;
-                done(respond(&header, &cluster::describe(&engine.view(), id, &request)))
-            }
-            Request::FindCoordinator(request) => done(respond(&header, &cluster::find_coordinator(&request))),
-            Request::InitProducerId(request) => reply(header, producer_ids::answer(engine, request)),
-            Request::ApiVersions(request) => {
-                let code = cluster::software_error(version, &request).map_or(0, |error| error.code());
-                done(respond(&header, &api::versions_response(code)))
             }
         }
     }
 }
 
 impl Service for Handlers {
-    fn call(&self, connection: &Connection, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
-        self.begin(connection, frame)
+    type Session = Arc<Session>;
+
+    fn open(&self, connection: &Connection) -> Arc<Session> {
+        Arc::new(Session::new(connection.clone()))
+    }
+
+    fn call(&self, session: &Arc<Session>, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
+        self.begin(session, frame)
     }
 }
 
-/// ApiVersions of an unknown version is answered in version 0, with the range that is known (KIP-511). Nothing else that
-/// is unknown has an error that the client could read, so the connection is closed, as Kafka does.
-fn refuse_header(connection: &Connection, error: &WireError) -> Reply {
+/// ApiVersions of an unknown version is answered in version 0, with the range that is known (KIP-511). Nothing else
+/// that is unknown has an error that the client could read, so the connection is closed, as Kafka does.
+fn refuse_header(session: &Session, error: &WireError) -> Reply {
     let WireError::UnsupportedVersion {
         api: Api::ApiVersions,
         correlation_id,
         ..
     } = error
     else {
-        tracing::info!(client = %connection.remote, %error, "closes a connection");
+        tracing::info!(client = %session, %error, "closes a connection");
         return Reply::Close;
     };
     let response = api::versions_response(ResponseError::UnsupportedVersion.code());
@@ -156,8 +131,8 @@ fn refuse_header(connection: &Connection, error: &WireError) -> Reply {
     ))
 }
 
-/// The reply, with its part of the memory for responses until it is sent. What finds no room is dropped, with its
-/// connection: clients that ask again later are better off than a broker that runs out of memory.
+/// The reply, with its part of the memory for responses until it is sent. A response that finds no room is dropped,
+/// with its connection: clients that ask again later are better off than a broker that runs out of memory.
 fn within(share: &Share, reply: Reply) -> Reply {
     let Reply::Frame(chunks) = reply else { return reply };
     let bytes = chunks.iter().map(Bytes::len).sum::<usize>();
@@ -189,20 +164,6 @@ fn joined(mut chunks: Vec<Bytes>) -> Bytes {
 
 fn done(reply: Reply) -> Work {
     Box::pin(std::future::ready(reply))
-}
-
-/// A response that has to be waited for.
-fn reply<R: Encodable>(header: RequestHeader, response: impl Future<Output = R> + Send + 'static) -> Work {
-    Box::pin(async move { respond(&header, &response.await) })
-}
-
-fn respond(header: &RequestHeader, response: &impl Encodable) -> Reply {
-    frame(request::encode_response(
-        header.api,
-        header.version,
-        header.correlation_id,
-        response,
-    ))
 }
 
 /// A response that can't be encoded is a bug of this broker; the client can only be disconnected.

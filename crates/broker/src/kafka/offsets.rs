@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use super::authorization::{Operation, Resource};
+use super::context::{Answer, Context};
 use super::decompression::{Decompression, MAX_DECOMPRESSED_BYTES};
 use super::errors::{self, Failure};
 use super::partitions;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 use trimaran_multiraft::{OffsetAnswer, OffsetLookup, OffsetQuery};
 use trimaran_raft::GroupId;
 use trimaran_storage::log::Chunk;
+use trimaran_transport::Reply;
 use trimaran_wire::batch::{self, BatchHeader, LeaderEpoch, Offset};
 
 /// Timestamps that are questions of their own.
@@ -29,24 +32,26 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 
-/// What stands for "unknown".
+/// The leader epoch of an offset whose epoch is unknown.
 const NO_EPOCH: i32 = -1;
 
 /// The first version of ListOffsets that tells leader epochs.
 const FIRST_EPOCH_VERSION: i16 = 4;
 
-/// How long a question for a timestamp may wait until its batch is read, where many are. Below the 30 s that clients wait for an
-/// answer by default.
+/// The time that a question for a timestamp may wait until its batch is read, where many are. Below the 30 s that
+/// clients wait for an answer by default.
 const SEARCH_WITHIN: Duration = Duration::from_secs(10);
 
-/// Answers ListOffsets. Every partition's question is asked before the first answer is waited for.
-pub(super) async fn list(
-    engine: Engine,
-    decompression: Decompression,
-    version: i16,
-    request: ListOffsetsRequest,
-) -> ListOffsetsResponse {
-    let view = engine.view();
+/// Describe on each topic.
+impl Answer for ListOffsetsRequest {
+    async fn answer(self, context: Context) -> Reply {
+        context.respond(&list(&context, &self).await)
+    }
+}
+
+/// Every partition's question is asked before the first answer is waited for.
+async fn list(context: &Context, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+    let (engine, version) = (context.engine(), context.version());
     let twice = asked_twice(request.topics.iter().flat_map(|topic| {
         let partitions = topic.partitions.iter();
         partitions.map(|partition| (topic.name.as_str(), partition.partition_index))
@@ -56,10 +61,14 @@ pub(super) async fn list(
         .iter()
         .map(|topic| {
             let name = topic.name.as_str();
+            let allowed = context.authorize(Operation::Describe, Resource::Topic(name));
             let ask = |partition: &ListOffsetsPartition| {
                 let index = partition.partition_index;
-                let asked = question(&view, version, name, partition, twice.contains(&(name, index)));
-                (index, asked.map(|question| question.ask(&engine)))
+                let is_twice = twice.contains(&(name, index));
+                let asked = allowed
+                    .clone()
+                    .and_then(|()| question(&context.view, version, name, partition, is_twice));
+                (index, asked.map(|question| question.ask(engine)))
             };
             (topic.name.clone(), topic.partitions.iter().map(ask).collect::<Vec<_>>())
         })
@@ -69,7 +78,7 @@ pub(super) async fn list(
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, asked) in partitions {
             let found = match asked {
-                Ok(asked) => asked.found(&engine, &decompression, version).await,
+                Ok(asked) => asked.found(engine, &context.shared.decompression, version).await,
                 Err(failure) => Err(failure),
             };
             answers.push(listed(version, index, found));
@@ -198,8 +207,8 @@ impl Asked {
     }
 }
 
-/// Finds the record in its batch, on a thread that may block: the batch may have to be read and decompressed. Only so many
-/// batches are in memory for that at a time, of all requests together.
+/// Finds the record in its batch, on a thread that may block: the batch may have to be read and decompressed. Only so
+/// many batches are in memory for that at a time, of all requests together.
 async fn search(
     engine: &Engine,
     decompression: &Decompression,
@@ -222,8 +231,8 @@ async fn search(
     Ok(found?.unwrap_or_else(Found::nothing))
 }
 
-/// The record in a stored batch. If its records can't be read (earlier versions did not look at them before they stored a
-/// batch), the batch's first offset is the best answer: nothing that the client wants lies before.
+/// The record in a stored batch. If its records can't be read (earlier versions did not look at them before they stored
+/// a batch), the batch's first offset is the best answer: nothing that the client wants lies before.
 fn search_batch(bytes: &[u8], timestamp_ms: i64) -> Result<Option<Found>, Failure> {
     let header = BatchHeader::parse(bytes).map_err(|error| errors::storage(&error))?;
     let found = match batch::find_timestamp(bytes, timestamp_ms, MAX_DECOMPRESSED_BYTES) {
@@ -255,16 +264,31 @@ fn listed(version: i16, index: i32, found: Result<Found, Failure>) -> ListOffset
     }
 }
 
-/// Answers OffsetForLeaderEpoch: where does an epoch end? A consumer that knows less than that of it has been deceived
-/// by a leader that lost its last records (KIP-320).
-pub(super) async fn epoch_ends(engine: Engine, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
-    let view = engine.view();
+/// Describe on each topic, or ClusterAction on the cluster.
+impl Answer for OffsetForLeaderEpochRequest {
+    async fn answer(self, context: Context) -> Reply {
+        context.respond(&epoch_ends(&context, &self).await)
+    }
+}
+
+/// Finds where epochs end. A consumer that has read beyond the end of an epoch was misled by a leader that lost its
+/// last records (KIP-320).
+async fn epoch_ends(context: &Context, request: &OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+    let (engine, access) = (context.engine(), context.access());
+    let may_describe_all = access.allows(Operation::ClusterAction, Resource::Cluster);
     let questions: Vec<_> = request
         .topics
         .iter()
         .map(|topic| {
+            let name = topic.topic.as_str();
+            let allowed = match may_describe_all {
+                true => Ok(()),
+                false => access.authorize(Operation::Describe, Resource::Topic(name)),
+            };
             let ask = |partition: &OffsetForLeaderPartition| {
-                let group = partitions::group(&view, topic.topic.as_str(), partition.partition);
+                let group = allowed
+                    .clone()
+                    .and_then(|()| partitions::group(&context.view, name, partition.partition));
                 let query = OffsetQuery::EpochEnd {
                     epoch: LeaderEpoch(partition.leader_epoch),
                 };
@@ -300,8 +324,8 @@ pub(super) async fn epoch_ends(engine: Engine, request: OffsetForLeaderEpochRequ
     OffsetForLeaderEpochResponse::default().with_topics(topics)
 }
 
-/// The largest epoch not above the one asked for, and its end; none if the epoch is unknown, which is no error: one that
-/// is negative, before everything that is held, or above what this leader has seen.
+/// The largest epoch not above the one asked for, and its end; none if the epoch is unknown, which is no error: one
+/// that is negative, before everything that is held, or above what this leader has seen.
 fn epoch_end(
     asked: LeaderEpoch,
     answer: Result<OffsetLookup, ReadError>,

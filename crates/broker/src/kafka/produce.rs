@@ -2,22 +2,25 @@
 
 mod check;
 
+use super::authorization::{Operation, Resource};
+use super::context::{Answer, Context};
 use super::decompression::{self, Decompression};
 use super::errors::{self, Failure};
-use super::turns::Turns;
-use super::{done, partitions};
+use super::partitions;
+use super::turns::Turn;
 use crate::clock::wall_clock_ms;
 use crate::engine::{Acks, AppendError, Appended, ClusterView, Engine, Pending};
 use crate::ids;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use trimaran_raft::GroupId;
 use trimaran_registry::topic_config::TimestampType;
 use trimaran_registry::{PartitionIndex, TopicConfig, catalog};
-use trimaran_transport::{ConnectionId, Reply, Work};
+use trimaran_transport::Reply;
 use trimaran_wire::api::RequestHeader;
 use trimaran_wire::batch::{self, Contents};
 use trimaran_wire::produce::{
@@ -29,7 +32,8 @@ use trimaran_wire::{LeaderHint, LeaderHint as Hint};
 /// The first version with hints to the new leader (KIP-951).
 const FIRST_HINT_VERSION: i16 = 10;
 
-/// How long a batch may wait to be read where many are large. Below the 30 s that clients wait for an answer by default.
+/// The time that a batch may wait to be read where many are large. Below the 30 s that clients wait for an answer by
+/// default.
 const READ_WITHIN: Duration = Duration::from_secs(20);
 
 /// One partition of a request, before anything is handed over.
@@ -69,61 +73,74 @@ impl<P> Topic<P> {
     }
 }
 
-/// Produce requests, and what they share.
-#[derive(Clone)]
-pub(super) struct Appends {
-    pub(super) engine: Engine,
-    pub(super) decompression: Decompression,
-    pub(super) turns: Turns,
+/// Write on each topic, and on the transactional id, if there is one.
+impl Answer for ProduceRequest {
+    const AT_ONCE: bool = true;
+
+    /// Checks every batch. Those that can be read at once are handed over before this returns, so that they stay in the
+    /// order of the connection. If reading a batch takes longer, the future that is returned hands over its request,
+    /// and those behind it, in the same order.
+    fn answer(self, context: Context) -> impl Future<Output = Reply> + Send + 'static {
+        let acks = self.acks;
+        let progress = begin(&context, self);
+        // The view is not kept while the request waits: newer ones take its place.
+        let Context { header, shared, .. } = context;
+        async move {
+            let engine = &shared.engine;
+            let (topics, deadline) = match progress {
+                Progress::Appending(topics, deadline) => (topics, deadline),
+                Progress::Reading(mut turn, topics, timeout_ms) => {
+                    let topics = read_all(&shared.decompression, topics).await;
+                    if turn.come().await.is_err() {
+                        return Reply::Close;
+                    }
+                    let topics = append(engine, topics);
+                    turn.finish();
+                    (topics, deadline(acks, timeout_ms, Instant::now()))
+                }
+            };
+            let response = collect(engine, header.version, topics, deadline).await;
+            finish(&header, acks, response)
+        }
+    }
 }
 
-impl Appends {
-    /// Checks every batch. What can be read at once is handed over before this returns, so that it stays in the order of the
-    /// connection. If reading a batch takes longer, the work that is returned hands over its request, and those behind
-    /// it, in the same order.
-    pub(super) fn begin(&self, connection: ConnectionId, header: RequestHeader, request: ProduceRequest) -> Work {
-        let Appends {
-            engine,
-            decompression,
-            turns,
-        } = self.clone();
-        let view = engine.view();
-        let rules = Rules::of(&header, &request);
-        let ProduceRequest { acks, timeout_ms, .. } = request;
-        let topics = request.topics.into_iter().map(|topic| {
-            let checked = |part: ProducePartition| (part.index, checked(&view, &rules, &topic.name, part));
-            Topic {
-                parts: topic.partitions.into_iter().map(checked).collect(),
-                name: topic.name,
-            }
-        });
-        let topics: Vec<Topic<Checked>> = topics.collect();
-        if topics.is_empty() {
-            return done(finish(&header, acks, ProduceResponse::default()));
+/// How far a request has come by the time that the next one of its connection may begin.
+enum Progress {
+    /// All its batches are handed over. The producer waits until then.
+    Appending(Vec<Topic<Part>>, Option<Instant>),
+    /// It waits for its turn: batches of its own or of an earlier request are still to be read. The timeout is in
+    /// milliseconds.
+    Reading(Turn, Vec<Topic<Checked>>, i32),
+}
+
+fn begin(context: &Context, request: ProduceRequest) -> Progress {
+    let rules = Rules::of(context, &request);
+    let ProduceRequest { acks, timeout_ms, .. } = request;
+    let topics = request.topics.into_iter().map(|topic| {
+        let allowed = context.authorize(Operation::Write, Resource::Topic(&topic.name));
+        let checked = |part: ProducePartition| {
+            let index = part.index;
+            let checked = match &allowed {
+                Ok(()) => checked(&context.view, &rules, &topic.name, part),
+                Err(failure) => Checked::Refused(failure.clone()),
+            };
+            (index, checked)
+        };
+        Topic {
+            parts: topic.partitions.into_iter().map(checked).collect(),
+            name: topic.name,
         }
-        let mut parts = topics.iter().flat_map(|topic| &topic.parts);
-        let has_to_wait = parts.any(|(_, part)| matches!(part, Checked::Unread(_)));
-        match turns.next(connection, has_to_wait) {
-            None => {
-                let topics = append(&engine, topics);
-                let deadline = deadline(acks, timeout_ms, Instant::now());
-                Box::pin(async move {
-                    let response = collect(&engine, header.version, topics, deadline).await;
-                    finish(&header, acks, response)
-                })
-            }
-            Some(mut turn) => Box::pin(async move {
-                let topics = read_all(&decompression, topics).await;
-                if turn.come().await.is_err() {
-                    return Reply::Close;
-                }
-                let topics = append(&engine, topics);
-                turn.finish();
-                let deadline = deadline(acks, timeout_ms, Instant::now());
-                let response = collect(&engine, header.version, topics, deadline).await;
-                finish(&header, acks, response)
-            }),
+    });
+    let topics: Vec<Topic<Checked>> = topics.collect();
+    let mut parts = topics.iter().flat_map(|topic| &topic.parts);
+    let has_to_wait = parts.any(|(_, part)| matches!(part, Checked::Unread(_)));
+    match context.shared.turns.next(context.session.id(), has_to_wait) {
+        None => {
+            let topics = append(context.engine(), topics);
+            Progress::Appending(topics, deadline(acks, timeout_ms, Instant::now()))
         }
+        Some(turn) => Progress::Reading(turn, topics, timeout_ms),
     }
 }
 
@@ -166,15 +183,15 @@ fn append(engine: &Engine, topics: Vec<Topic<Checked>>) -> Vec<Topic<Part>> {
     topics.into_iter().map(|topic| topic.map(append)).collect()
 }
 
-/// Until when the producer waits for the in-sync replicas; none if it does not wait for them. The timeout of a request says
-/// nothing about the leader's own log (Kafka's `timeout.ms`): a producer that were told so, although its batch is stored,
-/// would store it twice.
+/// Until when the producer waits for the in-sync replicas; none if it does not wait for them. The timeout of a request
+/// says nothing about the leader's own log (Kafka's `timeout.ms`): a producer that were told so, although its batch is
+/// stored, would store it twice.
 fn deadline(acks: i16, timeout_ms: i32, now: Instant) -> Option<Instant> {
     let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
     (acks == -1).then(|| now + timeout)
 }
 
-/// What holds for all batches of a request alike.
+/// The rules that hold for all batches of a request.
 struct Rules {
     version: i16,
     acks: Result<Acks, Failure>,
@@ -182,21 +199,22 @@ struct Rules {
 }
 
 impl Rules {
-    fn of(header: &RequestHeader, request: &ProduceRequest) -> Rules {
+    fn of(context: &Context, request: &ProduceRequest) -> Rules {
         Rules {
-            version: header.version,
-            acks: acks(header.version, request),
+            version: context.version(),
+            acks: acks(context, request),
             now_ms: wall_clock_ms(),
         }
     }
 }
 
-fn acks(version: i16, request: &ProduceRequest) -> Result<Acks, Failure> {
-    if version < FIRST_SERVED_VERSION {
+fn acks(context: &Context, request: &ProduceRequest) -> Result<Acks, Failure> {
+    if context.version() < FIRST_SERVED_VERSION {
         let message = "Produce before version 3 is offered only so that old clients keep compression on";
         return Err(Failure::new(ResponseError::UnsupportedVersion, message));
     }
-    if request.transactional_id.is_some() {
+    if let Some(id) = &request.transactional_id {
+        context.authorize(Operation::Write, Resource::TransactionalId(id))?;
         return Err(check::no_transactions());
     }
     match request.acks {
@@ -274,8 +292,8 @@ impl Unread {
     /// The batch as it is stored, now that its records are known to be sound.
     fn prepare(self, contents: &Contents) -> Result<Prepared, Failure> {
         check::timestamps(contents, &self.topic.config, self.now_ms)?;
-        // In memory of its own: as a slice, a small batch would keep the whole frame that it came in, and whatever else the
-        // connection's buffer held, for as long as it is in the tail. The copy is the only one on its way.
+        // In memory of its own: as a slice, a small batch would keep the whole frame that it came in, and whatever else
+        // the connection's buffer held, for as long as it is in the tail. The copy is the only one on its way.
         let mut batch = BytesMut::from(&self.records[..]);
         Ok(Prepared {
             group: self.group,
@@ -360,8 +378,8 @@ fn refused(index: i32, failure: Failure) -> ProducePartitionResponse {
     }
 }
 
-/// Who leads instead, if the error says that this broker does not: what the cluster's view knows, unless the replica
-/// here knows another one.
+/// The leader, if the error says that this broker does not lead: the one that the cluster's view knows, unless the
+/// replica here knows another one.
 fn hint(engine: &Engine, group: GroupId, error: &AppendError) -> Option<LeaderHint> {
     match error {
         AppendError::NotLeader { .. } | AppendError::UnknownGroup | AppendError::Lost => {}

@@ -1,9 +1,11 @@
-//! AlterPartitionReassignments and ListPartitionReassignments: any broker takes them, each partition succeeds or fails for
-//! itself (KIP-455).
+//! AlterPartitionReassignments and ListPartitionReassignments: any broker takes them, each partition succeeds or fails
+//! for itself (KIP-455).
 
 #[cfg(test)]
 mod tests;
 
+use super::authorization::{Access, Operation, Resource};
+use super::context::{Answer, Context};
 use super::errors::{self, Failure};
 use super::partitions::text;
 use super::topics::deadline;
@@ -26,32 +28,52 @@ use tokio::time::Instant;
 use trimaran_registry::agent::AdminRequest;
 use trimaran_registry::catalog::{Partition, Topic, TopicRef};
 use trimaran_registry::{BrokerId, PartitionIndex};
+use trimaran_transport::Reply;
 
 /// Partitions of one request that are asked for at a time: a broker may have a limited number of requests open at the
 /// controller, and others need some of them.
 const AT_A_TIME: usize = 64;
 
-/// A partition of the request, and what became of it.
+/// A partition of the request.
 type Named = (TopicName, i32);
 
 // --- AlterPartitionReassignments ---
 
-pub(super) async fn alter(
-    engine: Engine,
-    request: AlterPartitionReassignmentsRequest,
-) -> AlterPartitionReassignmentsResponse {
+/// Alter on the cluster.
+impl Answer for AlterPartitionReassignmentsRequest {
+    async fn answer(self, context: Context) -> Reply {
+        let response = match context.authorize(Operation::Alter, Resource::Cluster) {
+            Ok(()) => alter(context.engine(), &self).await,
+            Err(failure) => refused(&self, &failure),
+        };
+        context.respond(&response)
+    }
+}
+
+/// A refusal of the whole request: Kafka says it of the response, and again of each partition.
+fn refused(request: &AlterPartitionReassignmentsRequest, failure: &Failure) -> AlterPartitionReassignmentsResponse {
+    let outcomes = wanted(request).map(|(named, _)| (named, Err(failure.clone())));
+    AlterPartitionReassignmentsResponse::default()
+        .with_error_code(failure.code())
+        .with_error_message(failure.text())
+        .with_responses(by_topic(outcomes))
+}
+
+fn wanted(request: &AlterPartitionReassignmentsRequest) -> impl Iterator<Item = (Named, &ReassignablePartition)> {
+    request.topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(|partition| ((topic.name.clone(), partition.partition_index), partition))
+    })
+}
+
+async fn alter(engine: &Engine, request: &AlterPartitionReassignmentsRequest) -> AlterPartitionReassignmentsResponse {
     let until = Instant::now() + deadline(request.timeout_ms);
-    let wanted: Vec<(Named, ReassignablePartition)> = request
-        .topics
-        .iter()
-        .flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)))
-        .map(|(topic, partition)| ((topic.name.clone(), partition.partition_index), partition.clone()))
-        .collect();
+    let wanted: Vec<_> = wanted(request).collect();
     let repeated = repeated(wanted.iter().map(|(named, _)| named.clone()));
     let mut outcomes = Vec::with_capacity(wanted.len());
     for part in wanted.chunks(AT_A_TIME) {
         let left = until.saturating_duration_since(Instant::now());
-        outcomes.extend(ask(&engine, part, &repeated, left).await);
+        outcomes.extend(ask(engine, part, &repeated, left).await);
     }
     AlterPartitionReassignmentsResponse::default().with_responses(by_topic(outcomes))
 }
@@ -64,11 +86,11 @@ fn repeated(named: impl Iterator<Item = Named>) -> BTreeSet<Named> {
 
 async fn ask(
     engine: &Engine,
-    wanted: &[(Named, ReassignablePartition)],
+    wanted: &[(Named, &ReassignablePartition)],
     repeated: &BTreeSet<Named>,
     left: Duration,
 ) -> Vec<(Named, Result<(), Failure>)> {
-    let begin = |(named, partition): &(Named, ReassignablePartition)| match repeated.contains(named) {
+    let begin = |(named, partition): &(Named, &ReassignablePartition)| match repeated.contains(named) {
         true => Err(Failure::new(
             ResponseError::InvalidRequest,
             "the partition is named twice in one request",
@@ -97,7 +119,7 @@ fn reassignment(named: &Named, partition: &ReassignablePartition) -> AdminReques
     }
 }
 
-fn by_topic(outcomes: Vec<(Named, Result<(), Failure>)>) -> Vec<ReassignableTopicResponse> {
+fn by_topic(outcomes: impl IntoIterator<Item = (Named, Result<(), Failure>)>) -> Vec<ReassignableTopicResponse> {
     let mut topics: Vec<ReassignableTopicResponse> = Vec::new();
     for ((name, partition), outcome) in outcomes {
         let mut response = ReassignablePartitionResponse::default().with_partition_index(partition);
@@ -120,11 +142,22 @@ fn by_topic(outcomes: Vec<(Named, Result<(), Failure>)>) -> Vec<ReassignableTopi
 
 // --- ListPartitionReassignments ---
 
-/// What is under way, of the partitions asked for or of all. What does not exist is not under way.
-pub(super) fn list(
+/// Describe on the cluster.
+impl Answer for ListPartitionReassignmentsRequest {
+    async fn answer(self, context: Context) -> Reply {
+        context.respond(&list(context.access(), &context.view, &self))
+    }
+}
+
+/// The reassignments under way, of the partitions asked for or of all. A partition that does not exist has none.
+fn list(
+    access: Access<'_>,
     view: &ClusterView,
     request: &ListPartitionReassignmentsRequest,
 ) -> ListPartitionReassignmentsResponse {
+    if let Err(failure) = access.authorize(Operation::Describe, Resource::Cluster) {
+        return not_listed(request, &failure);
+    }
     let all = |_: i32| true;
     let topics = match &request.topics {
         None => view.catalog.topics().filter_map(|topic| ongoing(topic, all)).collect(),
@@ -137,6 +170,21 @@ pub(super) fn list(
             .collect(),
     };
     ListPartitionReassignmentsResponse::default().with_topics(topics)
+}
+
+/// A refusal of the whole request, with the partitions that it named: the shape in which Kafka refuses.
+fn not_listed(request: &ListPartitionReassignmentsRequest, failure: &Failure) -> ListPartitionReassignmentsResponse {
+    let topics = request.topics.iter().flatten().map(|topic| {
+        let partitions = topic.partition_indexes.iter();
+        let named = |index: &i32| OngoingPartitionReassignment::default().with_partition_index(*index);
+        OngoingTopicReassignment::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.map(named).collect())
+    });
+    ListPartitionReassignmentsResponse::default()
+        .with_error_code(failure.code())
+        .with_error_message(failure.text())
+        .with_topics(topics.collect())
 }
 
 fn ongoing(topic: &Topic, asked: impl Fn(i32) -> bool) -> Option<OngoingTopicReassignment> {

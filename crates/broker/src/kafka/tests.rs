@@ -4,16 +4,22 @@ mod administering;
 mod connection;
 mod connections;
 mod consuming;
+mod permissions;
 mod producing;
 mod records;
 mod replicas;
 pub(super) mod words;
 
+use super::authorization::{Access, AllowAll};
+use super::session::Session;
 use crate::engine::ClusterView;
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::LazyLock;
 use trimaran_registry::catalog::{Broker, Catalog, Command, Endpoint, Layout, NewTopic, RequestId, Wish};
 use trimaran_registry::{BrokerId, CommandIndex, FolderId, Incarnation, TopicId};
+use trimaran_transport::{Connection, ConnectionId};
 
 use connection::Client;
 pub(in crate::kafka) use connection::TestBroker;
@@ -22,10 +28,28 @@ pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
+/// The access of a client that may do everything.
+pub(super) fn full_access() -> Access<'static> {
+    static SESSION: LazyLock<Session> = LazyLock::new(|| {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Session::new(Connection {
+            id: ConnectionId(0),
+            listener: "test".into(),
+            remote: nowhere,
+            local: nowhere,
+        })
+    });
+    Access {
+        session: &SESSION,
+        authorizer: &AllowAll,
+    }
+}
+
 /// The id of the `orders` topic in [`view`].
 pub(super) const ORDERS: TopicId = TopicId([7; 16]);
 
-/// Three brokers in racks a, b and c; the topic `orders` with two partitions, three replicas and one setting of its own.
+/// Three brokers in racks a, b and c; the topic `orders` with two partitions, three replicas and one setting of its
+/// own.
 pub(super) fn view() -> ClusterView {
     let mut catalog = Catalog::default();
     let mut apply = |wish: Wish| {

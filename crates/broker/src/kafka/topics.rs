@@ -3,8 +3,10 @@
 #[cfg(test)]
 mod tests;
 
+use super::authorization::{Operation, Resource};
+use super::context::{Answer, Context};
 use super::errors::{self, Failure};
-use super::partitions::text;
+use super::partitions::{self, text};
 use crate::engine::{ClusterView, Engine};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -22,6 +24,7 @@ use tokio::time::Instant;
 use trimaran_registry::agent::{AdminError, AdminReply, AdminRequest};
 use trimaran_registry::catalog::{Layout, NewTopic, Topic, TopicRef};
 use trimaran_registry::{BrokerId, CatalogError, GroupId, topic_config};
+use trimaran_transport::Reply;
 use trimaran_wire::TopicId;
 
 /// A client that does not want to wait still gets the controller's answer if it comes at once.
@@ -30,7 +33,7 @@ const MIN_DEADLINE: Duration = Duration::from_millis(100);
 /// The registry counts no more than a minute.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long a new topic's answer waits for all its partitions' leaders to serve, so that whoever created it can use it at
+/// The time that a new topic's answer waits for all its partitions' leaders to serve, so that its creator can use it at
 /// once. A replica that is down must not hold the answer up: the topic is there in any case.
 const LEADERS_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -54,7 +57,20 @@ fn repeated<T: Ord + Clone>(names: impl Iterator<Item = T>) -> BTreeSet<T> {
 
 // --- CreateTopics ---
 
-pub(super) async fn create(engine: Engine, request: CreateTopicsRequest) -> CreateTopicsResponse {
+/// Create on the cluster, or else on each topic; DescribeConfigs on a topic whose numbers and configuration are shown.
+impl Answer for CreateTopicsRequest {
+    async fn answer(self, context: Context) -> Reply {
+        context.respond(&create(&context, &self).await)
+    }
+}
+
+async fn create(context: &Context, request: &CreateTopicsRequest) -> CreateTopicsResponse {
+    let (engine, access) = (context.engine(), context.access());
+    let may_create_any = access.allows(Operation::Create, Resource::Cluster);
+    let may_create = |name: &str| match may_create_any {
+        true => Ok(()),
+        false => access.authorize(Operation::Create, Resource::Topic(name)),
+    };
     let started = Instant::now();
     let deadline = deadline(request.timeout_ms);
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
@@ -66,7 +82,7 @@ pub(super) async fn create(engine: Engine, request: CreateTopicsRequest) -> Crea
             let wish = if repeated.contains(&topic.name) {
                 Err(invalid("the topic is named twice in one request"))
             } else {
-                new_topic(topic, &engine.settings().cluster.topic_defaults)
+                may_create(&topic.name).and_then(|()| new_topic(topic, &engine.settings().cluster.topic_defaults))
             };
             let asked = wish.map(|wish| {
                 let topic = wish.clone();
@@ -89,9 +105,10 @@ pub(super) async fn create(engine: Engine, request: CreateTopicsRequest) -> Crea
         if let Ok(Created::Topic(topic)) = &outcome {
             groups.extend(topic.partitions.iter().map(|partition| partition.group));
         }
-        results.push(create_result(name, outcome));
+        let may_see = access.allows(Operation::DescribeConfigs, Resource::Topic(&name));
+        results.push(create_result(name, outcome, may_see));
     }
-    await_leaders(&engine, &groups, deadline.saturating_sub(started.elapsed())).await;
+    await_leaders(engine, &groups, deadline.saturating_sub(started.elapsed())).await;
     CreateTopicsResponse::default().with_topics(results)
 }
 
@@ -103,13 +120,13 @@ async fn await_leaders(engine: &Engine, groups: &[GroupId], left: Duration) {
     };
     if !groups.is_empty() {
         let all = |view: &std::sync::Arc<ClusterView>| groups.iter().all(|group| serves(view, group));
-        // At the deadline the topic is there all the same; whoever uses it finds out who leads.
+        // At the deadline the topic is there all the same; its users find out who leads.
         let _ = engine.wait_until(left.min(LEADERS_DEADLINE), all).await;
     }
 }
 
-/// What was asked for, in the registry's words. The cluster's own defaults become the new topic's settings, where it does
-/// not bring others.
+/// The topic that was asked for, as the registry takes it. The cluster's own defaults become the new topic's settings,
+/// where it does not bring others.
 fn new_topic(topic: &CreatableTopic, defaults: &BTreeMap<String, String>) -> Result<NewTopic, Failure> {
     let mut settings = defaults.clone();
     settings.extend(config(topic)?);
@@ -201,9 +218,20 @@ fn created(wish: &NewTopic, answer: Result<AdminReply, AdminError>) -> Result<Cr
     }
 }
 
-fn create_result(name: TopicName, outcome: Result<Created, Failure>) -> CreatableTopicResult {
+fn create_result(name: TopicName, outcome: Result<Created, Failure>, may_see: bool) -> CreatableTopicResult {
     let result = CreatableTopicResult::default().with_name(name);
     match outcome {
+        Ok(created) if !may_see => {
+            let hidden = result
+                .with_num_partitions(-1)
+                .with_replication_factor(-1)
+                .with_configs(Some(Vec::new()))
+                .with_topic_config_error_code(ResponseError::TopicAuthorizationFailed.code());
+            match created {
+                Created::Topic(topic) => hidden.with_topic_id(TopicId(topic.id.0).into()),
+                Created::Valid(_) => hidden,
+            }
+        }
         Ok(Created::Topic(topic)) => result
             .with_topic_id(TopicId(topic.id.0).into())
             .with_num_partitions(count(topic.partitions.len()))
@@ -262,7 +290,7 @@ fn described(overrides: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs>
 
 // --- DeleteTopics ---
 
-/// A topic that shall go, as it was named.
+/// A topic to delete, as it was named.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Named {
     Name(TopicName),
@@ -290,9 +318,47 @@ impl Named {
     }
 }
 
-pub(super) async fn delete(engine: Engine, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+/// Delete on the cluster, or else on each topic.
+impl Answer for DeleteTopicsRequest {
+    async fn answer(self, context: Context) -> Reply {
+        let response = delete(&context, self).await;
+        context.respond(&response)
+    }
+}
+
+/// A topic that is named by its id is known to the authorizer by its name. As long as this broker does not know it,
+/// only a client that may delete every topic can have it deleted.
+fn authorize_deletion(context: &Context, named: &Named) -> Result<(), Failure> {
+    let (access, view) = (context.access(), &context.view);
+    if access.allows(Operation::Delete, Resource::Cluster) {
+        return Ok(());
+    }
+    let name = match named {
+        Named::Name(name) => name.as_str(),
+        Named::Id(id) => &partitions::topic_by_id(view, *id)?.name,
+        Named::Badly(name, _) => name.as_ref().map_or("", |name| name.as_str()),
+    };
+    let denied = access.authorize(Operation::Delete, Resource::Topic(name));
+    // A client that may describe the topic may know that there is none.
+    let may_know = denied.is_err() && access.allows(Operation::Describe, Resource::Topic(name));
+    match view.catalog.topic(name) {
+        None if may_know => Err(errors::unknown_partition()),
+        _ => denied,
+    }
+}
+
+/// The name of a topic that was named by its id, if the client may know it.
+fn visible_name(context: &Context, named: &Named) -> Option<TopicName> {
+    let Named::Id(id) = named else { return None };
+    let name = &partitions::topic_by_id(&context.view, *id).ok()?.name;
+    let may_know = context.access().allows(Operation::Describe, Resource::Topic(name));
+    may_know.then(|| TopicName(text(name)))
+}
+
+async fn delete(context: &Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let engine = context.engine();
     let deadline = deadline(request.timeout_ms);
-    let named: Vec<Named> = doomed(request);
+    let named: Vec<Named> = to_delete(request);
     let repeated = repeated(named.iter().cloned());
     let asked: Vec<_> = named
         .into_iter()
@@ -302,7 +368,9 @@ pub(super) async fn delete(engine: Engine, request: DeleteTopicsRequest) -> Dele
             } else {
                 named.reference()
             };
-            let asked = reference.map(|topic| engine.admin(AdminRequest::DeleteTopic(topic), deadline));
+            let asked = reference
+                .and_then(|topic| authorize_deletion(context, &named).map(|()| topic))
+                .map(|topic| engine.admin(AdminRequest::DeleteTopic(topic), deadline));
             (named, asked)
         })
         .collect();
@@ -312,13 +380,14 @@ pub(super) async fn delete(engine: Engine, request: DeleteTopicsRequest) -> Dele
             Ok(answer) => answer.await.map_err(|error| delete_failure(&named, &error)),
             Err(failure) => Err(failure),
         };
-        responses.push(delete_result(named, outcome));
+        let visible_name = visible_name(context, &named);
+        responses.push(delete_result(named, visible_name, outcome));
     }
     DeleteTopicsResponse::default().with_responses(responses)
 }
 
 /// Names up to version 5; names or ids from version 6 on.
-fn doomed(request: DeleteTopicsRequest) -> Vec<Named> {
+fn to_delete(request: DeleteTopicsRequest) -> Vec<Named> {
     let by_name = request.topic_names.into_iter().map(Named::Name);
     let either = request
         .topics
@@ -340,22 +409,37 @@ fn delete_failure(named: &Named, error: &AdminError) -> Failure {
     }
 }
 
-fn delete_result(named: Named, outcome: Result<AdminReply, Failure>) -> DeletableTopicResult {
+fn delete_result(
+    named: Named,
+    visible_name: Option<TopicName>,
+    outcome: Result<AdminReply, Failure>,
+) -> DeletableTopicResult {
     let result = named.result();
     match outcome {
         Ok(AdminReply::Topic(topic)) => result
             .with_name(Some(TopicName(text(&topic.name))))
             .with_topic_id(TopicId(topic.id.0).into()),
         Ok(AdminReply::Valid | AdminReply::ProducerId(_)) => result,
-        Err(failure) => result
-            .with_error_code(failure.code())
-            .with_error_message(failure.text()),
+        Err(failure) => match visible_name {
+            Some(name) => result.with_name(Some(name)),
+            None => result,
+        }
+        .with_error_code(failure.code())
+        .with_error_message(failure.text()),
     }
 }
 
 // --- CreatePartitions ---
 
-pub(super) async fn grow(engine: Engine, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+/// Alter on each topic.
+impl Answer for CreatePartitionsRequest {
+    async fn answer(self, context: Context) -> Reply {
+        context.respond(&grow(&context, &self).await)
+    }
+}
+
+async fn grow(context: &Context, request: &CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let engine = context.engine();
     let started = Instant::now();
     let deadline = deadline(request.timeout_ms);
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
@@ -366,7 +450,9 @@ pub(super) async fn grow(engine: Engine, request: CreatePartitionsRequest) -> Cr
             let asked = if repeated.contains(&topic.name) {
                 Err(invalid("the topic is named twice in one request"))
             } else {
-                Ok(engine.admin(growth(topic, request.validate_only), deadline))
+                context
+                    .authorize(Operation::Alter, Resource::Topic(&topic.name))
+                    .map(|()| engine.admin(growth(topic, request.validate_only), deadline))
             };
             (topic.name.clone(), asked)
         })
@@ -383,7 +469,7 @@ pub(super) async fn grow(engine: Engine, request: CreatePartitionsRequest) -> Cr
         }
         results.push(grow_result(name, outcome));
     }
-    await_leaders(&engine, &groups, deadline.saturating_sub(started.elapsed())).await;
+    await_leaders(engine, &groups, deadline.saturating_sub(started.elapsed())).await;
     CreatePartitionsResponse::default().with_results(results)
 }
 

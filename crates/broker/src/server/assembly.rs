@@ -332,6 +332,7 @@ impl Assembly {
             memory: Arc::clone(&self.memory),
         });
         let handlers = Arc::new(Handlers::new(engine.clone()));
+        let client = transport::Listener::new("client", client);
         let limits = client_limits(&self.settings, &self.memory);
         let stop = when(stopped.clone(), Stage::ClientsLeave);
         let serve_clients = async move {

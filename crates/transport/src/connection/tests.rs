@@ -12,7 +12,11 @@ use tokio::time::{advance, sleep};
 struct After;
 
 impl Service for After {
-    fn call(&self, _: &Connection, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
+    type Session = ();
+
+    fn open(&self, _: &Connection) {}
+
+    fn call(&self, (): &(), frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
         let seconds = String::from_utf8_lossy(&frame).parse().unwrap();
         async move {
             sleep(Duration::from_secs(seconds)).await;
@@ -36,12 +40,13 @@ fn start(limits: Limits) -> (DuplexStream, Arc<Statistics>, JoinHandle<End>) {
     let nowhere = ([127, 0, 0, 1], 0).into();
     let connection = Connection {
         id: ConnectionId(1),
+        listener: "test".into(),
         remote: nowhere,
         local: nowhere,
     };
     let task = tokio::spawn(async move {
         let (reader, writer) = split(server);
-        run(&shared, &connection, reader, writer).await
+        run(&shared, &connection, &(), reader, writer).await
     });
     (client, statistics, task)
 }

@@ -21,7 +21,7 @@ const PEER: PeerId = PeerId(2);
 /// Longer than any test: what comes in spite of it came without a pause.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Lets in whoever says `I am N`, and writes down what it gets.
+/// Lets in every peer that says `I am N`, and writes down what it gets.
 #[derive(Default)]
 pub(crate) struct Room {
     frames: Mutex<Vec<(PeerId, Bytes)>>,
@@ -114,7 +114,7 @@ impl Peers {
 }
 
 /// Says who it is, and wants to be welcome.
-struct Polite(String);
+pub(crate) struct Polite(pub(crate) String);
 
 impl Handshake for Polite {
     fn hello(&self, _: PeerId) -> Vec<Bytes> {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use trimaran_transport::{Connection, Drained, Limits, Reply, Service, Statistics, serve};
+use trimaran_transport::{Connection, Drained, Limits, Listener, Reply, Service, Statistics, Stream, serve};
 
 /// Longer than anything here takes on a busy machine; only a failing test waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,7 +56,16 @@ pub(crate) struct Scripted {
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) most_running: AtomicUsize,
     pub(crate) opened: AtomicUsize,
-    pub(crate) closed: AtomicUsize,
+    pub(crate) closed: Arc<AtomicUsize>,
+}
+
+/// Counts the end of its connection.
+pub(crate) struct Session(Arc<AtomicUsize>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 struct Running(Arc<AtomicUsize>);
@@ -89,7 +98,14 @@ impl Scripted {
 }
 
 impl Service for Scripted {
-    fn call(&self, _: &Connection, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
+    type Session = Session;
+
+    fn open(&self, _: &Connection) -> Session {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        Session(self.closed.clone())
+    }
+
+    fn call(&self, _: &Session, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
         let request = String::from_utf8_lossy(&frame).into_owned();
         self.started.lock().unwrap().push(request.clone());
         let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
@@ -117,14 +133,6 @@ impl Service for Scripted {
             }
         }
     }
-
-    fn opened(&self, _: &Connection) {
-        self.opened.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn closed(&self, _: &Connection) {
-        self.closed.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 /// A listener with a [`Scripted`] service.
@@ -144,6 +152,7 @@ impl Server {
         let statistics = Arc::<Statistics>::default();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { drop(stopped.await) };
+        let listener = Listener::new("test", listener);
         let task = tokio::spawn(serve(listener, service.clone(), limits, statistics.clone(), shutdown));
         Server {
             service,
@@ -166,9 +175,9 @@ impl Server {
 }
 
 /// Speaks in frames.
-pub(crate) struct Client(pub(crate) TcpStream);
+pub(crate) struct Client<S = TcpStream>(pub(crate) S);
 
-impl Client {
+impl<S: Stream> Client<S> {
     pub(crate) async fn send(&mut self, request: &str) {
         self.send_bytes(request.as_bytes()).await;
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kafka::tests::view;
+use crate::kafka::tests::{full_access, view};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 fn resource(kind: i8, name: &str) -> DescribeConfigsResource {
@@ -14,7 +14,7 @@ fn request(resources: Vec<DescribeConfigsResource>) -> DescribeConfigsRequest {
 }
 
 fn answer(request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
-    describe(&Settings::default(), &view(), request)
+    describe(full_access(), &Settings::default(), &view(), request)
 }
 
 #[test]
@@ -107,6 +107,7 @@ fn a_brokers_settings_are_told_under_kafkas_names() {
     let mut settings = Settings::default();
     settings.cluster.default_partitions = 6;
     let response = describe(
+        full_access(),
         &settings,
         &view(),
         &request(vec![resource(BROKER, "1"), resource(BROKER, "")]),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kafka::tests::{ORDERS, view};
+use crate::kafka::tests::{ORDERS, full_access, view};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 fn topic(name: &str) -> MetadataRequestTopic {
@@ -8,6 +8,23 @@ fn topic(name: &str) -> MetadataRequestTopic {
 
 fn request(topics: Option<Vec<MetadataRequestTopic>>) -> MetadataRequest {
     MetadataRequest::default().with_topics(topics)
+}
+
+fn describe(
+    view: &ClusterView,
+    configured_id: &str,
+    version: i16,
+    request: &MetadataRequest,
+) -> (MetadataResponse, Vec<String>) {
+    let question = Question {
+        access: full_access(),
+        view,
+        configured_id,
+        version,
+        creates: true,
+        request,
+    };
+    question.describe()
 }
 
 fn names(response: &MetadataResponse) -> Vec<&str> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kafka::tests::view;
+use crate::kafka::tests::{full_access, view};
 use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use trimaran_registry::CommandIndex;
 use trimaran_registry::catalog::{Change, Command, RequestId};
@@ -28,7 +28,7 @@ fn moving() -> ClusterView {
 }
 
 fn listed(request: ListPartitionReassignmentsRequest) -> Vec<(String, i32, usize, usize, usize)> {
-    let response = list(&moving(), &request);
+    let response = list(full_access(), &moving(), &request);
     let topics = response.topics.into_iter();
     topics
         .flat_map(|topic| {

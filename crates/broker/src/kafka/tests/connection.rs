@@ -2,14 +2,18 @@
 
 use crate::Server;
 use crate::config::{Settings, Voter};
+use crate::kafka::{Authorizer, Handlers};
 use crate::server::Sockets;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use trimaran_transport::{Limits, Listener, serve};
 use trimaran_wire::api::Api;
 
 /// Long enough for anything that happens at all on a loaded machine.
@@ -88,12 +92,22 @@ impl TestBroker {
     }
 
     pub(in crate::kafka) async fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.server.addresses().client).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client {
-            stream,
-            correlation_id: 0,
-        }
+        Client::connect(self.server.addresses().client).await
+    }
+
+    /// A client of a listener of its own, where another authorizer is asked.
+    pub(in crate::kafka) async fn connect_as(&self, authorizer: impl Authorizer) -> Client {
+        let handlers = Handlers::with_authorizer(self.server.engine().clone(), Arc::new(authorizer));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(
+            Listener::new("guarded", listener),
+            Arc::new(handlers),
+            Limits::default(),
+            Arc::default(),
+            std::future::pending(),
+        ));
+        Client::connect(address).await
     }
 
     /// A client, and a topic with these settings and one replica, that has a leader.
@@ -150,6 +164,15 @@ pub(in crate::kafka) struct Client {
 }
 
 impl Client {
+    async fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client {
+            stream,
+            correlation_id: 0,
+        }
+    }
+
     /// Sends a request; returns its correlation id.
     pub(in crate::kafka) async fn send(&mut self, api: Api, version: i16, request: &impl Encodable) -> i32 {
         let mut body = BytesMut::new();

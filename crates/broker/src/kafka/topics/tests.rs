@@ -70,11 +70,11 @@ fn a_topic_to_delete_is_named_in_one_way() {
         .with_topic_id(TopicId([1; 16]).into());
     let both = by_name.clone().with_topic_id(TopicId([1; 16]).into());
     let neither = DeleteTopicState::default().with_name(None);
-    let named = doomed(DeleteTopicsRequest::default().with_topics(vec![by_name, by_id, both, neither]));
+    let named = to_delete(DeleteTopicsRequest::default().with_topics(vec![by_name, by_id, both, neither]));
     let codes: Vec<_> = named.iter().map(|named| code(named.reference())).collect();
     assert_eq!(codes, [0, 0, 42, 42]);
     let old = DeleteTopicsRequest::default().with_topic_names(vec![TopicName(text("t"))]);
-    assert!(doomed(old).iter().all(|named| matches!(named, Named::Name(_))));
+    assert!(to_delete(old).iter().all(|named| matches!(named, Named::Name(_))));
 }
 
 #[test]

@@ -66,13 +66,18 @@ impl Source for Counting {
     }
 }
 
-/// Answers `N` with N bytes of a source between two other parts, in turn; `fail N` likewise, but its source fails half-way.
+/// Answers `N` with N bytes of a source between two other parts, in turn; `fail N` likewise, but its source fails
+/// half-way.
 struct Streaming {
     seen: Arc<Seen>,
 }
 
 impl Service for Streaming {
-    fn call(&self, _: &Connection, frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
+    type Session = ();
+
+    fn open(&self, _: &Connection) {}
+
+    fn call(&self, (): &(), frame: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
         let request = String::from_utf8_lossy(&frame).into_owned();
         let seen = self.seen.clone();
         let work = async move {
@@ -120,12 +125,13 @@ fn start() -> Served {
     let nowhere = ([127, 0, 0, 1], 0).into();
     let connection = Connection {
         id: ConnectionId(1),
+        listener: "test".into(),
         remote: nowhere,
         local: nowhere,
     };
     let task = tokio::spawn(async move {
         let (reader, writer) = split(server);
-        run(&shared, &connection, reader, writer).await
+        run(&shared, &connection, &(), reader, writer).await
     });
     Served {
         client,
@@ -237,7 +243,11 @@ async fn a_source_that_fails_ends_the_connection_in_the_middle_of_the_frame() {
 async fn a_response_that_waits_for_a_source_gives_back_what_later_ones_hold() {
     struct Later(Arc<Seen>);
     impl Service for Later {
-        fn call(&self, _: &Connection, _: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
+        type Session = ();
+
+        fn open(&self, _: &Connection) {}
+
+        fn call(&self, (): &(), _: BytesMut) -> impl Future<Output = Reply> + Send + 'static {
             let source = |delay, seen| {
                 Part::Source(Box::new(Counting {
                     at: 0,
@@ -265,12 +275,13 @@ async fn a_response_that_waits_for_a_source_gives_back_what_later_ones_hold() {
     let nowhere = ([127, 0, 0, 1], 0).into();
     let connection = Connection {
         id: ConnectionId(1),
+        listener: "test".into(),
         remote: nowhere,
         local: nowhere,
     };
     tokio::spawn(async move {
         let (reader, writer) = split(server);
-        run(&shared, &connection, reader, writer).await
+        run(&shared, &connection, &(), reader, writer).await
     });
     client.write_all(&[0, 0, 0, 1, b'?']).await.unwrap();
     sleep(2 * HOLD).await;
