@@ -27,7 +27,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch as channel};
-use trimaran_multiraft::{Acks, Heartbeat, InSync, Input, IntervalPlan, LeaderChange, Lost, Members, Ticket};
+use trimaran_multiraft::{
+    Acks, Contradiction, Heartbeat, InSync, Input, IntervalPlan, LeaderChange, Lost, Members, Ticket,
+};
 use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
 use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, AgentConfig, Effect, Registration};
 use trimaran_registry::catalog::{Layout, NewTopic};
@@ -86,6 +88,8 @@ pub(crate) enum ControlInput {
     Deleted(GroupId),
     /// A replica here has turned out to be damaged.
     Lost(Lost),
+    /// A leader contradicts what a replica here holds: an operator must know of which topic.
+    Contradiction(Contradiction),
     /// Members of groups led here.
     Members(Vec<Members>),
     /// This broker is leaving: it is not ready any longer.
@@ -270,6 +274,7 @@ impl Control {
             ControlInput::FailOver { group, failed } => self.fail_over(group, failed),
             ControlInput::Opened(group, outcome) => self.replicas.opened(&self.parts, now, group, outcome),
             ControlInput::Deleted(group) => self.replicas.deleted(&self.parts, group),
+            ControlInput::Contradiction(contradiction) => replicas::say_contradiction(&self.agent, &contradiction),
             ControlInput::Lost(lost) => self.replicas.reopen(&self.parts, &lost),
             ControlInput::Members(reports) => {
                 for report in reports {

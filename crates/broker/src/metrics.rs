@@ -33,6 +33,8 @@ pub struct Metrics {
     pub lost: Counter,
     /// Times that a group was led here of which too many voters have lost what they had promised.
     pub stranded: Counter,
+    /// Leaders that contradicted what a replica here holds.
+    pub contradictions: Counter,
     /// Idempotent producers forgotten before they have been silent for a day.
     pub producers_forgotten: Counter,
     /// Writes of records to segments that failed.
@@ -74,6 +76,7 @@ impl Metrics {
             repairing: Gauge::default(),
             lost: Counter::default(),
             stranded: Counter::default(),
+            contradictions: Counter::default(),
             producers_forgotten: Counter::default(),
             flush_failures: Counter::default(),
             misreads: Counter::default(),
@@ -116,6 +119,11 @@ impl Metrics {
             "groups_stranded",
             "Times that a group led by this broker was found unable to decide, since too many of its voters lost their disks",
             self.stranded.clone(),
+        );
+        to.register(
+            "safety_violations",
+            "Leaders that contradicted what a replica on this broker knows to be committed, or another leader of their term",
+            self.contradictions.clone(),
         );
         to.register(
             "producers_forgotten",

@@ -297,6 +297,10 @@ fn hand_on<P: PeerSink>(at: usize, out: &mut Outbox, to: &mut Outputs<P>) {
         to.metrics.stranded.inc();
         say_stranded(&stranded);
     }
+    for contradiction in out.contradictions.drain(..) {
+        to.metrics.contradictions.inc();
+        to.control.push(ControlInput::Contradiction(contradiction));
+    }
     for (group, count) in out.forgotten.drain(..) {
         to.metrics.producers_forgotten.inc_by(count);
         tracing::warn!(

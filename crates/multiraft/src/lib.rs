@@ -34,6 +34,7 @@
 //!     out.lost         -> set the log aside (elsewhere), then Input::Open with Open::lost
 //!     out.members      -> whoever wished for other replicas
 //!     out.stranded     -> an operator
+//!     out.contradictions -> an operator
 //! }
 //! ```
 //!
@@ -81,7 +82,7 @@ pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
 pub use lives::Lives;
 pub use mailbox::{
-    Completion, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, Stranded, Ticket,
+    Completion, Contradiction, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, Stranded, Ticket,
     TransferOutcome,
 };
 pub use opening::{GroupOptions, Open};

@@ -7,7 +7,9 @@ use crate::in_sync::InSync;
 use crate::opening::{GroupOptions, Open};
 use crate::reads::{OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
 use bytes::{Bytes, BytesMut};
-use trimaran_raft::{AppendPlan, Entry, GroupId, Liveness, LogIndex, Message, NodeId, Role, Term, TransferError};
+use trimaran_raft::{
+    AppendPlan, Entry, GroupId, Liveness, LogIndex, Message, NodeId, Role, SafetyViolation, Term, TransferError,
+};
 use trimaran_storage::journal::JournalBatch;
 use trimaran_storage::log::{FlushJob, Flushed, LoadJob, LogError, LogOptions};
 use trimaran_storage::scale::HighWatermark;
@@ -248,6 +250,21 @@ pub struct Stranded {
     pub lost: Vec<NodeId>,
 }
 
+/// A replica here was told something by a leader that contradicts what is committed, or what another leader of the term
+/// has said: a disk has lost what it had promised, or two clusters mix. The replica takes nothing of it. Said once as long
+/// as the leader repeats itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The group.
+    pub group: GroupId,
+    /// The broker that leads, or believes so.
+    pub leader: NodeId,
+    /// The term that it leads.
+    pub term: Term,
+    /// The contradiction.
+    pub violation: SafetyViolation,
+}
+
 /// What a step of a shard decided; reused. The caller takes everything out before the next step.
 #[derive(Default)]
 pub struct Outbox {
@@ -275,6 +292,8 @@ pub struct Outbox {
     pub lost: Vec<Lost>,
     /// Groups led here that decide nothing any more: to be told to an operator.
     pub stranded: Vec<Stranded>,
+    /// Leaders that contradict what replicas here hold: to be told to an operator.
+    pub contradictions: Vec<Contradiction>,
     /// To be run where blocking is allowed, and returned by [`Input::Flushed`].
     pub flushes: Vec<FlushJob>,
     /// To be run where blocking is allowed, and returned by [`Input::Loaded`].

@@ -5,7 +5,7 @@ use crate::damaged::Silence;
 use crate::desk::{Desk, Issued};
 use crate::handover::Handover;
 use crate::in_sync::{Ends, InSync, InSyncView};
-use crate::mailbox::{Completion, GroupStatus, LeaderChange, Outbox};
+use crate::mailbox::{Completion, Contradiction, GroupStatus, LeaderChange, Outbox};
 use crate::membership::Membership;
 use crate::opening::{GroupOptions, Open};
 use crate::preference::Preference;
@@ -20,8 +20,8 @@ use crate::upkeep::{Damage, Failure};
 use bytes::Bytes;
 use trimaran_raft::{
     Body, ChangeError, Config, Configuration, Entry, Event, Group, GroupId, HardState, Input as CoreInput, Instant,
-    LogIndex, LogView, Message, NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role, Term, Token,
-    Told, TransferError,
+    LogIndex, LogView, Message, NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role,
+    SafetyViolation, Term, Token, Told, TransferError,
 };
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog};
 use trimaran_storage::producers::ProducedBatch;
@@ -63,6 +63,8 @@ pub(crate) struct Replica {
     pub(crate) preference: Preference,
     /// The newest token that came back during this step.
     pub(crate) returned: Option<Token>,
+    /// What was last reported of a leader that contradicts this replica. Boxed: almost no replica ever has one.
+    contradicted: Option<Box<Contradiction>>,
     /// What was last said about its leader, and its in-sync view.
     announced: Option<LeaderChange>,
     pub(crate) in_sync_announced: bool,
@@ -145,6 +147,7 @@ impl Replica {
             handover: Handover::default(),
             preference: Preference::default(),
             returned: None,
+            contradicted: None,
             announced: None,
             in_sync_announced: false,
             flush_at: None,
@@ -386,6 +389,24 @@ impl Replica {
             Event::NeedsSnapshot(to) => self.send_position(to, desk, out),
             Event::ConfigurationChanged { index, .. } => self.note_configuration(index, desk),
             Event::MemberLost(_) => self.membership.look_again(),
+            Event::SafetyViolated {
+                leader,
+                term,
+                violation,
+            } => self.report_contradiction(leader, term, violation, out),
+        }
+    }
+
+    fn report_contradiction(&mut self, leader: NodeId, term: Term, violation: SafetyViolation, out: &mut Outbox) {
+        let contradiction = Contradiction {
+            group: self.id,
+            leader,
+            term,
+            violation,
+        };
+        if self.contradicted.as_deref() != Some(&contradiction) {
+            self.contradicted = Some(Box::new(contradiction));
+            out.contradictions.push(contradiction);
         }
     }
 

@@ -65,8 +65,8 @@ pub use input::Input;
 pub use log::{LogView, MemoryLog, TermAt};
 pub use message::{AppendPlan, Body, Message};
 pub use output::{
-    ChangeError, Event, Output, Persist, Progress, ProposeError, Proposed, ReadError, Role, SnapshotStatus, Status,
-    TransferError,
+    ChangeError, Event, Output, Persist, Progress, ProposeError, Proposed, ReadError, Role, SafetyViolation,
+    SnapshotStatus, Status, TransferError,
 };
 pub use progress::ProgressState;
 pub use types::{

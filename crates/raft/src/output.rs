@@ -160,9 +160,41 @@ pub enum Event {
         /// Whether it is committed. If not, it is said again when it is.
         committed: bool,
     },
+    /// A leader contradicts what is safe: to be reported to an operator. Said for each such message.
+    SafetyViolated {
+        /// The sender.
+        leader: NodeId,
+        /// The term that it leads.
+        term: Term,
+        /// The contradiction.
+        violation: SafetyViolation,
+    },
     /// This voter has lost what it promised: it doesn't count any more, and should be made a learner
     /// ([`crate::Input::Change`]) so that it can catch up. Said each time it is found so.
     MemberLost(NodeId),
+}
+
+/// What no leader can say as long as every disk keeps what it has promised, and every group has one set of members: a disk
+/// lies, an old copy of one was put back, two groups have the same id, or messages are forged. Nothing of such a message
+/// is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SafetyViolation {
+    /// The leader's log has an entry of another term where this member holds a committed one (State Machine Safety, Raft
+    /// paper, section 5.4).
+    CommittedEntryDiffers {
+        /// The index of the entry.
+        index: LogIndex,
+        /// The term of the committed entry.
+        committed: Term,
+        /// The term of the leader's entry.
+        sent: Term,
+    },
+    /// The sender leads a term that another member leads (Election Safety, section 5.2): this one, or the one that it
+    /// follows.
+    SecondLeader {
+        /// The other leader.
+        first: NodeId,
+    },
 }
 
 /// What a step decided. The caller owns it, drains it after every step, and reuses it for all its groups.

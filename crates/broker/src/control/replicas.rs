@@ -7,10 +7,10 @@ use crate::ids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use trimaran_multiraft::{Completion, GroupOptions, InSync, Input, LeaderChange, Lost, Members};
+use trimaran_multiraft::{Completion, Contradiction, GroupOptions, InSync, Input, LeaderChange, Lost, Members};
 use trimaran_raft::{GroupId, Instant, NodeId};
 use trimaran_registry::agent::OpenReplica;
-use trimaran_registry::{Standing, TopicConfig};
+use trimaran_registry::{Agent, Catalog, Standing, TopicConfig};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{LogError, LogOptions, Retention};
 
@@ -416,6 +416,33 @@ fn say_damaged(group: GroupId, error: &LogError) {
         "a replica is damaged: what it held is set aside, and the others fill it again. See \"A disk is damaged\" in \
          docs/operations.md"
     );
+}
+
+/// The strongest sign that there are two clusters, or that a disk lies.
+pub(super) fn say_contradiction(agent: &Agent, found: &Contradiction) {
+    let Contradiction {
+        group,
+        leader,
+        term,
+        violation,
+    } = found;
+    let partition = partition_name(agent.catalog(), *group);
+    let leader = ids::broker_name(ids::broker(*leader));
+    tracing::error!(
+        %group, partition, leader, %term, ?violation,
+        "safety violated: this leader contradicts what this broker knows to be committed. A broker has lost what it had \
+         promised (an old data folder, a disk that lies), or brokers of two clusters mix. Stop that leader's broker, and see \
+         \"A leader contradicts a replica\" in docs/operations.md"
+    );
+}
+
+/// What an operator calls a group.
+fn partition_name(catalog: &Catalog, group: GroupId) -> String {
+    match catalog.partition_of(ids::catalog_group(group)) {
+        Some((topic, partition)) => format!("{}-{}", topic.name, partition.0),
+        None if group == METADATA => "the cluster's metadata".to_owned(),
+        None => format!("group {group}"),
+    }
 }
 
 fn say_unwritable(group: GroupId, error: &LogError) {

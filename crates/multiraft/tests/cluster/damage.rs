@@ -2,8 +2,8 @@
 //! heartbeats. (Those that are damaged are another story: `repair.rs`.)
 
 use crate::harness::{Cluster, G, Settings, batch_of, from, unreadable};
-use trimaran_multiraft::{Acks, AppendError, Input, OffsetQuery, ReadError, ReadRequest};
-use trimaran_raft::{Body, LogIndex, Message, NodeId, Role};
+use trimaran_multiraft::{Acks, AppendError, Contradiction, Input, OffsetQuery, ReadError, ReadRequest};
+use trimaran_raft::{Body, LogIndex, Message, NodeId, Role, SafetyViolation, Term};
 use trimaran_storage::fs::faulty::{Fault, Operation};
 use trimaran_wire::batch::Offset;
 
@@ -192,4 +192,54 @@ fn a_replica_whose_log_failed_does_not_keep_what_it_is_elected_to() {
     cluster
         .produce(batch_of(&["on"]))
         .expect("the failed one still votes and holds");
+}
+
+/// A leader whose log contradicts what a follower knows to be committed is reported once, however often it repeats itself,
+/// and nothing of it is taken over. A second leader of the term is reported as well.
+#[test]
+fn a_leader_that_contradicts_what_is_committed_is_reported() {
+    let mut cluster = filled();
+    let status = cluster.status(2, G).expect("here");
+    let (term, index) = (status.term, status.commit);
+    let append = |prev_index, prev_term| Message {
+        term,
+        body: Body::Append {
+            prev_index,
+            prev_term,
+            commit: LogIndex::ZERO,
+            floor: LogIndex::ZERO,
+            entries: Vec::new(),
+        },
+    };
+    let contradicting = append(index, Term(term.0 - 1));
+    for _ in 0..3 {
+        cluster.tell(2, Input::Messages(NodeId(1), vec![(G, contradicting.clone())]));
+        cluster.run(10);
+    }
+    cluster.tell(3, Input::Messages(NodeId(2), vec![(G, append(index, term))]));
+    cluster.run(10);
+    let found = |violation, leader| Contradiction {
+        group: G,
+        leader: NodeId(leader),
+        term,
+        violation,
+    };
+    let differs = SafetyViolation::CommittedEntryDiffers {
+        index,
+        committed: term,
+        sent: Term(term.0 - 1),
+    };
+    let second = SafetyViolation::SecondLeader { first: NodeId(1) };
+    assert_eq!(cluster.contradictions, [(2, found(differs, 1)), (3, found(second, 2))]);
+    // Both go on as before.
+    cluster.produce(batch_of(&["on"])).expect("accepted");
+    cluster.run(100);
+    for id in 1..=3 {
+        let status = cluster.status(id, G).expect("here");
+        assert_eq!(
+            (status.commit, status.leader),
+            (index.next(), Some(NodeId(1))),
+            "node {id}"
+        );
+    }
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use trimaran_multiraft::{
-    Acks, AppendError, Appended, Completion, Damaged, GroupOptions, GroupStatus, Heartbeat, InSync, Input,
-    IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, Lost, Members, OffsetLookup, OffsetQuery, Open,
-    Outbox, ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Stranded, Ticket, TransferOutcome,
+    Acks, AppendError, Appended, Completion, Contradiction, Damaged, GroupOptions, GroupStatus, Heartbeat, InSync,
+    Input, IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, Lost, Members, OffsetLookup, OffsetQuery,
+    Open, Outbox, ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Stranded, Ticket, TransferOutcome,
 };
 use trimaran_raft::{Body, GroupId, HardState, Instant, Life, LogIndex, Message, NodeId};
 use trimaran_storage::fs::faulty::FaultyFs;
@@ -149,6 +149,8 @@ pub(crate) struct Cluster {
     pub(crate) lost: Vec<(u64, Lost)>,
     pub(crate) resets: u64,
     pub(crate) stranded: Vec<Stranded>,
+    /// What leaders said that can't be, and at which node that was noticed.
+    pub(crate) contradictions: Vec<(u64, Contradiction)>,
     pub(crate) elections: u64,
     pub(crate) flushes: u64,
     pub(crate) loads: u64,
@@ -178,6 +180,7 @@ impl Cluster {
             lost: Vec::new(),
             resets: 0,
             stranded: Vec::new(),
+            contradictions: Vec::new(),
             flying: Vec::new(),
             cut: BTreeSet::new(),
             next_ticket: 0,
@@ -507,6 +510,8 @@ impl Cluster {
         self.members.append(&mut out.members);
         self.resets += std::mem::take(&mut out.resets);
         self.stranded.append(&mut out.stranded);
+        let contradictions = out.contradictions.drain(..);
+        self.contradictions.extend(contradictions.map(|found| (id, found)));
         let lost: Vec<_> = out.lost.drain(..).collect();
         self.elections += std::mem::take(&mut out.elections);
         for (to, messages) in out.messages.drain(..) {

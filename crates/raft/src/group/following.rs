@@ -1,7 +1,7 @@
 //! The receiver's side of replication: taking entries over, and saying what is held.
 
 use super::{ABSURD, Group, Position, Sabotage, Step};
-use crate::{Body, Entry, LogIndex, NodeId, Payload, Role, Term, TermAt};
+use crate::{Body, Entry, Event, LogIndex, NodeId, Payload, Role, SafetyViolation, Term, TermAt};
 use alloc::vec::Vec;
 use core::mem;
 
@@ -76,8 +76,8 @@ enum Meeting {
     Extends(LogIndex),
     /// This entry of the log is not the leader's, nor what follows it.
     Conflicts(LogIndex),
-    /// It contradicts what is committed here; no honest leader sends that.
-    Impossible,
+    /// It contradicts what is committed here, where the log holds an entry of this term: no honest leader sends that.
+    Impossible { sent: Position, held: Term },
 }
 
 impl Group {
@@ -100,13 +100,18 @@ impl Group {
             self.following.verified = append.commit.min(self.last.index);
             self.raise_follower_commit();
         }
-        // What is committed here is in every later leader's log: no need to compare it.
         let invents = self.is_broken(Sabotage::InventTerms) && append.prev.term == Term::ZERO;
-        let is_known = append.prev.index <= self.commit || invents;
-        if !is_known && self.term_at(step, append.prev.index) != TermAt::Known(append.prev.term) {
-            return self.reject(step, from, append.prev);
+        match self.term_at(step, append.prev.index) {
+            _ if invents => {}
+            TermAt::Known(held) if held == append.prev.term => {}
+            // What is committed here is in every later leader's log.
+            TermAt::Known(held) if append.prev.index <= self.commit => {
+                return report_difference(step, from, term, append.prev, held);
+            }
+            TermAt::Compacted if append.prev.index <= self.commit => {}
+            TermAt::Known(_) | TermAt::Compacted | TermAt::Missing => return self.reject(step, from, append.prev),
         }
-        self.take_over(step, append);
+        self.take_over(step, from, term, append);
     }
 
     /// Whether `from` is to be believed that it leads this term; if so, it is followed from now on.
@@ -119,8 +124,18 @@ impl Group {
         if self.role == Role::PreCandidate && self.distrusts(from) {
             return false;
         }
-        // At most one leader a term, none in the first: this is a broken or forged message.
-        if term == Term::ZERO || self.leader.is_some_and(|leader| leader != from) || self.role == Role::Leader {
+        // None in the first term: this is a broken or forged message.
+        if term == Term::ZERO {
+            return false;
+        }
+        // At most one a term (Raft paper, figure 3: Election Safety).
+        if let Some(first) = self.leader.filter(|leader| *leader != from) {
+            let violation = SafetyViolation::SecondLeader { first };
+            step.event(Event::SafetyViolated {
+                leader: from,
+                term,
+                violation,
+            });
             return false;
         }
         self.heed_leader(step, from);
@@ -129,10 +144,10 @@ impl Group {
 
     /// Appends what is new, and truncates what conflicts, and only that: a late append with fewer entries than the log
     /// has is no reason to delete ("if an existing entry conflicts with a new one", Raft paper, figure 2).
-    fn take_over(&mut self, step: &mut Step, mut append: Append) {
+    fn take_over(&mut self, step: &mut Step, from: NodeId, term: Term, mut append: Append) {
         let end = append.end().max(self.commit);
         let new_from = match self.meeting(step, &append.entries) {
-            Meeting::Impossible => return,
+            Meeting::Impossible { sent, held } => return report_difference(step, from, term, sent, held),
             Meeting::Contained if end < self.last.index && self.is_broken(Sabotage::TruncateWithoutConflict) => {
                 self.last = Position {
                     index: end,
@@ -180,9 +195,13 @@ impl Group {
                 TermAt::Known(term) if term == entry.term => {}
                 // Only committed entries are ever deleted.
                 TermAt::Compacted => {}
-                TermAt::Known(_) if entry.index < step.log.first_index() => return Meeting::Impossible,
-                _ if entry.index <= self.commit => return Meeting::Impossible,
-                _ => return Meeting::Conflicts(entry.index),
+                // The place before the first entry is committed, too.
+                TermAt::Known(held) if entry.index <= self.commit || entry.index < step.log.first_index() => {
+                    let (term, index) = (entry.term, entry.index);
+                    let sent = Position { term, index };
+                    return Meeting::Impossible { sent, held };
+                }
+                TermAt::Known(_) | TermAt::Missing => return Meeting::Conflicts(entry.index),
             }
         }
         Meeting::Contained
@@ -192,7 +211,7 @@ impl Group {
         assert!(from > self.commit, "a committed entry is never deleted");
         self.write.truncate(from, step.log.last_index());
         self.take_configurations_back(from);
-        step.event(crate::Event::Truncated { from });
+        step.event(Event::Truncated { from });
     }
 
     /// Nothing follows what was truncated, for now.
@@ -307,4 +326,18 @@ impl Group {
             step.send(leader, self.hard.term, accepted);
         }
     }
+}
+
+/// The leader's log has another entry than the committed one that is held here.
+pub(super) fn report_difference(step: &mut Step, leader: NodeId, term: Term, sent: Position, held: Term) {
+    let violation = SafetyViolation::CommittedEntryDiffers {
+        index: sent.index,
+        committed: held,
+        sent: sent.term,
+    };
+    step.event(Event::SafetyViolated {
+        leader,
+        term,
+        violation,
+    });
 }

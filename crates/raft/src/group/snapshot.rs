@@ -4,6 +4,7 @@
 //! leader asks its caller for one, and sends it; what follows the position comes by ordinary appends. A follower that
 //! takes it replaces its log by the position, durably, and acknowledges it like an append that ends there.
 
+use super::following::report_difference;
 use super::{ABSURD, Group, Position, Sabotage, Step};
 use crate::progress::ProgressState;
 use crate::{Body, LogIndex, NodeId, Role, Snapshot, SnapshotStatus, Term, TermAt};
@@ -77,6 +78,9 @@ impl Group {
         // it": then all of it agrees. What is committed agrees anyway; so does what lies before a snapshot that was taken
         // over and is not durable yet.
         let is_known = match self.term_at(step, position.index) {
+            TermAt::Known(held) if position.index <= self.commit && held != position.term => {
+                return report_difference(step, from, term, position, held);
+            }
             _ if position.index <= self.commit => true,
             TermAt::Known(term) => term == position.term,
             TermAt::Compacted => true,

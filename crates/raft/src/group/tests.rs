@@ -2,6 +2,7 @@
 
 mod bursts;
 mod chance;
+mod contradictions;
 mod dissertation;
 mod elections;
 mod hostile;

@@ -108,6 +108,9 @@ impl Running {
         for stranded in out.stranded.drain(..) {
             effects.push(self.note(format!("leads a group that decides nothing any more: {stranded:?}")));
         }
+        for contradiction in out.contradictions.drain(..) {
+            effects.push(self.note(format!("is contradicted by a leader: {contradiction:?}")));
+        }
         out.forgotten.clear();
         (out.elections, out.resets) = (0, 0);
         Ok(())

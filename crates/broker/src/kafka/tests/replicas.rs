@@ -3,8 +3,11 @@
 use super::words::{fetch_request, only_partition, produce_request, read, records, topic_name};
 use super::{Client, TestBroker};
 use crate::config::ReplicaSelector;
+use crate::ids;
 use kafka_protocol::messages::{FetchResponse, ProduceResponse};
 use std::time::Duration;
+use trimaran_multiraft::Input;
+use trimaran_raft::{Body, LogIndex, Message, NodeId, Term};
 use trimaran_registry::PartitionIndex;
 use trimaran_wire::api::Api;
 
@@ -146,4 +149,34 @@ async fn a_minority_acknowledges_nothing() {
     let code = response.responses[0].partition_responses[0].error_code;
     assert!([6, 7, 19, 20].contains(&code), "{code}");
     drop(survivor);
+}
+
+/// Another leader of the same term: this broker leads the partition itself. It is counted, and the partition goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_contradicts_this_broker_is_counted() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.with_topic("t", 1, &[]).await;
+    assert_eq!(client.produce("t", 0, records(&["x"])).await.error_code, 0);
+    let engine = broker.server.engine();
+    let count = || {
+        let text = engine.metrics().text();
+        let prefix = "trimaran_safety_violations_total ";
+        let line = text.lines().find_map(|line| line.strip_prefix(prefix));
+        line.expect("a counter").parse::<u64>().expect("a number")
+    };
+    assert_eq!(count(), 0);
+    let view = engine.view();
+    let group = view.catalog.partition("t", PartitionIndex(0)).expect("created").group;
+    let leadership = view.leaders.leadership(group).expect("it is led");
+    let (group, term) = (ids::group(group), Term(leadership.term.0));
+    let (commit, round) = (LogIndex::ZERO, 0);
+    let body = Body::Heartbeat { commit, round };
+    let messages = vec![(group, Message { term, body })];
+    engine.mailbox(group).tell(Input::Messages(NodeId(7), messages));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while count() != 1 {
+        assert!(tokio::time::Instant::now() < deadline, "it is never counted");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.produce("t", 0, records(&["y"])).await.base_offset, 1);
 }

@@ -46,6 +46,11 @@ impl World {
         if output.events.iter().any(|event| matches!(event, Event::Serving { .. })) {
             self.check_serving(node);
         }
+        let violated = output
+            .events
+            .iter()
+            .find(|event| matches!(event, Event::SafetyViolated { .. }));
+        assert_eq!(violated, None, "{id} is contradicted");
         self.check_configuration(node, output);
         for (_, message) in &output.messages {
             self.check_promise(node, message);
