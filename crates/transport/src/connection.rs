@@ -27,11 +27,11 @@ const READ_CHUNK: usize = 8 * 1024;
 /// Responses that are ready are written together up to so many bytes.
 const WRITE_TOGETHER: usize = 256 * 1024;
 
-/// So long is a client that was closed upon listened to, until it closes too. Else bytes of it that nobody read would
-/// make the kernel reset the connection, and the reset may overtake the last response.
+/// The time for which a client is still read from after its connection was closed, until it closes too. Otherwise bytes
+/// that nobody read would make the kernel reset the connection, and the reset may overtake the last response.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// What all connections of a listener share.
+/// The state that all connections of a listener share.
 pub(crate) struct Shared<S> {
     pub(crate) service: Arc<S>,
     pub(crate) limits: Limits,
@@ -42,7 +42,7 @@ pub(crate) struct Shared<S> {
     pub(crate) stop: CancellationToken,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Everything that was asked was answered, as far as the client let us.
@@ -370,7 +370,7 @@ fn report<S>(shared: &Shared<S>, connection: &Connection, read_end: Option<&Read
     }
 }
 
-/// The four bytes of a length as text: `GET ` and the like say who it was.
+/// The four bytes of a length as text: `GET ` and the like name the protocol.
 fn printable(length: i32) -> String {
     length.to_be_bytes().escape_ascii().to_string()
 }

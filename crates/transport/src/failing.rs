@@ -9,7 +9,7 @@ pub(crate) const FIRST: Duration = Duration::from_secs(3);
 /// The longest pause between two reports of the same.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What is known of a row of failed attempts.
+/// A row of failed attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Failing {
     row: Option<Row>,

@@ -19,11 +19,11 @@ const SLICES: usize = 64;
 pub(crate) struct BadLength {
     /// As it stood on the wire.
     pub(crate) length: i32,
-    /// What would have been allowed.
+    /// The longest that is allowed.
     pub(crate) max: usize,
 }
 
-/// What can be had from the bytes that are here.
+/// The result of an attempt to cut a frame out of the bytes that are here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// A whole frame, without its length.
@@ -64,7 +64,7 @@ pub(crate) fn cut(buffer: &mut BytesMut, max: usize) -> Result<Cut, BadLength> {
     Ok(Cut::Frame(buffer.split_to(length)))
 }
 
-/// How much room to make when `here` bytes have arrived and `missing` are still to come: at most as much as has arrived
+/// The room to make when `here` bytes have arrived and `missing` are still to come: at most as much as has arrived
 /// (so that memory follows the bytes and not the claim), but a `chunk` at least (so that small frames come together).
 fn room(here: usize, missing: usize, chunk: usize) -> usize {
     missing.min(here).max(chunk)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What one listener grants its clients.
+/// The limits of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest frame accepted, in bytes, without its length. A longer (or negative) length closes the connection:
@@ -33,7 +33,7 @@ pub struct Limits {
     pub read_timeout: Duration,
     /// A response that has begun must be taken: when not a byte can be written for so long, the connection is closed.
     pub write_timeout: Duration,
-    /// On shutdown, or when the client has closed its half: so long may what is in flight take to finish.
+    /// The time that requests in flight may take to finish on shutdown, or when the client has closed its half.
     pub drain_timeout: Duration,
 }
 
@@ -64,7 +64,7 @@ impl Default for Limits {
     }
 }
 
-/// What an outgoing link allows itself.
+/// The limits of an outgoing link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkLimits {
     /// Frames that wait in one peer's queue. One more drops the oldest: the newest says most about the present.
@@ -73,9 +73,9 @@ pub struct LinkLimits {
     pub queue_bytes: usize,
     /// The longest welcome accepted, in bytes.
     pub max_welcome_bytes: usize,
-    /// So long may a TCP connection take to be made.
+    /// The time that a connection may take to be made.
     pub connect_timeout: Duration,
-    /// So long may a peer take to answer the hello.
+    /// The time that a peer may take to answer the hello.
     pub handshake_timeout: Duration,
     /// When not a byte can be written for so long, the connection is closed and made again.
     pub write_timeout: Duration,
@@ -105,16 +105,16 @@ impl Default for LinkLimits {
     }
 }
 
-/// What the listener for peers grants.
+/// The limits of the listener for peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
     /// The longest frame accepted from a peer that was admitted, in bytes.
     pub max_frame_bytes: usize,
-    /// The longest hello accepted, in bytes: who sends it is still a stranger.
+    /// The longest hello accepted, in bytes: its sender is still a stranger.
     pub max_hello_bytes: usize,
     /// Connections at a time, strangers included. One more is closed at once.
     pub max_connections: usize,
-    /// So long may a stranger take to send its hello.
+    /// The time that a stranger may take to send its hello.
     pub handshake_timeout: Duration,
     /// A connection without a byte for so long is closed: a link probes far more often.
     pub idle_timeout: Duration,

@@ -16,8 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// What is sent to a peer at a time: large enough to be worth a system call, small enough that what is queued behind it
-/// is dropped by the queue's rule and not stuck here.
+/// Bytes that are sent to a peer at a time: enough to be worth a system call, and few enough that frames behind them are
+/// dropped by the queue's rule and not stuck here.
 const SEND_TOGETHER: usize = 256 * 1024;
 
 /// After a connection was lost, so many attempts that die between TCP's handshake and the welcome are repeated without
@@ -36,7 +36,7 @@ const SHORT_LIVES: u32 = 3;
 /// The least that is read at a time. The other end says little.
 const READ_CHUNK: usize = 256;
 
-/// What all links of a process share.
+/// The state that all links of a process share.
 pub(crate) struct Context<C> {
     pub(crate) connect: C,
     pub(crate) handshake: Arc<dyn Handshake>,
@@ -286,7 +286,7 @@ impl<C: Connect> Keeper<C> {
         }
     }
 
-    /// What was known of the old address says nothing about the new one.
+    /// Forgets what was known of the old address: it says nothing about the new one.
     fn moved(&mut self) {
         self.been_connected = false;
         self.failing.end();

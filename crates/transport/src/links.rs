@@ -21,7 +21,7 @@ impl fmt::Display for PeerId {
     }
 }
 
-/// What happened to the connection to a peer.
+/// An event of the connection to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
     /// Connected, and the welcome was accepted. Frames sent from now on have a chance to arrive.
@@ -36,11 +36,11 @@ pub enum LinkEvent {
     /// The peer can't be reached at this address for this reason, and has not been for that long. Said once that has
     /// lasted a while (a restart is no news), when the reason changes, and then after pauses that double.
     Unreachable {
-        /// Who.
+        /// The peer.
         peer: PeerId,
-        /// Where it is looked for.
+        /// The address at which it is looked for.
         address: String,
-        /// What the last attempt failed with.
+        /// The error of the last attempt.
         reason: String,
         /// Since the first attempt that failed.
         since: Duration,
@@ -50,7 +50,7 @@ pub enum LinkEvent {
     HandshakeRejected(PeerId, String),
 }
 
-/// What the two ends say to each other before frames flow. The bytes belong to the caller.
+/// The exchange of the two ends before frames flow. The bytes belong to the caller.
 pub trait Handshake: Send + Sync + 'static {
     /// The first frame on every connection to this peer, as chunks.
     fn hello(&self, to: PeerId) -> Vec<Bytes>;

@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 /// The least that is read from a peer at a time: peers say much.
 const READ_CHUNK: usize = 64 * 1024;
 
-/// What a stranger's hello led to.
+/// The outcome of a stranger's hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It is this peer. The chunks are sent to it as one frame, and then its frames are taken. An older connection of
@@ -33,14 +33,14 @@ pub enum Admission {
     /// It is not let in. The chunks (none: nothing) are sent to it as one frame, the reason is logged, and the
     /// connection is closed.
     Rejected {
-        /// What the stranger is told.
+        /// The answer to the stranger.
         answer: Vec<Bytes>,
         /// For the log.
         reason: String,
     },
 }
 
-/// What takes the frames of peers.
+/// A receiver of peers' frames.
 pub trait PeerService: Send + Sync + 'static {
     /// Looks at a stranger's first frame and decides who it is. Called on a thread where it may block: what it notes of
     /// the peer may have to be durable before anything is taken from it.
@@ -96,7 +96,7 @@ pub async fn serve_peers<P: PeerService, A: Accept>(
     connections.shutdown().await;
 }
 
-/// What all connections of peers share.
+/// The state that all connections of peers share.
 struct Shared<P> {
     service: Arc<P>,
     limits: PeerLimits,

@@ -33,7 +33,7 @@ impl fmt::Debug for Part {
     }
 }
 
-/// What a [`Source`] reads: pieces, in order, or why there are none.
+/// The result of a [`Source`]'s read: pieces, in order, or an error.
 pub type Reading<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<Bytes>>> + Send + 'a>>;
 
 /// A known number of bytes that are read in pieces, each when the one before is on its way. What a client doesn't take is

@@ -1,4 +1,4 @@
-//! What a listener's owner implements.
+//! The trait that a listener's owner implements.
 
 use crate::Part;
 use bytes::{Bytes, BytesMut};
@@ -34,7 +34,7 @@ pub struct Connection {
 /// Work that leads to a reply.
 pub type Work = Pin<Box<dyn Future<Output = Reply> + Send + 'static>>;
 
-/// What becomes of a request.
+/// The outcome of a request.
 pub enum Reply {
     /// No response (Kafka's `acks=0`). The next request's response is not held up.
     Nothing,
@@ -64,7 +64,7 @@ impl fmt::Debug for Reply {
 
 /// A frame in, perhaps a frame out.
 pub trait Service: Send + Sync + 'static {
-    /// What the service keeps of one connection. A service whose requests outlive their call needs something that is
+    /// The state that the service keeps for one connection. A service whose requests outlive their call needs something that is
     /// cheap to clone, such as an [`Arc`].
     type Session: Send + Sync + 'static;
 

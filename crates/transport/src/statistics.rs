@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a listener has done. One value may serve several listeners.
+/// The counters of a listener. One value may serve several listeners.
 #[derive(Debug, Default)]
 pub struct Statistics {
     /// Connections accepted and kept.
@@ -28,7 +28,7 @@ pub struct Statistics {
     pub closed: CloseCounters,
 }
 
-/// Why this side closed connections.
+/// Connections that this side closed, by reason.
 #[derive(Debug, Default)]
 pub struct CloseCounters {
     /// A frame longer than the limit, or of negative length.
@@ -51,7 +51,7 @@ pub struct CloseCounters {
     pub not_admitted: AtomicU64,
 }
 
-/// What one outgoing link has done.
+/// The counters of one outgoing link.
 #[derive(Debug, Default)]
 pub struct LinkStatistics {
     /// 1 while connected (the handshake done), else 0.

@@ -34,7 +34,7 @@ pub struct ApiSpec {
     pub max: i16,
     /// The first version with compact lengths and tagged fields (KIP-482).
     pub first_flexible: i16,
-    /// What is worth knowing about it, for the documentation.
+    /// A remark for the documentation.
     pub note: &'static str,
     /// The layout of its request; none where a decoder of this crate checks sizes itself.
     #[cfg(test)]

@@ -16,12 +16,12 @@ use bytes::{Bytes, BytesMut};
 /// The first version that names topics by their ids instead of their names.
 pub const FIRST_TOPIC_ID_VERSION: i16 = 13;
 
-/// What a consumer asks for.
+/// A consumer's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchRequest {
     /// -1 for a consumer: brokers replicate in another way here.
     pub replica_id: i32,
-    /// How long the answer may take if there are fewer than `min_bytes`, in milliseconds.
+    /// The time that the answer may take if there are fewer than `min_bytes`, in milliseconds.
     pub max_wait_ms: i32,
     /// Bytes of records worth answering for.
     pub min_bytes: i32,
@@ -39,7 +39,7 @@ pub struct FetchRequest {
     pub rack_id: String,
 }
 
-/// What a consumer asks of one topic.
+/// A consumer's request for one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchTopic {
     /// The topic's name; empty from v13 on.
@@ -50,7 +50,7 @@ pub struct FetchTopic {
     pub partitions: Vec<FetchPartition>,
 }
 
-/// What a consumer asks of one partition.
+/// A consumer's request for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchPartition {
     /// The partition's number.
@@ -144,10 +144,10 @@ fn forgotten(version: i16, reader: &mut Reader<'_>) -> Result<(), WireError> {
     reader.tags()
 }
 
-/// What a consumer is told.
+/// The answer to a consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FetchResponse {
-    /// How long the consumer should pause, in milliseconds.
+    /// The time that the consumer should pause, in milliseconds.
     pub throttle_time_ms: i32,
     /// A Kafka error code about the request as a whole; 0 for none (v7 and later).
     pub error_code: i16,
@@ -192,7 +192,7 @@ pub struct FetchPartitionResponse {
     pub records: Vec<Bytes>,
     /// The epoch and the offset where the consumer's log departs from this one (v12 and later).
     pub diverging_epoch: Option<(LeaderEpoch, Offset)>,
-    /// Who leads now, if this broker does not (v12 and later).
+    /// The present leader, if it is not this broker (v12 and later).
     pub current_leader: Option<LeaderHint>,
 }
 

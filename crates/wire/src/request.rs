@@ -17,7 +17,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 /// not.
 pub const MAX_ELEMENTS: usize = 200_000;
 
-/// What handles the requests of one API. A service that is to be given every request implements it for each type; see
+/// A handler for the requests of one API. A service that takes every request implements it for each type; see
 /// [`Request::dispatch`].
 pub trait Handle<R> {
     /// The outcome, of one type for all APIs.

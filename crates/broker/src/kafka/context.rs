@@ -15,7 +15,7 @@ use trimaran_transport::{Reply, Work};
 use trimaran_wire::api::RequestHeader;
 use trimaran_wire::request::{self, Handle};
 
-/// What all requests of a listener share.
+/// The state that all requests of a listener share.
 pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) authorizer: Arc<dyn Authorizer>,

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use trimaran_wire::batch::{self, BatchError};
 
-/// What the records of one batch may decompress to: far above what is in a batch of the largest size that topics allow by
+/// The bytes that the records of one batch may decompress to: far above what is in a batch of the largest size that topics allow by
 /// default, and little enough to be read in a fraction of a second.
 pub(super) const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
 
@@ -94,7 +94,7 @@ fn too_busy() -> Failure {
     Failure::new(ResponseError::RequestTimedOut, message)
 }
 
-/// What `validate` says of a batch if that takes no longer than copying it does; none if it has to be read elsewhere.
+/// The result of `validate` if that takes no longer than copying the batch; none if it has to be read on another thread.
 pub(super) fn validate_at_once(bytes: &[u8]) -> Result<Option<batch::Contents>, BatchError> {
     /// Decompressed bytes, which takes about a tenth of a millisecond. Most batches of clients with their defaults have fewer.
     const AT_ONCE: usize = 256 << 10;

@@ -8,7 +8,7 @@ use trimaran_registry::CatalogError;
 use trimaran_registry::agent::AdminError;
 use trimaran_wire::batch::BatchError;
 
-/// What a client is told: a code that it understands, and words for whoever reads its log.
+/// A client's error: a code that it understands, and words for the people who read its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) error: ResponseError,
@@ -75,7 +75,7 @@ pub(super) fn batch(error: BatchError) -> Failure {
     failure
 }
 
-/// What a producer is told. All but the client's own mistakes can be retried.
+/// The error for a producer. All but the client's own mistakes can be retried.
 pub(super) fn append(error: &AppendError) -> Failure {
     let code = match error {
         // The catalog has the partition, so its replica is elsewhere or is being opened: ask for Metadata again. A lost
@@ -96,7 +96,7 @@ pub(super) fn append(error: &AppendError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// What a consumer is told about a read. Java's consumer knows only some codes here, and stops at any other.
+/// The error for a consumer's read. Java's consumer knows only some codes here, and stops at any other.
 pub(super) fn read(error: &ReadError) -> Failure {
     let code = match error {
         ReadError::UnknownGroup | ReadError::NotLeader { .. } | ReadError::NotServing | ReadError::Cancelled => {
@@ -110,7 +110,7 @@ pub(super) fn read(error: &ReadError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// What a consumer is told about a question for an offset. A new leader does not know its high watermark before it
+/// The error for a consumer's question for an offset. A new leader does not know its high watermark before it
 /// serves: OFFSET_NOT_AVAILABLE (KIP-207), which clients know from ListOffsets v5 on.
 pub(super) fn lookup(error: &ReadError, version: i16) -> Failure {
     match error {
@@ -167,7 +167,7 @@ pub(super) fn catalog(error: &CatalogError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// Whom the shard believes to lead instead.
+/// The leader that the shard knows of instead.
 pub(super) fn other_leader(error: &AppendError) -> Option<NodeId> {
     match error {
         AppendError::NotLeader { leader } => *leader,

@@ -79,7 +79,7 @@ impl Found {
     }
 
     /// Drops the records; a new pass finds them again.
-    fn let_go(&mut self) {
+    fn drop_records(&mut self) {
         if let Found::Read(result) = self {
             result.chunks.clear();
         }
@@ -219,7 +219,7 @@ async fn long_poll(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<Found
             return found;
         }
         // A client that waits for more must not hold on to what the tails give back meanwhile.
-        found.iter_mut().for_each(Found::let_go);
+        found.iter_mut().for_each(Found::drop_records);
         tokio::select! {
             () = wait::for_news(engine, plan, &found) => {}
             () = tokio::time::sleep_until(deadline) => {}
@@ -288,7 +288,7 @@ fn failed(engine: &Engine, group: GroupId, error: &ReadError) -> Found {
     Found::Failed(errors::read(error), hint)
 }
 
-/// Where the reader's log departs from this one, if it says which epoch its last record has (KIP-595): that epoch ended
+/// The place where the reader's log departs from this one, if it says which epoch its last record has (KIP-595): that epoch ended
 /// before the offset that it has reached.
 async fn diverging(engine: &Engine, group: GroupId, wanted: &Wanted) -> Option<(LeaderEpoch, Offset)> {
     let epoch = wanted.last_fetched_epoch?;

@@ -31,7 +31,7 @@ pub(super) fn leader_epoch(term: Term) -> LeaderEpoch {
     LeaderEpoch(i32::try_from(term.0).unwrap_or(i32::MAX))
 }
 
-/// Who leads a group, for a client that asked the wrong broker: none if that is not known, or is this broker.
+/// A group's leader, for a client that asked the wrong broker: none if that is not known, or is this broker.
 pub(super) fn hint(view: &ClusterView, own: BrokerId, group: GroupId) -> Option<LeaderHint> {
     let leadership = view.leaders.leadership(ids::catalog_group(group))?;
     let leader = leadership.leader.filter(|leader| *leader != own)?;
@@ -41,7 +41,7 @@ pub(super) fn hint(view: &ClusterView, own: BrokerId, group: GroupId) -> Option<
     })
 }
 
-/// How the brokers that are named in hints are reached, each once.
+/// The addresses of the brokers that hints name, each once.
 pub(super) fn endpoints(view: &ClusterView, hints: impl Iterator<Item = LeaderHint>) -> Vec<NodeEndpoint> {
     let mut ids: Vec<i32> = hints.map(|hint| hint.leader_id).collect();
     ids.sort_unstable();

@@ -105,7 +105,7 @@ impl Answer for ProduceRequest {
     }
 }
 
-/// How far a request has come by the time that the next one of its connection may begin.
+/// A request's progress by the time that the next one of its connection may begin.
 enum Progress {
     /// All its batches are handed over. The producer waits until then.
     Appending(Vec<Topic<Part>>, Option<Instant>),

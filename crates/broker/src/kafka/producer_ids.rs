@@ -10,7 +10,7 @@ use std::time::Duration;
 use trimaran_registry::agent::AdminError;
 use trimaran_transport::Reply;
 
-/// How long the controller may take: Kafka's clients wait 30 seconds for an answer, and should have time to ask again.
+/// The time that the controller may take: Kafka's clients wait 30 seconds for an answer, and should have time to ask again.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Write on the transactional id; without one, IdempotentWrite on the cluster, or Write on any topic: a producer that

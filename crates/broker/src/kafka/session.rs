@@ -4,6 +4,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use trimaran_transport::{Connection, ConnectionId};
 
+/// Bytes of each thing that a client says of itself that are kept: more than any library sends, and little beside what a
+/// connection takes anyway. On the wire a client id may have 32 KiB, and there may be thousands of connections.
+const MAX_KEPT_BYTES: usize = 256;
+
 /// The session of one connection. Everything about it that can change may be read and set from any request of the
 /// connection.
 #[derive(Debug)]
@@ -14,7 +18,7 @@ pub struct Session {
     client: Mutex<Client>,
 }
 
-/// How far a client has proven who it is.
+/// The state of a client's authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// The listener asks for no proof: the client is [`Principal::anonymous`].
@@ -46,7 +50,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// What a client says of itself. Nothing may depend on it but what people read.
+/// A client's own description. It is for logs and the like: nothing may depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     /// The client id of the last request that had another one than the request before it.
@@ -85,7 +89,7 @@ impl Session {
         &self.connection
     }
 
-    /// How far the client has proven who it is.
+    /// The state of the client's authentication.
     pub fn authentication(&self) -> &Authentication {
         &self.authentication
     }
@@ -95,13 +99,14 @@ impl Session {
         &self.principal
     }
 
-    /// What the client has said of itself so far.
+    /// The client's description of itself, so far.
     pub fn client(&self) -> Client {
         self.lock().clone()
     }
 
     /// Notes a request's client id. Almost always it is the one that is known, and then nothing is allocated.
     pub(super) fn note_client_id(&self, id: Option<&str>) {
+        let id = id.map(shortened);
         let mut client = self.lock();
         if client.id.as_deref() != id {
             client.id = id.map(Arc::from);
@@ -111,8 +116,8 @@ impl Session {
     /// Notes the client library.
     pub(super) fn note_software(&self, name: &str, version: &str) {
         let software = Software {
-            name: name.into(),
-            version: version.into(),
+            name: shortened(name).into(),
+            version: shortened(version).into(),
         };
         self.lock().software = Some(software);
     }
@@ -120,6 +125,15 @@ impl Session {
     fn lock(&self) -> MutexGuard<'_, Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As much of a text as is kept.
+fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(MAX_KEPT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// For log lines: address, principal, and what the client says of itself. What a client says is escaped.
@@ -165,5 +179,13 @@ mod tests {
         );
         session.note_client_id(None);
         assert_eq!(session.client().id, None);
+        session.note_client_id(Some(&"é".repeat(10_000)[..]));
+        assert_eq!(session.client().id.unwrap().len(), MAX_KEPT_BYTES);
+        session.note_client_id(Some(&format!("x{}", "é".repeat(10_000))));
+        assert_eq!(
+            session.client().id.unwrap().len(),
+            MAX_KEPT_BYTES - 1,
+            "characters stay whole"
+        );
     }
 }

@@ -137,7 +137,7 @@ fn new_topic(topic: &CreatableTopic, defaults: &BTreeMap<String, String>) -> Res
     })
 }
 
-/// How a topic is created because someone asked for it: with the defaults.
+/// The request that creates a topic because a client asked for it: with the defaults.
 pub(super) fn automatic(name: &str, defaults: &BTreeMap<String, String>) -> AdminRequest {
     if defaults.is_empty() {
         return AdminRequest::EnsureTopic { name: name.to_owned() };
@@ -318,7 +318,7 @@ impl Named {
     }
 }
 
-/// Delete on the cluster, or else on each topic.
+/// Delete on the cluster, or else on each topic, and Describe on each that is named by its name.
 impl Answer for DeleteTopicsRequest {
     async fn answer(self, context: Context) -> Reply {
         let response = delete(&context, self).await;
@@ -333,17 +333,22 @@ fn authorize_deletion(context: &Context, named: &Named) -> Result<(), Failure> {
     if access.allows(Operation::Delete, Resource::Cluster) {
         return Ok(());
     }
-    let name = match named {
-        Named::Name(name) => name.as_str(),
-        Named::Id(id) => &partitions::topic_by_id(view, *id)?.name,
-        Named::Badly(name, _) => name.as_ref().map_or("", |name| name.as_str()),
-    };
-    let denied = access.authorize(Operation::Delete, Resource::Topic(name));
-    // A client that may describe the topic may know that there is none.
-    let may_know = denied.is_err() && access.allows(Operation::Describe, Resource::Topic(name));
-    match view.catalog.topic(name) {
-        None if may_know => Err(errors::unknown_partition()),
-        _ => denied,
+    match named {
+        Named::Name(name) => {
+            // The answer to a deletion says whether there is such a topic.
+            access.authorize(Operation::Describe, Resource::Topic(name))?;
+            let allowed = access.authorize(Operation::Delete, Resource::Topic(name));
+            match view.catalog.topic(name) {
+                None if allowed.is_err() => Err(errors::unknown_partition()),
+                _ => allowed,
+            }
+        }
+        Named::Id(id) => {
+            let topic = partitions::topic_by_id(view, *id)?;
+            access.authorize(Operation::Delete, Resource::Topic(&topic.name))
+        }
+        // Refused in any case.
+        Named::Badly(..) => Ok(()),
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn write<S: Service, W: AsyncWrite + Unpin>(
     WriteEnd::Done
 }
 
-/// What one connection is being sent.
+/// The responses on their way to one client.
 struct Outgoing<'a, S, W> {
     shared: &'a Shared<S>,
     writer: &'a mut W,

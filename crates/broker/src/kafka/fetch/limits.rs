@@ -8,7 +8,7 @@ use super::{Found, Plan, Wanted, chunk_len};
 use crate::engine::Engine;
 use trimaran_storage::log::Chunk;
 
-/// What is left of a response's bytes.
+/// The bytes that a response may still have.
 pub(super) struct Budget {
     left: usize,
     /// Nothing has been put in yet.
@@ -34,7 +34,7 @@ impl Budget {
     }
 }
 
-/// What was found, or as much of it as the response has room for.
+/// Returns the records that were found, or as many as the response has room for.
 pub(super) async fn within(engine: &Engine, plan: &Plan, wanted: &Wanted, budget: &mut Budget, found: Found) -> Found {
     let Found::Read(mut result) = found else { return found };
     if budget.take(bytes(&result.chunks), wanted.max_bytes) {

@@ -16,7 +16,7 @@ use trimaran_storage::log::{Chunk, FileSlice, LogError};
 use trimaran_transport::{Reading, Source};
 use trimaran_wire::batch::{BatchHeader, Offset};
 
-/// How long a read waits for its part of the memory for responses. What others hold they give back within a second, or
+/// The time that a read waits for its part of the memory for responses. What others hold they give back within a second, or
 /// their clients are cut; a client that is not served for longer should rather try again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -30,7 +30,7 @@ pub(super) struct Records {
     remaining: usize,
     /// Batches from `at` on that were read before they were asked for.
     ahead: Vec<Bytes>,
-    /// What follows them, as far as it is at hand.
+    /// The chunks that follow them, as far as they are known.
     chunks: VecDeque<Chunk>,
     /// The last read: where it began, and the whole batches that it took.
     last: (Position, Vec<Bytes>),
@@ -133,7 +133,7 @@ impl Records {
             from: self.at.offset,
             max_bytes: bytes.min(self.remaining) + self.at.skip,
             current_epoch: None,
-            // The records are committed, whoever leads meanwhile.
+            // The records are committed, even if there is another leader by now.
             follower_ok: true,
             wait: false,
         };

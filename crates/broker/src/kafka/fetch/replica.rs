@@ -10,7 +10,7 @@ use trimaran_registry::BrokerId;
 /// The first version in which a consumer names its rack.
 const FIRST_RACK_VERSION: i16 = 11;
 
-/// Who reads, and from where it may.
+/// A consumer's rack, and whether it may read from a follower.
 pub(super) struct Reader {
     /// The consumer's rack, if it has one, and consumers may be sent to their racks.
     rack: Option<String>,

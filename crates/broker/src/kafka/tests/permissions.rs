@@ -585,14 +585,27 @@ async fn a_denied_deletion_tells_no_more_than_the_client_may_know() {
     assert_eq!(response, expected);
     assert_eq!(all_topics(&mut owner).await, [("secret".to_owned(), 1)]);
 
+    // Without Describe, a name says nothing, and an id is enough.
     let mut deleting = broker
         .connect_as(Allow(|operation, resource: Resource<'_>| {
-            operation == Operation::Delete && resource == Resource::Topic("secret")
+            operation == Operation::Delete && resource != Resource::Cluster
         }))
         .await;
-    let request = request.with_topics(vec![by_name("none"), by_id(id)]);
+    let unseen = request.clone().with_topics(vec![by_name("secret"), by_name("none")]);
+    let response = told(deleting.ask(Api::DeleteTopics, 6, &unseen).await);
+    assert_eq!(response, [(TOPIC, name("secret"), none), (TOPIC, name("none"), none)]);
+    let request = request.with_topics(vec![by_id(id)]);
     let response = told(deleting.ask(Api::DeleteTopics, 6, &request).await);
-    assert_eq!(response, [(TOPIC, name("none"), none), (0, name("secret"), id)]);
+    assert_eq!(response, [(0, name("secret"), id)]);
+    assert_eq!(all_topics(&mut owner).await, []);
+    drop(broker.with_topic("secret", 1, &[]).await);
+    let mut full = broker
+        .connect_as(Allow(|operation, resource: Resource<'_>| {
+            matches!(operation, Operation::Delete | Operation::Describe) && resource == Resource::Topic("secret")
+        }))
+        .await;
+    let response = told(full.ask(Api::DeleteTopics, 6, &unseen).await);
+    assert_eq!((response[0].0, &response[1]), (0, &(TOPIC, name("none"), none)));
     assert_eq!(all_topics(&mut owner).await, []);
 }
 
