@@ -460,4 +460,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "Trimaran's own, found by reading",
         WITHIN,
     ),
+    multiraft(
+        "BelieveOwnEyes",
+        "only the link between two brokers is cut, and each tells clients that the other's partitions have no leader",
+        "Trimaran's own, found by outsiders",
+        WITHIN,
+    ),
+    registry(
+        "BelieveConfiguration",
+        "the list of voters is edited, and two majorities of the metadata group don't meet",
+        "Trimaran's own, found by outsiders",
+        WITHIN,
+    ),
 ];

@@ -27,7 +27,8 @@ fn the_configuration_in_operations_is_understood() {
         let file = file.to_str().expect("temporary folders have names in UTF-8");
         let output = run_with_input(&["broker", "--config", file], b"");
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(error.contains("can't bind to 192.0.2.1:9092"), "{error}");
+        let binds = error.contains("can't bind to 192.0.2.") && error.contains(":9092");
+        assert!(binds, "{error}");
         assert_eq!(output.status.code(), Some(1), "{error}");
     }
 }

@@ -153,6 +153,8 @@ fn nonsense_behind_a_handshake() {
         to: peer::BrokerId(1),
         folder: start.folder,
         previous: 0,
+        founders: [1, 2, 3].map(peer::BrokerId).to_vec(),
+        address: "127.0.0.1:9".to_owned(),
     }));
     let framed = |frame: &[u8]| {
         let length = u32::try_from(frame.len()).expect("a short frame");

@@ -39,7 +39,8 @@ pub struct Settings {
 pub struct ClusterSettings {
     /// Tells clusters apart: a broker refuses a data folder or a peer of another one.
     pub id: String,
-    /// All brokers, with the addresses that they reach each other at. Empty means: this broker alone.
+    /// The brokers that founded the cluster, with the addresses that the others reach them at: they vote in the
+    /// metadata group. A broker that is not listed joins them. Empty means: this broker alone.
     pub voters: Vec<Voter>,
     /// From the loss of a leader to the next one that serves, in milliseconds. Heartbeats and timeouts follow from it.
     pub failover_budget_ms: u64,
@@ -58,7 +59,7 @@ pub struct ClusterSettings {
     pub topic_defaults: BTreeMap<String, String>,
 }
 
-/// One of the cluster's brokers.
+/// One of the cluster's founders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voter {
     /// Its `broker.id`.
@@ -106,6 +107,9 @@ pub struct Listeners {
     pub advertised_host: Option<String>,
     /// The port that clients are told to connect to, if it differs from `client`'s port.
     pub advertised_port: Option<u16>,
+    /// `host:port` that the other brokers are told to connect to, if it is not `peer`'s. Only of a broker that
+    /// `cluster.voters` doesn't list.
+    pub advertised_peer: Option<String>,
 }
 
 /// Everything has a limit. What is over one gets a clear error, and nothing else suffers.
@@ -182,6 +186,7 @@ impl Default for Listeners {
             admin: SocketAddr::from(([127, 0, 0, 1], 9292)),
             advertised_host: None,
             advertised_port: None,
+            advertised_peer: None,
         }
     }
 }
@@ -400,15 +405,6 @@ impl Settings {
     fn check(&self) -> Result<(), ConfigError> {
         self.check_voters()?;
         self.check_listeners()?;
-        if let Some(replication) = self.cluster.default_replication {
-            let brokers = self.cluster.voters.len().max(1);
-            if usize::from(replication) > brokers {
-                return Err(ConfigError::Contradiction(format!(
-                    "`cluster.default_replication` is {replication}, but `cluster.voters` lists {brokers} broker(s); lower the \
-                     one or add to the other"
-                )));
-            }
-        }
         Ok(())
     }
 
@@ -428,18 +424,27 @@ impl Settings {
                 )));
             }
         }
-        if !voters.is_empty() && !voters.iter().any(|voter| voter.id == self.broker.id) {
-            return Err(ConfigError::Contradiction(format!(
-                "`broker.id` is {}, which `cluster.voters` does not list; add `{}@HOST:PORT` (this broker's peer listener) \
-                 to it on every broker, or correct the id",
-                self.broker.id, self.broker.id
-            )));
-        }
         Ok(())
+    }
+
+    /// Whether this broker joins a cluster that others founded.
+    pub fn is_newcomer(&self) -> bool {
+        let voters = &self.cluster.voters;
+        !voters.is_empty() && !voters.iter().any(|voter| voter.id == self.broker.id)
     }
 
     /// The others would connect to this machine in vain.
     fn check_peer_listener(&self) -> Result<(), ConfigError> {
+        if self.is_newcomer() {
+            return self.check_newcomer();
+        }
+        if self.listeners.advertised_peer.is_some() {
+            return Err(ConfigError::Contradiction(
+                "`listeners.advertised_peer` is set, but `cluster.voters` says where this broker is reached (or that \
+                 it is alone); leave it out"
+                    .to_owned(),
+            ));
+        }
         let own = self.cluster.voters.iter().find(|voter| voter.id == self.broker.id);
         let ip = own
             .and_then(|own| own.address.parse::<SocketAddr>().ok())
@@ -450,6 +455,33 @@ impl Settings {
                     "`cluster.voters` sends the other brokers to {ip}, but `listeners.peer` is {}, which only this machine can \
                      reach; set `listeners.peer` to an address that they can reach",
                     self.listeners.peer
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The founders learn this broker's address from itself.
+    fn check_newcomer(&self) -> Result<(), ConfigError> {
+        let peer = self.listeners.peer;
+        let elsewhere = self.cluster.voters.iter().find(|voter| {
+            let address = voter.address.parse::<SocketAddr>();
+            address.is_ok_and(|address| !address.ip().is_loopback())
+        });
+        match elsewhere {
+            Some(voter) if peer.ip().is_loopback() && self.listeners.advertised_peer.is_none() => {
+                Err(ConfigError::Contradiction(format!(
+                    "broker {} joins the cluster of {}, but its `listeners.peer` is {peer}, which only this machine \
+                     can reach; set `listeners.peer` to an address that the other brokers can reach",
+                    self.broker.id, voter.address
+                )))
+            }
+            _ if peer.ip().is_unspecified() && self.listeners.advertised_peer.is_none() => {
+                Err(ConfigError::Contradiction(format!(
+                    "`listeners.peer` is {peer}, an address that no broker can connect to, and `cluster.voters` does \
+                     not list broker {}; set `listeners.advertised_peer` to the HOST:PORT that the other brokers reach \
+                     it at",
+                    self.broker.id
                 )))
             }
             _ => Ok(()),

@@ -9,13 +9,14 @@ use crate::clock::{Clock, wall_clock_ms};
 use crate::config::Settings;
 use crate::engine::{AdminAnswer, ClusterView};
 use crate::fatal::Fatal;
-use crate::files::{FileQueue, Opened};
+use crate::files::{FileJob, FileQueue, Opened};
 use crate::folder::Notes;
 use crate::ids;
 use crate::journal::JournalQueue;
 use crate::metrics::Metrics;
-use crate::peers;
+use crate::peers::Outbound;
 use crate::queue::Queue;
+use crate::server::address_of;
 use crate::shards::Mailboxes;
 use crate::starts::StartStore;
 use crate::threads;
@@ -32,11 +33,11 @@ use trimaran_multiraft::{
 };
 use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
 use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, AgentConfig, Effect, Registration};
-use trimaran_registry::catalog::{Layout, NewTopic};
+use trimaran_registry::catalog::{Broker, Layout, NewTopic};
 use trimaran_registry::founding::Decision;
-use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex, FolderId, Incarnation, Standing};
+use trimaran_registry::starts::Announcement;
+use trimaran_registry::{Agent, BrokerId, CatalogError, CommandIndex, FolderId, Founders, Incarnation, Standing};
 use trimaran_storage::journal::RecoveredGroup;
-use trimaran_transport::PeerLinks;
 use trimaran_wire::peer as wire;
 use watch::Watch;
 
@@ -67,6 +68,12 @@ pub(crate) enum ControlInput {
     Heartbeat(NodeId, Heartbeat),
     /// A peer has connected to this broker.
     Arrived(NodeId),
+    /// A broker that is no founder has said hello, and where it is reached.
+    Newcomer(NodeId, String),
+    /// A broker whose frames come through a third one has announced a start that is not noted.
+    Announced(BrokerId, Announcement),
+    /// A frame for another broker, from one that is out of contact with it.
+    PassOn(wire::Relayed),
     /// A peer's connection closed, and its machine refuses a new one.
     Refused(NodeId),
     /// A peer takes nothing from this process any more.
@@ -106,7 +113,7 @@ pub(crate) struct ControlParts {
     pub(crate) clock: Clock,
     /// This broker as it wants to be registered.
     pub(crate) broker: trimaran_registry::catalog::Broker,
-    /// The cluster's brokers, the first one preferred as controller.
+    /// The cluster's founders, the first one preferred as controller.
     pub(crate) voters: Vec<NodeId>,
     /// Random bits.
     pub(crate) seed: u64,
@@ -116,6 +123,8 @@ pub(crate) struct ControlParts {
     pub(crate) founded_with: Option<Vec<(BrokerId, FolderId)>>,
     /// Whether it has been part of the metadata group.
     pub(crate) is_member: bool,
+    /// The founders that it has noted.
+    pub(crate) noted_founders: Option<Founders>,
     /// Where that is noted.
     pub(crate) notes: Notes,
     /// The starts of all brokers that were seen.
@@ -133,7 +142,7 @@ pub(crate) struct ControlParts {
     /// Asked whether a thread stalls.
     pub(crate) workers: Arc<Workers>,
     /// The other brokers.
-    pub(crate) links: PeerLinks,
+    pub(crate) outbound: Outbound,
     /// Where views are published.
     pub(crate) view: channel::Sender<Arc<ClusterView>>,
     /// Counters.
@@ -257,7 +266,22 @@ impl Control {
                 }
             }
             ControlInput::Heartbeat(from, heartbeat) => self.watch.received(now, from, heartbeat),
-            ControlInput::Arrived(from) => self.parts.links.wake(trimaran_transport::PeerId(from.0)),
+            ControlInput::Arrived(from) => self.parts.outbound.wake(from),
+            ControlInput::Newcomer(node, address) => {
+                self.parts.outbound.set_peer(node, &address);
+                self.watch.add(now, node);
+            }
+            ControlInput::Announced(broker, announced) => {
+                let job = FileJob::JudgeStart(self.parts.starts.clone(), broker, announced);
+                self.parts.files.push(job);
+            }
+            ControlInput::PassOn(relayed) => {
+                if let Ok(to) = u64::try_from(relayed.to.0) {
+                    self.parts
+                        .outbound
+                        .send_direct(NodeId(to), &wire::Frame::Relayed(relayed));
+                }
+            }
             ControlInput::Refused(peer) => self.watch.refused(now, peer),
             ControlInput::Disowned(by, refused) => starts::disowned(&mut self.parts, by, &refused),
             ControlInput::Agent(from, message) => {
@@ -450,7 +474,7 @@ impl Control {
                     group: wire::GroupId(group.0),
                     failed: failed.map(|node| wire::BrokerId(ids::broker(node).0)),
                 };
-                peers::send(&self.parts.links, replica, &wire::Frame::FailOver(request));
+                self.parts.outbound.send(replica, &wire::Frame::FailOver(request));
             }
         }
     }
@@ -497,7 +521,7 @@ impl Control {
             Effect::Propose(command) => self.propose(&command),
             Effect::Send(to, message) => {
                 let frame = wire::Frame::Control(Bytes::from(message));
-                peers::send(&self.parts.links, ids::node(to), &frame);
+                self.parts.outbound.send(ids::node(to), &frame);
             }
             Effect::OpenMetadata(decision) => self.open_metadata(&decision),
             Effect::Open(replica) => self.replicas.open(&self.parts, &replica),
@@ -505,6 +529,7 @@ impl Control {
                 let wanted = replicas.iter().copied().map(ids::node).collect();
                 self.replicas.want(&self.parts, ids::group(group), wanted, since.0);
             }
+            Effect::Newcomers(brokers) => self.newcomers(&brokers),
             Effect::Configure { group, config } => self.replicas.configure(&self.parts, ids::group(group), &config),
             Effect::Close(group) => self.replicas.close(&self.parts, ids::group(group)),
             Effect::Reply(ticket, answer) => self.replies.push((ticket, answer)),
@@ -520,24 +545,30 @@ impl Control {
     }
 
     fn open_metadata(&mut self, decision: &Decision) {
+        let founders = Founders::new(self.parts.voters.iter().copied().map(ids::broker));
+        let with = match decision {
+            Decision::Found(with) => Some(with.as_slice()),
+            Decision::Resume | Decision::Join => None,
+        };
+        if let Err(error) = self.parts.notes.founders(&founders, with) {
+            return self.parts.fatal.fail(format!(
+                "can't note in {} who founded the cluster: {error}",
+                self.parts.settings.broker.data.display()
+            ));
+        }
         match decision {
             Decision::Resume => {}
-            Decision::Found(with) => {
-                if let Err(error) = self.parts.notes.founded_with(with) {
-                    return self.parts.fatal.fail(format!(
-                        "can't note in {} with whom this broker founds the cluster: {error}",
-                        self.parts.settings.broker.data.display()
-                    ));
-                }
-                tracing::info!(
-                    with = with.len(),
-                    "founds the cluster: none of its brokers holds anything yet"
-                );
-            }
+            Decision::Found(with) => tracing::info!(
+                with = with.len(),
+                "founds the cluster: none of its brokers holds anything yet"
+            ),
             Decision::Join if self.parts.is_member => tracing::error!(
                 "the journal holds nothing of the cluster's metadata, and this folder was part of it: what it held is lost, and \
                  the other brokers fill it again"
             ),
+            Decision::Join if self.parts.settings.is_newcomer() => {
+                tracing::info!("joins the cluster: its metadata comes from the founders");
+            }
             Decision::Join => tracing::warn!(
                 "the data folder is empty, but the cluster is not new: this broker is refilled by the others"
             ),
@@ -547,6 +578,18 @@ impl Control {
             Decision::Resume | Decision::Found(_) => Standing::Founding,
         };
         self.replicas.open_metadata(&self.parts, standing);
+    }
+
+    /// Brokers that are no founders: they are reached where they are registered, and hold the metadata group's log.
+    fn newcomers(&mut self, brokers: &[Arc<Broker>]) {
+        let now = self.parts.clock.now();
+        for broker in brokers.iter().filter(|broker| broker.id != self.parts.broker.id) {
+            let node = ids::node(broker.id);
+            self.parts.outbound.set_peer(node, &address_of(&broker.peer));
+            self.watch.add(now, node);
+        }
+        let learners = brokers.iter().map(|broker| ids::node(broker.id)).collect();
+        self.replicas.want_learners(&self.parts, learners);
     }
 
     fn say_who_is_silent(&mut self, now: Instant) {
@@ -580,6 +623,15 @@ impl Control {
     fn check_registration(&mut self) {
         match self.agent.registration() {
             Registration::Pending | Registration::Registered => {}
+            Registration::OtherFounders { noted } => {
+                let configured = Founders::new(self.parts.voters.iter().copied().map(ids::broker));
+                self.parts.fatal.fail(format!(
+                    "`cluster.voters` names the brokers {configured}, but the cluster in {} was founded by {noted}: \
+                     the list says who founded the cluster, and never changes. Name those again; a broker that is to \
+                     be added is started without being listed. See \"Growing a cluster\" in docs/operations.md",
+                    self.parts.settings.broker.data.display()
+                ));
+            }
             Registration::Superseded => {
                 if let Some(start) = self.agent.catalog().start(self.parts.broker.id) {
                     starts::superseded(&mut self.parts, "the catalog", start);
@@ -628,21 +680,17 @@ impl Control {
 
 fn agent_config(parts: &ControlParts) -> AgentConfig {
     let cluster = &parts.settings.cluster;
-    let brokers = parts.voters.len();
     AgentConfig {
         broker: parts.broker.clone(),
         folder: parts.folder,
         founded_with: parts.founded_with.clone(),
         is_member: parts.is_member,
+        noted_founders: parts.noted_founders.clone(),
         cluster_id: cluster.id.clone(),
         metadata_replicas: parts.voters.iter().copied().map(ids::broker).collect(),
         seed: parts.seed,
         default_partitions: i32::try_from(cluster.default_partitions).unwrap_or(i32::MAX),
-        default_replication_factor: i32::from(
-            cluster
-                .default_replication
-                .unwrap_or(u16::try_from(brokers.min(3)).unwrap_or(3)),
-        ),
+        default_replication_factor: cluster.default_replication.map(i32::from),
         retry_after: parts.plan.budget,
         digest_every: Duration::from_secs(1),
         known_groups: parts.recovered.keys().copied().map(ids::catalog_group).collect(),

@@ -41,8 +41,8 @@ pub struct ClusterView {
     pub leaders: LeaderView,
     /// The leader of the metadata group, as far as known.
     pub controller: Option<BrokerId>,
-    /// Brokers that are out of contact. Empty where this broker hears from no majority: then it may well be itself that is
-    /// out of contact, and knows nothing of the others.
+    /// Brokers that are out of contact with this one and with all that it hears. Empty where this broker hears from no
+    /// majority: then it may well be itself that is out of contact, and knows nothing of the others.
     pub unreachable: BTreeSet<BrokerId>,
     /// This broker is registered, and has opened every replica that the catalog gives it.
     pub ready: bool,

@@ -2,13 +2,14 @@
 //! opening replicas' folders; and one that deletes them, since a file system may need many seconds for large files, and
 //! nothing waits for that.
 
-use crate::control::{ControlInput, ControlQueue};
+use crate::control::{ControlInput, ControlQueue, METADATA};
 use crate::fatal::Fatal;
+use crate::ids;
 use crate::journal::{JournalInput, JournalQueue};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::shards::Mailboxes;
-use crate::starts::StartStore;
+use crate::starts::{self, NotAdmitted, StartStore};
 use crate::threads;
 use crate::workers::{Activity, Workers};
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use trimaran_multiraft::{Damaged, GroupOptions, Input, Lives, Load, Loaded, Open};
 use trimaran_raft::{GroupId, HardState, LogView, NodeId};
-use trimaran_registry::starts::Start;
+use trimaran_registry::starts::{Accepted, Announcement, Start};
 use trimaran_registry::{BrokerId, Standing};
 use trimaran_storage::fs::{Fs, RealFs};
 use trimaran_storage::journal::RecoveredGroup;
@@ -52,7 +53,11 @@ impl FileQueue {
     /// Hands a job to a thread that does its kind.
     pub(crate) fn push(&self, job: FileJob) {
         let queue = match job {
-            FileJob::Flush(_) | FileJob::Load(_) | FileJob::Open(_) | FileJob::NoteStart(..) => &self.work,
+            FileJob::Flush(_)
+            | FileJob::Load(_)
+            | FileJob::Open(_)
+            | FileJob::NoteStart(..)
+            | FileJob::JudgeStart(..) => &self.work,
             FileJob::Delete(_) | FileJob::DeleteAside(_) => &self.deletions,
         };
         queue.push(job);
@@ -79,6 +84,8 @@ pub(crate) enum FileJob {
     DeleteAside(GroupId),
     /// Note a start of another broker that the catalog has told of.
     NoteStart(StartStore, BrokerId, Start),
+    /// Judge a start that another broker has announced through a third one, and note it.
+    JudgeStart(StartStore, BrokerId, Announcement),
 }
 
 /// A replica to be opened.
@@ -89,19 +96,14 @@ pub(crate) struct OpenJob {
     pub(crate) founders: Vec<NodeId>,
     /// Who shall have a replica; nobody, if that is not known yet.
     pub(crate) wanted: Vec<NodeId>,
+    /// Whether other brokers have replicas, which could fill this one.
+    pub(crate) has_others: bool,
     /// As what.
     pub(crate) how: How,
     /// Sizes and limits of its log.
     pub(crate) log_options: LogOptions,
     /// What may differ from group to group.
     pub(crate) options: GroupOptions,
-}
-
-impl OpenJob {
-    /// Whether there is somebody who could fill the replica again.
-    fn has_others(&self) -> bool {
-        self.founders.len().max(self.wanted.len()) > 1
-    }
 }
 
 /// As what a replica is opened.
@@ -165,6 +167,22 @@ fn note_start(store: &StartStore, broker: BrokerId, start: Start) {
     }
 }
 
+/// Notes the start of a broker that is reached through a third one. Its messages are taken from then on; those that were
+/// dropped before, it sends again.
+fn judge_start(store: &StartStore, broker: BrokerId, announced: &Announcement) {
+    let start = announced.start;
+    match store.admit_relayed(broker, announced) {
+        Ok(Accepted::OtherFolder(before)) => starts::say_other_folder(broker, "a third broker", start, before),
+        Ok(Accepted::Again | Accepted::Later) => {}
+        Err(NotAdmitted::Refused(refusal)) => tracing::warn!(
+            broker = ids::broker_name(broker), %start, ?refusal,
+            "takes nothing from a broker that it reaches through a third one: its start is refused, and it is told so \
+             when the link to it works again"
+        ),
+        Err(NotAdmitted::Io(error)) => starts::say_not_noted(broker, &error),
+    }
+}
+
 impl FileThreads {
     /// Starts the threads that [`Workers`] names. They end when the queue is closed and empty.
     ///
@@ -199,6 +217,7 @@ impl FileThreads {
             FileJob::Delete(group) => self.delete(group),
             FileJob::DeleteAside(group) => self.delete_aside(group),
             FileJob::NoteStart(store, broker, start) => note_start(&store, broker, start),
+            FileJob::JudgeStart(store, broker, announced) => judge_start(&store, broker, &announced),
         }
     }
 
@@ -241,7 +260,16 @@ impl FileThreads {
                 .map(|open| (open, Opened::Lost)),
         };
         let (input, outcome) = match opened {
-            Ok((open, outcome)) => (Input::Open(Box::new(open.wanting(wanted))), outcome),
+            Ok((open, outcome)) => {
+                let open = open.wanting(wanted);
+                // Of its members, only some are meant to vote.
+                let open = if group == METADATA {
+                    open.keeping_learners()
+                } else {
+                    open
+                };
+                (Input::Open(Box::new(open)), outcome)
+            }
             // It takes no part, and must say so: this broker's heartbeats vouch for all of its replicas.
             Err(error) => {
                 let damaged = Damaged {
@@ -262,7 +290,7 @@ impl FileThreads {
     /// A damaged log is set aside, and its replica filled by the others, if there are any.
     fn open_or_set_aside(&self, job: &OpenJob, recovered: &RecoveredGroup) -> Result<(Open, Opened), LogError> {
         match self.open_found(job, recovered.clone()) {
-            Err(error) if error.is_damage() && job.has_others() => {
+            Err(error) if error.is_damage() && job.has_others => {
                 let open = self.open_lost(job, recovered.hard_state)?;
                 Ok((open, Opened::SetAside(error)))
             }
@@ -273,7 +301,7 @@ impl FileThreads {
     /// What the journal does not know, the others fill again. Where there is nobody else, what lies in the folder is all there
     /// is of the partition: it stays where it is, and is not used.
     fn open_lost_unless_alone(&self, job: &OpenJob) -> Result<(Open, Opened), LogError> {
-        if !job.has_others() {
+        if !job.has_others {
             self.open_found(job, RecoveredGroup::default())?;
         }
         let open = self.open_lost(job, HardState::default())?;

@@ -19,7 +19,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use trimaran_registry::folder::FolderState;
 use trimaran_registry::starts::{Announcement, Start};
-use trimaran_registry::{BrokerId, FolderId, Incarnation};
+use trimaran_registry::{BrokerId, FolderId, Founders, Incarnation};
 use trimaran_storage::journal::{Owner, OwnerId};
 
 /// What a journal was that is older than what its broker has promised. Nobody needs it when the broker is whole again.
@@ -28,8 +28,12 @@ const FORMER: &str = "journal.former";
 /// Whose folder it is.
 const IDENTITY: &str = "identity.toml";
 
-/// The only format so far. A folder of a later one is refused, not guessed at.
-const FORMAT: i64 = 1;
+/// The format that is written. A folder of a later one is refused, not guessed at. In format 1 the founders are not
+/// noted, but follow from `founded_with`.
+const FORMAT: i64 = 2;
+
+/// Formats that are read.
+const FORMATS: std::ops::RangeInclusive<i64> = 1..=FORMAT;
 
 /// A data folder that this process, and no other, has open. Dropping it lets the next one in.
 #[derive(Debug)]
@@ -110,6 +114,8 @@ struct Identity {
     lost: bool,
     /// The folder has been part of the metadata group, under this name or an earlier one.
     is_member: bool,
+    /// The founders that the metadata group was opened with. Outlives the journal: it is about the cluster.
+    founders: Option<Founders>,
 }
 
 /// The way to write down something in the folder's description, for whoever doesn't hold the folder itself.
@@ -120,13 +126,18 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
-    /// Notes durably with whom this broker founds the cluster.
+    /// Notes durably who founded the cluster, and with which folders of the others this broker did, if it is founding
+    /// it now.
     ///
     /// # Errors
-    /// When the system refuses: then the cluster must not be founded.
-    pub(crate) fn founded_with(&mut self, with: &[(BrokerId, FolderId)]) -> io::Result<()> {
-        if self.identity.founded_with.as_deref() != Some(with) {
+    /// When the system refuses: then the metadata group must not be opened.
+    pub(crate) fn founders(&mut self, founders: &Founders, with: Option<&[(BrokerId, FolderId)]>) -> io::Result<()> {
+        let before = self.identity.clone();
+        self.identity.founders = Some(founders.clone());
+        if let Some(with) = with {
             self.identity.founded_with = Some(with.to_vec());
+        }
+        if self.identity != before {
             write_identity(&self.path, &self.path.join(IDENTITY), &self.identity)?;
         }
         Ok(())
@@ -202,8 +213,10 @@ impl Folder {
             founded_with: None,
             lost: false,
             is_member: false,
+            founders: None,
         });
         identity.is_member |= state == FolderState::New { lost: true };
+        identity.founders = identity.known_founders();
         Ok(Folder {
             path: path.to_owned(),
             identity,
@@ -320,6 +333,11 @@ impl Folder {
         }
     }
 
+    /// The founders that the metadata group was opened with here, if it was.
+    pub(crate) fn founders(&self) -> Option<Founders> {
+        self.identity.founders.clone()
+    }
+
     /// For the thread that founds.
     pub(crate) fn notes(&self) -> Notes {
         Notes {
@@ -340,6 +358,16 @@ impl Folder {
 }
 
 impl Identity {
+    /// As noted; or, in a folder of format 1, as they follow from the founding.
+    fn known_founders(&self) -> Option<Founders> {
+        let own = BrokerId(i32::try_from(self.broker).ok()?);
+        let with = || {
+            let with = self.founded_with.as_ref()?;
+            Some(Founders::new(with.iter().map(|(broker, _)| *broker).chain([own])))
+        };
+        self.founders.clone().or_else(with)
+    }
+
     fn check(&self, file: &Path, folder: &Path, cluster: &str, broker: u32) -> Result<(), FolderError> {
         let mismatch = |what| {
             Err(FolderError::Mismatch {
@@ -456,7 +484,7 @@ fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
     let damaged = || mismatch(DAMAGED);
     let number = |key: &str| table.get(key).and_then(toml::Value::as_integer);
     match number("format") {
-        Some(FORMAT) => {}
+        Some(format) if FORMATS.contains(&format) => {}
         Some(_) => {
             return Err(mismatch(
                 "the folder was written by a later version of Trimaran; start that version, or set `broker.data` to another \
@@ -482,6 +510,10 @@ fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
             is_member: table
                 .get("member")
                 .is_some_and(|member| member.as_bool() != Some(false)),
+            founders: match table.get("founders") {
+                None => None,
+                Some(founders) => Some(noted_founders(founders)?),
+            },
         })
     };
     identity().map(Some).ok_or_else(damaged)
@@ -527,6 +559,13 @@ pub(crate) fn checksum(text: &str) -> String {
     format!("{sum:08x}")
 }
 
+/// `[1, 2, 3]`, and at least one.
+fn noted_founders(ids: &toml::Value) -> Option<Founders> {
+    let id = |id: &toml::Value| Some(BrokerId(id.as_integer()?.try_into().ok()?));
+    let ids: Vec<BrokerId> = ids.as_array()?.iter().map(id).collect::<Option<_>>()?;
+    (!ids.is_empty()).then(|| Founders::new(ids))
+}
+
 /// `2@0123…`: a broker and its folder.
 fn founder(text: &toml::Value) -> Option<(BrokerId, FolderId)> {
     let (broker, folder) = text.as_str()?.split_once('@')?;
@@ -570,6 +609,9 @@ fn describe(identity: &Identity) -> String {
     }
     if identity.is_member {
         text.push_str("member = true\n");
+    }
+    if let Some(founders) = &identity.founders {
+        text.push_str(&format!("founders = [{founders}]\n"));
     }
     text
 }
@@ -628,7 +670,9 @@ mod tests {
     fn a_folder_that_is_behind_gets_another_name_and_an_empty_journal() {
         let dir = tempfile::tempdir().unwrap();
         let first = open(dir.path(), "c", 1).unwrap();
-        first.notes().founded_with(&[(BrokerId(2), FolderId([7; 16]))]).unwrap();
+        let with = [(BrokerId(2), FolderId([7; 16]))];
+        let founders = Founders::new([1, 2].map(BrokerId));
+        first.notes().founders(&founders, Some(&with)).unwrap();
         let name = first.id();
         journal(&first);
         fs::create_dir(first.journal().join("lost+found")).unwrap();
@@ -640,6 +684,7 @@ mod tests {
             (second.is_member(), second.announcement().previous),
             (true, Incarnation(0))
         );
+        assert_eq!(second.founders(), Some(founders), "who founded the cluster stays");
         let file = format!("{:020}.journal", 1);
         assert!(!second.journal().join(&file).exists());
         assert!(dir.path().join(FORMER).join(&file).exists());
@@ -671,7 +716,8 @@ mod tests {
             vec![(BrokerId(2), FolderId([7; 16])), (BrokerId(3), first.id())],
         );
         assert_eq!(first.founded_with(), None);
-        first.notes().founded_with(&with).unwrap();
+        let founders = Founders::new([1, 2, 3].map(BrokerId));
+        first.notes().founders(&founders, Some(&with)).unwrap();
         journal(&first);
         drop(first);
         let second = open(dir.path(), "c", 1).unwrap();
@@ -684,6 +730,11 @@ mod tests {
             assert_ne!(third.id(), name);
             assert!(third.is_member(), "what was promised is lost, and that is known");
             assert_eq!(third.founded_with(), Some(with.clone()), "for those who ask");
+            assert_eq!(
+                third.founders(),
+                Some(founders.clone()),
+                "who founded the cluster is not lost"
+            );
         }
     }
 
@@ -700,6 +751,29 @@ mod tests {
         assert_eq!(open(dir.path(), "c", 1).unwrap().id(), name);
     }
 
+    #[test]
+    fn a_folder_of_an_earlier_version_knows_its_founders_by_whom_it_founded_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = FolderId([7; 16]);
+        let text = format!(
+            "format = 1\ncluster_id = \"c\"\nbroker_id = 1\nincarnation = 5\nfounded_with = [\"3@{folder}\", \
+             \"2@{folder}\"]\n"
+        );
+        fs::write(dir.path().join("identity.toml"), text).unwrap();
+        nameless_journal(dir.path());
+        let folder = open(dir.path(), "c", 1).unwrap();
+        let founders = Some(Founders::new([1, 2, 3].map(BrokerId)));
+        assert_eq!(folder.founders(), founders);
+        drop(folder);
+        // In the format that is written now.
+        let text = fs::read_to_string(dir.path().join("identity.toml")).unwrap();
+        assert!(
+            text.contains("format = 2\n") && text.contains("founders = [1, 2, 3]\n"),
+            "{text}"
+        );
+        assert_eq!(Folder::open(dir.path(), "c", 1).unwrap().founders(), founders);
+    }
+
     /// Together with `crates/storage/tests/damage.rs`: every file that a data folder can hold.
     #[test]
     fn a_flipped_bit_in_the_description_is_named_or_means_nothing() {
@@ -708,7 +782,10 @@ mod tests {
         folder.identity.incarnation = 1_700_000_000_000;
         folder.identity.lost = true;
         let mut notes = folder.notes();
-        notes.founded_with(&[(BrokerId(2), FolderId([7; 16]))]).unwrap();
+        let founders = Founders::new([1, 2].map(BrokerId));
+        notes
+            .founders(&founders, Some(&[(BrokerId(2), FolderId([7; 16]))]))
+            .unwrap();
         notes.is_member().unwrap();
         drop(folder);
         let file = dir.path().join(IDENTITY);
@@ -774,11 +851,12 @@ mod tests {
         let file = dir.path().join("identity.toml");
         for text in [
             "",
-            "format = 2",
+            "format = 3",
             "format = 1",
             "format = 1\ncluster_id = 3",
             "format = 1\ncluster_id = \"c\"\nbroker_id = 1\nincarnation = 1\nfolder_id = \"x\"",
             "format = 1\ncluster_id = \"c\"\nbroker_id = 1\nincarnation = 1\nfounded_with = [\"2\"]",
+            "format = 1\ncluster_id = \"c\"\nbroker_id = 1\nincarnation = 1\nfounders = []",
             "\u{0}\u{0}",
         ] {
             fs::write(&file, text).unwrap();

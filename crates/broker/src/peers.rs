@@ -6,37 +6,38 @@ mod twins;
 
 pub(crate) use twins::Twins;
 
-use crate::control::{ControlInput, ControlQueue};
+mod outbound;
+
+use crate::control::{ControlInput, ControlQueue, METADATA};
 use crate::ids;
 use crate::metrics::Metrics;
 use crate::server::account_frame;
 use crate::shards::Mailboxes;
 use crate::starts::{self, NotAdmitted, StartStore};
 use bytes::Bytes;
+pub(crate) use outbound::Outbound;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use trimaran_multiraft::{Input, PeerSink};
 use trimaran_raft::{self as raft, NodeId};
 use trimaran_registry::starts::{Accepted, Account, Announcement, Refusal, Start};
-use trimaran_registry::{BrokerId, Incarnation};
-use trimaran_transport::{Admission, Handshake, PeerId, PeerLinks, PeerService};
+use trimaran_registry::{BrokerId, Founders, Incarnation, limits};
+use trimaran_transport::{Admission, Handshake, PeerId, PeerService};
 use trimaran_wire::peer::{self as wire, Frame};
 
 /// News of peers (heartbeats, the agents' messages) that wait for the control thread; beyond it they are dropped, as
 /// on a network. Far above what a cluster of the largest size says in a second.
 const CONTROL_LIMIT: usize = 65_536;
 
-/// A shard's way to the other brokers.
-pub(crate) struct Sink(pub(crate) PeerLinks);
-
 /// Record bytes after which a frame to a peer is full. A frame is the unit of what can be dropped, and of what a heartbeat
 /// has to wait for; one message alone may be larger.
 const FRAME_PAYLOAD_BYTES: usize = 1 << 20;
 
-impl PeerSink for Sink {
+impl PeerSink for Outbound {
     fn send(&mut self, to: NodeId, messages: Vec<(raft::GroupId, raft::Message)>) {
-        for frame in frames(messages) {
-            send(&self.0, to, &Frame::Groups(frame));
+        for frame in frames(self.reroute(to, messages)) {
+            self.send_direct(to, &Frame::Groups(frame));
         }
     }
 }
@@ -67,16 +68,6 @@ fn payload_bytes(message: &raft::Message) -> usize {
     }
 }
 
-/// Queues a frame for a peer before all others, or drops it.
-pub(crate) fn send_urgent(links: &PeerLinks, to: NodeId, frame: &Frame) {
-    links.send_urgent(PeerId(to.0), wire::encode(frame));
-}
-
-/// Queues a frame for a peer, or drops it.
-pub(crate) fn send(links: &PeerLinks, to: NodeId, frame: &Frame) {
-    links.send(PeerId(to.0), wire::encode(frame));
-}
-
 /// Who this broker is to its peers: both ends of the handshake, and what takes their frames.
 pub(crate) struct Peers {
     /// The cluster that this broker belongs to.
@@ -89,8 +80,12 @@ pub(crate) struct Peers {
     pub(crate) starts: StartStore,
     /// What is wrong between this process and others that run under some broker's id.
     pub(crate) twins: Twins,
-    /// All brokers of the cluster; others are not let in.
-    pub(crate) known: Vec<NodeId>,
+    /// The cluster's founders, as configured. A broker that was told others is not let in.
+    pub(crate) founders: Founders,
+    /// Where this broker's peer listener is reached.
+    pub(crate) address: String,
+    /// Brokers that are no founders and have said hello.
+    pub(crate) newcomers: Mutex<BTreeSet<NodeId>>,
     /// Where groups' messages go.
     pub(crate) mailboxes: Mailboxes,
     /// Where everything else goes.
@@ -126,47 +121,55 @@ impl Peers {
                 broker: wire_broker(self.node),
             });
         }
-        match self.known.iter().find(|known| wire_broker(**known) == hello.broker) {
-            Some(known) if *known != self.node => Ok(*known),
-            _ => Err(wire::Refused::UnknownBroker),
+        self.known(hello.broker).ok_or(wire::Refused::UnknownBroker)
+    }
+
+    /// Another broker that may be in the cluster.
+    fn known(&self, broker: wire::BrokerId) -> Option<NodeId> {
+        let node = u64::try_from(broker.0).map(NodeId).ok();
+        node.filter(|node| *node != self.node && self.lets_in(*node))
+    }
+
+    fn compare_founders(&self, hello: &wire::Hello) -> Result<(), wire::Refused> {
+        if founders(hello) == self.founders {
+            Ok(())
+        } else {
+            Err(wire::Refused::OtherFounders {
+                founders: wire_brokers(&self.founders),
+            })
         }
     }
 
-    /// Nothing may be taken from a start whose data folder is behind what this broker has seen.
+    /// Nothing may be taken from a start whose data folder is behind what this broker has seen. A process that was told
+    /// other founders has promised nothing to anybody, so its start is not noted.
     fn admit_start(&self, from: SocketAddr, hello: &wire::Hello) -> Result<(), wire::Refused> {
         let broker = BrokerId(hello.broker.0);
-        let start = starts::from_wire(wire::Start {
-            folder: hello.folder,
-            incarnation: hello.incarnation,
-        });
-        let previous = Incarnation(hello.previous);
-        match self.starts.admit(broker, &Announcement { start, previous }) {
+        let announced = announced(hello);
+        let judged = self.starts.judge(broker, &announced);
+        judged.map_err(|refusal| self.refused(from, broker, announced.start, refusal))?;
+        self.compare_founders(hello)?;
+        match self.starts.admit(broker, &announced) {
             Ok(Accepted::Again | Accepted::Later) => Ok(()),
             Ok(Accepted::OtherFolder(before)) => {
-                tracing::warn!(
-                    broker = ids::broker_name(broker), %from, folder = %start.folder, before = %before,
-                    "a broker comes with another data folder than before: what it promised with the former one is lost, and its \
-                     replicas are filled again"
-                );
+                starts::say_other_folder(broker, from, announced.start, before);
                 Ok(())
             }
-            Err(NotAdmitted::Refused(refusal)) => {
-                self.say_refused(from, broker, start, refusal);
-                Err(match refusal {
-                    Refusal::Superseded(seen) => wire::Refused::Superseded(starts::to_wire(seen)),
-                    Refusal::RolledBack(seen) => wire::Refused::RolledBack(starts::to_wire(seen)),
-                    Refusal::AnotherRuns(alive) => wire::Refused::AnotherRuns(starts::to_wire(alive)),
-                })
-            }
+            Err(NotAdmitted::Refused(refusal)) => Err(self.refused(from, broker, announced.start, refusal)),
             Err(NotAdmitted::Io(error)) => {
-                tracing::error!(
-                    broker = ids::broker_name(broker), %error,
-                    "can't note the start of a broker in starts.toml of the data folder: the broker is not let in before that works"
-                );
+                starts::say_not_noted(broker, &error);
                 Err(wire::Refused::Other(format!(
                     "the peer can't write its data folder: {error}"
                 )))
             }
+        }
+    }
+
+    fn refused(&self, from: SocketAddr, broker: BrokerId, start: Start, refusal: Refusal) -> wire::Refused {
+        self.say_refused(from, broker, start, refusal);
+        match refusal {
+            Refusal::Superseded(seen) => wire::Refused::Superseded(starts::to_wire(seen)),
+            Refusal::RolledBack(seen) => wire::Refused::RolledBack(starts::to_wire(seen)),
+            Refusal::AnotherRuns(alive) => wire::Refused::AnotherRuns(starts::to_wire(alive)),
         }
     }
 
@@ -229,6 +232,97 @@ impl Peers {
         Admission::Answered(account_frame(&self.cluster_id, own, &account))
     }
 
+    /// Founders always, and as many others as a cluster may have.
+    fn lets_in(&self, node: NodeId) -> bool {
+        if self.founders.contains(ids::broker(node)) {
+            return true;
+        }
+        let mut newcomers = self.newcomers.lock().unwrap_or_else(PoisonError::into_inner);
+        newcomers.len() < limits::BROKERS && newcomers.insert(node) || newcomers.contains(&node)
+    }
+
+    /// A frame that two brokers out of contact sent through a third one: it is for this broker, or to be passed on,
+    /// once.
+    fn relayed(&self, from: NodeId, frame_bytes: usize, relayed: wire::Relayed) {
+        if relayed.to == wire_broker(self.node) {
+            self.take_relayed(frame_bytes, relayed);
+        } else if relayed.from == wire_broker(from) {
+            self.control.offer(ControlInput::PassOn(relayed), CONTROL_LIMIT);
+        } else {
+            self.metrics.bad_frames.inc();
+        }
+    }
+
+    /// Nothing is taken from a start that has not been judged, whatever way it comes: a former data folder could vote
+    /// through the third broker. Judging may wait for the disk, which the link that the frame came on must not; the
+    /// frame is dropped, and its sender tries again.
+    fn take_relayed(&self, frame_bytes: usize, relayed: wire::Relayed) {
+        let Some(origin) = self.known(relayed.from) else {
+            self.metrics.bad_frames.inc();
+            return;
+        };
+        let broker = ids::broker(origin);
+        let announced = Announcement {
+            start: starts::from_wire(relayed.start),
+            previous: Incarnation(relayed.previous),
+        };
+        if !self.starts.is_noted(broker, announced.start) {
+            if self.starts.is_due(broker, &announced) {
+                self.control
+                    .offer(ControlInput::Announced(broker, announced), CONTROL_LIMIT);
+            }
+            return;
+        }
+        match wire::decode(relayed.frame) {
+            Ok(frame @ (Frame::Groups(_) | Frame::Control(_) | Frame::FailOver(_))) => {
+                self.take(origin, frame_bytes, frame);
+            }
+            _ => _ = self.metrics.bad_frames.inc(),
+        }
+    }
+
+    fn take(&self, from: NodeId, frame_bytes: usize, frame: Frame) {
+        match frame {
+            Frame::Groups(messages) => self.groups(from, frame_bytes, messages),
+            Frame::Heartbeat(heartbeat) => {
+                self.starts.heard(ids::broker(from));
+                let heartbeat = heartbeat_from_wire(heartbeat);
+                self.control
+                    .offer(ControlInput::Heartbeat(from, heartbeat), CONTROL_LIMIT);
+            }
+            Frame::Control(message) => {
+                self.control.offer(ControlInput::Agent(from, message), CONTROL_LIMIT);
+            }
+            Frame::FailOver(request) => {
+                let group = raft::GroupId(request.group.0);
+                let failed = request.failed.map(|broker| NodeId(u64::from(broker.0.unsigned_abs())));
+                self.mailboxes.of(group).tell(Input::Failover { group, failed });
+            }
+            Frame::Relayed(relayed) => self.relayed(from, frame_bytes, relayed),
+            Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_) | Frame::Inquiry(_) | Frame::Account(_) => {
+                self.metrics.bad_frames.inc();
+                tracing::debug!(%from, "a peer says hello or answers one where it should not");
+            }
+        }
+    }
+
+    /// For the log.
+    fn why(&self, from: SocketAddr, hello: &wire::Hello, refused: &wire::Refused) -> String {
+        let (broker, cluster) = (hello.broker.0, &hello.cluster_id);
+        match refused {
+            wire::Refused::OtherFounders { .. } => {
+                let theirs = founders(hello);
+                format!(
+                    "broker {broker} at {from} was refused: its `cluster.voters` names {theirs}, this broker's names \
+                     {}: the list says who founded the cluster, and never changes. Correct it where it is wrong; see \
+                     \"Growing a cluster\" in docs/operations.md",
+                    self.founders
+                )
+            }
+            _ => format!("broker {broker} of cluster {cluster} at {from} was refused: {refused:?}"),
+        }
+    }
+
     fn groups(&self, from: NodeId, frame_bytes: usize, messages: Vec<(wire::GroupId, wire::Message)>) {
         let mut parts: Vec<Part> = Vec::new();
         parts.resize_with(self.mailboxes.all().len(), Part::default);
@@ -266,6 +360,8 @@ impl Handshake for Peers {
             to: wire_broker(NodeId(to.0)),
             folder: starts::to_wire(self.start.start).folder,
             previous: self.start.previous.0,
+            founders: wire_brokers(&self.founders),
+            address: self.address.clone(),
         }))
     }
 
@@ -326,12 +422,15 @@ impl PeerService for Peers {
             Ok(node)
         });
         match examined {
-            Ok(node) => Admission::Welcome(PeerId(node.0), self.welcome()),
+            Ok(node) => {
+                if !self.founders.contains(ids::broker(node)) {
+                    self.control
+                        .offer(ControlInput::Newcomer(node, hello.address), CONTROL_LIMIT);
+                }
+                Admission::Welcome(PeerId(node.0), self.welcome())
+            }
             Err(refused) => Admission::Rejected {
-                reason: format!(
-                    "broker {} of cluster {} at {from} was refused: {refused:?}",
-                    hello.broker.0, hello.cluster_id
-                ),
+                reason: self.why(from, &hello, &refused),
                 answer: wire::encode(&Frame::Refused(refused)),
             },
         }
@@ -341,30 +440,10 @@ impl PeerService for Peers {
         let from = NodeId(from.0);
         let frame_bytes = frame.len();
         match wire::decode(frame) {
-            Ok(Frame::Groups(messages)) => self.groups(from, frame_bytes, messages),
-            Ok(Frame::Heartbeat(heartbeat)) => {
-                self.starts.heard(ids::broker(from));
-                let heartbeat = trimaran_multiraft::Heartbeat {
-                    incarnation: heartbeat.incarnation,
-                    sequence: heartbeat.sequence,
-                    echo_sequence: heartbeat.echo_sequence,
-                    echo_incarnation: heartbeat.echo_incarnation,
-                };
-                self.control
-                    .offer(ControlInput::Heartbeat(from, heartbeat), CONTROL_LIMIT);
-            }
-            Ok(Frame::Control(message)) => {
-                self.control.offer(ControlInput::Agent(from, message), CONTROL_LIMIT);
-            }
-            Ok(Frame::FailOver(request)) => {
-                let group = raft::GroupId(request.group.0);
-                let failed = request.failed.map(|broker| NodeId(u64::from(broker.0.unsigned_abs())));
-                self.mailboxes.of(group).tell(Input::Failover { group, failed });
-            }
-            Ok(Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_) | Frame::Inquiry(_) | Frame::Account(_))
-            | Err(_) => {
+            Ok(frame) => self.take(from, frame_bytes, frame),
+            Err(error) => {
                 self.metrics.bad_frames.inc();
-                tracing::debug!(%from, "a frame of a peer can't be read");
+                tracing::debug!(%from, %error, "a frame of a peer can't be read");
             }
         }
     }
@@ -377,6 +456,20 @@ impl PeerService for Peers {
     fn left(&self, peer: PeerId) {
         self.starts.left(ids::broker(NodeId(peer.0)));
     }
+}
+
+fn announced(hello: &wire::Hello) -> Announcement {
+    Announcement {
+        start: starts::from_wire(wire::Start {
+            folder: hello.folder,
+            incarnation: hello.incarnation,
+        }),
+        previous: Incarnation(hello.previous),
+    }
+}
+
+fn founders(hello: &wire::Hello) -> Founders {
+    Founders::new(hello.founders.iter().map(|broker| BrokerId(broker.0)))
 }
 
 fn wire_broker(node: NodeId) -> wire::BrokerId {
@@ -396,6 +489,41 @@ fn part_from(message: &mut raft::Message, frame_bytes: usize) {
             *bytes = Bytes::copy_from_slice(bytes);
         }
     }
+}
+
+fn wire_brokers(founders: &Founders) -> Vec<wire::BrokerId> {
+    founders.ids().iter().map(|broker| wire::BrokerId(broker.0)).collect()
+}
+
+/// A monitor's heartbeat as the frame carries it.
+pub(crate) fn heartbeat_to_wire(heartbeat: trimaran_multiraft::Heartbeat) -> wire::Heartbeat {
+    wire::Heartbeat {
+        incarnation: heartbeat.incarnation,
+        sequence: heartbeat.sequence,
+        echo_sequence: heartbeat.echo_sequence,
+        echo_incarnation: heartbeat.echo_incarnation,
+        hears: heartbeat.hears.into_iter().map(wire_broker).collect(),
+    }
+}
+
+/// The inverse of [`heartbeat_to_wire`].
+pub(crate) fn heartbeat_from_wire(heartbeat: wire::Heartbeat) -> trimaran_multiraft::Heartbeat {
+    trimaran_multiraft::Heartbeat {
+        incarnation: heartbeat.incarnation,
+        sequence: heartbeat.sequence,
+        echo_sequence: heartbeat.echo_sequence,
+        echo_incarnation: heartbeat.echo_incarnation,
+        hears: nodes(&heartbeat.hears),
+    }
+}
+
+/// Ids that no broker has name nobody.
+fn nodes(brokers: &[wire::BrokerId]) -> Vec<NodeId> {
+    brokers
+        .iter()
+        .filter_map(|broker| u64::try_from(broker.0).ok())
+        .map(NodeId)
+        .collect()
 }
 
 /// About what a message takes in memory.

@@ -3,6 +3,8 @@
 mod assembly;
 mod inquiry;
 
+pub(crate) use assembly::address_of;
+
 use crate::config::{Listeners, Settings};
 use crate::control::{ControlInput, ControlQueue};
 use crate::engine::Engine;
@@ -237,6 +239,18 @@ impl Server {
             groups = recovered.len(),
             "starts"
         );
+        if settings.is_newcomer() {
+            let founders: Vec<String> = settings
+                .cluster
+                .voters
+                .iter()
+                .map(|voter| voter.id.to_string())
+                .collect();
+            tracing::info!(
+                founders = founders.join(", "),
+                "`cluster.voters` does not list this broker: it joins the cluster that the listed ones founded"
+            );
+        }
         warn_of_lonely_clients(&settings);
         Assembly::new(settings, plan, (folder, starts), identity, metrics)
             .finish(sockets, addresses, fs, journal, recovered)

@@ -1,8 +1,9 @@
 //! The starts of all brokers that this one has seen, kept in `starts.toml` of the data folder, and which of those processes
 //! is in contact now: what a broker that starts is told of itself. See [`trimaran_registry::starts`].
 
-use crate::folder;
+use crate::{folder, ids};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,10 @@ const FILE: &str = "starts.toml";
 
 /// The only format so far.
 const FORMAT: i64 = 1;
+
+/// Between two judgements of the same start that was announced through a third broker. Most refusals are final, and
+/// each is a line in the log.
+const JUDGE_EVERY: Duration = Duration::from_secs(10);
 
 /// Shared by the threads that admit peers, and the one that follows the catalog.
 #[derive(Clone, Debug)]
@@ -46,6 +51,10 @@ struct Contacts {
     admitted: BTreeMap<BrokerId, Start>,
     /// Connected.
     present: BTreeMap<BrokerId, Present>,
+    /// The latest starts, as noted durably.
+    noted: BTreeMap<BrokerId, Start>,
+    /// Announced through a third broker, and when it was last judged.
+    relayed: BTreeMap<BrokerId, (Announcement, Instant)>,
 }
 
 /// A process that is connected.
@@ -71,11 +80,15 @@ impl StartStore {
     /// [`folder::FolderError`]: the file can't be read, or is damaged.
     pub(crate) fn open(folder: &Path, fresh: Duration) -> Result<StartStore, folder::FolderError> {
         let starts = Starts::recovered(read(&folder.join(FILE))?);
+        let contacts = Contacts {
+            noted: starts.iter().collect(),
+            ..Contacts::default()
+        };
         let folder = folder.to_owned();
         let shared = Shared {
             fresh,
             kept: Mutex::new(Kept { folder, starts }),
-            contacts: Mutex::default(),
+            contacts: Mutex::new(contacts),
         };
         Ok(StartStore {
             shared: Arc::new(shared),
@@ -109,19 +122,55 @@ impl StartStore {
         }
     }
 
+    /// Judges a process that connects, and notes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn judge(&self, broker: BrokerId, announced: &Announcement) -> Result<Accepted, Refusal> {
+        self.kept().starts.judge(broker, announced, self.alive(broker))
+    }
+
     /// Judges a process that connects, and notes its start durably if it may come in.
     ///
     /// # Errors
     /// [`NotAdmitted`].
     pub(crate) fn admit(&self, broker: BrokerId, announced: &Announcement) -> Result<Accepted, NotAdmitted> {
+        let accepted = self.admit_relayed(broker, announced)?;
+        self.contacts().admitted.insert(broker, announced.start);
+        Ok(accepted)
+    }
+
+    /// As [`StartStore::admit`], for a process whose messages a third broker passes on.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub(crate) fn admit_relayed(&self, broker: BrokerId, announced: &Announcement) -> Result<Accepted, NotAdmitted> {
         let mut kept = self.kept();
         let accepted = kept
             .starts
             .judge(broker, announced, self.alive(broker))
             .map_err(NotAdmitted::Refused)?;
-        kept.note(broker, announced.start).map_err(NotAdmitted::Io)?;
-        self.contacts().admitted.insert(broker, announced.start);
+        self.note_in(&mut kept, broker, announced.start)
+            .map_err(NotAdmitted::Io)?;
         Ok(accepted)
+    }
+
+    /// Whether this is the latest start of the broker and is noted, so that [`StartStore::admit`] would let it in
+    /// without noting anything. Waits for no disk.
+    pub(crate) fn is_noted(&self, broker: BrokerId, start: Start) -> bool {
+        self.contacts().noted.get(&broker) == Some(&start)
+    }
+
+    /// Whether a start that was announced through a third broker, and is not noted, should be judged now: not if it was
+    /// a moment ago.
+    pub(crate) fn is_due(&self, broker: BrokerId, announced: &Announcement) -> bool {
+        let mut contacts = self.contacts();
+        let before = contacts.relayed.get(&broker);
+        let due = before.is_none_or(|(judged, at)| judged != announced || at.elapsed() >= JUDGE_EVERY);
+        if due {
+            contacts.relayed.insert(broker, (*announced, Instant::now()));
+        }
+        due
     }
 
     /// A broker that was admitted is connected.
@@ -138,7 +187,15 @@ impl StartStore {
     /// # Errors
     /// When the system refuses.
     pub(crate) fn note(&self, broker: BrokerId, start: Start) -> io::Result<()> {
-        self.kept().note(broker, start)
+        self.note_in(&mut self.kept(), broker, start)
+    }
+
+    fn note_in(&self, kept: &mut Kept, broker: BrokerId, start: Start) -> io::Result<()> {
+        kept.note(broker, start)?;
+        if let Some(latest) = kept.starts.latest(broker) {
+            self.contacts().noted.insert(broker, latest);
+        }
+        Ok(())
     }
 
     /// A connected broker has given a sign of life.
@@ -166,6 +223,23 @@ impl Kept {
         }
         written
     }
+}
+
+/// Says that a broker has lost what it promised with the data folder that it had `before`.
+pub(crate) fn say_other_folder(broker: BrokerId, from: impl fmt::Display, start: Start, before: Start) {
+    tracing::warn!(
+        broker = ids::broker_name(broker), %from, folder = %start.folder, before = %before,
+        "a broker comes with another data folder than before: what it promised with the former one is lost, and its \
+         replicas are filled again"
+    );
+}
+
+/// Says that a broker's start could not be noted.
+pub(crate) fn say_not_noted(broker: BrokerId, error: &io::Error) {
+    tracing::error!(
+        broker = ids::broker_name(broker), %error,
+        "can't note the start of a broker in starts.toml of the data folder: the broker is not let in before that works"
+    );
 }
 
 /// A start in the words of the peers' protocol.
@@ -297,6 +371,27 @@ mod tests {
         assert_eq!(store.account_for(BrokerId(2)).alive, None);
         let successor = store.admit(BrokerId(2), &announced(8, 6, 0)).unwrap();
         assert_eq!(successor, Accepted::OtherFolder(first.start));
+    }
+
+    #[test]
+    fn only_the_latest_start_is_taken_for_noted_however_it_became_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StartStore::open(dir.path(), FRESH).unwrap();
+        let (first, second) = (announced(7, 5, 0), announced(7, 9, 5));
+        assert!(!store.is_noted(BrokerId(2), first.start));
+        assert_eq!(store.admit_relayed(BrokerId(2), &first).unwrap(), Accepted::Later);
+        assert!(store.is_noted(BrokerId(2), first.start));
+        // A connection is another matter: nobody has come in.
+        store.arrived(BrokerId(2));
+        assert_eq!(store.account_for(BrokerId(2)).alive, None);
+        store.note(BrokerId(2), second.start).unwrap();
+        assert!(
+            !store.is_noted(BrokerId(2), first.start),
+            "the catalog tells of a later one"
+        );
+        let again = StartStore::open(dir.path(), FRESH).unwrap();
+        assert!(again.is_noted(BrokerId(2), second.start));
+        assert!(!again.is_noted(BrokerId(2), announced(8, 9, 5).start), "another folder");
     }
 
     #[test]

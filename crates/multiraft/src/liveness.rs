@@ -6,12 +6,17 @@
 //!
 //! A peer counts as alive only if both ways work: it is heard, and what it hears of us (its echo) goes on. With only
 //! one way checked, a leader whose outgoing link is cut would be followed by nobody and suspected by nobody.
+//!
+//! A peer that is silent here may be well, and only the link between the two be cut. So a heartbeat says whom its
+//! sender is in contact with, and a silent peer that another one hears is reached through that one
+//! ([`LivenessMonitor::route`]). Groups whose messages don't take that way take it for suspected all the same: a leader
+//! has to reach its followers itself.
 
 #[cfg(test)]
 mod tests;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use trimaran_raft::{Instant, Liveness, NodeId};
 
 /// After an own pause: one interval for a peer's next heartbeat, and one for its way here through queues that filled
@@ -19,7 +24,7 @@ use trimaran_raft::{Instant, Liveness, NodeId};
 const GRACE_INTERVALS: u32 = 2;
 
 /// What brokers tell each other in a heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Counts the starts of the sender's process: a change means that it restarted.
     pub incarnation: u64,
@@ -30,6 +35,8 @@ pub struct Heartbeat {
     pub echo_sequence: u64,
     /// See `echo_sequence`. Zero if the sender has heard nothing yet.
     pub echo_incarnation: u64,
+    /// The peers that the sender is in contact with, in both directions, in ascending order.
+    pub hears: Vec<NodeId>,
 }
 
 /// Who watches, and how closely. Derived from `failover_budget_ms` by [`crate::IntervalPlan::liveness`].
@@ -46,7 +53,7 @@ pub struct LivenessConfig {
 }
 
 /// What the monitor decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LivenessEvent {
     /// Send this to the peer, now.
     Send(NodeId, Heartbeat),
@@ -74,6 +81,10 @@ struct Peer {
     dead_from: u64,
     /// Its silence has been forgiven once because of an own pause.
     forgiven: bool,
+    /// The brokers that it was in contact with, by its last heartbeat.
+    hears: Vec<NodeId>,
+    /// When it was last found [`Liveness::Dead`].
+    refused_at: Instant,
 }
 
 impl Peer {
@@ -89,7 +100,14 @@ impl Peer {
             echo_at: now,
             dead_from: 0,
             forgiven: false,
+            hears: Vec::new(),
+            refused_at: now,
         }
+    }
+
+    /// It is alive, and has said so itself.
+    fn is_heard(&self) -> bool {
+        self.liveness == Liveness::Alive && self.incarnation.is_some()
     }
 
     /// Neither direction has been silent for longer than the timeout.
@@ -115,13 +133,14 @@ impl Peer {
         news
     }
 
-    fn heartbeat(&mut self, incarnation: u64) -> Heartbeat {
+    fn heartbeat(&mut self, incarnation: u64, hears: Vec<NodeId>) -> Heartbeat {
         self.sent_sequence += 1;
         Heartbeat {
             incarnation,
             sequence: self.sent_sequence,
             echo_sequence: self.heard_sequence,
             echo_incarnation: self.incarnation.unwrap_or(0),
+            hears,
         }
     }
 }
@@ -134,6 +153,9 @@ pub struct LivenessMonitor {
     peers: BTreeMap<NodeId, Peer>,
     next_beat: Instant,
     stalled: bool,
+    /// For [`crate::Sabotage::BelieveOwnEyes`].
+    #[cfg(feature = "sabotage")]
+    pub(crate) believes_own_eyes: bool,
 }
 
 impl LivenessMonitor {
@@ -146,6 +168,8 @@ impl LivenessMonitor {
             peers,
             next_beat: now,
             stalled: false,
+            #[cfg(feature = "sabotage")]
+            believes_own_eyes: false,
         }
     }
 
@@ -181,6 +205,7 @@ impl LivenessMonitor {
         peer.heard_sequence = heartbeat.sequence;
         peer.heard_at = now;
         peer.forgiven = false;
+        peer.hears = heartbeat.hears;
         let echoed = heartbeat.echo_incarnation == own && peer.note_echo(now, heartbeat.echo_sequence);
         // A process that is back under a new incarnation needs no echo: it can't have heard us yet.
         let proven = restarted || first || (echoed && peer.echo_sequence > peer.dead_from);
@@ -199,6 +224,7 @@ impl LivenessMonitor {
         self.forgive_own_pause(now);
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.dead_from = known.sent_sequence;
+        known.refused_at = now;
         if known.liveness != Liveness::Dead {
             known.liveness = Liveness::Dead;
             events.push(LivenessEvent::Changed(peer, Liveness::Dead));
@@ -227,6 +253,7 @@ impl LivenessMonitor {
             };
         }
         self.suspect_silent(now, events);
+        self.doubt_refusals(now, events);
     }
 
     /// When to call [`LivenessMonitor::tick`] next.
@@ -239,6 +266,70 @@ impl LivenessMonitor {
     /// What is believed of a peer; strangers are dead.
     pub fn liveness(&self, peer: NodeId) -> Liveness {
         self.peers.get(&peer).map_or(Liveness::Dead, |peer| peer.liveness)
+    }
+
+    /// The peer through which a silent one is reached: the first that hears both. None if it is in contact itself, out
+    /// of everybody's reach, or believed dead (until that is doubted).
+    pub fn route(&self, to: NodeId) -> Option<NodeId> {
+        let silent = self.peers.get(&to).filter(|peer| !peer.is_heard());
+        silent
+            .filter(|peer| peer.liveness != Liveness::Dead)
+            .and_then(|_| self.witness(to))
+    }
+
+    /// The first peer that hears another one.
+    fn witness(&self, of: NodeId) -> Option<NodeId> {
+        #[cfg(feature = "sabotage")]
+        if self.believes_own_eyes {
+            return None;
+        }
+        let mut witnesses = self.peers.iter().filter(|(_, peer)| peer.is_heard());
+        let found = witnesses.find(|(_, peer)| peer.hears.binary_search(&of).is_ok());
+        found.map(|(&witness, _)| witness)
+    }
+
+    /// All silent peers that can be reached, each with the one that passes frames on: see [`LivenessMonitor::route`].
+    pub fn routes(&self) -> BTreeMap<NodeId, NodeId> {
+        let silent = self.peers.iter().filter(|(_, peer)| !peer.is_heard());
+        silent.filter_map(|(&to, _)| Some((to, self.route(to)?))).collect()
+    }
+
+    /// The peers that neither this broker nor any that it hears is in contact with. None where that is a majority of
+    /// all: then it may well be this broker that is out of contact, and it knows nothing of the others.
+    pub fn unreachable(&self) -> BTreeSet<NodeId> {
+        let silent = self.peers.iter().filter(|(_, peer)| !peer.is_heard());
+        let lost: BTreeSet<NodeId> = silent
+            .map(|(&id, _)| id)
+            .filter(|id| self.route(*id).is_none())
+            .collect();
+        if lost.len() * 2 <= self.peers.len() {
+            lost
+        } else {
+            BTreeSet::new()
+        }
+    }
+
+    /// The peers that this broker is in contact with.
+    fn contacts(&self) -> Vec<NodeId> {
+        let heard = self.peers.iter().filter(|(_, peer)| peer.is_heard());
+        heard.map(|(&id, _)| id).collect()
+    }
+
+    /// A machine that refuses connections from here, and a peer that goes on hearing it: it was not the process that
+    /// ended. Its groups are to be served again as far as they can be.
+    fn doubt_refusals(&mut self, now: Instant, events: &mut Vec<LivenessEvent>) {
+        let patience = 2 * self.config.timeout;
+        let is_due = |peer: &Peer| peer.liveness == Liveness::Dead && now >= peer.refused_at + patience;
+        let due = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| is_due(peer) && self.witness(**id).is_some());
+        for id in due.map(|(&id, _)| id).collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.liveness = Liveness::Suspected;
+                events.push(LivenessEvent::Changed(id, Liveness::Suspected));
+            }
+        }
     }
 
     /// A tick that is late by half a timeout or more means that this process was paused or starved: the others'
@@ -274,15 +365,19 @@ impl LivenessMonitor {
         if self.stalled {
             return;
         }
+        let hears = self.contacts();
         for (&id, peer) in &mut self.peers {
-            events.push(LivenessEvent::Send(id, peer.heartbeat(self.config.incarnation)));
+            let heartbeat = peer.heartbeat(self.config.incarnation, hears.clone());
+            events.push(LivenessEvent::Send(id, heartbeat));
         }
     }
 
     /// One heartbeat out of turn: a peer that is back should know soon that it is heard.
     fn beat(&mut self, to: NodeId, events: &mut Vec<LivenessEvent>) {
+        let hears = self.contacts();
         if let Some(peer) = self.peers.get_mut(&to).filter(|_| !self.stalled) {
-            events.push(LivenessEvent::Send(to, peer.heartbeat(self.config.incarnation)));
+            let heartbeat = peer.heartbeat(self.config.incarnation, hears);
+            events.push(LivenessEvent::Send(to, heartbeat));
         }
     }
 }

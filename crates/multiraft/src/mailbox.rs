@@ -36,6 +36,10 @@ pub enum Input {
     /// after the other ([`Outbox::members`] says how far it is); tell it to all replicas. If nobody is named, the members
     /// stay as they are, but for those that are lost. The number names this wish; see [`Members::fulfils`].
     Replicas(GroupId, Vec<NodeId>, u64),
+    /// The brokers that hold this group's log without a vote, and never get one: the brokers that did not found the
+    /// cluster, in the metadata group. Its leader makes them learners; tell it to all replicas. Only counts beside
+    /// [`Input::Replicas`] or [`Open::wanting`] that names voters.
+    Learners(GroupId, Vec<NodeId>),
     /// New options for a group and its log. [`GroupOptions::deliver`] stays as it was.
     Configure(GroupId, GroupOptions, LogOptions),
     /// One record batch, already checked (structure, CRC); stamped here. `ticket` gets [`Completion::Appended`].
@@ -64,6 +68,9 @@ pub enum Input {
     Liveness(NodeId, Liveness),
     /// A broker is back, says [`crate::LivenessMonitor`].
     Restored(NodeId),
+    /// This group's messages reach these nodes by another way than the link that [`Input::Liveness`] is about, and no
+    /// other nodes: as long as that is so, the group takes them for alive. See [`crate::LivenessMonitor::route`].
+    Rerouted(GroupId, Vec<NodeId>),
     /// `ticket` gets [`Completion::Read`].
     Read(Ticket, ReadRequest),
     /// A read that waits is answered with [`ReadError::Cancelled`]; without effect if it has been answered.

@@ -8,6 +8,9 @@
 //!
 //! As long as nobody says who is wanted, only the first of these is done.
 //!
+//! Beside them a group may have lasting learners ([`crate::Input::Learners`]): they hold the log, and are never
+//! promoted.
+//!
 //! A change that can't be completed, because too many of the new voters are gone or have lost what they promised, or that
 //! is not wanted any more, is taken back: otherwise nothing would be committed, and its leader would soon step down, after
 //! which nobody could be elected either.
@@ -31,6 +34,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Membership {
     /// The preferred leader first. Empty: nobody knows, and members stay as they are.
     wanted: Vec<NodeId>,
+    /// Members that hold the log and never vote. None: nobody has said, and those that there are stay.
+    learners: Option<Vec<NodeId>>,
     /// Which wish that is.
     version: u64,
     /// The wish that was last reported to be fulfilled, in which term.
@@ -52,9 +57,10 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    pub(crate) fn new(wanted: Vec<NodeId>, log: &ReplicaLog) -> Membership {
+    pub(crate) fn new(wanted: Vec<NodeId>, keeps_learners: bool, log: &ReplicaLog) -> Membership {
         Membership {
             wanted,
+            learners: (!keeps_learners).then(Vec::new),
             version: 0,
             fulfilled: None,
             followed: Vec::new(),
@@ -131,6 +137,14 @@ impl Replica {
             .max(configuration.outgoing.len())
     }
 
+    /// The brokers that hold the log from now on without a vote.
+    pub(crate) fn want_learners(&mut self, learners: Vec<NodeId>) {
+        if self.membership.learners.as_ref() != Some(&learners) {
+            self.membership.learners = Some(learners);
+            self.membership.look_again();
+        }
+    }
+
     /// Another configuration is in force, or is committed now.
     pub(crate) fn note_configuration(&mut self, index: LogIndex, desk: &Desk) {
         self.membership.index = index;
@@ -157,7 +171,9 @@ impl Replica {
         let configuration = self.group.configuration();
         let progress = |node| self.group.progress(node);
         let before = self.voters_before();
-        match next_step(configuration, before, &self.membership.wanted, progress) {
+        let Membership { wanted, learners, .. } = &self.membership;
+        let lasting = learners.as_ref().unwrap_or(&configuration.learners);
+        match next_step(configuration, before, (wanted, lasting), progress) {
             Next::Rest => {
                 self.membership.at_rest = true;
                 self.report_fulfilment(desk, out);
@@ -256,11 +272,11 @@ enum Next {
 }
 
 /// `progress` knows nothing of the leader itself, which holds all there is. `before`: the voters from before a change of
-/// voters that is not complete.
+/// voters that is not complete. `lasting`: the learners that are never promoted.
 fn next_step(
     now: &Configuration,
     before: &[NodeId],
-    wanted: &[NodeId],
+    (wanted, lasting): (&[NodeId], &[NodeId]),
     progress: impl Fn(NodeId) -> Option<Progress>,
 ) -> Next {
     // One that asks to be done without is as good as lost, and holds what it promised until it may go.
@@ -275,27 +291,27 @@ fn next_step(
         progress(*node).is_none_or(is_alive)
     };
     if (is_revoked || !is_majority(&now.voters, is_here)) && is_majority(before, is_here) {
-        return Next::Change(with(before, others(now, wanted, before)));
+        return Next::Change(with(before, others(now, (wanted, lasting), before)));
     }
     if now.is_joint() {
         return Next::Wait;
     }
     if sound.len() < now.voters.len() {
-        return demote(now, wanted, sound);
+        return demote(now, (wanted, lasting), sound);
     }
     if wanted.is_empty() {
         return Next::Rest;
     }
     let learners = missing(wanted, &now.voters);
-    if !is_permutation(&now.learners, &learners) {
-        return Next::Change(with(&now.voters, learners));
+    if !is_permutation(&now.learners, &beside(&now.voters, &learners, lasting)) {
+        return Next::Change(with(&now.voters, beside(&now.voters, &learners, lasting)));
     }
     if learners.iter().all(is_ready) {
         return match now.voters == wanted {
             true => Next::Rest,
             // Begun now, it would only have to be taken back.
             false if !is_majority(wanted, is_here) => Next::Wait,
-            false => Next::Change(with(wanted, Vec::new())),
+            false => Next::Change(with(wanted, beside(wanted, &[], lasting))),
         };
     }
     let room = wanted.len().saturating_sub(now.voters.len());
@@ -304,13 +320,13 @@ fn next_step(
         return Next::Wait;
     }
     let voters = in_order(wanted, now.voters.iter().chain(&promoted).copied());
-    let learners = missing(wanted, &voters);
+    let learners = others(now, (wanted, lasting), &voters);
     Next::Change(with(&voters, learners))
 }
 
 /// Voters that have lost what they promised count no more. If they are too many, nothing helps but those that come back:
 /// a change would not be committed either.
-fn demote(now: &Configuration, wanted: &[NodeId], sound: Vec<NodeId>) -> Next {
+fn demote(now: &Configuration, wanted: (&[NodeId], &[NodeId]), sound: Vec<NodeId>) -> Next {
     if !is_majority(&now.voters, |node| sound.contains(node)) {
         return Next::Wait;
     }
@@ -320,11 +336,22 @@ fn demote(now: &Configuration, wanted: &[NodeId], sound: Vec<NodeId>) -> Next {
 
 /// Who learns beside these voters. As long as nobody says who is wanted: who is lost, since it is to come back, and the
 /// learners that there are, since nobody knows better.
-fn others(now: &Configuration, wanted: &[NodeId], voters: &[NodeId]) -> Vec<NodeId> {
+fn others(now: &Configuration, (wanted, lasting): (&[NodeId], &[NodeId]), voters: &[NodeId]) -> Vec<NodeId> {
     match wanted {
         [] => now.members().filter(|node| !voters.contains(node)).collect(),
-        _ => missing(wanted, voters),
+        _ => beside(voters, &missing(wanted, voters), lasting),
     }
+}
+
+/// The learners beside these voters: those that are to vote later, and the lasting ones.
+fn beside(voters: &[NodeId], promising: &[NodeId], lasting: &[NodeId]) -> Vec<NodeId> {
+    let mut learners = promising.to_vec();
+    learners.extend(
+        lasting
+            .iter()
+            .filter(|node| !voters.contains(node) && !promising.contains(node)),
+    );
+    learners
 }
 
 fn is_majority(of: &[NodeId], counts: impl Fn(&NodeId) -> bool) -> bool {

@@ -31,6 +31,8 @@ pub struct Open {
     pub(crate) founders: Vec<NodeId>,
     /// Who is to have a replica.
     pub(crate) wanted: Vec<NodeId>,
+    /// Learners that it has stay until [`crate::Input::Learners`] names them.
+    pub(crate) keeps_learners: bool,
     /// It holds nothing of what it may have promised.
     pub(crate) is_lost: bool,
     pub(crate) log: ReplicaLog,
@@ -65,6 +67,7 @@ impl Open {
         Ok(Open {
             wanted: founders.clone(),
             founders,
+            keeps_learners: false,
             is_lost: false,
             log,
             hard_state,
@@ -83,6 +86,7 @@ impl Open {
         Open {
             wanted: founders.clone(),
             founders,
+            keeps_learners: false,
             is_lost: true,
             log,
             hard_state: HardState::lost(known, life),
@@ -113,6 +117,13 @@ impl Open {
     /// [`crate::Input::Replicas`].
     pub fn wanting(mut self, replicas: Vec<NodeId>) -> Open {
         self.wanted = replicas;
+        self
+    }
+
+    /// The group may have lasting learners: nobody is dropped from them before [`crate::Input::Learners`] has named
+    /// them.
+    pub fn keeping_learners(mut self) -> Open {
+        self.keeps_learners = true;
         self
     }
 

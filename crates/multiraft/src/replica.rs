@@ -104,6 +104,7 @@ impl Replica {
         let Open {
             founders,
             wanted,
+            keeps_learners,
             is_lost: _,
             log,
             hard_state,
@@ -130,7 +131,7 @@ impl Replica {
             opening,
             group,
             options,
-            membership: Membership::new(wanted, &log),
+            membership: Membership::new(wanted, keeps_learners, &log),
             founders,
             hard_state,
             producers: producers.made_at(desk.now),

@@ -33,6 +33,8 @@ pub enum Sabotage {
     IgnoreUnknownGroups,
     /// A follower whose segments can't be written takes whatever its leader sends, and never asks to be done without.
     HoardUnflushed,
+    /// A broker that is silent here is out of everybody's reach.
+    BelieveOwnEyes,
 }
 
 #[cfg(feature = "sabotage")]
@@ -49,6 +51,7 @@ impl Sabotage {
         Sabotage::WatchJournalOnly,
         Sabotage::IgnoreUnknownGroups,
         Sabotage::HoardUnflushed,
+        Sabotage::BelieveOwnEyes,
     ];
 }
 
@@ -107,5 +110,13 @@ impl crate::Shard {
     /// Groups that are opened from now on have broken cores.
     pub fn sabotage_cores(&mut self, how: trimaran_raft::Sabotage) {
         self.breakage().cores = Some(how);
+    }
+}
+
+#[cfg(feature = "sabotage")]
+impl crate::LivenessMonitor {
+    /// From now on this monitor is broken in that way, if it is one that concerns it: for tests of tests.
+    pub fn sabotage(&mut self, how: Sabotage) {
+        self.believes_own_eyes |= how == Sabotage::BelieveOwnEyes;
     }
 }

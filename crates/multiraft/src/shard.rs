@@ -75,6 +75,8 @@ pub struct Shard {
     by_node: BTreeMap<NodeId, BTreeSet<GroupId>>,
     /// What is known of the brokers that are not simply alive.
     liveness: BTreeMap<NodeId, Liveness>,
+    /// Nodes that a group's messages reach by another way than the link that their liveness is about.
+    rerouted: BTreeMap<GroupId, BTreeSet<NodeId>>,
     /// Groups to be visited at the end of the step.
     ready: Vec<GroupId>,
     /// Groups whose members have changed; reused.
@@ -97,6 +99,7 @@ impl Shard {
             damaged: BTreeMap::new(),
             by_node: BTreeMap::new(),
             liveness: BTreeMap::new(),
+            rerouted: BTreeMap::new(),
             ready: Vec::new(),
             moved: Vec::new(),
             returned: Vec::new(),
@@ -166,6 +169,9 @@ impl Shard {
             Input::Replicas(group, wanted, version) => {
                 self.visit(group, out, |replica, _, _| replica.want(wanted, version));
             }
+            Input::Learners(group, learners) => {
+                self.visit(group, out, |replica, _, _| replica.want_learners(learners));
+            }
             Input::Configure(group, options, log) => {
                 self.visit(group, out, |replica, _, _| replica.configure(options, log));
             }
@@ -192,6 +198,7 @@ impl Shard {
             }
             Input::Liveness(node, liveness) => self.note_liveness(node, liveness, out),
             Input::Restored(node) => self.note_restored(node, out),
+            Input::Rerouted(group, nodes) => self.note_routes(group, nodes.into_iter().collect(), out),
             Input::Read(ticket, request) => self.read(ticket, request, out),
             Input::CancelRead(ticket) => self.cancel_read(ticket, out),
             Input::Offsets {
@@ -264,7 +271,8 @@ impl Shard {
         let mut evidence = Vec::new();
         for node in new {
             self.by_node.entry(node).or_default().insert(group);
-            evidence.extend(self.liveness.get(&node).map(|&liveness| (node, liveness)));
+            let known = self.liveness.get(&node).filter(|_| !self.is_rerouted(group, node));
+            evidence.extend(known.map(|&liveness| (node, liveness)));
         }
         self.visit(group, out, |replica, desk, out| {
             for (node, liveness) in evidence {
@@ -404,6 +412,34 @@ impl Shard {
         self.tell_groups_of(node, CoreInput::Liveness(node, liveness), out);
     }
 
+    /// A group's messages reach these nodes by another way, and no others: its members there count as alive for it.
+    fn note_routes(&mut self, group: GroupId, nodes: BTreeSet<NodeId>, out: &mut Outbox) {
+        let before = self.rerouted.remove(&group).unwrap_or_default();
+        let mut inputs = Vec::new();
+        for &node in nodes.symmetric_difference(&before) {
+            let Some(&liveness) = self.liveness.get(&node) else {
+                continue;
+            };
+            inputs.push(match nodes.contains(&node) {
+                // What it was sent on the link may be lost.
+                true => CoreInput::Restored(node),
+                false => CoreInput::Liveness(node, liveness),
+            });
+        }
+        if !nodes.is_empty() {
+            self.rerouted.insert(group, nodes);
+        }
+        self.visit(group, out, |replica, desk, out| {
+            for input in inputs {
+                replica.step(input, desk, out);
+            }
+        });
+    }
+
+    fn is_rerouted(&self, group: GroupId, node: NodeId) -> bool {
+        self.rerouted.get(&group).is_some_and(|nodes| nodes.contains(&node))
+    }
+
     fn note_restored(&mut self, node: NodeId, out: &mut Outbox) {
         self.liveness.remove(&node);
         let input = CoreInput::Restored(node);
@@ -421,8 +457,11 @@ impl Shard {
     /// Only groups that have the node as a member are told.
     fn tell_groups_of(&mut self, node: NodeId, input: CoreInput, out: &mut Outbox) {
         let groups = self.by_node.get_mut(&node).map(core::mem::take).unwrap_or_default();
+        let is_silence = matches!(input, CoreInput::Liveness(_, Liveness::Suspected | Liveness::Dead));
         for &group in &groups {
-            self.visit(group, out, |replica, desk, out| replica.step(input.clone(), desk, out));
+            if !(is_silence && self.is_rerouted(group, node)) {
+                self.visit(group, out, |replica, desk, out| replica.step(input.clone(), desk, out));
+            }
         }
         if !groups.is_empty() {
             self.by_node.insert(node, groups);

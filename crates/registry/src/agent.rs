@@ -12,6 +12,7 @@ mod requests;
 mod topics;
 
 use crate::catalog::{Broker, Catalog, Command, DecodeError, NewTopic, Topic, TopicRef, Wish};
+use crate::founders::Founders;
 use crate::founding::{Decision, Founding, FoundingConfig, Standing};
 use crate::placement::scramble;
 use crate::{
@@ -43,16 +44,19 @@ pub struct AgentConfig {
     pub founded_with: Option<Vec<(BrokerId, FolderId)>>,
     /// See [`FoundingConfig::is_member`].
     pub is_member: bool,
+    /// The founders that this folder has noted; none if it has never opened the metadata group.
+    pub noted_founders: Option<Founders>,
     /// The cluster's id as configured here. The first controller founds the cluster with it.
     pub cluster_id: String,
-    /// Replicas of the metadata group: whom to ask before any controller is known.
+    /// The voting replicas of the metadata group, as configured here: the founders of the cluster, and whom to ask
+    /// before any controller is known. A broker that is none of them joins the cluster.
     pub metadata_replicas: Vec<BrokerId>,
     /// Random bits: topic ids are made from them. Two brokers, or two starts of one, should not have the same.
     pub seed: u64,
     /// Partitions of a topic that is created without saying how many.
     pub default_partitions: i32,
-    /// Replicas of a topic that is created without saying how many.
-    pub default_replication_factor: i32,
+    /// Replicas of a topic that is created without saying how many. None: on all brokers, but at most three.
+    pub default_replication_factor: Option<i32>,
     /// How long an unanswered request waits before it is sent again.
     pub retry_after: Duration,
     /// Between two messages that tell a peer which version of the leadership news it should have.
@@ -211,7 +215,8 @@ pub enum Effect {
     Propose(Vec<u8>),
     /// Send this to another broker's agent. May be lost.
     Send(BrokerId, Vec<u8>),
-    /// Open the metadata group. Comes once: with the first input, or when the other replicas have answered.
+    /// Open the metadata group. Comes once: with the first input, or when the other replicas have answered. Before
+    /// that, note durably who founded the cluster, for [`AgentConfig::noted_founders`].
     OpenMetadata(Decision),
     /// This broker has a replica of this group: open or create it. (If its log and hard state are empty, it is a founder,
     /// and this broker is the first of the founders, the group is new and may campaign at once.)
@@ -227,6 +232,9 @@ pub enum Effect {
         /// Goes into the answer.
         since: CommandIndex,
     },
+    /// All registered brokers that did not found the cluster. From now on they are to be reached at these addresses,
+    /// and to be lasting learners of the metadata group.
+    Newcomers(Vec<Arc<Broker>>),
     /// The group's configuration changed.
     Configure {
         /// The group.
@@ -276,7 +284,7 @@ pub struct OpenReplica {
 }
 
 /// Whether this broker is in the catalog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registration {
     /// Not yet, or only an earlier start of it.
     Pending,
@@ -286,6 +294,11 @@ pub enum Registration {
     Superseded,
     /// The cluster has another id than the one configured: this process must stop.
     WrongCluster,
+    /// The folder has noted other founders than the ones configured: this process must stop, and has opened nothing.
+    OtherFounders {
+        /// The founders that the folder has noted.
+        noted: Founders,
+    },
 }
 
 /// See the module.
@@ -424,6 +437,9 @@ impl Agent {
 
     /// Whether this broker is in the catalog as it is now.
     pub fn registration(&self) -> Registration {
+        if let Some(noted) = self.other_founders() {
+            return Registration::OtherFounders { noted: noted.clone() };
+        }
         if self.catalog.cluster_id().is_some_and(|id| id != self.config.cluster_id) {
             return Registration::WrongCluster;
         }
@@ -437,6 +453,28 @@ impl Agent {
 
     fn id(&self) -> BrokerId {
         self.config.broker.id
+    }
+
+    /// The founders that the folder has noted, if the configuration names others.
+    fn other_founders(&self) -> Option<&Founders> {
+        let configured = Founders::new(self.config.metadata_replicas.iter().copied());
+        let noted = self.config.noted_founders.as_ref()?;
+        let ignored = self
+            .catalog
+            .breakage
+            .is(crate::sabotage::Sabotage::BelieveConfiguration);
+        (*noted != configured && !ignored).then_some(noted)
+    }
+
+    /// Tells the host of the registered brokers that did not found the cluster. Not before everything that was
+    /// committed before this start is applied: fewer would be members of the metadata group meanwhile.
+    fn name_newcomers(&self, effects: &mut Vec<Effect>) {
+        let founders = &self.config.metadata_replicas;
+        let newcomers = self.catalog.brokers().filter(|broker| !founders.contains(&broker.id));
+        let newcomers: Vec<_> = newcomers.cloned().collect();
+        if !newcomers.is_empty() {
+            effects.push(Effect::Newcomers(newcomers));
+        }
     }
 
     /// Retries and deadlines are looked at four times in the time after which a request is repeated: a timer for each

@@ -21,6 +21,8 @@
 //! Why a founder's note must be durable before its group opens: if it were lost in a crash, then the others, who may not
 //! have founded yet, would be told that they have lost something, and the cluster would never begin.
 //!
+//! A broker that is not among the replicas never votes: it joins at once, whatever the others hold.
+//!
 //! Sans-I/O: [`crate::Agent`] drives it, on a broker, in `trimaran node` and in the simulation.
 
 use crate::{BrokerId, FolderId};
@@ -44,7 +46,7 @@ pub struct FoundingConfig {
     pub broker: BrokerId,
     /// Its folder.
     pub folder: FolderId,
-    /// All replicas of the metadata group, this broker included.
+    /// The voting replicas of the metadata group: the cluster's founders.
     pub replicas: Vec<BrokerId>,
     /// The folder holds something of the metadata group: a hard state or an entry.
     pub holds: bool,
@@ -99,6 +101,7 @@ impl Founding {
             (false, _) if founding.config.is_member => Some(Decision::Join),
             // Nothing was promised since it was noted, or the folder would hold it.
             (false, Some(with)) => Some(Decision::Found(with.clone())),
+            (false, None) if !founding.is_founder() => Some(Decision::Join),
             (false, None) => founding.conclude(),
         };
         founding
@@ -138,6 +141,10 @@ impl Founding {
         }
         self.answers.insert(from, (folder, found));
         self.decision = self.conclude();
+    }
+
+    fn is_founder(&self) -> bool {
+        self.config.replicas.contains(&self.config.broker)
     }
 
     fn with_me(&self, asker: BrokerId, folder: FolderId) -> Found {

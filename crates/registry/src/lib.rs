@@ -21,11 +21,12 @@
 //!     folder: FolderId([7; 16]),
 //!     founded_with: None,
 //!     is_member: false,
+//!     noted_founders: None,
 //!     cluster_id: "demo".into(),
 //!     metadata_replicas: vec![BrokerId(1)],
 //!     seed: 1,
 //!     default_partitions: 1,
-//!     default_replication_factor: 1,
+//!     default_replication_factor: Some(1),
 //!     retry_after: Duration::from_millis(200),
 //!     digest_every: Duration::from_secs(1),
 //!     known_groups: Default::default(),
@@ -54,6 +55,7 @@ pub mod catalog;
 mod codec;
 mod error;
 pub mod folder;
+mod founders;
 pub mod founding;
 mod ids;
 pub mod leaders;
@@ -66,6 +68,7 @@ pub mod topic_config;
 pub use agent::Agent;
 pub use catalog::Catalog;
 pub use error::{AssignmentFault, CatalogError, Fault, NameFault};
+pub use founders::Founders;
 pub use founding::Standing;
 pub use ids::{
     BrokerId, CommandIndex, FolderId, GroupId, Incarnation, Instant, METADATA_GROUP, NotAFolderId, PartitionIndex,

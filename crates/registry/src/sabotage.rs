@@ -22,6 +22,8 @@ pub enum Sabotage {
     IncarnationFromClock,
     /// A data folder keeps its name when its journal is gone (Trimaran's own: any file in the journal's place counted).
     KeepFolderName,
+    /// The metadata group is opened with the founders that the configuration names, whatever the folder has noted.
+    BelieveConfiguration,
 }
 
 #[cfg(feature = "sabotage")]
@@ -32,6 +34,7 @@ impl Sabotage {
         Sabotage::TrustOldFolders,
         Sabotage::IncarnationFromClock,
         Sabotage::KeepFolderName,
+        Sabotage::BelieveConfiguration,
     ];
 }
 

@@ -21,8 +21,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub const HANDSHAKE_VERSION: u8 = 0;
 
 /// The version of all other frames, and of what a hello says behind [`Hello::to`]. Version 2 did not say with which data
-/// folder a broker was started.
-pub const PROTOCOL_VERSION: u8 = 3;
+/// folder a broker was started; version 3 knew neither founders nor frames that a third broker passes on.
+pub const PROTOCOL_VERSION: u8 = 4;
 
 /// The version byte and the kind byte.
 const ENVELOPE_LEN: usize = 2;
@@ -52,6 +52,7 @@ mod kind {
     pub(super) const GROUPS: u8 = 4;
     pub(super) const CONTROL: u8 = 5;
     pub(super) const FAIL_OVER: u8 = 6;
+    pub(super) const RELAYED: u8 = 7;
     pub(super) const INQUIRY: u8 = 8;
     pub(super) const ACCOUNT: u8 = 9;
 }
@@ -105,7 +106,7 @@ pub enum Frame {
     Inquiry(Inquiry),
     /// The answer to an inquiry; the connection is closed behind it.
     Account(Account),
-    /// The first frame of whoever connects.
+    /// The first frame of a broker that connects.
     Hello(Hello),
     /// The answer to a hello that is accepted.
     Welcome(Welcome),
@@ -119,6 +120,8 @@ pub enum Frame {
     Control(Bytes),
     /// A failover on request, told to every replica of the group.
     FailOver(FailOver),
+    /// A frame that a third broker passes on, where two can't reach each other.
+    Relayed(Relayed),
 }
 
 /// A broker is about to start. It asks before it opens its journal, and so before it promises anything.
@@ -163,6 +166,11 @@ pub struct Hello {
     pub folder: FolderId,
     /// The incarnation of the start before this one with the same data folder; zero if the folder held nothing.
     pub previous: u64,
+    /// The brokers that founded the cluster, as the sender was told, in ascending order.
+    pub founders: Vec<BrokerId>,
+    /// Where the sender's own peer listener can be reached, `host:port`: the others' configuration says so only of
+    /// founders.
+    pub address: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -178,6 +186,8 @@ struct HelloHead {
 struct HelloTail {
     folder: FolderId,
     previous: u64,
+    founders: Vec<BrokerId>,
+    address: String,
 }
 
 /// Who has been reached.
@@ -221,6 +231,11 @@ pub enum Refused {
     RolledBack(Start),
     /// The receiver is in contact with another process that has the sender's id and another data folder.
     AnotherRuns(Start),
+    /// The receiver was told other founders of the cluster.
+    OtherFounders {
+        /// The founders that the receiver was told.
+        founders: Vec<BrokerId>,
+    },
 }
 
 impl fmt::Display for Refused {
@@ -246,12 +261,28 @@ impl fmt::Display for Refused {
                 "the peer is in contact with another process that runs as this broker (start {})",
                 start.incarnation
             ),
+            Refused::OtherFounders { founders } => {
+                f.write_str("the peer's `cluster.voters` names ")?;
+                list(founders, f)?;
+                f.write_str(
+                    ", this broker's names others: the list says who founded the cluster, and never changes. Correct \
+                     it where it is wrong; see \"Growing a cluster\" in docs/operations.md",
+                )
+            }
         }
     }
 }
 
+fn list(brokers: &[BrokerId], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (at, broker) in brokers.iter().enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        write!(f, "{comma}{}", broker.0)?;
+    }
+    Ok(())
+}
+
 /// I live, and I have heard from you.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Counts the starts of the sender's process: a change means that it restarted.
     pub incarnation: u64,
@@ -261,6 +292,32 @@ pub struct Heartbeat {
     pub echo_sequence: u64,
     /// The receiver's incarnation that `echo_sequence` belongs to.
     pub echo_incarnation: u64,
+    /// The brokers that the sender is in contact with, in ascending order.
+    pub hears: Vec<BrokerId>,
+}
+
+/// A frame between two brokers that are out of contact, on its way through a third one. It is passed on once. It
+/// announces the start of its sender as a [`Hello`] does: the receiver has had none from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// The broker that the frame is from.
+    pub from: BrokerId,
+    /// The broker that it is for.
+    pub to: BrokerId,
+    /// The start of `from` that sent it.
+    pub start: Start,
+    /// See [`Hello::previous`].
+    pub previous: u64,
+    /// The frame, encoded.
+    pub frame: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RelayedHead {
+    from: BrokerId,
+    to: BrokerId,
+    start: Start,
+    previous: u64,
 }
 
 /// Somebody asks for a failover: believe the failed leader gone, and stand for election.
@@ -572,6 +629,16 @@ pub fn encode(frame: &Frame) -> Vec<Bytes> {
         Frame::Groups(messages) => encode_groups(messages),
         Frame::Control(bytes) => vec![Bytes::from_static(&[PROTOCOL_VERSION, kind::CONTROL]), bytes.clone()],
         Frame::FailOver(request) => vec![body(PROTOCOL_VERSION, kind::FAIL_OVER, request).freeze()],
+        Frame::Relayed(relayed) => {
+            let head = RelayedHead {
+                from: relayed.from,
+                to: relayed.to,
+                start: relayed.start,
+                previous: relayed.previous,
+            };
+            let head = body(PROTOCOL_VERSION, kind::RELAYED, &head);
+            vec![head.freeze(), relayed.frame.clone()]
+        }
     }
 }
 
@@ -586,6 +653,8 @@ fn encode_hello(hello: &Hello) -> BytesMut {
     let tail = HelloTail {
         folder: hello.folder,
         previous: hello.previous,
+        founders: hello.founders.clone(),
+        address: hello.address.clone(),
     };
     let head = body(HANDSHAKE_VERSION, kind::HELLO, &head);
     match hello.protocol {
@@ -739,6 +808,7 @@ pub fn decode(frame: Bytes) -> Result<Frame, PeerError> {
         (PROTOCOL_VERSION, kind::GROUPS) => decode_groups(rest).map(Frame::Groups),
         (PROTOCOL_VERSION, kind::CONTROL) => Ok(Frame::Control(rest)),
         (PROTOCOL_VERSION, kind::FAIL_OVER) => whole(&rest).map(Frame::FailOver),
+        (PROTOCOL_VERSION, kind::RELAYED) => decode_relayed(&rest).map(Frame::Relayed),
         (HANDSHAKE_VERSION | PROTOCOL_VERSION, kind) => Err(PeerError::Kind(kind)),
         (version, _) => Err(PeerError::Version(version)),
     }
@@ -758,6 +828,8 @@ fn decode_hello(bytes: &[u8]) -> Result<Hello, PeerError> {
         to: head.to,
         folder: tail.folder,
         previous: tail.previous,
+        founders: tail.founders,
+        address: tail.address,
     })
 }
 
@@ -769,6 +841,18 @@ fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, PeerError> {
     } else {
         Err(PeerError::Trailing(rest.len()))
     }
+}
+
+fn decode_relayed(bytes: &Bytes) -> Result<Relayed, PeerError> {
+    let (head, rest): (RelayedHead, _) = postcard::take_from_bytes(bytes).map_err(PeerError::Body)?;
+    let frame = bytes.slice(bytes.len() - rest.len()..);
+    Ok(Relayed {
+        from: head.from,
+        to: head.to,
+        start: head.start,
+        previous: head.previous,
+        frame,
+    })
 }
 
 fn decode_groups(bytes: Bytes) -> Result<Vec<(GroupId, Message)>, PeerError> {

@@ -75,6 +75,8 @@ pub enum Law {
     NothingInvented,
     /// Once faults stop, the cluster works again within a bound.
     Converges,
+    /// While only the link between two brokers is cut, every broker knows every leader within a bound.
+    LeadersAreFound,
     /// A group elects now and then, and not without end.
     ElectionsEnd,
     /// An idle cluster's groups say nothing.
@@ -110,6 +112,7 @@ impl Law {
             Law::SentInOrder => "the log keeps the order of sending",
             Law::NothingInvented => "nobody reads what nobody sent",
             Law::Converges => "the cluster converges once faults stop",
+            Law::LeadersAreFound => "every broker knows every leader while only the link between two is cut",
             Law::ElectionsEnd => "groups don't elect without end",
             Law::IdleIsSilent => "idle groups say nothing",
             Law::NoFalseAccusation => "no client is blamed for what it did not do",

@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 use trimaran_wire::batch;
 use trimaran_wire::peer::{
     Account, Body, BrokerId, Configuration, Entry, FailOver, FolderId, Frame, GroupId, Heartbeat, Hello, Inquiry,
-    LogIndex, Message, NodeId, Payload, Refused, Snapshot, Start, Term, Welcome, decode, encode,
+    LogIndex, Message, NodeId, PROTOCOL_VERSION, Payload, Refused, Relayed, Snapshot, Start, Term, Welcome, decode,
+    encode,
 };
 
 pub(super) fn target(data: &[u8]) {
@@ -48,6 +49,17 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             sequence: 300,
             echo_sequence: 299,
             echo_incarnation: 1,
+            hears: vec![BrokerId(2), BrokerId(3)],
+        }),
+        Frame::Relayed(Relayed {
+            from: BrokerId(2),
+            to: BrokerId(3),
+            start: Start {
+                folder: FolderId([7; 16]),
+                incarnation: 1_700_000_000_000,
+            },
+            previous: 300,
+            frame: Bytes::from_static(b"a frame"),
         }),
         Frame::Control(Bytes::from_static(b"\x01what agents say")),
         Frame::FailOver(FailOver {
@@ -72,13 +84,15 @@ fn handshakes() -> Vec<Frame> {
         incarnation: 1_700_000_000_000,
     };
     let hello = Hello {
-        protocol: trimaran_wire::peer::PROTOCOL_VERSION,
+        protocol: PROTOCOL_VERSION,
         cluster_id: "trimaran".into(),
         broker: BrokerId(1),
         incarnation: start.incarnation,
         to: BrokerId(2),
         folder: start.folder,
         previous: start.incarnation - 1,
+        founders: vec![BrokerId(1), BrokerId(2), BrokerId(3)],
+        address: "host:9192".into(),
     };
     let inquiry = Inquiry {
         cluster_id: "trimaran".into(),
@@ -103,6 +117,9 @@ fn handshakes() -> Vec<Frame> {
         Refused::OtherBroker { broker: BrokerId(-1) },
         Refused::UnknownBroker,
         Refused::Other("because".into()),
+        Refused::OtherFounders {
+            founders: vec![BrokerId(1)],
+        },
         Refused::Superseded(start),
         Refused::RolledBack(start),
         Refused::AnotherRuns(start),

@@ -149,10 +149,11 @@ impl Desk {
             founded_with: None,
             is_member: false,
             cluster_id: "fuzz".into(),
+            noted_founders: None,
             metadata_replicas: vec![BrokerId(1)],
             seed: 1,
             default_partitions: 2,
-            default_replication_factor: 2,
+            default_replication_factor: Some(2),
             retry_after: Duration::from_millis(200),
             digest_every: Duration::from_secs(1),
             known_groups: Default::default(),
@@ -206,6 +207,7 @@ impl Desk {
             | Effect::Configure { .. }
             | Effect::Close(_)
             | Effect::Reply(..)
+            | Effect::Newcomers(_)
             | Effect::Rejected { .. } => {}
         }
     }

@@ -242,6 +242,8 @@ fn command(binary: &Path, config: &Path) -> Command {
 pub struct Cluster {
     /// The brokers, by their ids from one on.
     pub brokers: Vec<BrokerProcess>,
+    /// How many of them, from the first on, founded the cluster.
+    founders: usize,
     folder: TempDir,
 }
 
@@ -308,7 +310,45 @@ impl Cluster {
             let config = config(broker, rack, &voters, &options.settings);
             fs::write(broker.config_path(), config).expect("a configuration file can be written");
         }
-        Cluster { brokers, folder }
+        let founders = brokers.len();
+        Cluster {
+            brokers,
+            founders,
+            folder,
+        }
+    }
+
+    /// Makes folder and configuration of one more broker, which the others' configurations don't list: it is told that
+    /// they founded the cluster. Starts nothing.
+    ///
+    /// # Panics
+    /// If there is no place for it.
+    pub fn add_newcomer(&mut self, settings: &[String]) -> u32 {
+        let id = self.brokers.iter().map(|broker| broker.id).max().unwrap_or(0) + 1;
+        let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let newcomer = BrokerProcess {
+            id,
+            client: address(),
+            peer: address(),
+            admin: address(),
+            folder: self.folder.path().join(format!("broker-{id}")),
+            binary: self
+                .brokers
+                .first()
+                .map_or_else(|| binary().to_path_buf(), |first| first.binary.clone()),
+            child: None,
+            has_piped_log: false,
+            log_pipe: None,
+        };
+        let founders = self.brokers.iter().take(self.founders);
+        let voters: Vec<String> = founders
+            .map(|broker| format!("{}@{}", broker.id, broker.peer))
+            .collect();
+        fs::create_dir_all(&newcomer.folder).expect("a broker's folder can be made");
+        let config = config(&newcomer, None, &voters, settings);
+        fs::write(newcomer.config_path(), config).expect("a configuration file can be written");
+        self.brokers.push(newcomer);
+        id
     }
 
     /// Waits until every broker whose process was started is ready.

@@ -2,7 +2,7 @@
 //!
 //! Without the feature `sabotage` there is none, and no value of this type.
 
-use trimaran_multiraft::{Shard, Watchdog};
+use trimaran_multiraft::{LivenessMonitor, Shard, Watchdog};
 use trimaran_registry::Agent;
 use trimaran_registry::folder::FolderParts;
 use trimaran_registry::starts::{Inquiry, Starts};
@@ -53,16 +53,18 @@ impl Bug {
     pub(super) fn build_in<'a>(
         self,
         shards: impl Iterator<Item = &'a mut Shard>,
+        monitor: &mut LivenessMonitor,
         agent: &mut Agent,
         watchdog: &mut Watchdog,
     ) {
         // Without the feature there is nobody to break, and nothing to break them with.
-        let _ = (&shards, &agent, &watchdog);
+        let _ = (&shards, &monitor, &agent, &watchdog);
         match self {
             #[cfg(feature = "sabotage")]
             Bug::Core(how) => shards.for_each(|shard| shard.sabotage_cores(how)),
             #[cfg(feature = "sabotage")]
             Bug::Shard(how) => {
+                monitor.sabotage(how);
                 watchdog.sabotage(how);
                 shards.for_each(|shard| shard.sabotage(how));
             }

@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use trimaran_multiraft::Heartbeat;
 use trimaran_raft::{Body, Configuration, Entry, GroupId, Life, LogIndex, Message, NodeId, Payload, Snapshot, Term};
+use trimaran_registry::starts::Start;
+use trimaran_registry::{FolderId, Incarnation};
 use trimaran_wire::peer::{self, Frame, PeerError};
 
 /// A frame as it goes over the network.
@@ -25,6 +27,7 @@ pub fn name(frame: &Frame) -> &'static str {
         Frame::Heartbeat(_) => "heartbeat",
         Frame::Control(_) => "control",
         Frame::FailOver(_) => "fail over",
+        Frame::Relayed(_) => "relayed",
         Frame::Groups(messages) => match messages.as_slice() {
             [(_, message)] => body_name(&message.body),
             _ => "groups",
@@ -63,6 +66,7 @@ pub fn heartbeat_out(heartbeat: Heartbeat) -> Frame {
         sequence: heartbeat.sequence,
         echo_sequence: heartbeat.echo_sequence,
         echo_incarnation: heartbeat.echo_incarnation,
+        hears: heartbeat.hears.into_iter().map(broker).collect(),
     })
 }
 
@@ -73,7 +77,32 @@ pub fn heartbeat_in(heartbeat: peer::Heartbeat) -> Heartbeat {
         sequence: heartbeat.sequence,
         echo_sequence: heartbeat.echo_sequence,
         echo_incarnation: heartbeat.echo_incarnation,
+        hears: heartbeat.hears.into_iter().map(node).collect(),
     }
+}
+
+/// A start of a broker.
+pub fn start_out(start: Start) -> peer::Start {
+    peer::Start {
+        folder: peer::FolderId(start.folder.0),
+        incarnation: start.incarnation.0,
+    }
+}
+
+/// The inverse of [`start_out`].
+pub fn start_in(start: peer::Start) -> Start {
+    Start {
+        folder: FolderId(start.folder.0),
+        incarnation: Incarnation(start.incarnation),
+    }
+}
+
+fn broker(node: NodeId) -> peer::BrokerId {
+    peer::BrokerId(i32::try_from(node.0).unwrap_or(i32::MAX))
+}
+
+fn node(broker: peer::BrokerId) -> NodeId {
+    NodeId(u64::try_from(broker.0).unwrap_or(0))
 }
 
 /// A shard's envelope for one peer.

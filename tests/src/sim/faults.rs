@@ -20,6 +20,8 @@ pub enum Kind {
     Partition,
     /// Ways are cut in one direction only.
     OneWay,
+    /// Two brokers can't reach each other, and all others reach both.
+    Link,
     /// Clients can't reach a broker.
     NoClients,
     /// Messages between brokers are lost (up to 30 %), arrive twice, late, and in another order.
@@ -61,16 +63,19 @@ pub enum Kind {
     Failover,
     /// A process leaves well.
     Leave,
+    /// A process is started with a configuration that names fewer founders than there were.
+    Voters,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Crash,
         Kind::Ambush,
         Kind::Pause,
         Kind::Partition,
         Kind::OneWay,
+        Kind::Link,
         Kind::NoClients,
         Kind::Weather,
         Kind::Clog,
@@ -91,6 +96,7 @@ impl Kind {
         Kind::Transfer,
         Kind::Failover,
         Kind::Leave,
+        Kind::Voters,
     ];
 
     /// As `--faults` and the reports name it.
@@ -101,6 +107,7 @@ impl Kind {
             Kind::Pause => "pause",
             Kind::Partition => "partition",
             Kind::OneWay => "one-way",
+            Kind::Link => "link",
             Kind::NoClients => "no-clients",
             Kind::Weather => "weather",
             Kind::Clog => "clog",
@@ -121,6 +128,7 @@ impl Kind {
             Kind::Transfer => "transfer",
             Kind::Failover => "failover",
             Kind::Leave => "leave",
+            Kind::Voters => "voters",
         }
     }
 }
@@ -298,6 +306,9 @@ pub enum Fault {
     },
     /// A process leaves well, and starts again after that time.
     Leave(u32, Micros),
+    /// A process loses power, and starts again after that time with a configuration that names only so many founders,
+    /// if that is fewer than there are.
+    Voters(u32, u32, Micros),
 }
 
 /// A loss of power that lies in wait.
@@ -370,6 +381,14 @@ impl Drawing<'_> {
                 ways: one_way(self.rng, self.brokers),
                 lasts: self.lasting(),
             },
+            Kind::Link => {
+                let other =
+                    1 + (one + u32::try_from(self.rng.below(u64::from(self.brokers - 1))).unwrap_or(0)) % self.brokers;
+                Fault::Cut {
+                    ways: vec![(one, other), (other, one)],
+                    lasts: self.lasting(),
+                }
+            }
             Kind::NoClients => Fault::NoClients(one, self.lasting()),
             Kind::Weather => Fault::Weather(Weather::random(self.rng), self.lasting()),
             Kind::Clog => Fault::Clog {
@@ -424,6 +443,10 @@ impl Drawing<'_> {
                 all: self.rng.chance(400),
             },
             Kind::Leave => Fault::Leave(one, self.downtime()),
+            Kind::Voters => {
+                let listed = one_of(self.rng, self.brokers);
+                Fault::Voters(one, listed, self.downtime())
+            }
         }
     }
 

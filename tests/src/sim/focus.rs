@@ -129,12 +129,13 @@ fn breadth(kind: Kind) -> u64 {
         Kind::Crash => 20,
         Kind::Ambush => 15,
         Kind::Partition | Kind::OneWay => 12,
+        Kind::Link => 6,
         Kind::Pause | Kind::Weather | Kind::SlowDisk => 10,
         Kind::Clog => 8,
         Kind::Transfer | Kind::Failover | Kind::Leave => 5,
         Kind::NoClients | Kind::ReadFlip | Kind::ClockJump | Kind::ClockSet => 3,
         Kind::WriteFlip | Kind::OldFolder | Kind::Hang => 6,
-        Kind::Reformat | Kind::DeadSegments | Kind::BadSectors | Kind::BrokenDisk => 2,
+        Kind::Reformat | Kind::DeadSegments | Kind::BadSectors | Kind::BrokenDisk | Kind::Voters => 2,
         Kind::LostJournal | Kind::OldJournal => 4,
         Kind::FullDisk => 1,
     }
@@ -148,7 +149,7 @@ fn elections(kind: Kind) -> u64 {
         Kind::Transfer | Kind::Clog => 10,
         Kind::Weather | Kind::Pause | Kind::Hang => 5,
         Kind::OldFolder => 8,
-        Kind::Leave | Kind::ClockJump | Kind::ClockSet => 2,
+        Kind::Leave | Kind::ClockJump | Kind::ClockSet | Kind::Link => 2,
         Kind::LostJournal | Kind::OldJournal => 2,
         Kind::NoClients
         | Kind::ReadFlip
@@ -157,6 +158,7 @@ fn elections(kind: Kind) -> u64 {
         | Kind::DeadSegments
         | Kind::BadSectors
         | Kind::BrokenDisk
+        | Kind::Voters
         | Kind::FullDisk => 1,
     }
 }
@@ -166,7 +168,7 @@ fn members(kind: Kind) -> u64 {
         Kind::Crash | Kind::Ambush | Kind::Transfer => 20,
         Kind::Partition | Kind::OneWay | Kind::Failover => 10,
         Kind::SlowDisk | Kind::Clog | Kind::Leave | Kind::Reformat | Kind::OldFolder => 5,
-        Kind::Weather | Kind::Pause | Kind::Hang => 3,
+        Kind::Weather | Kind::Pause | Kind::Hang | Kind::Link => 3,
         Kind::LostJournal | Kind::OldJournal => 2,
         Kind::NoClients
         | Kind::ReadFlip
@@ -176,6 +178,7 @@ fn members(kind: Kind) -> u64 {
         | Kind::ClockSet
         | Kind::BadSectors
         | Kind::BrokenDisk
+        | Kind::Voters
         | Kind::FullDisk => 1,
     }
 }

@@ -138,6 +138,15 @@ fn brokers(rng: &mut Rng, focus: Focus) -> u32 {
     }
 }
 
+/// How many of them founded the cluster; the others join it.
+fn founders(rng: &mut Rng, brokers: u32) -> u32 {
+    match brokers {
+        0..=3 => brokers,
+        _ if rng.chance(500) => *rng.pick(&[1, 3, 3, brokers - 1]).unwrap_or(&3),
+        _ => brokers,
+    }
+}
+
 /// How many replicas a topic begins with, at least so many. Even numbers too: two halves that differ are another situation
 /// than a majority and the rest.
 fn replication_factor(rng: &mut Rng, focus: Focus, brokers: u32, least: usize) -> u32 {
@@ -156,10 +165,13 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
     let focus = options.focus.unwrap_or_else(|| Focus::draw(rng));
     let scale = Scale::of(options.length, focus);
     let count = brokers(rng, focus);
+    let founders = founders(rng, count);
     let limits = limits(rng, focus, options.length);
     let victim = rng
         .chance(400)
-        .then(|| 1 + u32::try_from(rng.below(u64::from(count))).unwrap_or(0));
+        .then(|| 1 + u32::try_from(rng.below(u64::from(count))).unwrap_or(0))
+        // Nobody could fill the only voter of the metadata group again.
+        .filter(|victim| founders > 1 || *victim > founders);
     let least = if victim.is_some() { 3 } else { 1 };
     let disk = DiskPace::usual(rng);
     // A short run is not watched until the last leadership is back, so half of them do without.
@@ -169,7 +181,7 @@ pub fn draw(rng: &mut Rng, options: &Options) -> Plan {
     let brokers = (1..=count)
         .map(|id| Settings {
             id,
-            brokers: count,
+            founders,
             shards,
             rack: Some(format!("rack-{}", id % 2)),
             budget,

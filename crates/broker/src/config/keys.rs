@@ -141,6 +141,15 @@ pub const KEYS: &[Key] = &[
         parse: |s, v| set(&mut s.listeners.advertised_port, optional_number(v, 1, 65_535)),
     },
     Key {
+        name: "listeners.advertised_peer",
+        value: "HOST:PORT",
+        default: "",
+        help: "Where the other brokers reach one that cluster.voters does not list, if it is not the peer listener's \
+               address",
+        agreed: false,
+        parse: |s, v| set(&mut s.listeners.advertised_peer, optional_peer(v)),
+    },
+    Key {
         name: "cluster.id",
         value: "NAME",
         default: "trimaran",
@@ -152,7 +161,8 @@ pub const KEYS: &[Key] = &[
         name: "cluster.voters",
         value: "ID@HOST:PORT,...",
         default: "",
-        help: "All brokers of the cluster with their peer listeners, the same list on each; empty for a single broker",
+        help: "The founders of the cluster with their peer listeners, the same list on every broker and for ever; one \
+               that is not listed joins them; empty for a single broker",
         agreed: true,
         parse: |s, v| set(&mut s.cluster.voters, voters(v)),
     },
@@ -411,6 +421,18 @@ fn advertised(text: &str) -> Result<Option<String>, String> {
 
 fn optional(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn optional_peer(text: &str) -> Result<Option<String>, String> {
+    let is_address = |text: &str| {
+        text.rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    match text {
+        "" => Ok(None),
+        text if is_address(text) => Ok(Some(text.to_owned())),
+        _ => Err("HOST:PORT, such as broker-4:9192".to_owned()),
+    }
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

@@ -117,11 +117,27 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         ("cluster.voters = \"1@0.0.0.0:9192\"", &[], &[], &["can connect to"]),
         ("cluster.voters = \"1@::1:9192\"", &[], &[], &["ID@HOST:PORT"]),
         (
-            "cluster.voters = \"2@a:1,3@a:2\"",
+            "cluster.voters = \"2@10.0.0.2:1,3@10.0.0.3:2\"",
             &[],
             &[],
-            &["`broker.id` is 1", "does not list"],
+            &[
+                "broker 1 joins the cluster of 10.0.0.2:1",
+                "`listeners.peer` is 127.0.0.1",
+            ],
         ),
+        (
+            "cluster.voters = \"2@a:1\"\nlisteners.peer = \"0.0.0.0:9192\"",
+            &[],
+            &[],
+            &["`listeners.advertised_peer`", "does not list broker 1"],
+        ),
+        (
+            "cluster.voters = \"1@a:1,2@a:2\"\nlisteners.advertised_peer = \"b:1\"",
+            &[],
+            &[],
+            &["`listeners.advertised_peer` is set", "leave it out"],
+        ),
+        ("listeners.advertised_peer = \"b\"", &[], &[], &["HOST:PORT"]),
         ("cluster.voters = \"1@a:1,1@a:2\"", &[], &[], &["lists broker 1 twice"]),
         ("cluster.voters = \"1@a:1,2@a:1\"", &[], &[], &["address a:1 twice"]),
         (
@@ -129,12 +145,6 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
             &[],
             &[],
             &["to 10.0.0.1", "`listeners.peer` is 127.0.0.1"],
-        ),
-        (
-            "cluster.default_replication = 3",
-            &[],
-            &[],
-            &["`cluster.voters` lists 1 broker"],
         ),
         ("cluster.failover_budget_ms = 1", &[], &[], &["50 to 60000"]),
         ("cluster.id = \"a b\"", &[], &[], &["letters, digits"]),
@@ -152,6 +162,17 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
             assert!(error.contains(part), "{part:?} is not in {error:?}");
         }
     }
+}
+
+#[test]
+fn a_broker_that_is_not_listed_is_a_newcomer() {
+    let newcomer = |toml: &str| load(toml, &[], &[]).map(|settings| settings.is_newcomer());
+    assert_eq!(newcomer(""), Ok(false));
+    assert_eq!(newcomer("cluster.voters = \"1@a:1,2@a:2\""), Ok(false));
+    assert_eq!(newcomer("cluster.voters = \"2@a:1,3@a:2\""), Ok(true));
+    let everywhere =
+        "cluster.voters = \"2@10.0.0.2:1\"\nlisteners.peer = \"0.0.0.0:9192\"\nlisteners.advertised_peer = \"b:1\"";
+    assert_eq!(newcomer(everywhere), Ok(true));
 }
 
 #[test]
@@ -213,7 +234,12 @@ fn documented_defaults_are_the_defaults() {
         if key.default.contains(' ') {
             continue;
         }
-        if key.default.is_empty() && matches!(key.name, "broker.rack" | "listeners.advertised_host") {
+        if key.default.is_empty()
+            && matches!(
+                key.name,
+                "broker.rack" | "listeners.advertised_host" | "listeners.advertised_peer"
+            )
+        {
             assert!(settings.broker.rack.is_none() && settings.listeners.advertised_host.is_none());
             continue;
         }

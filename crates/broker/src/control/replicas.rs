@@ -35,6 +35,8 @@ struct Plan {
     wanted: (Vec<NodeId>, u64),
     options: GroupOptions,
     log_options: LogOptions,
+    /// The members that hold its log and never vote, if anybody has said so.
+    learners: Option<Vec<NodeId>>,
 }
 
 /// The first pause before a replica that could not be opened is tried again, and the longest: each is twice the one before. A
@@ -135,7 +137,7 @@ impl Replicas {
         self.known.len()
     }
 
-    /// The metadata group: its members are configured, and it is never closed.
+    /// The metadata group: its voters are configured, and it is never closed.
     pub(super) fn open_metadata(&mut self, parts: &ControlParts, standing: Standing) {
         let plan = Plan {
             founders: parts.voters.clone(),
@@ -146,6 +148,7 @@ impl Replicas {
                 deliver: true,
             },
             log_options: log_options(parts, &TopicConfig::default()),
+            learners: None,
         };
         self.start(parts, METADATA, plan, standing);
     }
@@ -162,6 +165,7 @@ impl Replicas {
             wanted: (nodes(&replica.replicas), 0),
             options,
             log_options,
+            learners: None,
         };
         // What is closing must be gone before it comes back: then its disk holds nothing.
         if let Some(next) = self.leaving.get_mut(&group) {
@@ -191,9 +195,11 @@ impl Replicas {
         };
         let plan = replica.plan.clone();
         replica.how = Some(how.clone());
+        let own = ids::node(parts.broker.id);
         self.opening.insert(group);
         let job = OpenJob {
             group,
+            has_others: plan.founders.iter().chain(&plan.wanted.0).any(|node| *node != own),
             founders: plan.founders,
             wanted: plan.wanted.0,
             how,
@@ -243,6 +249,9 @@ impl Replicas {
         // What was said while it was being opened did not reach it.
         let (wanted, version) = replica.plan.wanted.clone();
         parts.mailboxes.of(group).tell(Input::Replicas(group, wanted, version));
+        if let Some(learners) = replica.plan.learners.clone() {
+            parts.mailboxes.of(group).tell(Input::Learners(group, learners));
+        }
     }
 
     /// It has turned out to be damaged, or can't be written, and its group does without it: its log is set aside, and it is
@@ -284,6 +293,14 @@ impl Replicas {
                 .mailboxes
                 .of(group)
                 .tell(Input::Replicas(group, replicas, version));
+        }
+    }
+
+    /// The brokers that hold the metadata group's log without a vote, from now on.
+    pub(super) fn want_learners(&mut self, parts: &ControlParts, learners: Vec<NodeId>) {
+        if let Some(replica) = self.known.get_mut(&METADATA) {
+            replica.plan.learners = Some(learners.clone());
+            parts.mailboxes.of(METADATA).tell(Input::Learners(METADATA, learners));
         }
     }
 
@@ -375,7 +392,10 @@ impl Replicas {
             );
         }
         if replica.leads {
-            replica.set_learners(parts, report.learners.len());
+            // Those that never vote are not on their way to anything.
+            let lasting = replica.plan.learners.as_deref().unwrap_or_default();
+            let filled = report.learners.iter().filter(|node| !lasting.contains(node));
+            replica.set_learners(parts, filled.count());
         }
     }
 

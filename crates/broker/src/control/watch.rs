@@ -1,6 +1,6 @@
 //! Who is alive: the liveness monitor with its surroundings, and whether the failover budget is safe here.
 
-use super::ControlParts;
+use super::{ControlParts, METADATA};
 use crate::peers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trimaran_multiraft::{Headroom, Heartbeat, Input, IntervalPlan, LivenessEvent, LivenessMonitor, Safety};
@@ -24,6 +24,8 @@ pub(super) struct Watch {
     peers: BTreeMap<NodeId, Liveness>,
     events: Vec<LivenessEvent>,
     news: VecDeque<News>,
+    /// As last given to [`crate::peers::Outbound::set_routes`].
+    routes: BTreeMap<NodeId, NodeId>,
 }
 
 impl Watch {
@@ -42,7 +44,14 @@ impl Watch {
             peers: peers.into_iter().map(|peer| (peer, Liveness::Suspected)).collect(),
             events: Vec::new(),
             news: VecDeque::new(),
+            routes: BTreeMap::new(),
         }
+    }
+
+    /// Watches one more broker, if it is not watched yet.
+    pub(super) fn add(&mut self, now: Instant, node: NodeId) {
+        self.monitor.add_peer(now, node);
+        self.peers.entry(node).or_insert(Liveness::Suspected);
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -67,11 +76,16 @@ impl Watch {
         self.monitor.set_stalled(self.withheld);
         self.monitor.tick(now, &mut self.events);
         let events = std::mem::take(&mut self.events);
-        for event in &events {
-            self.handle(parts, *event);
+        // A way around is told before the silence that it is for, and taken back after that has ended.
+        let routes = self.monitor.routes();
+        let known = std::mem::take(&mut self.routes);
+        self.tell_routes(parts, &known, known.keys().chain(routes.keys()));
+        for event in events {
+            self.handle(parts, event);
         }
-        self.events = events;
-        self.events.clear();
+        let both = known.clone().into_iter().chain(routes.clone()).collect();
+        self.tell_routes(parts, &both, routes.keys());
+        self.take_routes(parts, known, routes);
         // A write that has not come back has taken so long already.
         let written = parts.journal.take_worst_write();
         let took = written.unwrap_or_default().max(parts.journal.stalled_for());
@@ -81,16 +95,37 @@ impl Watch {
         self.judge(parts, now);
     }
 
-    /// The brokers that are out of contact; none where that is a majority (see [`crate::engine::ClusterView`]).
+    /// The brokers that are out of everybody's reach, as far as known here (see [`crate::engine::ClusterView`]).
     pub(super) fn unreachable(&self) -> BTreeSet<BrokerId> {
-        let silent = self.peers.iter().filter(|(_, liveness)| **liveness != Liveness::Alive);
-        let silent: BTreeSet<BrokerId> = silent.map(|(node, _)| crate::ids::broker(*node)).collect();
-        let all = self.peers.len() + 1;
-        if silent.len() * 2 < all {
-            silent
-        } else {
-            BTreeSet::new()
+        self.monitor.unreachable().into_iter().map(crate::ids::broker).collect()
+    }
+
+    /// Tells the metadata group which brokers its messages reach by another way, if they are others than before.
+    fn tell_routes<'a>(
+        &self,
+        parts: &ControlParts,
+        before: &BTreeMap<NodeId, NodeId>,
+        now: impl Iterator<Item = &'a NodeId>,
+    ) {
+        let now: BTreeSet<NodeId> = now.copied().collect();
+        if !before.keys().eq(now.iter()) {
+            let nodes = now.into_iter().collect();
+            parts.mailboxes.of(METADATA).tell(Input::Rerouted(METADATA, nodes));
         }
+    }
+
+    fn take_routes(&mut self, parts: &ControlParts, known: BTreeMap<NodeId, NodeId>, routes: BTreeMap<NodeId, NodeId>) {
+        if routes != known {
+            for (to, through) in routes.iter().filter(|(to, _)| !known.contains_key(to)) {
+                tracing::warn!(
+                    broker = %to, %through,
+                    "the link to a broker is cut that another one hears: what the cluster has to know goes through \
+                     that one"
+                );
+            }
+            parts.outbound.set_routes(routes.clone());
+        }
+        self.routes = routes;
     }
 
     pub(super) fn news(&mut self) -> Option<News> {
@@ -100,13 +135,8 @@ impl Watch {
     fn handle(&mut self, parts: &ControlParts, event: LivenessEvent) {
         match event {
             LivenessEvent::Send(to, heartbeat) => {
-                let heartbeat = wire::Heartbeat {
-                    incarnation: heartbeat.incarnation,
-                    sequence: heartbeat.sequence,
-                    echo_sequence: heartbeat.echo_sequence,
-                    echo_incarnation: heartbeat.echo_incarnation,
-                };
-                peers::send_urgent(&parts.links, to, &wire::Frame::Heartbeat(heartbeat));
+                let heartbeat = peers::heartbeat_to_wire(heartbeat);
+                parts.outbound.send_urgent(to, &wire::Frame::Heartbeat(heartbeat));
             }
             LivenessEvent::Changed(node, liveness) => {
                 self.note(parts, node, liveness);

@@ -137,7 +137,7 @@ pub(super) mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
     use trimaran_raft::{GroupId, HardState, Term};
-    use trimaran_registry::Incarnation;
+    use trimaran_registry::{BrokerId, Founders, Incarnation};
     use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions};
 
     const OPTIONS: JournalOptions = JournalOptions {
@@ -174,7 +174,10 @@ pub(super) mod tests {
     fn used() -> (tempfile::TempDir, FolderId) {
         let dir = tempfile::tempdir().unwrap();
         let folder = open(dir.path()).unwrap();
-        folder.notes().founded_with(&[]).unwrap();
+        folder
+            .notes()
+            .founders(&Founders::new([BrokerId(1)]), Some(&[]))
+            .unwrap();
         journal(&folder);
         let replica = folder.partitions().join("group-0");
         fs::create_dir(&replica).unwrap();

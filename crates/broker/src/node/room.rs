@@ -2,7 +2,7 @@
 
 use super::Now;
 use crate::ids;
-use crate::peers::{from_wire, to_wire};
+use crate::peers::{from_wire, heartbeat_from_wire, heartbeat_to_wire, to_wire};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -236,14 +236,9 @@ impl Room {
                 self.inputs.push(Input::Messages(from, messages));
             }
             Ok(Frame::Heartbeat(heartbeat)) => {
-                let heartbeat = trimaran_multiraft::Heartbeat {
-                    incarnation: heartbeat.incarnation,
-                    sequence: heartbeat.sequence,
-                    echo_sequence: heartbeat.echo_sequence,
-                    echo_incarnation: heartbeat.echo_incarnation,
-                };
                 let mut events = Vec::new();
-                self.monitor.received(now.at, from, heartbeat, &mut events);
+                self.monitor
+                    .received(now.at, from, heartbeat_from_wire(heartbeat), &mut events);
                 self.liveness(now, events)?;
             }
             Ok(Frame::Control(message)) => {
@@ -262,7 +257,15 @@ impl Room {
                     failed,
                 });
             }
-            Ok(Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_) | Frame::Inquiry(_) | Frame::Account(_))
+            // Nodes pass nothing on for others.
+            Ok(
+                Frame::Hello(_)
+                | Frame::Welcome(_)
+                | Frame::Refused(_)
+                | Frame::Inquiry(_)
+                | Frame::Account(_)
+                | Frame::Relayed(_),
+            )
             | Err(_) => {}
         }
         Ok(())
@@ -392,13 +395,7 @@ impl Room {
         for event in events {
             match event {
                 LivenessEvent::Send(to, heartbeat) => {
-                    let heartbeat = peer::Heartbeat {
-                        incarnation: heartbeat.incarnation,
-                        sequence: heartbeat.sequence,
-                        echo_sequence: heartbeat.echo_sequence,
-                        echo_incarnation: heartbeat.echo_incarnation,
-                    };
-                    self.frames.push((to, Frame::Heartbeat(heartbeat)));
+                    self.frames.push((to, Frame::Heartbeat(heartbeat_to_wire(heartbeat))));
                 }
                 LivenessEvent::Changed(node, liveness) => {
                     self.inputs.push(Input::Liveness(node, liveness));
@@ -434,8 +431,8 @@ impl Room {
                 self.open(METADATA, self.members.clone(), options, None)?;
             }
             Effect::Open(replica) => self.open_replica(&replica)?,
-            // Nobody asks a node to move a partition.
-            Effect::Replicas { .. } => {}
+            // Nobody asks a node to move a partition, and nobody joins later.
+            Effect::Replicas { .. } | Effect::Newcomers(_) => {}
             Effect::Configure { group, config } => {
                 let group = ids::group(group);
                 let delivers = self.offsets(group).is_some();
@@ -518,10 +515,11 @@ fn agent_config(own: NodeId, members: &[NodeId], incarnation: u64, seed: u64) ->
         founded_with: None,
         is_member: false,
         cluster_id: "maelstrom".to_owned(),
+        noted_founders: None,
         metadata_replicas: members.iter().copied().map(ids::broker).collect(),
         seed,
         default_partitions: 1,
-        default_replication_factor: i32::try_from(members.len().min(3)).unwrap_or(3),
+        default_replication_factor: None,
         retry_after: RETRANSMIT,
         digest_every: Duration::from_secs(1),
         // A node begins with nothing on its disk: it is simulated, and Maelstrom never restarts one.

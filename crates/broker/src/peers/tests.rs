@@ -151,7 +151,9 @@ fn peers() -> (tempfile::TempDir, Peers) {
         start: Announcement::default(),
         starts,
         twins: Twins::default(),
-        known: vec![NodeId(1), NodeId(2)],
+        founders: Founders::new([1, 2].map(BrokerId)),
+        address: "a:1".to_owned(),
+        newcomers: Mutex::default(),
         mailboxes: Mailboxes::new(&[Activity::unwatched(), Activity::unwatched()], limits),
         control: Arc::new(ControlQueue::new()),
         metrics: Arc::new(Metrics::new()),
@@ -168,6 +170,8 @@ fn hello(change: impl FnOnce(&mut wire::Hello)) -> Bytes {
         to: wire::BrokerId(1),
         folder: wire::FolderId([7; 16]),
         previous: 0,
+        founders: vec![wire::BrokerId(1), wire::BrokerId(2)],
+        address: "b:2".to_owned(),
     };
     change(&mut hello);
     Bytes::from(wire::encode(&Frame::Hello(hello)).concat())
@@ -205,7 +209,7 @@ fn only_brokers_of_the_cluster_are_let_in() {
         refusal(admit(|h| h.protocol = 99)),
         wire::Refused::Version { .. }
     ));
-    for stranger in [1, 3, -1] {
+    for stranger in [1, -1] {
         let hello = hello(|h| h.broker = wire::BrokerId(stranger));
         assert_eq!(refusal(peers.admit(from, hello)), wire::Refused::UnknownBroker);
     }
@@ -213,6 +217,182 @@ fn only_brokers_of_the_cluster_are_let_in() {
         let admission = peers.admit(from, Bytes::from_static(bytes));
         assert!(matches!(admission, Admission::Rejected { ref answer, .. } if answer.is_empty()));
     }
+}
+
+/// The settings of the cluster from five to three brokers, one restart after the other, would give two majorities that
+/// don't meet.
+#[test]
+fn a_broker_that_was_told_other_founders_is_refused_and_both_sides_are_told_what_to_do() {
+    let (_folder, peers) = peers();
+    let from = SocketAddr::from(([127, 0, 0, 1], 1));
+    let others = hello(|h| h.founders = [1, 2, 3].map(wire::BrokerId).to_vec());
+    let Admission::Rejected { answer, reason } = peers.admit(from, others) else {
+        panic!("let in")
+    };
+    for part in [
+        "`cluster.voters` names 1, 2, 3",
+        "this broker's names 1, 2",
+        "docs/operations.md",
+    ] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+    let told = peers
+        .check_welcome(PeerId(2), Bytes::from(answer.concat()))
+        .unwrap_err();
+    for part in [
+        "the peer's `cluster.voters` names 1, 2,",
+        "Correct it",
+        "docs/operations.md",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn a_broker_that_is_no_founder_is_let_in_and_says_where_it_is_reached() {
+    let (_folder, peers) = peers();
+    let from = SocketAddr::from(([127, 0, 0, 1], 1));
+    let newcomer = hello(|h| h.broker = wire::BrokerId(7));
+    assert!(matches!(peers.admit(from, newcomer), Admission::Welcome(PeerId(7), _)));
+    let mut inputs = Vec::new();
+    peers.control.take(&mut inputs, None).unwrap();
+    assert!(
+        matches!(&inputs[..], [ControlInput::Newcomer(NodeId(7), address)] if address == "b:2"),
+        "the founders' configuration doesn't list it"
+    );
+    let others = (100..).map(NodeId).take(limits::BROKERS - 1);
+    peers.newcomers.lock().unwrap().extend(others);
+    let one_more = peers.admit(from, hello(|h| h.broker = wire::BrokerId(99)));
+    assert_eq!(refusal(one_more), wire::Refused::UnknownBroker, "a cluster has a limit");
+    assert!(
+        matches!(
+            peers.admit(from, hello(|h| h.broker = wire::BrokerId(7))),
+            Admission::Welcome(..)
+        ),
+        "but those that were there come back"
+    );
+}
+
+/// A frame for group 0.
+fn seek() -> Bytes {
+    let message = to_wire(Message {
+        term: Term(1),
+        body: Body::Seek,
+    });
+    Bytes::from(wire::encode(&Frame::Groups(vec![(wire::GroupId(0), message)])).concat())
+}
+
+fn start_of(folder: u8, incarnation: u64) -> wire::Start {
+    wire::Start {
+        folder: wire::FolderId([folder; 16]),
+        incarnation,
+    }
+}
+
+fn relayed_from(start: wire::Start, previous: u64, (from, to): (i32, i32), frame: Bytes) -> Bytes {
+    let relayed = wire::Relayed {
+        from: wire::BrokerId(from),
+        to: wire::BrokerId(to),
+        start,
+        previous,
+        frame,
+    };
+    Bytes::from(wire::encode(&Frame::Relayed(relayed)).concat())
+}
+
+#[test]
+fn a_frame_through_a_third_broker_is_taken_or_passed_on_once() {
+    let (_folder, peers) = peers();
+    let start = start_of(7, 3);
+    peers.starts.note(BrokerId(3), starts::from_wire(start)).unwrap();
+    let relayed = |from, to, frame| relayed_from(start, 0, (from, to), frame);
+    // For this broker, from 3 through 2.
+    peers.frame(PeerId(2), relayed(3, 1, seek()));
+    assert_eq!(peers.mailboxes.shard(0).len(), 1);
+    // From 2 for 3.
+    peers.frame(PeerId(2), relayed(2, 3, seek()));
+    let mut inputs = Vec::new();
+    peers.control.take(&mut inputs, None).unwrap();
+    assert!(matches!(&inputs[..], [ControlInput::PassOn(relayed)] if relayed.to == wire::BrokerId(3)));
+    assert_eq!(peers.metrics.bad_frames.get(), 0);
+    // What has been passed on already, what may not take that way, and what nobody else can have sent.
+    peers.frame(PeerId(2), relayed(4, 3, seek()));
+    peers.frame(PeerId(2), relayed(3, 1, relayed(3, 1, seek())));
+    peers.frame(PeerId(2), relayed(3, 1, Bytes::from_static(b"?")));
+    peers.frame(PeerId(2), relayed(1, 1, seek()));
+    peers.frame(PeerId(2), relayed(-1, 1, seek()));
+    assert_eq!(peers.metrics.bad_frames.get(), 5);
+    assert_eq!(peers.mailboxes.shard(0).len(), 1);
+}
+
+/// A broker with a former data folder would vote through a third one where its own link is cut.
+#[test]
+fn a_frame_through_a_third_broker_is_taken_only_from_a_start_that_would_be_let_in() {
+    let (_folder, peers) = peers();
+    let taken = || peers.mailboxes.shard(0).len();
+    let announced = |start: wire::Start, previous| {
+        let before = taken();
+        peers.frame(PeerId(2), relayed_from(start, previous, (3, 1), seek()));
+        if taken() > before {
+            return None;
+        }
+        let mut inputs = Vec::new();
+        peers
+            .control
+            .take(&mut inputs, Some(std::time::Instant::now()))
+            .unwrap();
+        match &inputs[..] {
+            [] => None,
+            [ControlInput::Announced(BrokerId(3), announced)] => Some(*announced),
+            _ => panic!("something else"),
+        }
+    };
+    let judged = |start, previous| {
+        let announced = announced(start, previous).expect("is judged off the link");
+        peers.starts.admit_relayed(BrokerId(3), &announced)
+    };
+    // A start that nobody has heard of is judged and noted first, once; then its frames are taken.
+    let first = start_of(7, 5);
+    assert_eq!(judged(first, 0).unwrap(), Accepted::Later);
+    assert_eq!(taken(), 0);
+    assert_eq!(announced(first, 0), None);
+    assert_eq!(taken(), 1);
+    assert_eq!(judged(start_of(7, 9), 5).unwrap(), Accepted::Later);
+    // The former start's, which were under way; an old copy of the folder; a former folder.
+    let seen = starts::from_wire(start_of(7, 9));
+    let refusal = |start, previous| match judged(start, previous) {
+        Err(NotAdmitted::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(first, 0), Refusal::Superseded(seen));
+    assert_eq!(refusal(start_of(7, 11), 5), Refusal::RolledBack(seen));
+    assert_eq!(refusal(start_of(6, 12), 5), Refusal::RolledBack(seen));
+    assert_eq!(announced(start_of(6, 12), 5), None, "it was judged a moment ago");
+    assert_eq!(taken(), 1);
+    assert_eq!(announced(start_of(7, 9), 5), None);
+    assert_eq!(taken(), 2);
+    assert_eq!(peers.metrics.bad_frames.get(), 0);
+}
+
+/// A process that is not let in has promised nothing: its start must not make another one's folder look old.
+#[test]
+fn a_start_is_judged_before_its_founders_and_noted_after_them() {
+    let (_folder, peers) = peers();
+    let from = SocketAddr::from(([127, 0, 0, 1], 1));
+    let admit = |incarnation: u64, previous: u64, founders: i32| {
+        let hello = hello(|hello| {
+            hello.incarnation = incarnation;
+            hello.previous = previous;
+            hello.founders = (1..=founders).map(wire::BrokerId).collect();
+        });
+        peers.admit(from, hello)
+    };
+    assert!(matches!(refusal(admit(9, 0, 3)), wire::Refused::OtherFounders { .. }));
+    assert_eq!(peers.starts.latest(BrokerId(2)), None);
+    assert!(matches!(admit(9, 0, 2), Admission::Welcome(PeerId(2), _)));
+    let seen = start_of(7, 9);
+    assert_eq!(refusal(admit(8, 0, 3)), wire::Refused::Superseded(seen));
+    assert_eq!(refusal(admit(11, 5, 3)), wire::Refused::RolledBack(seen));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::journal::{JournalQueue, JournalThread};
 use crate::kafka::Handlers;
 use crate::memory::{self, Machine, MemoryBudget};
 use crate::metrics::{Elsewhere, Metrics};
-use crate::peers::{Peers, Sink, Twins};
+use crate::peers::{Outbound, Peers, Twins};
 use crate::shards::{self, MailboxLimits, Mailboxes, Outputs};
 use crate::starts::StartStore;
 use crate::workers::{self, Workers};
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use trimaran_multiraft::{IntervalPlan, Lives, ShardConfig};
 use trimaran_raft::{GroupId, NodeId};
 use trimaran_registry::catalog::{Broker, Endpoint};
-use trimaran_registry::{BrokerId, Incarnation};
+use trimaran_registry::{BrokerId, Founders, Incarnation};
 use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::{Journal, RecoveredGroup};
 use trimaran_transport::{self as transport, LinkEvent, PeerId, PeerLinks, Statistics};
@@ -42,9 +42,9 @@ const MAX_PRODUCERS: usize = 500_000;
 /// Who this broker is, and who the others are.
 pub(super) struct Identity {
     broker: Broker,
-    /// All of the cluster, this broker included.
+    /// The cluster's founders: this broker is one of them, or joins them.
     voters: Vec<NodeId>,
-    /// The others' peer listeners.
+    /// The other founders' peer listeners.
     others: Vec<(NodeId, String)>,
 }
 
@@ -64,8 +64,9 @@ impl Identity {
             listed.iter().map(|(node, _)| *node).collect()
         };
         let peer = listed.iter().find(|(node, _)| *node == own);
-        let peer = peer.and_then(|(_, address)| endpoint_of(address));
         let listeners = &settings.listeners;
+        let peer = peer.map(|(_, address)| address).or(listeners.advertised_peer.as_ref());
+        let peer = peer.and_then(|address| endpoint_of(address));
         Identity {
             broker: Broker {
                 id,
@@ -91,6 +92,15 @@ fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint {
         host: address.ip().to_string(),
         port: address.port(),
+    }
+}
+
+/// As a configuration would name it.
+pub(crate) fn address_of(endpoint: &Endpoint) -> String {
+    let Endpoint { host, port } = endpoint;
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 
@@ -121,6 +131,7 @@ pub(super) struct Assembly {
     fatal: Arc<Fatal>,
     peers: Arc<Peers>,
     links: PeerLinks,
+    outbound: Outbound,
 }
 
 impl Assembly {
@@ -146,7 +157,9 @@ impl Assembly {
             start: folder.announcement(),
             starts: starts.clone(),
             twins: Twins::default(),
-            known: identity.voters.clone(),
+            founders: Founders::new(identity.voters.iter().copied().map(ids::broker)),
+            address: address_of(&identity.broker.peer),
+            newcomers: Mutex::default(),
             mailboxes: mailboxes.clone(),
             control: Arc::clone(&control),
             metrics: Arc::clone(&metrics),
@@ -156,7 +169,9 @@ impl Assembly {
         for (node, address) in &identity.others {
             links.set_peer(PeerId(node.0), address);
         }
+        let outbound = Outbound::new(links.clone(), ids::node(identity.broker.id), folder.announcement());
         Assembly {
+            outbound,
             starts,
             settings: Arc::new(settings),
             folder,
@@ -275,7 +290,7 @@ impl Assembly {
             journal: Arc::clone(&self.journal),
             files: Arc::clone(&self.files),
             control: Arc::clone(&self.control),
-            peers: Sink(self.links.clone()),
+            peers: self.outbound.clone(),
             memory: Arc::clone(&self.memory),
             metrics: Arc::clone(&self.metrics),
             fatal: Arc::clone(&self.fatal),
@@ -298,6 +313,7 @@ impl Assembly {
             folder: self.folder.id(),
             founded_with: self.folder.founded_with(),
             is_member: self.folder.is_member(),
+            noted_founders: self.folder.founders(),
             notes: self.folder.notes(),
             starts: self.starts.clone(),
             recovered,
@@ -306,7 +322,7 @@ impl Assembly {
             files: Arc::clone(&self.files),
             journal: Arc::clone(&self.journal),
             workers: Arc::clone(&self.workers),
-            links: self.links.clone(),
+            outbound: self.outbound.clone(),
             view,
             metrics: Arc::clone(&self.metrics),
             fatal: Arc::clone(&self.fatal),

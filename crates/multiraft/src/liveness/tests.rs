@@ -242,6 +242,7 @@ fn heartbeat(incarnation: u64, sequence: u64, echo: u64) -> Heartbeat {
         sequence,
         echo_sequence: echo,
         echo_incarnation: 3,
+        hears: Vec::new(),
     }
 }
 
@@ -317,4 +318,83 @@ fn a_broker_that_is_always_late_suspects_in_the_end() {
         monitor.tick(Instant(n * 90_000), &mut events);
     }
     assert_eq!(monitor.liveness(NodeId(2)), Liveness::Suspected);
+}
+
+/// Node 1 of three, of which 3 says at 1 ms that it hears `hears`, again and again until `until`, and 2 never says
+/// anything.
+fn with_a_witness(hears: &[u64], until: u64, events: &mut Vec<LivenessEvent>) -> LivenessMonitor {
+    let mut monitor = monitor();
+    monitor.add_peer(Instant(0), NodeId(3));
+    let hears: Vec<NodeId> = hears.iter().copied().map(NodeId).collect();
+    for (sequence, at) in (0..until).step_by(25_000).enumerate() {
+        monitor.tick(Instant(at), events);
+        let sequence = 1 + sequence as u64;
+        let heartbeat = Heartbeat {
+            hears: hears.clone(),
+            ..heartbeat(5, sequence, sequence)
+        };
+        monitor.received(Instant(at + 1_000), NodeId(3), heartbeat, events);
+    }
+    monitor
+}
+
+#[test]
+fn a_silent_peer_that_another_one_hears_is_reached_through_that_one() {
+    let mut events = Vec::new();
+    let monitor = with_a_witness(&[1, 2], 300_000, &mut events);
+    assert!(events.contains(&LivenessEvent::Changed(NodeId(2), Liveness::Suspected)));
+    assert_eq!(monitor.route(NodeId(2)), Some(NodeId(3)));
+    assert_eq!(monitor.routes(), BTreeMap::from([(NodeId(2), NodeId(3))]));
+    assert_eq!(monitor.route(NodeId(3)), None, "it is in contact itself");
+    assert_eq!(monitor.unreachable(), BTreeSet::new());
+    let sent = events.iter().rev().find_map(|event| match event {
+        LivenessEvent::Send(_, heartbeat) => Some(heartbeat.hears.clone()),
+        _ => None,
+    });
+    assert_eq!(sent, Some(vec![NodeId(3)]), "the others are told who is heard here");
+}
+
+#[test]
+fn a_silent_peer_that_nobody_hears_is_out_of_reach() {
+    let monitor = with_a_witness(&[1], 300_000, &mut Vec::new());
+    assert_eq!(monitor.routes(), BTreeMap::new());
+    assert_eq!(monitor.unreachable(), BTreeSet::from([NodeId(2)]));
+}
+
+#[test]
+fn a_witness_that_falls_silent_itself_counts_no_more() {
+    let mut events = Vec::new();
+    let mut monitor = with_a_witness(&[1, 2], 300_000, &mut events);
+    for at in (300_000..500_000).step_by(25_000) {
+        monitor.tick(Instant(at), &mut events);
+    }
+    assert_eq!(monitor.routes(), BTreeMap::new());
+    assert_eq!(
+        monitor.unreachable(),
+        BTreeSet::new(),
+        "it hears nobody: it may be alone itself"
+    );
+}
+
+#[test]
+fn a_refusal_that_a_witness_goes_on_contradicting_becomes_a_suspicion() {
+    for (hears, expected) in [(&[1, 2][..], Liveness::Suspected), (&[1][..], Liveness::Dead)] {
+        let mut events = Vec::new();
+        let mut monitor = with_a_witness(hears, 50_000, &mut events);
+        monitor.refused(Instant(50_000), NodeId(2), &mut events);
+        assert_eq!(monitor.liveness(NodeId(2)), Liveness::Dead);
+        for (sequence, at) in (50_000..300_000).step_by(25_000).enumerate() {
+            monitor.tick(Instant(at), &mut events);
+            let sequence = 3 + sequence as u64;
+            let heartbeat = Heartbeat {
+                hears: hears.iter().copied().map(NodeId).collect(),
+                ..heartbeat(5, sequence, sequence)
+            };
+            monitor.received(Instant(at + 1_000), NodeId(3), heartbeat, &mut events);
+            if at < 250_000 {
+                assert_eq!(monitor.liveness(NodeId(2)), Liveness::Dead, "at {at}");
+            }
+        }
+        assert_eq!(monitor.liveness(NodeId(2)), expected);
+    }
 }

@@ -8,23 +8,25 @@ fn nodes(ids: &[u64]) -> Vec<NodeId> {
 /// What becomes of voters and learners, led by node 1: who is `lost`, and who is `behind`.
 fn check(voters: &[u64], learners: &[u64], wanted: &[u64], [lost, behind]: [&[u64]; 2], expected: Next) {
     let now = with(&nodes(voters), nodes(learners));
-    let progress = |node: NodeId| {
-        let known = Progress {
-            state: ProgressState::Replicate,
-            match_index: LogIndex(1),
-            next_index: LogIndex(1).next(),
-            inflight_bytes: 0,
-            snapshot_under_way: false,
-            commit: LogIndex(1),
-            liveness: Liveness::Alive,
-            is_lost: lost.contains(&node.0),
-            is_retiring: false,
-            is_caught_up: !behind.contains(&node.0) && !lost.contains(&node.0),
-        };
-        (node != NodeId(1)).then_some(known)
-    };
-    let found = next_step(&now, &[], &nodes(wanted), progress);
+    let found = next_step(&now, &[], (&nodes(wanted), &[]), |node| progress(node, lost, behind));
     assert_eq!(found, expected, "{voters:?} {learners:?} to {wanted:?}");
+}
+
+/// The progress of a follower of node 1.
+fn progress(node: NodeId, lost: &[u64], behind: &[u64]) -> Option<Progress> {
+    let known = Progress {
+        state: ProgressState::Replicate,
+        match_index: LogIndex(1),
+        next_index: LogIndex(1).next(),
+        inflight_bytes: 0,
+        snapshot_under_way: false,
+        commit: LogIndex(1),
+        liveness: Liveness::Alive,
+        is_lost: lost.contains(&node.0),
+        is_retiring: false,
+        is_caught_up: !behind.contains(&node.0) && !lost.contains(&node.0),
+    };
+    (node != NodeId(1)).then_some(known)
 }
 
 fn change(voters: &[u64], learners: &[u64]) -> Next {
@@ -104,7 +106,7 @@ fn while_voters_are_exchanged_nothing_else_happens() {
         ..with(&nodes(&[1, 2, 4]), Vec::new())
     };
     assert_eq!(
-        next_step(&joint, &joint.outgoing, &nodes(&[1, 2, 4]), |_| None),
+        next_step(&joint, &joint.outgoing, (&nodes(&[1, 2, 4]), &[]), |_| None),
         Next::Wait
     );
 }
@@ -140,7 +142,7 @@ fn check_unfinished(before: &[u64], voters: &[u64], wanted: &[u64], [lost, gone]
         };
         (node != NodeId(1)).then_some(known)
     };
-    let found = [joint, left].map(|now| next_step(&now, &nodes(before), &nodes(wanted), progress));
+    let found = [joint, left].map(|now| next_step(&now, &nodes(before), (&nodes(wanted), &[]), progress));
     assert_eq!(
         found, expected,
         "{before:?} for {voters:?} with {lost:?} and {gone:?}, to {wanted:?}"
@@ -181,4 +183,24 @@ fn as_long_as_nobody_says_who_is_wanted_only_the_lost_are_demoted() {
     check(&[1, 2, 3], &[4], &[], ALL_WELL, Next::Rest);
     check(&[1, 2, 3], &[], &[], [&[3], &[]], change(&[1, 2], &[3]));
     check(&[1, 2, 3], &[4], &[], [&[3], &[]], change(&[1, 2], &[3, 4]));
+}
+
+/// Nodes 4 and 5 hold the log without a vote, led by node 1 of three voters that are wanted.
+#[test]
+fn lasting_learners_stay_beside_every_change_and_are_never_promoted() {
+    let lasting = nodes(&[4, 5]);
+    let check = |voters: &[u64], learners: &[u64], lost: &[u64], expected: Next| {
+        let now = with(&nodes(voters), nodes(learners));
+        let wanted = nodes(&[1, 2, 3]);
+        let found = next_step(&now, &[], (&wanted, &lasting), |node| progress(node, lost, &[]));
+        assert_eq!(found, expected, "{voters:?} {learners:?}, lost {lost:?}");
+    };
+    check(&[1, 2, 3], &[], &[], change(&[1, 2, 3], &[4, 5]));
+    check(&[1, 2, 3], &[4], &[], change(&[1, 2, 3], &[4, 5]));
+    check(&[1, 2, 3], &[5, 4], &[], Next::Rest);
+    check(&[1, 2, 3], &[4, 5], &[4], Next::Rest);
+    check(&[1, 2, 3], &[4, 5], &[3], change(&[1, 2], &[3, 4, 5]));
+    check(&[1, 2], &[3, 4, 5], &[3], Next::Wait);
+    check(&[1, 2], &[3, 4, 5], &[], change(&[1, 2, 3], &[4, 5]));
+    check(&[1, 2, 3], &[4, 5, 6], &[], change(&[1, 2, 3], &[4, 5]));
 }

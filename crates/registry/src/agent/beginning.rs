@@ -14,6 +14,7 @@ impl Agent {
     /// Orders the metadata group to be opened, as soon as it is known how.
     pub(super) fn begin(&mut self, effects: &mut Vec<Effect>) {
         if !self.begun
+            && self.other_founders().is_none()
             && let Some(decision) = self.founding.decision()
         {
             self.begun = true;

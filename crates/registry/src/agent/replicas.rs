@@ -59,6 +59,11 @@ impl Agent {
             {
                 self.settle(now, effects);
             }
+            Outcome::BrokerRegistered(broker)
+                if self.replicas.settled && !self.config.metadata_replicas.contains(broker) =>
+            {
+                self.name_newcomers(effects);
+            }
             Outcome::Reassigning { topic, partition } => self.reassigning(topic, *partition, effects),
             Outcome::Reassigned { topic, partition, .. } => self.reassigned(now, topic, *partition, effects),
             Outcome::BrokerRegistered(_)
@@ -133,6 +138,7 @@ impl Agent {
     /// Everything that was committed before this start is applied: what is in the catalog now is what is.
     fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.replicas.settled = true;
+        self.name_newcomers(effects);
         let catalog = self.catalog.clone();
         let placed = |group: &GroupId| {
             let (topic, partition) = catalog.partition_of(*group)?;

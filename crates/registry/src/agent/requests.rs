@@ -280,10 +280,17 @@ impl Agent {
                 *partitions = self.config.default_partitions;
             }
             if *replication_factor == -1 {
-                *replication_factor = self.config.default_replication_factor;
+                *replication_factor = self.default_replication_factor();
             }
         }
         topic
+    }
+
+    /// A founder that has not registered yet is counted: it will.
+    pub(super) fn default_replication_factor(&self) -> i32 {
+        let brokers = self.config.metadata_replicas.len().max(self.catalog.brokers().count());
+        let all = i32::try_from(brokers.min(3)).unwrap_or(3);
+        self.config.default_replication_factor.unwrap_or(all)
     }
 
     /// Sends what is due.

@@ -1,4 +1,5 @@
 mod cluster;
+mod founders;
 
 use super::*;
 use crate::catalog::{Endpoint, Layout};

@@ -160,7 +160,7 @@ impl Agent {
         for name in self.waiting.due(now) {
             let layout = Layout::Spread {
                 partitions: self.config.default_partitions,
-                replication_factor: self.config.default_replication_factor,
+                replication_factor: self.default_replication_factor(),
             };
             let topic = NewTopic {
                 name: name.clone(),

@@ -324,3 +324,20 @@ fn no_order_of_events_lets_a_broker_found_twice() {
         }
     }
 }
+
+#[test]
+fn a_broker_that_is_no_founder_joins_without_asking_and_is_not_waited_for() {
+    let config = FoundingConfig {
+        broker: id(4),
+        folder: FolderId([4; 16]),
+        replicas: vec![id(1), id(2), id(3)],
+        holds: false,
+        founded_with: None,
+        is_member: false,
+    };
+    let newcomer = Founding::new(config.clone());
+    assert_eq!(newcomer.decision(), Some(&Decision::Join));
+    assert_eq!(newcomer.silent(), []);
+    let filled = Founding::new(FoundingConfig { holds: true, ..config });
+    assert_eq!(filled.decision(), Some(&Decision::Resume));
+}

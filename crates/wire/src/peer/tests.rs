@@ -102,6 +102,8 @@ fn every_frame() -> Vec<Frame> {
             to: BrokerId(2),
             folder: FolderId([0xfa; 16]),
             previous: 6,
+            founders: vec![BrokerId(1), BrokerId(2), BrokerId(3)],
+            address: "h:9".to_owned(),
         }),
         Frame::Welcome(Welcome {
             protocol: 1,
@@ -114,6 +116,14 @@ fn every_frame() -> Vec<Frame> {
             sequence: 1_000,
             echo_sequence: 999,
             echo_incarnation: 8,
+            hears: vec![BrokerId(2), BrokerId(300)],
+        }),
+        Frame::Relayed(Relayed {
+            from: BrokerId(2),
+            to: BrokerId(3),
+            start: start(6),
+            previous: 5,
+            frame: Bytes::from_static(b"a frame"),
         }),
         Frame::Groups(every_body().into_iter().map(|body| message(3, body)).collect()),
         Frame::Control(Bytes::from_static(b"opaque")),
@@ -142,6 +152,9 @@ fn every_frame() -> Vec<Frame> {
         Refused::Superseded(start(9)),
         Refused::RolledBack(start(9)),
         Refused::AnotherRuns(start(9)),
+        Refused::OtherFounders {
+            founders: vec![BrokerId(1), BrokerId(2)],
+        },
     ];
     frames.extend(refusals.map(Frame::Refused));
     frames
@@ -159,19 +172,20 @@ fn every_frame_comes_back() {
 #[test]
 fn bytes_are_golden() {
     let golden = [
-        "0000 03 026331 02 07 04 fafafafafafafafafafafafafafafafa 06",
+        "0000 04 026331 02 07 04 fafafafafafafafafafafafafafafafa 06 03020406 03683a39",
         "0001 01 026331 04 08",
-        "0303 07 e807 e707 08",
+        "0403 07 e807 e707 08 02 04 d804",
+        "0407 04 06 fafafafafafafafafafafafafafafafa 06 05 61206672616d65",
         // Fourteen messages of group 300 (ac02) in term 3, then the payloads "first", "second" and "third".
-        "0304 0e ac0203 000502 ac0203 010001 ac0203 02050201 ac0203 0301 \
+        "0404 0e ac0203 000502 ac0203 010001 ac0203 02050201 ac0203 0301 \
          ac0203 0404020301 05 0200 020105 020100 020106 0202 020102 0101 0103 \
          ac0203 05070600 ac0203 06070601 ac0203 070902 ac0203 080902 ac0203 09 \
          ac0203 0a 2802 020102 0101 0103 05 2927 ac0203 0b05 ac0203 0c2a05 ac0203 0d \
          6669727374 7365636f6e64 7468697264",
-        "0305 6f7061717565",
-        "0306 ac02 01 04",
-        "0308 026331 02 fafafafafafafafafafafafafafafafa 06",
-        "0309 026331 04 01 fafafafafafafafafafafafafafafafa 07 00",
+        "0405 6f7061717565",
+        "0406 ac02 01 04",
+        "0408 026331 02 fafafafafafafafafafafafafafafafa 06",
+        "0409 026331 04 01 fafafafafafafafafafafafafafafafa 07 00",
         "0002 00 01",
         "0002 01 026331",
         "0002 02 06",
@@ -180,6 +194,7 @@ fn bytes_are_golden() {
         "0002 05 fafafafafafafafafafafafafafafafa 09",
         "0002 06 fafafafafafafafafafafafafafafafa 09",
         "0002 07 fafafafafafafafafafafafafafafafa 09",
+        "0002 08 02 02 04",
     ];
     let frames = every_frame();
     assert_eq!(golden.len(), frames.len());
@@ -202,6 +217,8 @@ fn a_hello_of_another_version_is_read_up_to_what_never_changes() {
         protocol: PROTOCOL_VERSION + 1,
         folder: FolderId::default(),
         previous: 0,
+        founders: Vec::new(),
+        address: String::new(),
         ..hello
     };
     assert_eq!(decode(Bytes::from(bytes)), Ok(Frame::Hello(expected.clone())));
@@ -246,13 +263,19 @@ fn payloads_are_not_copied() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let good = joined(&every_frame()[3]);
+    let good = joined(&every_frame()[4]);
     assert_eq!(decode(Bytes::new()), Err(PeerError::Truncated));
-    assert_eq!(decode(Bytes::from_static(&[3])), Err(PeerError::Truncated));
-    assert_eq!(decode(Bytes::from_static(&[9, 0])), Err(PeerError::Version(9)));
-    assert_eq!(decode(Bytes::from_static(&[3, 99])), Err(PeerError::Kind(99)));
     assert_eq!(
-        decode(Bytes::from_static(&[3, kind::HELLO])),
+        decode(Bytes::from_static(&[PROTOCOL_VERSION])),
+        Err(PeerError::Truncated)
+    );
+    assert_eq!(decode(Bytes::from_static(&[9, 0])), Err(PeerError::Version(9)));
+    assert_eq!(
+        decode(Bytes::from_static(&[PROTOCOL_VERSION, 99])),
+        Err(PeerError::Kind(99))
+    );
+    assert_eq!(
+        decode(Bytes::from_static(&[PROTOCOL_VERSION, kind::HELLO])),
         Err(PeerError::Kind(kind::HELLO))
     );
     assert_eq!(decode(good.slice(..good.len() - 1)), Err(PeerError::Payload));

@@ -12,7 +12,7 @@ use trimaran_multiraft::{Acks, GroupOptions, InSync, Input, LeaderChange, Member
 use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
 use trimaran_registry::agent::{self, Effect as Wish, OpenReplica};
 use trimaran_registry::founding::Decision;
-use trimaran_registry::{BrokerId, CommandIndex, Standing, Term};
+use trimaran_registry::{BrokerId, CommandIndex, Founders, Standing, Term};
 use trimaran_storage::log::Retention;
 use trimaran_wire::batch;
 use trimaran_wire::peer::Frame;
@@ -70,8 +70,7 @@ impl Running {
                 self.tell(now, METADATA, input, effects);
             }
             Wish::Send(to, message) => {
-                let to = u32::try_from(to.0).unwrap_or(0);
-                effects.push(Effect::Send(to, Frame::Control(Bytes::from(message))));
+                self.send(node_of(to), Frame::Control(Bytes::from(message)), effects);
             }
             Wish::OpenMetadata(decision) => self.open_metadata(now, &decision, effects)?,
             Wish::Open(replica) => self.open_replica(now, &replica, effects)?,
@@ -84,6 +83,15 @@ impl Running {
                     opening.since = Some(since.0);
                 }
                 self.tell(now, group, Input::Replicas(group, wanted, since.0), effects);
+            }
+            Wish::Newcomers(brokers) => {
+                let nodes: Vec<NodeId> = brokers.iter().map(|broker| node_of(broker.id)).collect();
+                let clock = self.clock(now);
+                nodes.iter().for_each(|node| self.monitor.add_peer(clock, *node));
+                if let Some(opening) = self.openings.get_mut(&METADATA) {
+                    opening.learners = Some(nodes.clone());
+                }
+                self.tell(now, METADATA, Input::Learners(METADATA, nodes), effects);
             }
             Wish::Configure { group, config } => {
                 let group = GroupId(group.0);
@@ -113,11 +121,14 @@ impl Running {
 
     fn open_metadata(&mut self, now: Micros, decision: &Decision, effects: &mut Vec<Effect>) -> Result<(), String> {
         effects.push(self.note(format!("opens the metadata group: {decision:?}")));
-        if let Decision::Found(with) = decision {
-            let noted = super::folder::note_founders(&self.fs, with);
-            noted.map_err(|error| format!("the founders can't be noted: {error}"))?;
-        }
-        let all: Vec<NodeId> = (1..=self.settings.brokers).map(|id| NodeId(u64::from(id))).collect();
+        let all = self.settings.founders();
+        let founders = Founders::new(all.iter().map(|node| of_node(*node)));
+        let noted = match decision {
+            Decision::Found(with) => super::folder::note_founding(&self.fs, with),
+            Decision::Resume | Decision::Join => Ok(()),
+        };
+        let noted = noted.and_then(|()| super::folder::note_founders(&self.fs, &founders));
+        noted.map_err(|error| format!("the founders can't be noted: {error}"))?;
         let options = GroupOptions {
             min_insync_replicas: 1,
             retention: Retention::default(),
@@ -133,6 +144,7 @@ impl Running {
             since: None,
             standing,
             options,
+            learners: None,
         };
         self.open(now, METADATA, opening, effects)
     }
@@ -151,6 +163,7 @@ impl Running {
             since: None,
             standing: replica.standing,
             options: group_options(&replica.config),
+            learners: None,
         };
         self.open(now, group, opening, effects)
     }

@@ -7,16 +7,19 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use trimaran_registry::folder::{Description, FolderParts, FolderState, JournalPart};
 use trimaran_registry::starts::{Announcement, Start, Starts};
-use trimaran_registry::{BrokerId, FolderId, Incarnation};
+use trimaran_registry::{BrokerId, FolderId, Founders, Incarnation};
 use trimaran_storage::fs::{Fs, Mode, read_exact_at};
 use trimaran_storage::journal::{JournalError, Owner, OwnerId, Presence, look};
 
 const DATA: &str = "/data";
 const NAME: &str = "/data/name";
-const FOUNDERS: &str = "/data/founders";
+const FOUNDED_WITH: &str = "/data/founders";
 const STARTS: &str = "/data/starts";
 const MEMBER: &str = "/data/member";
 const MARK: &str = "/data/journal.mark";
+
+/// Where it is noted who founded the cluster.
+pub const FOUNDERS: &str = "/data/voters";
 
 /// Where the journal lies.
 pub const JOURNAL: &str = "/data/journal";
@@ -31,10 +34,12 @@ const START_BYTES: usize = FOUNDER_BYTES + 8;
 pub(super) struct Folder {
     /// Its name.
     pub(super) id: FolderId,
-    /// What [`note_founders`] noted.
+    /// The folders that [`note_founding`] noted.
     pub(super) founded_with: Option<Vec<(BrokerId, FolderId)>>,
-    /// What [`note_membership`] noted.
+    /// Whether [`note_membership`] was called.
     pub(super) is_member: bool,
+    /// The founders that [`note_founders`] noted.
+    pub(super) founders: Option<Founders>,
 }
 
 impl Folder {
@@ -42,8 +47,9 @@ impl Folder {
     pub(super) fn read(fs: &dyn Fs, id: FolderId) -> io::Result<Folder> {
         Ok(Folder {
             id,
-            founded_with: founders(fs)?,
+            founded_with: founded_with(fs)?,
             is_member: is_member(fs)?,
+            founders: founders(fs)?,
         })
     }
 
@@ -75,7 +81,7 @@ fn parts(fs: &dyn Fs, description: Option<(Start, bool)>, bug: Option<Bug>) -> i
     parts.description = match description {
         Some((start, is_lost)) => Some(Description {
             folder: Some(start.folder),
-            is_member: is_member(fs)? || founders(fs)?.is_some(),
+            is_member: is_member(fs)? || founded_with(fs)?.is_some(),
             is_lost,
         }),
         None => None,
@@ -114,7 +120,7 @@ pub fn begin(
     if !is_sound {
         start.folder.0.copy_from_slice(&random);
         describe(fs, start, true)?;
-        if founders(fs)?.is_some() || has_metadata(fs) {
+        if founded_with(fs)?.is_some() || has_metadata(fs) {
             note_membership(fs)?;
         }
         match fs.remove_dir_all(Path::new(JOURNAL)) {
@@ -168,17 +174,32 @@ pub fn note_starts(fs: &dyn Fs, starts: &Starts) -> io::Result<()> {
     write(fs, STARTS, &starts.iter().flat_map(bytes).collect::<Vec<u8>>())
 }
 
-/// What [`note_founders`] noted.
-pub(super) fn founders(fs: &dyn Fs) -> io::Result<Option<Vec<(BrokerId, FolderId)>>> {
-    let noted = read(fs, FOUNDERS)?.filter(|bytes| !bytes.is_empty());
+fn founded_with(fs: &dyn Fs) -> io::Result<Option<Vec<(BrokerId, FolderId)>>> {
+    let noted = read(fs, FOUNDED_WITH)?.filter(|bytes| !bytes.is_empty());
     Ok(noted.map(|bytes| bytes.chunks_exact(FOUNDER_BYTES).map(founder).collect()))
 }
 
 /// Notes durably with whom the cluster is founded.
-pub(super) fn note_founders(fs: &dyn Fs, with: &[(BrokerId, FolderId)]) -> io::Result<()> {
+pub(super) fn note_founding(fs: &dyn Fs, with: &[(BrokerId, FolderId)]) -> io::Result<()> {
     let bytes: Vec<u8> = with
         .iter()
         .flat_map(|(broker, folder)| [&broker.0.to_be_bytes()[..], &folder.0].concat())
+        .collect();
+    write(fs, FOUNDED_WITH, &bytes)
+}
+
+fn founders(fs: &dyn Fs) -> io::Result<Option<Founders>> {
+    let id = |bytes: &[u8]| BrokerId(bytes.iter().fold(0, |id, byte| id << 8 | i32::from(*byte)));
+    let noted = read(fs, FOUNDERS)?.filter(|bytes| !bytes.is_empty());
+    Ok(noted.map(|bytes| Founders::new(bytes.chunks_exact(4).map(id))))
+}
+
+/// Notes durably who founded the cluster.
+pub(super) fn note_founders(fs: &dyn Fs, founders: &Founders) -> io::Result<()> {
+    let bytes: Vec<u8> = founders
+        .ids()
+        .iter()
+        .flat_map(|broker| broker.0.to_be_bytes())
         .collect();
     write(fs, FOUNDERS, &bytes)
 }

@@ -18,7 +18,7 @@ use super::rng::Rng;
 use super::trace::Happening;
 pub use event::{Effect, Event};
 use folder::Folder;
-pub use folder::JOURNAL;
+pub use folder::{FOUNDERS, JOURNAL};
 use hang::Hang;
 pub use hang::Hanging;
 use opening::Opening;
@@ -33,7 +33,7 @@ use trimaran_multiraft::{
 };
 use trimaran_raft::{GroupId, Instant, NodeId};
 use trimaran_registry::BrokerId;
-use trimaran_registry::agent::Agent;
+use trimaran_registry::agent::{Agent, Registration};
 use trimaran_registry::starts::Announcement;
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions, Owner, RecoveredGroup};
@@ -41,6 +41,9 @@ use trimaran_storage::log::FlushJob;
 
 /// The group that replicates the catalog.
 pub const METADATA: GroupId = GroupId(0);
+
+/// How an error begins that says that the configuration names other founders than the folder.
+pub const OTHER_FOUNDERS: &str = "the cluster was founded by others";
 
 /// How long an administrator's request is tried at one broker.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -54,6 +57,8 @@ const RETAIN_EVERY: Micros = 400_000;
 /// One start of a broker.
 pub struct Running {
     settings: Settings,
+    /// This start, as others are told of it.
+    announced: Announcement,
     fs: FaultyFs,
     rng: Rng,
     seats: Vec<Seat>,
@@ -62,6 +67,8 @@ pub struct Running {
     /// Numbers what this start loses.
     lives: Lives,
     monitor: LivenessMonitor,
+    /// Brokers that the metadata group's messages reach through others.
+    rerouted: BTreeSet<NodeId>,
     watchdog: Watchdog,
     /// A thread that hangs.
     hang: Option<Hang>,
@@ -143,10 +150,8 @@ impl Running {
         let (journal, recovered) = opened.map_err(|error| format!("the journal does not open: {error:?}"))?;
         let plan = IntervalPlan::new(settings.budget).map_err(|error| format!("{error:?}"))?;
         let node = NodeId(u64::from(settings.id));
-        let peers: Vec<NodeId> = (1..=settings.brokers)
-            .filter(|peer| *peer != settings.id)
-            .map(|peer| NodeId(u64::from(peer)))
-            .collect();
+        let founders = settings.founders();
+        let peers: Vec<NodeId> = founders.iter().copied().filter(|peer| *peer != node).collect();
         let mut shard_config = ShardConfig::new(node, plan.tuning(rng.next()));
         if let Some(limits) = settings.limits {
             limits.limit(&mut shard_config.tuning);
@@ -176,10 +181,12 @@ impl Running {
         let mut running = Running {
             lives: Lives::new(incarnation),
             monitor: LivenessMonitor::new(plan.liveness(node, incarnation), &peers, clock),
+            rerouted: BTreeSet::new(),
             watchdog: Watchdog::new(plan),
             hang: None,
             disk: settings.disk,
             settings,
+            announced: *announced,
             fs,
             rng,
             seats,
@@ -203,7 +210,10 @@ impl Running {
         };
         if let Some(bug) = running.settings.bug {
             let shards = running.seats.iter_mut().map(|seat| &mut seat.shard);
-            bug.build_in(shards, &mut running.agent, &mut running.watchdog);
+            bug.build_in(shards, &mut running.monitor, &mut running.agent, &mut running.watchdog);
+        }
+        if let Registration::OtherFounders { noted } = running.agent.registration() {
+            return Err(format!("{OTHER_FOUNDERS}: {noted}"));
         }
         running.control_tick(now, effects)?;
         running.plan_control(now, effects);
@@ -292,6 +302,12 @@ impl Running {
     /// Requests of anybody that have not been answered.
     pub fn open_tickets(&self) -> usize {
         self.tickets.len()
+    }
+
+    /// The brokers that are out of reach, as far as it knows.
+    pub fn unreachable(&self) -> BTreeSet<u32> {
+        let unreachable = self.monitor.unreachable().into_iter();
+        unreachable.filter_map(|node| u32::try_from(node.0).ok()).collect()
     }
 
     /// Its registry agent.

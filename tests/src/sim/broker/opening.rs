@@ -24,18 +24,32 @@ pub(super) struct Opening {
     pub(super) standing: Standing,
     /// What may differ from group to group.
     pub(super) options: GroupOptions,
+    /// The members that hold the log and never vote, if anybody has said so.
+    pub(super) learners: Option<Vec<NodeId>>,
 }
 
 impl Opening {
     /// What was said since: while it waited to be opened, that did not reach it, and one that is opened anew does not know it.
-    fn wish(&self, group: GroupId) -> Option<Input> {
-        let since = self.since?;
-        Some(Input::Replicas(group, self.wanted.clone(), since))
+    fn wishes(&self, group: GroupId) -> impl Iterator<Item = Input> + use<> {
+        let replicas = self
+            .since
+            .map(|since| Input::Replicas(group, self.wanted.clone(), since));
+        let learners = self.learners.clone().map(|learners| Input::Learners(group, learners));
+        replicas.into_iter().chain(learners)
     }
 
     /// Whether there is somebody who could fill a replica again.
-    fn has_others(&self) -> bool {
-        self.founders.len().max(self.wanted.len()) > 1
+    fn has_others(&self, own: NodeId) -> bool {
+        self.founders.iter().chain(&self.wanted).any(|node| *node != own)
+    }
+
+    /// With what was said of the group's members.
+    fn complete(&self, open: Open) -> Open {
+        let open = open.wanting(self.wanted.clone());
+        match open.group() {
+            super::METADATA => open.keeping_learners(),
+            _ => open,
+        }
     }
 }
 
@@ -63,7 +77,7 @@ impl Running {
             _ => self.open_found(group, &opening, recovered.clone().unwrap_or_default()),
         };
         let opened = match opened {
-            Err(error) if error.is_damage() && opening.has_others() => {
+            Err(error) if error.is_damage() && opening.has_others(NodeId(u64::from(self.settings.id))) => {
                 effects.push(self.note(format!("sets the log of group {group} aside: {error:?}")));
                 effects.push(Effect::GivesUp(group, error));
                 let known = recovered
@@ -74,7 +88,7 @@ impl Running {
             opened => opened,
         };
         let input = match opened {
-            Ok(open) => Input::Open(Box::new(open.wanting(opening.wanted.clone()))),
+            Ok(open) => Input::Open(Box::new(opening.complete(open))),
             Err(error) => {
                 effects.push(self.note(format!("takes no part in group {group}: {error:?}")));
                 self.silent.insert(group);
@@ -85,13 +99,11 @@ impl Running {
                 }))
             }
         };
-        let wish = opening.wish(group);
+        let wishes = opening.wishes(group);
         self.openings.insert(group, opening);
         effects.push(Effect::Opened(group));
         self.tell(now, group, input, effects);
-        if let Some(wish) = wish {
-            self.tell(now, group, wish, effects);
-        }
+        wishes.for_each(|wish| self.tell(now, group, wish, effects));
         Ok(())
     }
 
@@ -117,13 +129,11 @@ impl Running {
                 return;
             }
         };
-        let wish = opening.wish(group);
-        let input = Input::Open(Box::new(open.wanting(opening.wanted)));
+        let wishes = opening.wishes(group);
+        let input = Input::Open(Box::new(opening.complete(open)));
         effects.push(Effect::Opened(group));
         self.tell(now, group, input, effects);
-        if let Some(wish) = wish {
-            self.tell(now, group, wish, effects);
-        }
+        wishes.for_each(|wish| self.tell(now, group, wish, effects));
     }
 
     fn open_found(&mut self, group: GroupId, opening: &Opening, recovered: RecoveredGroup) -> Result<Open, LogError> {

@@ -8,7 +8,7 @@ use crate::sim::rng::Rng;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use trimaran_multiraft::{GroupOptions, IntervalPlan};
-use trimaran_raft::{Instant, Tuning};
+use trimaran_raft::{Instant, NodeId, Tuning};
 use trimaran_registry::agent::AgentConfig;
 use trimaran_registry::catalog::{Broker as Registered, Endpoint};
 use trimaran_registry::{Incarnation, TopicConfig};
@@ -19,8 +19,8 @@ use trimaran_storage::log::{LogOptions, Retention};
 pub struct Settings {
     /// Its id.
     pub id: u32,
-    /// How many brokers there are; their ids count from one.
-    pub brokers: u32,
+    /// How many of the brokers founded the cluster, as its configuration says: those with the lowest ids, from one on.
+    pub founders: u32,
     /// Shards it runs.
     pub shards: usize,
     /// Its rack.
@@ -70,6 +70,11 @@ impl Limits {
 }
 
 impl Settings {
+    /// The founders, the preferred controller first.
+    pub(super) fn founders(&self) -> Vec<NodeId> {
+        (1..=self.founders).map(|id| NodeId(u64::from(id))).collect()
+    }
+
     /// How long its groups' members wait without a leader.
     pub fn election_timeout(&self) -> Micros {
         let plan = IntervalPlan::new(self.budget);
@@ -131,15 +136,16 @@ pub(super) fn agent_config(
             admin: endpoint(9292),
         },
         cluster_id: "simulated".to_owned(),
-        metadata_replicas: (1..=settings.brokers).map(broker_id).collect(),
+        metadata_replicas: (1..=settings.founders).map(broker_id).collect(),
         seed,
         default_partitions: 1,
-        default_replication_factor: 3,
+        default_replication_factor: Some(3),
         retry_after: Duration::from_millis(300),
         digest_every: Duration::from_secs(1),
         folder: folder.id,
         founded_with: folder.founded_with,
         is_member: folder.is_member,
+        noted_founders: folder.founders,
         known_groups,
     }
 }

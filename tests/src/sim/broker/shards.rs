@@ -2,7 +2,6 @@
 
 use super::event::{Effect, Event};
 use super::{Job, Running};
-use crate::sim::envelope;
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
 use trimaran_multiraft::{Input, Outbox};
@@ -67,8 +66,7 @@ impl Running {
         effects: &mut Vec<Effect>,
     ) -> Result<(), String> {
         for (to, messages) in out.messages.drain(..) {
-            let to = u32::try_from(to.0).unwrap_or(0);
-            effects.push(Effect::Send(to, envelope::groups_out(messages)));
+            self.send_groups(to, messages, effects);
         }
         if !out.journal.is_empty() {
             self.unwritten

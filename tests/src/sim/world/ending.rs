@@ -17,7 +17,7 @@ pub(super) const CONVERGES_WITHIN: Micros = 30 * SECOND;
 const ASK_EVERY: Micros = 100_000;
 
 /// How long an idle cluster is watched, after as long a time for what is under way to end.
-const IDLE_FOR: Micros = 3 * SECOND;
+pub(super) const IDLE_FOR: Micros = 3 * SECOND;
 
 /// By when each leadership is back where it is preferred to be, once all works: what was given back shortly before a
 /// fault is given back again after a minute, and one attempt may have failed.
@@ -82,9 +82,15 @@ impl World {
             }
             Phase::Reading if missing.is_none() => {
                 self.note("consumers are done");
+                self.cut_a_link()?;
+            }
+            Phase::LinkCut { between, until } if now >= until => {
+                self.judge_link(between)?;
+                self.link_repaired_at = now;
                 let until = now + IDLE_FOR;
                 self.phase = Phase::Idle { until, watched: false };
             }
+            Phase::LinkCut { .. } => {}
             Phase::Ending | Phase::Reading => {
                 if now > self.healed_at + CONVERGES_WITHIN {
                     return Err(Violation::new(Law::Converges, missing.unwrap_or_default()));
@@ -94,7 +100,7 @@ impl World {
                 let comes_home =
                     self.length == Length::Full && !self.machines.iter().any(|machine| machine.has_dead_segments);
                 if let Some(astray) = self.astray().filter(|_| comes_home) {
-                    if now > self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
+                    if now > self.healed_at.max(self.link_repaired_at) + CONVERGES_WITHIN + HOME_WITHIN {
                         return Err(Violation::new(Law::Converges, astray));
                     }
                     let until = now + IDLE_FOR;
@@ -116,7 +122,7 @@ impl World {
                 let may_speak = may_speak || !self.endings.nobody_is_gone();
                 let spoke = self.idle_envelopes + self.idle_writes > 0 && !may_speak;
                 self.finished = !spoke;
-                if spoke && now <= self.healed_at + CONVERGES_WITHIN + HOME_WITHIN {
+                if spoke && now <= self.healed_at.max(self.link_repaired_at) + CONVERGES_WITHIN + HOME_WITHIN {
                     // A leader that has just come home may have something to say, and again if it gets no answer.
                     (self.idle_envelopes, self.idle_writes) = (0, 0);
                     let until = now + IDLE_FOR;
@@ -152,7 +158,7 @@ impl World {
         }
         let waited_for = match self.phase {
             Phase::Suffering | Phase::Ending | Phase::Hanging { .. } => &self.clients[..self.active],
-            Phase::Reading | Phase::Idle { .. } => &self.clients[..],
+            Phase::Reading | Phase::LinkCut { .. } | Phase::Idle { .. } => &self.clients[..],
         };
         if let Some(client) = waited_for.iter().find(|client| !client.is_done()) {
             return Some(client.describe());
@@ -222,7 +228,7 @@ fn needed(running: &[(u32, &Running)], (id, dead): (u32, &Running)) -> Option<St
     ))
 }
 
-fn differing_catalogs(running: &[(u32, &Running)]) -> Option<String> {
+pub(super) fn differing_catalogs(running: &[(u32, &Running)]) -> Option<String> {
     let applied: Vec<(u32, u64)> = running
         .iter()
         .map(|(id, up)| (*id, up.agent().catalog().applied().0))

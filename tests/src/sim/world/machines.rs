@@ -7,7 +7,7 @@ use crate::sim::clients::Answer;
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trimaran_multiraft::LeaderChange;
 use trimaran_raft::GroupId;
 use trimaran_registry::starts::{Announcement, Inquiry, Start, Starts};
@@ -77,6 +77,14 @@ impl Machine {
         if let Some((path, position)) = self.byte(which) {
             self.is_damaged |= self.fs.corrupt(&path, position);
         }
+    }
+
+    /// Whether its folder says who founded the cluster.
+    pub(super) fn has_noted_founders(&self) -> bool {
+        let files = self.fs.files();
+        files
+            .iter()
+            .any(|(path, bytes)| path.as_path() == Path::new(broker::FOUNDERS) && *bytes > 0)
     }
 
     /// A byte of a segment.

@@ -29,6 +29,12 @@ impl World {
                 inflate_matches(messages);
             }
         }
+        if let Frame::Relayed(relayed) = &frame
+            && u32::try_from(relayed.from.0) == Ok(from)
+            && let Ok(Frame::Groups(messages)) = envelope::decode(relayed.frame.clone())
+        {
+            self.observer.sent(from, &messages)?;
+        }
         let (way_out, way_in) = (Place::Broker(from), Place::Broker(to));
         let delays = self.network.deliveries(way_out, way_in, self.queue.now());
         if delays.is_empty() {
@@ -82,10 +88,19 @@ impl World {
         match envelope::decode(bytes.clone()) {
             Ok(Frame::Inquiry(inquiry)) => self.answer_inquiry(to, life, &inquiry),
             Ok(Frame::Account(account)) => self.hear_account(from, (to, life), &account),
-            _ if self.admits(to, life, (from, announced)) => {
+            frame => {
+                let admitted = self.admits(to, life, (from, announced));
+                let taken = match &frame {
+                    Ok(Frame::Relayed(relayed)) if relayed.to.0 == i32::try_from(to).unwrap_or(0) => {
+                        admitted && self.admits_relayed(to, life, relayed)
+                    }
+                    _ => admitted,
+                };
+                if !taken {
+                    return Ok(());
+                }
                 self.at_broker(to, life, broker::Event::Frame { from, bytes })
             }
-            _ => Ok(()),
         }
     }
 

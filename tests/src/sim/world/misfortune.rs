@@ -82,9 +82,12 @@ impl World {
             Fault::Reformat(downtime) => {
                 if let Some(victim) = self.victim_of_a_loss() {
                     self.victim = None;
-                    // Once: whoever is filled again may hold what nobody else does.
+                    // Once: a broker that is filled again may hold what nobody else does.
                     self.crash(victim, downtime);
-                    self.machine(victim).fs = FaultyFs::new(now);
+                    let founders = self.founders;
+                    let machine = self.machine(victim);
+                    machine.fs = FaultyFs::new(now);
+                    machine.settings.founders = founders;
                     self.note(format!("b{victim} has an empty disk"));
                 }
             }
@@ -103,6 +106,14 @@ impl World {
                 machine.settings.wall_ahead_ms = ahead_ms;
                 let life = machine.life;
                 return self.at_broker(broker, life, broker::Event::ClockSet(ahead_ms));
+            }
+            Fault::Voters(broker, listed, downtime) => {
+                let machine = self.machine(broker);
+                // A broker with this mistake in its very first start founds another cluster.
+                if listed < machine.settings.founders && machine.has_noted_founders() {
+                    machine.settings.founders = listed;
+                    self.crash(broker, downtime);
+                }
             }
             Fault::OldFolder(downtime) => {
                 if let Some(victim) = self.victim_of_a_loss() {

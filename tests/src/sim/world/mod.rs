@@ -3,6 +3,7 @@
 mod ending;
 mod hanging;
 mod journals;
+mod link;
 mod machines;
 mod mail;
 mod minority;
@@ -94,6 +95,8 @@ enum Phase {
     Hanging { broker: u32, life: u64 },
     /// Consumers read everything.
     Reading,
+    /// Only the link between two brokers is cut, until they are looked at.
+    LinkCut { between: (u32, u32), until: Micros },
     /// Nobody asks for anything.
     Idle { until: Micros, watched: bool },
 }
@@ -112,6 +115,8 @@ pub struct World {
     fault_every: Micros,
     phase: Phase,
     healed_at: Micros,
+    /// When the link that was cut in the end was repaired.
+    link_repaired_at: Micros,
     /// When clients had all their answers, and every group was whole again.
     whole_at: Micros,
     observer: Observer,
@@ -119,6 +124,8 @@ pub struct World {
     trace: Trace,
     length: Length,
     gives_back: bool,
+    /// How many of the brokers founded the cluster.
+    founders: u32,
     /// Whose disk may fail for good.
     victim: Option<u32>,
     /// A thread is still to hang in the end.
@@ -156,6 +163,7 @@ impl World {
             victim,
             hangs_in_the_end,
         } = plan::draw(&mut rng, options);
+        let founders = brokers.first().map_or(1, |settings| settings.founders);
         let election_timeout = brokers.first().map_or(0, Settings::election_timeout);
         let machines = brokers
             .into_iter()
@@ -194,12 +202,14 @@ impl World {
             fault_every,
             phase: Phase::Suffering,
             healed_at: 0,
+            link_repaired_at: 0,
             whole_at: 0,
             observer: Observer::excusing(victim),
             history: History::new(),
             trace: Trace::new(options.print),
             length: options.length,
             gives_back,
+            founders,
             victim,
             hangs_in_the_end,
             failing_disk: victim,

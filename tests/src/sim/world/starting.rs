@@ -4,13 +4,13 @@
 use super::machines::is_disk_fault;
 use super::{Event, SECOND, World};
 use crate::checker::{Law, Violation};
-use crate::sim::Deceit;
-use crate::sim::broker::{Running, folder};
+use crate::sim::broker::{OTHER_FOUNDERS, Running, folder};
 use crate::sim::queue::Micros;
+use crate::sim::{Deceit, envelope};
 use std::io;
 use std::time::Duration;
 use trimaran_registry::starts::{Accepted, Account, Announcement, Inquiry, InquiryConfig, Outcome, Refusal, Start};
-use trimaran_registry::{BrokerId, FolderId, Incarnation, Instant};
+use trimaran_registry::{BrokerId, Incarnation, Instant};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_wire::peer::{self, Frame};
 
@@ -25,9 +25,11 @@ impl World {
     pub(super) fn start(&mut self, broker: u32, life: u64) -> Result<(), Violation> {
         let now = self.now();
         let deceit = self.deceit;
-        let others = (1..=self.brokers()).filter(|other| *other != broker).map(id).collect();
         let is_gone = self.is_down_for_good(broker);
         let machine = self.machine(broker);
+        // Its configuration names no others.
+        let founders = 1..=machine.settings.founders;
+        let others = founders.filter(|other| *other != broker).map(id).collect();
         if machine.life != life || machine.running.is_some() || machine.starting.is_some() || is_gone {
             return Ok(());
         }
@@ -102,10 +104,7 @@ impl World {
         let account = peer::Account {
             cluster_id: String::new(),
             broker: peer::BrokerId(id(at).0),
-            seen: machine.starts.latest(asker).map(|start| peer::Start {
-                folder: peer::FolderId(start.folder.0),
-                incarnation: start.incarnation.0,
-            }),
+            seen: machine.starts.latest(asker).map(envelope::start_out),
             alive: None,
         };
         self.send(at, number(asker), Frame::Account(account))
@@ -118,10 +117,7 @@ impl World {
         account: &peer::Account,
     ) -> Result<(), Violation> {
         let now = Instant(self.now());
-        let seen = account.seen.map(|start| Start {
-            folder: FolderId(start.folder.0),
-            incarnation: Incarnation(start.incarnation),
-        });
+        let seen = account.seen.map(envelope::start_in);
         let machine = self.machine(at);
         if machine.life == life
             && let Some(inquiry) = &mut machine.starting
@@ -165,13 +161,23 @@ impl World {
         self.carry_out(broker, effects)
     }
 
-    /// Only a broken disk is an excuse; it is tried again.
+    /// Only a broken disk is an excuse, and a wrong configuration; it is tried again.
     fn does_not_start(&mut self, broker: u32, error: &str) -> Result<(), Violation> {
         if self.gives_up_journal(broker, error) {
             let life = self.machine(broker).life;
             self.note(format!(
                 "b{broker} does not start, and its journal is taken away: {error}"
             ));
+            self.queue.after(SECOND / 10, Event::Start(broker, life));
+            return Ok(());
+        }
+        if error.starts_with(OTHER_FOUNDERS) {
+            // The operator reads why, and corrects the list.
+            self.note(format!("b{broker} does not start: {error}"));
+            let founders = self.founders;
+            let machine = self.machine(broker);
+            machine.settings.founders = founders;
+            let life = machine.life;
             self.queue.after(SECOND / 10, Event::Start(broker, life));
             return Ok(());
         }
@@ -188,22 +194,46 @@ impl World {
         Ok(())
     }
 
-    /// Whether a process takes frames of another one. It notes the other's start first.
+    /// Whether a process takes frames of another one that is connected to it. It notes the other's start first.
     pub(super) fn admits(&mut self, at: u32, life: u64, (from, announced): (u32, &Announcement)) -> bool {
-        let machine = self.machine(at);
-        if machine.life != life || machine.running.is_none() {
-            return false;
-        }
-        match machine.starts.judge(id(from), announced, None) {
-            Ok(Accepted::Again) => true,
-            // One that can't note it lets nobody in; soon it stops, or its disk is whole again.
-            Ok(Accepted::Later | Accepted::OtherFolder(_)) => self.note_start(at, from, announced.start).is_ok(),
-            Err(refusal) => {
+        match self.judge_start(at, life, (from, announced)) {
+            Some(Ok(is_noted)) => is_noted,
+            Some(Err(refusal)) => {
                 let delay = self.rng.between(100, 3_000);
                 self.queue.after(delay, Event::Disowned(from, *announced, refusal));
                 false
             }
+            None => false,
         }
+    }
+
+    /// Whether it takes a frame that a third one passes on: as if its sender were connected, which is told nothing.
+    pub(super) fn admits_relayed(&mut self, at: u32, life: u64, relayed: &peer::Relayed) -> bool {
+        let announced = Announcement {
+            start: envelope::start_in(relayed.start),
+            previous: Incarnation(relayed.previous),
+        };
+        let origin = number(BrokerId(relayed.from.0));
+        self.judge_start(at, life, (origin, &announced)) == Some(Ok(true))
+    }
+
+    /// Whether a start is accepted, and noted. None if nobody is there to say so.
+    fn judge_start(
+        &mut self,
+        at: u32,
+        life: u64,
+        (from, announced): (u32, &Announcement),
+    ) -> Option<Result<bool, Refusal>> {
+        let machine = self.machine(at);
+        if machine.life != life || machine.running.is_none() {
+            return None;
+        }
+        Some(match machine.starts.judge(id(from), announced, None) {
+            Ok(Accepted::Again) => Ok(true),
+            // One that can't note it lets nobody in; soon it stops, or its disk is whole again.
+            Ok(Accepted::Later | Accepted::OtherFolder(_)) => Ok(self.note_start(at, from, announced.start).is_ok()),
+            Err(refusal) => Err(refusal),
+        })
     }
 
     fn note_start(&mut self, at: u32, of: u32, start: Start) -> io::Result<()> {
@@ -280,12 +310,14 @@ impl World {
         if last == Incarnation(0) || !noted.all(|starts| starts.is_ok_and(|starts| knows(starts.latest(id(broker))))) {
             return;
         }
-        // Once: whoever is filled again may hold what nobody else does.
+        // Once: a broker that is filled again may hold what nobody else does.
         self.victim = None;
         self.crash(broker, downtime);
+        let founders = self.founders;
         let machine = self.machine(broker);
         if let Some((copy, _)) = machine.copy.take() {
             machine.fs = copy;
+            machine.settings.founders = founders;
             self.note(format!("b{broker} has an old copy of its disk"));
         }
     }

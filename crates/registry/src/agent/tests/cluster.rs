@@ -107,7 +107,7 @@ pub(super) struct Cluster {
     answers: BTreeMap<Ticket, Result<AdminReply, AdminError>>,
 }
 
-fn config(id: i32, incarnation: u64, brokers: i32) -> AgentConfig {
+pub(super) fn config(id: i32, incarnation: u64, brokers: i32) -> AgentConfig {
     let broker = Broker {
         id: BrokerId(id),
         incarnation: Incarnation(incarnation),
@@ -122,10 +122,11 @@ fn config(id: i32, incarnation: u64, brokers: i32) -> AgentConfig {
         founded_with: None,
         is_member: false,
         cluster_id: "test".into(),
+        noted_founders: None,
         metadata_replicas: (0..brokers).map(BrokerId).collect(),
         seed: 11,
         default_partitions: 1,
-        default_replication_factor: 3,
+        default_replication_factor: Some(3),
         retry_after: Duration::from_millis(200),
         digest_every: Duration::from_secs(1),
         known_groups: BTreeSet::new(),
@@ -263,6 +264,7 @@ impl Cluster {
                 Effect::Reply(ticket, answer) => {
                     assert!(self.answers.insert(ticket, answer).is_none(), "answered twice");
                 }
+                Effect::Newcomers(_) => {}
                 Effect::Rejected { .. } | Effect::Unreadable { .. } => panic!("{effect:?}"),
             }
         }
