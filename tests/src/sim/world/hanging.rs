@@ -1,10 +1,11 @@
-//! A thread of a broker hangs for good while all the rest of the cluster is well: others must lead what it led, as far as they
-//! are a majority. Then its system call returns, and everything has to be whole again.
+//! A thread of a broker hangs for good while all the rest of the cluster is well: others must lead what it led, as far
+//! as they are a majority. Then its system call returns, and everything has to be whole again.
 
 use super::ending::CONVERGES_WITHIN;
 use super::{Phase, World};
 use crate::checker::{Law, Violation};
 use crate::sim::broker::{Hanging, METADATA, Running};
+use trimaran_raft::NodeId;
 
 impl World {
     /// What hangs in a process goes on, if it still lives that life.
@@ -20,7 +21,8 @@ impl World {
 
     /// The thread on which some leader depends hangs, more often than not that of its shard.
     pub(super) fn begin_hanging(&mut self) {
-        // A group that already does without a broker whose segments can't be written may have no majority without another.
+        // A group that already does without a broker whose segments can't be written may have no majority without
+        // another.
         if self.machines.iter().any(|machine| machine.has_dead_segments) {
             return;
         }
@@ -85,9 +87,13 @@ impl World {
                 .filter_map(|running| running.shard_of(group).replica(group))
                 .map(|(member, _)| member)
                 .collect();
-            let voters = members.first()?.voters();
-            let left = voters.iter().filter(|voter| voter.0 != u64::from(broker)).count();
-            if left * 2 <= voters.len() {
+            // While voters are exchanged, both sets must do without it.
+            let configuration = members.first()?.configuration();
+            let can_decide = |voters: &[NodeId]| {
+                let left = voters.iter().filter(|voter| voter.0 != u64::from(broker)).count();
+                voters.is_empty() || left * 2 > voters.len()
+            };
+            if !can_decide(&configuration.voters) || !can_decide(&configuration.outgoing) {
                 return None;
             }
             if !members.iter().any(|member| member.is_serving()) {
