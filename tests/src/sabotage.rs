@@ -1,8 +1,9 @@
 //! The simulation must be able to find bugs: here are some, each of which somebody had, built in one at a time.
 //!
-//! [`SCENARIOS`] says what went wrong, where, and which switch makes it go wrong here. Without the feature `sabotage` this is
-//! a table and nothing else; with it, the binary `sabotage` runs the simulation with each switch until a checker (or an
-//! assertion of the code itself) notices, and `cargo xtask sabotage --write` puts the outcome into `docs/testing.md`.
+//! [`SCENARIOS`] says what went wrong, where, and which switch makes it go wrong here. Without the feature `sabotage`
+//! this is a table and nothing else; with it, the binary `sabotage` runs the simulation with each switch until a
+//! checker (or an assertion of the code itself) notices, and `cargo xtask sabotage --write` puts the outcome into
+//! `docs/testing.md`.
 
 #[cfg(feature = "sabotage")]
 mod search;
@@ -30,8 +31,8 @@ pub struct Scenario {
 pub enum Noticed {
     /// By the simulation of a whole cluster, within so many short seeds.
     InTheCluster(u64),
-    /// By the core's own random runs (`a_broken_core_is_found_out`): they cause far more elections, restarts and changes of
-    /// members in a second, and ask for what a cluster doesn't use yet.
+    /// By the core's own random runs (`a_broken_core_is_found_out`): they cause far more elections, restarts and
+    /// changes of members in a second, and ask for what a cluster doesn't use yet.
     InTheCore,
     /// By the model check, in that scenario: it begins close to where so many things have to come in the right order.
     InTheModel(&'static str),
@@ -39,8 +40,8 @@ pub enum Noticed {
     Nowhere,
 }
 
-/// Within so many seeds the simulation must notice: several times what it takes today, since a change anywhere makes every
-/// seed another run.
+/// Within so many seeds the simulation must notice: several times what it takes today, since a change anywhere makes
+/// every seed another run.
 const WITHIN: Noticed = Noticed::InTheCluster(800);
 const IN_THE_CORE: Noticed = Noticed::InTheCore;
 const NOT_SHOWN: Noticed = Noticed::Nowhere;

@@ -35,8 +35,8 @@ fn goes_on(load: &Load) {
     (0..PARTITIONS).for_each(|partition| load.wait_acknowledged(partition, 20));
 }
 
-/// One broker's answer about a topic: the brokers that it lists, and of each partition its leader, its replicas and those in
-/// sync.
+/// One broker's answer about a topic: the brokers that it lists, and of each partition its leader, its replicas and
+/// those in sync.
 type Told = (BTreeSet<i32>, Vec<(i32, BTreeSet<i32>, BTreeSet<i32>)>);
 
 fn told(asked: SocketAddr, topic: &str) -> Option<Told> {

@@ -44,8 +44,8 @@ pub struct ClusterSettings {
     pub voters: Vec<Voter>,
     /// From the loss of a leader to the next one that serves, in milliseconds. Heartbeats and timeouts follow from it.
     pub failover_budget_ms: u64,
-    /// How long the replica that is preferred to lead a partition must have been in sync without interruption before it is
-    /// given the leadership back, in milliseconds; 0: never.
+    /// How long the replica that is preferred to lead a partition must have been in sync without interruption before it
+    /// is given the leadership back, in milliseconds; 0: never.
     pub leader_rebalance_ms: u64,
     /// Whether a Metadata request for an unknown topic creates it.
     pub auto_create_topics: bool,
@@ -115,8 +115,8 @@ pub struct Listeners {
 /// Everything has a limit. What is over one gets a clear error, and nothing else suffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory for everything that grows with load, see [`crate::memory`]; `None`: derived from what the machine
-    /// or the container has.
+    /// Bytes of memory for everything that grows with load, see [`crate::memory`]; `None`: derived from what the
+    /// machine or the container has.
     pub memory_bytes: Option<u64>,
     /// Bytes of one request frame.
     pub frame_bytes: usize,
@@ -144,8 +144,8 @@ pub struct Limits {
     pub flush_bytes: u64,
     /// Flushed bytes of a partition that stay in memory for readers of the tail.
     pub tail_bytes: u64,
-    /// Bytes a second that this broker reads from segments for replicas that are far behind, so that filling one leaves the
-    /// disk and the network to producers and consumers; 0: no limit.
+    /// Bytes a second that this broker reads from segments for replicas that are far behind, so that filling one leaves
+    /// the disk and the network to producers and consumers; 0: no limit.
     pub catch_up_bytes_per_second: u64,
 }
 
@@ -452,8 +452,8 @@ impl Settings {
         match ip {
             Some(ip) if !ip.is_loopback() && self.listeners.peer.ip().is_loopback() => {
                 Err(ConfigError::Contradiction(format!(
-                    "`cluster.voters` sends the other brokers to {ip}, but `listeners.peer` is {}, which only this machine can \
-                     reach; set `listeners.peer` to an address that they can reach",
+                    "`cluster.voters` sends the other brokers to {ip}, but `listeners.peer` is {}, which only this \
+                     machine can reach; set `listeners.peer` to an address that they can reach",
                     self.listeners.peer
                 )))
             }
@@ -492,8 +492,8 @@ impl Settings {
         self.check_peer_listener()?;
         if self.listeners.client.ip().is_unspecified() && self.listeners.advertised_host.is_none() {
             return Err(ConfigError::Contradiction(format!(
-                "`listeners.client` is {}, an address that no client can connect to; set `listeners.advertised_host` to the \
-                 name that clients know this machine by",
+                "`listeners.client` is {}, an address that no client can connect to; set `listeners.advertised_host` \
+                 to the name that clients know this machine by",
                 self.listeners.client
             )));
         }

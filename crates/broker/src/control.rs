@@ -47,7 +47,7 @@ pub(crate) type ControlQueue = Queue<ControlInput>;
 /// The group that replicates the catalog.
 pub(crate) const METADATA: GroupId = GroupId(trimaran_registry::METADATA_GROUP.0);
 
-/// Between two looks for what retention lets go.
+/// Between two looks for records whose retention has ended.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// Between two looks at how far replicas are that are being filled.
@@ -56,7 +56,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two lines in the log that say for whom a start waits.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// What the control thread is told.
+/// An input of the control thread.
 pub(crate) enum ControlInput {
     /// A committed payload of the metadata group.
     Committed(GroupId, LogIndex, Bytes),
@@ -103,7 +103,7 @@ pub(crate) enum ControlInput {
     Leaving,
 }
 
-/// What the control thread needs.
+/// Everything that the control thread needs.
 pub(crate) struct ControlParts {
     /// The configuration.
     pub(crate) settings: Arc<Settings>,
@@ -119,7 +119,7 @@ pub(crate) struct ControlParts {
     pub(crate) seed: u64,
     /// The data folder's name.
     pub(crate) folder: FolderId,
-    /// What it has noted of the cluster's founding.
+    /// The folders that it was founded with, as noted there.
     pub(crate) founded_with: Option<Vec<(BrokerId, FolderId)>>,
     /// Whether it has been part of the metadata group.
     pub(crate) is_member: bool,
@@ -129,7 +129,7 @@ pub(crate) struct ControlParts {
     pub(crate) notes: Notes,
     /// The starts of all brokers that were seen.
     pub(crate) starts: StartStore,
-    /// What the journal had of each group.
+    /// The state of each group that the journal held.
     pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
     /// Where its work comes from.
     pub(crate) queue: Arc<ControlQueue>,
@@ -181,10 +181,10 @@ struct Control {
     seen: BTreeMap<BrokerId, Incarnation>,
 }
 
-/// Who waits for the agent's answer.
+/// A caller that waits for the agent's answer.
 struct Asker {
     answer: oneshot::Sender<AdminAnswer>,
-    /// The topic of that name is wanted, whoever creates it.
+    /// The topic of that name is wanted, no matter which request creates it.
     ensures: Option<String>,
 }
 
@@ -316,8 +316,8 @@ impl Control {
             Ok(commands) => commands,
             Err(error) => {
                 self.parts.fatal.fail(format!(
-                    "entry {index} of the metadata group is not a record batch ({error}): this broker's catalog would differ \
-                     from the others'"
+                    "entry {index} of the metadata group is not a record batch ({error}): this broker's catalog would \
+                     differ from the others'"
                 ));
                 return;
             }
@@ -335,7 +335,8 @@ impl Control {
         }
     }
 
-    /// This broker has its part in the metadata group: should its journal be lost, it must not take itself for a new one.
+    /// This broker has its part in the metadata group: should its journal be lost, it must not take itself for a new
+    /// one.
     fn note_membership(&mut self) {
         if let Err(error) = self.parts.notes.is_member() {
             self.parts.fatal.fail(format!(
@@ -433,7 +434,7 @@ impl Control {
         }
     }
 
-    /// After publishing: whoever has an answer finds it in the view.
+    /// After publishing: a caller that has its answer finds it in the view.
     fn send_replies(&mut self) {
         for (ticket, answer) in std::mem::take(&mut self.replies) {
             self.reply(ticket, answer);
@@ -453,7 +454,7 @@ impl Control {
             }
             (answer, _) => answer,
         };
-        // Whoever asked may have gone away; what was asked is done all the same.
+        // The caller may have gone away; its request is carried out all the same.
         let _ = asker.answer.send(answer);
     }
 
@@ -535,11 +536,14 @@ impl Control {
             Effect::Reply(ticket, answer) => self.replies.push((ticket, answer)),
             Effect::Rejected { from, error } => {
                 self.parts.metrics.bad_frames.inc();
-                tracing::warn!(broker = %from, %error, "a message of this broker can't be used: do both run the same version?");
+                tracing::warn!(
+                    broker = %from, %error,
+                    "a message of this broker can't be used: do both run the same version?"
+                );
             }
             Effect::Unreadable { index, error } => self.parts.fatal.fail(format!(
-                "command {index} of the metadata group can't be read ({error}): it was written by a later version; update this \
-                 broker"
+                "command {index} of the metadata group can't be read ({error}): it was written by a later version; \
+                 update this broker"
             )),
         }
     }
@@ -563,8 +567,8 @@ impl Control {
                 "founds the cluster: none of its brokers holds anything yet"
             ),
             Decision::Join if self.parts.is_member => tracing::error!(
-                "the journal holds nothing of the cluster's metadata, and this folder was part of it: what it held is lost, and \
-                 the other brokers fill it again"
+                "the journal holds nothing of the cluster's metadata, and this folder was part of it: what it held is \
+                 lost, and the other brokers fill it again"
             ),
             Decision::Join if self.parts.settings.is_newcomer() => {
                 tracing::info!("joins the cluster: its metadata comes from the founders");
@@ -602,8 +606,8 @@ impl Control {
             let silent: Vec<String> = silent.into_iter().map(ids::broker_name).collect();
             tracing::warn!(
                 waits_for = silent.join(", "),
-                "the data folder holds nothing of the cluster's metadata: whether the cluster is new, or this broker has lost \
-                 its disk, only the others can tell, and all of them must"
+                "the data folder holds nothing of the cluster's metadata: whether the cluster is new, or this broker \
+                 has lost its disk, only the others can tell, and all of them must"
             );
         }
     }

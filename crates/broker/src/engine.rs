@@ -32,12 +32,12 @@ use trimaran_wire::batch::LeaderEpoch;
 
 pub use trimaran_multiraft::{Acks, AppendError, Appended, ReadError, ReadRequest, ReadResult};
 
-/// What this broker knows of the cluster at one moment. Never changes: a newer one is published beside it.
+/// A view of the cluster as this broker knows it at one moment. Never changes: a newer one is published beside it.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
     /// Brokers, topics, partitions, configuration: as of the last metadata command applied here.
     pub catalog: Catalog,
-    /// Who leads what, and who is in sync, as of the last news.
+    /// The leaders and in-sync replicas of all groups, as of the last news.
     pub leaders: LeaderView,
     /// The leader of the metadata group, as far as known.
     pub controller: Option<BrokerId>,
@@ -63,7 +63,7 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
-/// What an engine is made of.
+/// The parts that an engine is made of.
 pub(crate) struct Parts {
     pub(crate) settings: Arc<Settings>,
     pub(crate) mailboxes: Mailboxes,
@@ -126,7 +126,7 @@ impl Engine {
         self.inner.parts.view.borrow().catalog.clone()
     }
 
-    /// What is known of a group's leadership: term, leader, in-sync replicas. Not only of groups with a replica here.
+    /// A group's leadership as far as known: term, leader, in-sync replicas. Not only of groups with a replica here.
     pub fn leader_of(&self, group: GroupId) -> Option<Leadership> {
         let view = self.inner.parts.view.borrow();
         view.leaders.leadership(ids::catalog_group(group)).cloned()
@@ -137,14 +137,14 @@ impl Engine {
         self.inner.parts.view.borrow().controller
     }
 
-    /// Whether this broker is registered in the cluster, knows a controller, has opened all its replicas, and no thread that it
-    /// needs is stalled.
+    /// Whether this broker is registered in the cluster, knows a controller, has opened all its replicas, and no thread
+    /// that it needs is stalled.
     pub fn is_ready(&self) -> bool {
         self.inner.parts.view.borrow().ready && self.stalled_thread().is_none()
     }
 
-    /// The thread whose stall keeps this broker from serving, and for how long it has been busy with one thing; none if there
-    /// is none.
+    /// The thread whose stall keeps this broker from serving, and for how long it has been busy with one thing; none if
+    /// there is none.
     pub fn stalled_thread(&self) -> Option<(String, Duration)> {
         let hindrance = self.inner.parts.workers.hindrance();
         hindrance.map(|(thread, busy)| (thread.to_owned(), busy))
@@ -219,8 +219,8 @@ impl Engine {
                 cancel: Some((self.clone(), group, ticket)),
             },
             None => Reading {
-                // To a consumer, "not at the moment" is an empty answer or a retry: it is the same error as a leader that
-                // may not serve yet.
+                // To a consumer, "not at the moment" is an empty answer or a retry: it is the same error as a leader
+                // that may not serve yet.
                 pending: Pending::ready(Err(ReadError::NotServing)),
                 cancel: None,
             },
@@ -246,7 +246,7 @@ impl Engine {
         }
     }
 
-    /// What this broker's replica of a group knows; none if there is no replica here (or its shard is overloaded).
+    /// The state of this broker's replica of a group; none if there is no replica here (or its shard is overloaded).
     pub fn status(&self, group: GroupId) -> Pending<Option<GroupStatus>> {
         match self.ask(group, 0, |ticket| Input::Status(ticket, group)) {
             Some((_, answer)) => Pending::waiting(answer, status),
@@ -282,9 +282,9 @@ impl Engine {
         total
     }
 
-    /// Makes another broker than `failed` lead a group: asks every replica, wherever it is, to believe `failed` gone and to
-    /// stand for election (`failed` itself, if it can hear it, hands over), again and again until another one serves.
-    /// Returns the new leadership, or none at the deadline. If another one serves already, nothing is done.
+    /// Makes another broker than `failed` lead a group: asks every replica, wherever it is, to believe `failed` gone
+    /// and to stand for election (`failed` itself, if it can hear it, hands over), again and again until another one
+    /// serves. Returns the new leadership, or none at the deadline. If another one serves already, nothing is done.
     pub async fn fail_over(&self, group: GroupId, failed: BrokerId, deadline: Duration) -> Option<Leadership> {
         let retry_every = Duration::from_millis(self.settings().cluster.failover_budget_ms);
         let taken_over = |view: &ClusterView| {

@@ -23,14 +23,15 @@ use trimaran_storage::fs::{Fs, RealFs};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog, delete_aside};
 
-/// The disk. What is read wrong and then right does no harm, and is said: memory, a cable or a controller may be failing.
+/// The disk. What is read wrong and then right does no harm, and is said: memory, a cable or a controller may be
+/// failing.
 pub(crate) fn disk(metrics: Arc<Metrics>) -> Arc<dyn Fs> {
     Arc::new(RealFs::telling(move |misread| {
         metrics.misreads.inc();
         tracing::warn!(
             file = %misread.path.display(), byte = misread.position, what = misread.what,
-            "what was read was wrong, and right when it was read again: nothing is lost. If it happens again, check the \
-             machine's memory and the disk's controller. See \"A disk is damaged\" in docs/operations.md"
+            "what was read was wrong, and right when it was read again: nothing is lost. If it happens again, check \
+             the machine's memory and the disk's controller. See \"A disk is damaged\" in docs/operations.md"
         );
     }))
 }
@@ -63,14 +64,14 @@ impl FileQueue {
         queue.push(job);
     }
 
-    /// What is there is still done; then the threads end.
+    /// The jobs that are there are still done; then the threads end.
     pub(crate) fn close(&self) {
         self.work.close();
         self.deletions.close();
     }
 }
 
-/// What the I/O threads do.
+/// A job of the I/O threads.
 pub(crate) enum FileJob {
     /// Write committed entries to their segments.
     Flush(FlushJob),
@@ -94,7 +95,7 @@ pub(crate) struct OpenJob {
     pub(crate) group: GroupId,
     /// The group's first members, the preferred leader first.
     pub(crate) founders: Vec<NodeId>,
-    /// Who shall have a replica; nobody, if that is not known yet.
+    /// The brokers that should have a replica; empty if that is not known yet.
     pub(crate) wanted: Vec<NodeId>,
     /// Whether other brokers have replicas, which could fill this one.
     pub(crate) has_others: bool,
@@ -102,7 +103,7 @@ pub(crate) struct OpenJob {
     pub(crate) how: How,
     /// Sizes and limits of its log.
     pub(crate) log_options: LogOptions,
-    /// What may differ from group to group.
+    /// The options that may differ from group to group.
     pub(crate) options: GroupOptions,
 }
 
@@ -117,7 +118,7 @@ pub(crate) enum How {
     Damaged,
 }
 
-/// What has become of a replica that was to be opened.
+/// The outcome of opening a replica.
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// It is open.
@@ -130,7 +131,7 @@ pub(crate) enum Opened {
     Failed(LogError),
 }
 
-/// What the threads need.
+/// Everything that the threads need.
 #[derive(Clone)]
 pub(crate) struct FileThreads {
     /// Where their work comes from.
@@ -141,7 +142,7 @@ pub(crate) struct FileThreads {
     pub(crate) fs: Arc<dyn Fs>,
     /// The folder of the replicas' folders.
     pub(crate) partitions: PathBuf,
-    /// Who is told.
+    /// The control thread, which is told the outcome.
     pub(crate) mailboxes: Mailboxes,
     /// Told what can be recycled.
     pub(crate) journal: Arc<JournalQueue>,
@@ -167,8 +168,8 @@ fn note_start(store: &StartStore, broker: BrokerId, start: Start) {
     }
 }
 
-/// Notes the start of a broker that is reached through a third one. Its messages are taken from then on; those that were
-/// dropped before, it sends again.
+/// Notes the start of a broker that is reached through a third one. Its messages are taken from then on; those that
+/// were dropped before, it sends again.
 fn judge_start(store: &StartStore, broker: BrokerId, announced: &Announcement) {
     let start = announced.start;
     match store.admit_relayed(broker, announced) {
@@ -298,8 +299,8 @@ impl FileThreads {
         }
     }
 
-    /// What the journal does not know, the others fill again. Where there is nobody else, what lies in the folder is all there
-    /// is of the partition: it stays where it is, and is not used.
+    /// A replica that the journal does not know is filled again by the others. Where there is nobody else, what lies in
+    /// the folder is all there is of the partition: it stays where it is, and is not used.
     fn open_lost_unless_alone(&self, job: &OpenJob) -> Result<(Open, Opened), LogError> {
         if !job.has_others {
             self.open_found(job, RecoveredGroup::default())?;
@@ -337,15 +338,15 @@ impl FileThreads {
         Ok(Open::lost(job.founders.clone(), log, known, life, job.options.clone()))
     }
 
-    /// What was set aside is not needed any more.
+    /// The files that were set aside are not needed any more.
     fn delete_aside(&self, group: GroupId) {
         let dir = self.partitions.join(group_folder(group));
         match delete_aside(&*self.fs, &dir) {
             Ok(()) => tracing::info!(%group, "what was damaged of this replica is deleted"),
             Err(error) => tracing::warn!(
                 %group, %error,
-                "what was damaged of this replica, and is not needed any more, can't be deleted; it is tried again at the \
-                 next start"
+                "what was damaged of this replica, and is not needed any more, can't be deleted; it is tried again at \
+                 the next start"
             ),
         }
     }
@@ -361,7 +362,8 @@ impl FileThreads {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(
                 %group, %error, folder = %dir.display(),
-                "the data of a partition that is kept here no more can't be deleted; it is tried again at the next start"
+                "the data of a partition that is kept here no more can't be deleted; it is tried again at the next \
+                 start"
             ),
         }
         self.control.push(ControlInput::Deleted(group));

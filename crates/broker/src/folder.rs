@@ -22,10 +22,11 @@ use trimaran_registry::starts::{Announcement, Start};
 use trimaran_registry::{BrokerId, FolderId, Founders, Incarnation};
 use trimaran_storage::journal::{Owner, OwnerId};
 
-/// What a journal was that is older than what its broker has promised. Nobody needs it when the broker is whole again.
+/// The files of a journal that is older than what its broker has promised. Nobody needs them when the broker is whole
+/// again.
 const FORMER: &str = "journal.former";
 
-/// Whose folder it is.
+/// The folder's description.
 const IDENTITY: &str = "identity.toml";
 
 /// The format that is written. A folder of a later one is refused, not guessed at. In format 1 the founders are not
@@ -42,7 +43,7 @@ pub(crate) struct Folder {
     identity: Identity,
     last: Start,
     known: Incarnation,
-    /// What the last start counts for, now that it is known whether the folder can be relied on.
+    /// The number that the last start counts for, now that it is known whether the folder can be relied on.
     previous: Incarnation,
     /// Holds the lock for as long as it is open.
     _lock: File,
@@ -53,7 +54,7 @@ pub(crate) struct Folder {
 pub enum FolderError {
     /// The system refuses.
     Io {
-        /// What was touched.
+        /// The file or folder that was touched.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
@@ -69,7 +70,7 @@ pub enum FolderError {
     Mismatch {
         /// The file that says so.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The fault, and what to do.
         what: String,
     },
 }
@@ -84,7 +85,7 @@ impl fmt::Display for FolderError {
                     Some(process) => write!(f, "process {process}")?,
                     None => f.write_str("another process")?,
                 }
-                f.write_str("; stop it first, or give this broker a folder of its own with `broker.data`")
+                f.write_str("; stop it first, or give this broker another folder with `broker.data`")
             }
             FolderError::Mismatch { path, what } => write!(f, "{}: {what}", path.display()),
         }
@@ -100,7 +101,7 @@ impl std::error::Error for FolderError {
     }
 }
 
-/// What `identity.toml` says.
+/// The content of `identity.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     cluster: String,
@@ -110,7 +111,7 @@ struct Identity {
     folder: Option<FolderId>,
     /// The others that this broker founded the cluster with, and their folders.
     founded_with: Option<Vec<(BrokerId, FolderId)>>,
-    /// What the folder holds is older than what its broker has promised: the next start must not take it for sound.
+    /// The folder's content is older than what its broker has promised: the next start must not take it for sound.
     lost: bool,
     /// The folder has been part of the metadata group, under this name or an earlier one.
     is_member: bool,
@@ -118,7 +119,7 @@ struct Identity {
     founders: Option<Founders>,
 }
 
-/// The way to write down something in the folder's description, for whoever doesn't hold the folder itself.
+/// Writes notes into the folder's description, for threads that don't hold the folder itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {
     path: PathBuf,
@@ -152,7 +153,8 @@ impl Notes {
         write_identity(&self.path, &self.path.join(IDENTITY), &self.identity)
     }
 
-    /// Notes durably that this folder is part of the metadata group: without its journal, it must not be taken for a new one.
+    /// Notes durably that this folder is part of the metadata group: without its journal, it must not be taken for a
+    /// new one.
     ///
     /// # Errors
     /// When the system refuses.
@@ -166,9 +168,9 @@ impl Notes {
 }
 
 impl Folder {
-    /// Opens or creates the folder, takes its lock, and checks that it belongs to this broker of this cluster, and that its
-    /// parts belong together. It is not to be used before [`Folder::begin`]. A folder without a journal holds nothing that was
-    /// promised, even if the rest is still there.
+    /// Opens or creates the folder, takes its lock, and checks that it belongs to this broker of this cluster, and that
+    /// its parts belong together. It is not to be used before [`Folder::begin`]. A folder without a journal holds
+    /// nothing that was promised, even if the rest is still there.
     ///
     /// # Errors
     /// [`FolderError`]: in use, another broker's, mixed up, or the system refuses.
@@ -227,8 +229,8 @@ impl Folder {
         })
     }
 
-    /// Counts this start, durably. A folder that holds nothing that can be relied on gets a new name. `lost`: what it holds
-    /// is older than what its broker has promised, so its journal is set aside.
+    /// Counts this start, durably. A folder that holds nothing that can be relied on gets a new name. `lost`: what it
+    /// holds is older than what its broker has promised, so its journal is set aside.
     ///
     /// # Errors
     /// [`FolderError::Io`]: when the system refuses.
@@ -257,7 +259,8 @@ impl Folder {
         write_identity(&self.path, &file, &self.identity).map_err(io_error(&file))
     }
 
-    /// Moves the journal's files to `journal.former`, where nobody reads them. If that is on another disk, they are deleted.
+    /// Moves the journal's files to `journal.former`, where nobody reads them. If that is on another disk, they are
+    /// deleted.
     fn set_journal_aside(&self) -> Result<(), FolderError> {
         let (journal, former) = (self.journal(), self.path.join(FORMER));
         let mut files = Vec::new();
@@ -283,7 +286,8 @@ impl Folder {
         synced.map_err(io_error(&journal))
     }
 
-    /// The start before this one with this folder; its incarnation is zero if the folder holds nothing that can be relied on.
+    /// The start before this one with this folder; its incarnation is zero if the folder holds nothing that can be
+    /// relied on.
     pub(crate) fn last(&self) -> Start {
         self.last
     }
@@ -324,7 +328,7 @@ impl Folder {
         self.identity.is_member
     }
 
-    /// Whose the journal is, for opening it.
+    /// The owner of the journal, for opening it.
     pub(crate) fn owner(&self) -> Owner {
         Owner {
             id: OwnerId(self.id().0),
@@ -377,16 +381,16 @@ impl Identity {
         };
         if self.cluster != cluster {
             return mismatch(format!(
-                "the folder belongs to cluster `{}`, but `cluster.id` is `{cluster}`; correct `cluster.id`, or set `broker.data` \
-                 to another folder than {}",
+                "the folder belongs to cluster `{}`, but `cluster.id` is `{cluster}`; correct `cluster.id`, or set \
+                 `broker.data` to another folder than {}",
                 self.cluster,
                 folder.display()
             ));
         }
         if self.broker != broker {
             return mismatch(format!(
-                "the folder belongs to broker {}, but `broker.id` is {broker}; correct `broker.id`, or set `broker.data` to \
-                 another folder than {}",
+                "the folder belongs to broker {}, but `broker.id` is {broker}; correct `broker.id`, or set \
+                 `broker.data` to another folder than {}",
                 self.broker,
                 folder.display()
             ));
@@ -408,8 +412,8 @@ fn random() -> FolderId {
     FolderId(bytes)
 }
 
-/// The file in which it is noted how far the journal has come: not in the journal's own folder, which may be on a disk of its
-/// own.
+/// The file in which it is noted how far the journal has come: not in the journal's own folder, which may be on a disk
+/// of its own.
 fn mark(path: &Path) -> PathBuf {
     path.join("journal.mark")
 }
@@ -459,8 +463,8 @@ pub(crate) fn mismatch(file: &Path, what: &str) -> FolderError {
 
 const DAMAGED: &str = "can't be understood; restore it, or set `broker.data` to an empty folder";
 
-/// A file that describes something of the folder, if it is there and has the checksum that it was written with. One that
-/// says nothing but these keys may have been written without a checksum.
+/// A file that describes something of the folder, if it is there and has the checksum that it was written with. One
+/// that says nothing but these keys may have been written without a checksum.
 pub(crate) fn read_description(
     file: &Path,
     keys_without_checksum: &[&str],
@@ -487,8 +491,8 @@ fn read_identity(file: &Path) -> Result<Option<Identity>, FolderError> {
         Some(format) if FORMATS.contains(&format) => {}
         Some(_) => {
             return Err(mismatch(
-                "the folder was written by a later version of Trimaran; start that version, or set `broker.data` to another \
-                 folder",
+                "the folder was written by a later version of Trimaran; start that version, or set `broker.data` to \
+                 another folder",
             ));
         }
         None => return Err(damaged()),

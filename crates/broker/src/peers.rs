@@ -30,8 +30,8 @@ use trimaran_wire::peer::{self as wire, Frame};
 /// on a network. Far above what a cluster of the largest size says in a second.
 const CONTROL_LIMIT: usize = 65_536;
 
-/// Record bytes after which a frame to a peer is full. A frame is the unit of what can be dropped, and of what a heartbeat
-/// has to wait for; one message alone may be larger.
+/// Record bytes after which a frame to a peer is full. A frame is the unit of what can be dropped, and of what a
+/// heartbeat has to wait for; one message alone may be larger.
 const FRAME_PAYLOAD_BYTES: usize = 1 << 20;
 
 impl PeerSink for Outbound {
@@ -68,7 +68,7 @@ fn payload_bytes(message: &raft::Message) -> usize {
     }
 }
 
-/// Who this broker is to its peers: both ends of the handshake, and what takes their frames.
+/// The peers' side of this broker: both ends of the handshake, and the receiver of their frames.
 pub(crate) struct Peers {
     /// The cluster that this broker belongs to.
     pub(crate) cluster_id: String,
@@ -78,7 +78,7 @@ pub(crate) struct Peers {
     pub(crate) start: Announcement,
     /// The starts of the others.
     pub(crate) starts: StartStore,
-    /// What is wrong between this process and others that run under some broker's id.
+    /// Conflicts between this process and others that run under some broker's id.
     pub(crate) twins: Twins,
     /// The cluster's founders, as configured. A broker that was told others is not let in.
     pub(crate) founders: Founders,
@@ -104,7 +104,7 @@ impl Peers {
         }))
     }
 
-    /// Who a stranger is, or why it is not let in.
+    /// Returns the broker that says hello, or the reason why it is not let in.
     fn examine(&self, hello: &wire::Hello) -> Result<NodeId, wire::Refused> {
         if hello.protocol != wire::PROTOCOL_VERSION {
             return Err(wire::Refused::Version {
@@ -185,8 +185,9 @@ impl Peers {
             ),
             Refusal::RolledBack(seen) => tracing::error!(
                 broker, %from, start = %start, seen = %seen,
-                "refuses a broker whose data folder is older than what it has promised: a former folder, or an old copy. It \
-                 stops, and is filled again when it is started again. See \"Former data folders\" in docs/operations.md"
+                "refuses a broker whose data folder is older than what it has promised: a former folder, or an old \
+                 copy. It stops, and is filled again when it is started again. See \"Former data folders\" in \
+                 docs/operations.md"
             ),
             Refusal::AnotherRuns(alive) => tracing::error!(
                 broker, %from, start = %start, alive = %alive,
@@ -225,8 +226,9 @@ impl Peers {
         {
             tracing::error!(
                 broker = ids::broker_name(asker), %from, alive = %alive,
-                "a second process wants to start as a broker which is alive, with another data folder: it is refused for as long \
-                 as that one runs. Give each broker its own `broker.id`; to replace the one that runs, stop it first"
+                "a second process wants to start as a broker which is alive, with another data folder: it is refused \
+                 for as long as that one runs. Give each broker its own `broker.id`; to replace the one that runs, \
+                 stop it first"
             );
         }
         Admission::Answered(account_frame(&self.cluster_id, own, &account))
@@ -343,7 +345,7 @@ impl Peers {
     }
 }
 
-/// What one frame has for one shard.
+/// The messages of one frame for one shard.
 #[derive(Default)]
 struct Part {
     messages: Vec<(raft::GroupId, raft::Message)>,
@@ -476,8 +478,8 @@ fn wire_broker(node: NodeId) -> wire::BrokerId {
     wire::BrokerId(i32::try_from(node.0).unwrap_or(i32::MAX))
 }
 
-/// Gives entries memory of their own if they are a small part of the frame that they came in: else one small entry would
-/// keep all of it for as long as it is in the tail, uncounted.
+/// Gives entries memory of their own if they are a small part of the frame that they came in: else one small entry
+/// would keep all of it for as long as it is in the tail, uncounted.
 fn part_from(message: &mut raft::Message, frame_bytes: usize) {
     let raft::Body::Append { entries, .. } = &mut message.body else {
         return;
@@ -723,7 +725,7 @@ fn entries_from_wire(prev_index: u64, entries: Vec<wire::Entry>) -> Vec<raft::En
             term: raft::Term(entry.term.0),
             payload: match entry.payload {
                 wire::Payload::Blank => raft::Payload::Blank,
-                // In memory of its own: as a slice, the small entry of a quiet partition would keep the whole frame that
+                // Copied: as a slice, the small entry of a quiet partition would keep the whole frame that
                 // it came in, for as long as it is in the tail.
                 wire::Payload::Data(bytes) => raft::Payload::Data(Bytes::copy_from_slice(&bytes)),
                 wire::Payload::Configuration(configuration) => {
@@ -748,7 +750,7 @@ fn snapshot_from_wire(snapshot: wire::Snapshot) -> raft::Snapshot {
         index: raft::LogIndex(snapshot.index.0),
         term: raft::Term(snapshot.term.0),
         configuration: configuration_from_wire(snapshot.configuration),
-        // In memory of its own, like a payload.
+        // Copied, like a payload.
         data: Bytes::copy_from_slice(&snapshot.data),
     }
 }

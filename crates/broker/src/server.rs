@@ -34,8 +34,8 @@ use trimaran_transport::PeerLinks;
 /// How long the last frames to peers may take when a broker stops.
 const LINKS_DEADLINE: Duration = Duration::from_millis(500);
 
-/// How long the threads may take to end. One that hangs in a system call never does; what it holds is as safe as after a
-/// `kill -9`.
+/// How long the threads may take to end. One that hangs in a system call never does; what it holds is as safe as after
+/// a `kill -9`.
 const THREADS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A broker's three listening sockets.
@@ -106,7 +106,8 @@ pub enum StartError {
     Occupied {
         /// The `broker.id` of both.
         broker: u32,
-        /// The broker that is in contact with the other process; this broker itself if that process listens at its address.
+        /// The broker that is in contact with the other process; this broker itself if that process listens at its
+        /// address.
         by: String,
         /// The other process.
         start: Start,
@@ -128,21 +129,22 @@ impl fmt::Display for StartError {
             StartError::Folder(error) => error.fmt(f),
             StartError::Journal(error @ JournalError::Mismatch { .. }) => write!(
                 f,
-                "{error}. Put the latest `journal` and `identity.toml` back (is the right disk mounted?). If they are lost, and \
-                 other brokers have this one's replicas, move `journal` away and start again: the others then fill this broker. \
-                 See \"A disk is damaged\" in docs/operations.md"
+                "{error}. Put the latest `journal` and `identity.toml` back (is the right disk mounted?). If they are \
+                 lost, and other brokers have this one's replicas, move `journal` away and start again: the others \
+                 then fill this broker. See \"A disk is damaged\" in docs/operations.md"
             ),
             StartError::Journal(error) => write!(
                 f,
-                "the journal can't be opened: {error}. If its disk is damaged and this broker has replicas elsewhere, move its \
-                 data folder away and follow \"When one is lost\" in docs/operations.md: an empty broker alone is not refilled"
+                "the journal can't be opened: {error}. If its disk is damaged and this broker has replicas elsewhere, \
+                 move its data folder away and follow \"When one is lost\" in docs/operations.md: an empty broker \
+                 alone is not refilled"
             ),
             StartError::System(error) => write!(f, "the system refuses a thread or a socket: {error}"),
             StartError::Settings(what) => f.write_str(what),
             StartError::Occupied { broker, by, start } => write!(
                 f,
-                "another process runs as broker {broker} of this cluster: {by} says that {start} is alive. Give each broker its \
-                 own `broker.id`; to replace that process, stop it first"
+                "another process runs as broker {broker} of this cluster: {by} says that {start} is alive. Give each \
+                 broker its own `broker.id`; to replace that process, stop it first"
             ),
         }
     }
@@ -256,7 +258,7 @@ impl Server {
             .finish(sockets, addresses, fs, journal, recovered)
     }
 
-    /// What handlers use; for embedding a broker and for tests.
+    /// The engine that handlers use; for embedding a broker and for tests.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -276,8 +278,8 @@ impl Server {
         self.fatal.failed().await.to_owned()
     }
 
-    /// Leaves well: hands every leadership to a caught-up replica, finishes what is in flight, and stops. Takes no longer
-    /// than the configuration's `broker.stop_deadline_ms`, and a little for the threads to end.
+    /// Leaves well: hands every leadership to a caught-up replica, finishes what is in flight, and stops. Takes no
+    /// longer than the configuration's `broker.stop_deadline_ms`, and a little for the threads to end.
     pub async fn leave(self) -> TransferOutcome {
         self.control.push(ControlInput::Leaving);
         let deadline = self.engine.settings().broker.stop_deadline;

@@ -1,5 +1,5 @@
-//! The starts of all brokers that this one has seen, kept in `starts.toml` of the data folder, and which of those processes
-//! is in contact now: what a broker that starts is told of itself. See [`trimaran_registry::starts`].
+//! The starts of all brokers that this one has seen, kept in `starts.toml` of the data folder, and which of those
+//! processes is in contact now: what a broker that starts is told of itself. See [`trimaran_registry::starts`].
 
 use crate::{folder, ids};
 use std::collections::BTreeMap;
@@ -114,7 +114,7 @@ impl StartStore {
         self.kept().starts.latest(broker)
     }
 
-    /// What a broker that is about to start is told.
+    /// The answer to a broker that is about to start.
     pub(crate) fn account_for(&self, broker: BrokerId) -> Account {
         Account {
             seen: self.latest(broker),
@@ -271,8 +271,8 @@ fn read(file: &Path) -> Result<Vec<(BrokerId, Start)>, folder::FolderError> {
         (Some(FORMAT), Some(starts)) => Ok(starts),
         (Some(FORMAT) | None, _) => Err(folder::mismatch(
             file,
-            "can't be understood; delete it if no folder of this cluster's brokers was ever replaced by an older one, or set \
-             `broker.data` to an empty folder",
+            "can't be understood; delete it if no folder of this cluster's brokers was ever replaced by an older one, \
+             or set `broker.data` to an empty folder",
         )),
         (Some(_), _) => Err(folder::mismatch(
             file,

@@ -1,8 +1,8 @@
 //! One heartbeat a pair of brokers, and graded evidence from it.
 //!
-//! Whether a broker lives is asked once a broker, not once a partition. Evidence is graded: a refused reconnect says more
-//! than silence. It is never proof: a suspected leader's followers ask each other for pre-votes, and a majority must
-//! share the suspicion.
+//! Whether a broker lives is asked once a broker, not once a partition. Evidence is graded: a refused reconnect says
+//! more than silence. It is never proof: a suspected leader's followers ask each other for pre-votes, and a majority
+//! must share the suspicion.
 //!
 //! A peer counts as alive only if both ways work: it is heard, and what it hears of us (its echo) goes on. With only
 //! one way checked, a leader whose outgoing link is cut would be followed by nobody and suspected by nobody.
@@ -23,7 +23,7 @@ use trimaran_raft::{Instant, Liveness, NodeId};
 /// up meanwhile.
 const GRACE_INTERVALS: u32 = 2;
 
-/// What brokers tell each other in a heartbeat.
+/// A heartbeat between two brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Counts the starts of the sender's process: a change means that it restarted.
@@ -39,7 +39,8 @@ pub struct Heartbeat {
     pub hears: Vec<NodeId>,
 }
 
-/// Who watches, and how closely. Derived from `failover_budget_ms` by [`crate::IntervalPlan::liveness`].
+/// The watching broker, and how closely it watches. Derived from `failover_budget_ms` by
+/// [`crate::IntervalPlan::liveness`].
 #[derive(Clone, Debug)]
 pub struct LivenessConfig {
     /// This broker.
@@ -52,7 +53,7 @@ pub struct LivenessConfig {
     pub timeout: Duration,
 }
 
-/// What the monitor decided.
+/// A decision of the monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LivenessEvent {
     /// Send this to the peer, now.
@@ -63,7 +64,7 @@ pub enum LivenessEvent {
     Restored(NodeId),
 }
 
-/// What is known of another broker.
+/// Another broker as far as it is known.
 #[derive(Clone, Debug)]
 struct Peer {
     liveness: Liveness,
@@ -237,7 +238,8 @@ impl LivenessMonitor {
         self.stalled = stalled;
     }
 
-    /// Sends heartbeats and suspects the silent. To be called at [`LivenessMonitor::deadline`]; more often does no harm.
+    /// Sends heartbeats and suspects the silent. To be called at [`LivenessMonitor::deadline`]; more often does no
+    /// harm.
     pub fn tick(&mut self, now: Instant, events: &mut Vec<LivenessEvent>) {
         self.forgive_own_pause(now);
         if self.stalled {
@@ -263,7 +265,7 @@ impl LivenessMonitor {
         silent.map_or(self.next_beat, |silent| silent.min(self.next_beat))
     }
 
-    /// What is believed of a peer; strangers are dead.
+    /// The liveness that a peer is believed to have; strangers are dead.
     pub fn liveness(&self, peer: NodeId) -> Liveness {
         self.peers.get(&peer).map_or(Liveness::Dead, |peer| peer.liveness)
     }

@@ -1,4 +1,4 @@
-//! What a shard is told, and what it answers.
+//! The inputs and outputs of a shard.
 
 use crate::PeerSink;
 use crate::appends::{Acks, AppendError, Appended};
@@ -19,22 +19,24 @@ use trimaran_wire::batch::{LeaderEpoch, Offset};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// What a shard is told. Inputs for groups that are not here are answered with an error where there is somebody to
+/// An input of a shard. Inputs for groups that are not here are answered with an error where there is somebody to
 /// answer, and dropped otherwise.
 pub enum Input {
     /// Adds a group. Ignored if it is here already (unless it is opened as lost, and this shard has asked for that by
     /// [`Outbox::lost`]), or if its first configuration can't be.
     Open(Box<Open>),
     /// A replica whose log can't be opened for now, although nothing says that it is damaged (the operating system
-    /// refuses): it neither votes nor leads, but tells the others that it doesn't. Whoever asks it for something gets the
-    /// error that stands for a failed log, until [`Input::Open`] takes its place. Ignored if the group is here already.
+    /// refuses): it neither votes nor leads, but tells the others that it doesn't. A node that asks it for something
+    /// gets the error that stands for a failed log, until [`Input::Open`] takes its place. Ignored if the group is here
+    /// already.
     Damaged(Box<Damaged>),
     /// The group is gone for good: its waiters get `UnknownGroup`, the journal forgets it, its log is dropped (see
     /// [`Outbox::closed`]).
     Close(GroupId),
-    /// Who is to have a replica of this group from now on, the preferred leader first. Its leader sees to it, one step
-    /// after the other ([`Outbox::members`] says how far it is); tell it to all replicas. If nobody is named, the members
-    /// stay as they are, but for those that are lost. The number names this wish; see [`Members::fulfils`].
+    /// The nodes that are to have a replica of this group from now on, the preferred leader first. Its leader sees to
+    /// it, one step after the other ([`Outbox::members`] says how far it is); tell it to all replicas. If nobody is
+    /// named, the members stay as they are, but for those that are lost. The number names this wish; see
+    /// [`Members::fulfils`].
     Replicas(GroupId, Vec<NodeId>, u64),
     /// The brokers that hold this group's log without a vote, and never get one: the brokers that did not found the
     /// cluster, in the metadata group. Its leader makes them learners; tell it to all replicas. Only counts beside
@@ -50,7 +52,7 @@ pub enum Input {
         batch: BytesMut,
         /// When to answer.
         acks: Acks,
-        /// Whom to answer.
+        /// The ticket to answer.
         ticket: Ticket,
     },
     /// One envelope of another broker.
@@ -59,8 +61,8 @@ pub enum Input {
     Persisted(u64),
     /// A [`FlushJob`] of this group is done, or failed.
     Flushed(GroupId, Result<Flushed, LogError>),
-    /// A [`Chunk`](trimaran_storage::log::Chunk) of this group could not be read: its replica gives up leadership, and if
-    /// its log is damaged, its membership too (see [`Outbox::lost`]).
+    /// A [`Chunk`](trimaran_storage::log::Chunk) of this group could not be read: its replica gives up leadership, and
+    /// if its log is damaged, its membership too (see [`Outbox::lost`]).
     Unreadable(GroupId, LogError),
     /// A [`LoadJob`] is done: what to send is in it.
     Loaded(Loaded),
@@ -77,7 +79,7 @@ pub enum Input {
     CancelRead(Ticket),
     /// Answered with [`Completion::Offsets`], by leaders only.
     Offsets {
-        /// Whom to answer.
+        /// The ticket to answer.
         ticket: Ticket,
         /// Of which partition.
         group: GroupId,
@@ -137,7 +139,7 @@ pub struct Loaded {
     pub group: GroupId,
     /// What it is for.
     pub plan: AppendPlan,
-    /// What was read.
+    /// The bytes that were read.
     pub entries: Result<Vec<Entry>, LogError>,
 }
 
@@ -163,10 +165,10 @@ pub struct GroupStatus {
     pub learners: Vec<NodeId>,
     /// The replica has lost what it had promised, and is being filled again: it neither votes nor leads until it is.
     pub repairing: bool,
-    /// The log could not be read or written lately: the replica serves nobody, and hands over what it leads. Or it could
-    /// not even be opened ([`Input::Damaged`]): then nothing else is known.
+    /// The log could not be read or written lately: the replica serves nobody, and hands over what it leads. Or it
+    /// could not even be opened ([`Input::Damaged`]): then nothing else is known.
     pub failed: bool,
-    /// What it is.
+    /// Its kind.
     pub role: Role,
     /// Its term.
     pub term: Term,
@@ -190,7 +192,7 @@ pub struct GroupStatus {
     pub size_bytes: u64,
 }
 
-/// An answer to whoever holds the ticket. Every ticket gets one.
+/// An answer to the holder of the ticket. Every ticket gets one.
 pub enum Completion {
     /// To [`Input::Append`]. Tickets of one group and one kind of [`Acks`] are completed in offset order.
     Appended(Result<Appended, AppendError>),
@@ -204,7 +206,7 @@ pub enum Completion {
     Transferred(TransferOutcome),
 }
 
-/// Who leads a group, as its own replica sees it.
+/// The leader of a group, as its own replica sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaderChange {
     /// The group.
@@ -217,22 +219,22 @@ pub struct LeaderChange {
     pub serving: bool,
 }
 
-/// The members of a group have changed, or a leader has begun to serve with others than the first ones, or they are those
-/// that were wished for: what its leader knows to be committed.
+/// The members of a group have changed, or a leader has begun to serve with others than the first ones, or they are
+/// those that were wished for: what its leader knows to be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     /// The group.
     pub group: GroupId,
     /// The term of the leader that says so.
     pub term: Term,
-    /// Who votes, the preferred leader first.
+    /// The voters, the preferred leader first.
     pub voters: Vec<NodeId>,
-    /// Who gets the log, but doesn't count.
+    /// The members that get the log, but don't count.
     pub learners: Vec<NodeId>,
     /// The entry that made them members; of two reports, the one with the higher index is newer.
     pub index: LogIndex,
-    /// Nothing is left to be changed: these are the members that [`Input::Replicas`] of this number wished for. Said once
-    /// for each wish, and again by each new leader.
+    /// Nothing is left to be changed: these are the members that [`Input::Replicas`] of this number wished for. Said
+    /// once for each wish, and again by each new leader.
     pub fulfils: Option<u64>,
 }
 
@@ -241,12 +243,12 @@ pub struct Members {
 pub struct Lost {
     /// The group.
     pub group: GroupId,
-    /// What is wrong, with file and position.
+    /// The fault, with file and position.
     pub error: LogError,
 }
 
-/// A group that decides nothing any more: too many of its voters have lost what they had promised, and what they held may
-/// be nowhere else. Only a disk that comes back helps. Said once a term, by a leader that soon steps down.
+/// A group that decides nothing any more: too many of its voters have lost what they had promised, and what they held
+/// may be nowhere else. Only a disk that comes back helps. Said once a term, by a leader that soon steps down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stranded {
     /// The group.
@@ -272,7 +274,7 @@ pub struct Contradiction {
     pub violation: SafetyViolation,
 }
 
-/// What a step of a shard decided; reused. The caller takes everything out before the next step.
+/// The decisions of a step of a shard; reused. The caller takes everything out before the next step.
 #[derive(Default)]
 pub struct Outbox {
     /// One write for all groups that were ready; nothing to write if it is empty.
@@ -287,9 +289,9 @@ pub struct Outbox {
     /// Committed payloads of groups opened with `deliver`, in order. To be applied before `leaders` is looked at: a
     /// leader that serves has applied everything before.
     pub committed: Vec<(GroupId, LogIndex, Bytes)>,
-    /// Who leads what, where that changed.
+    /// Leaders, where they changed.
     pub leaders: Vec<LeaderChange>,
-    /// Who is in sync, where that changed, from leaders that serve.
+    /// In-sync replicas, where they changed, from leaders that serve.
     pub in_sync: Vec<InSync>,
     /// Members, where they changed, from leaders that serve.
     pub members: Vec<Members>,
@@ -311,12 +313,12 @@ pub struct Outbox {
     pub forgotten: Vec<(GroupId, u64)>,
     /// Elections begun, for the metrics: added up until the caller resets it.
     pub elections: u64,
-    /// Logs that were begun anew behind a position that their leader named, for the metrics: added up likewise.
+    /// Logs that were begun again behind a position that their leader named, for the metrics: added up likewise.
     pub resets: u64,
 }
 
 impl Outbox {
-    /// Hands all envelopes to whoever sends them.
+    /// Hands all envelopes to their sink.
     pub fn send_to(&mut self, sink: &mut impl PeerSink) {
         for (to, messages) in self.messages.drain(..) {
             sink.send(to, messages);

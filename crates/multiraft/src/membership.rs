@@ -1,8 +1,8 @@
-//! Who belongs to a group, and who is to: its leader takes one step after the other from the one to the other.
+//! The members of a group, and its members to be: its leader takes one step after the other from the one to the other.
 //!
-//! 1. A voter that has lost what it promised is made a learner: from then on nothing counts that it promised, so it may be
-//!    filled again.
-//! 2. Who is wanted and is no member becomes a learner; learners that nobody wants are dropped.
+//! 1. A voter that has lost what it promised is made a learner: from then on nothing counts that it promised, so it may
+//!    be filled again.
+//! 2. A node that is wanted and is no member becomes a learner; learners that nobody wants are dropped.
 //! 3. When all that are wanted hold the log, they become the voters, in one (joint) change. While there are fewer voters
 //!    than are wanted, a learner that is ready doesn't wait for the others: a repaired replica counts again at once.
 //!
@@ -11,9 +11,9 @@
 //! Beside them a group may have lasting learners ([`crate::Input::Learners`]): they hold the log, and are never
 //! promoted.
 //!
-//! A change that can't be completed, because too many of the new voters are gone or have lost what they promised, or that
-//! is not wanted any more, is taken back: otherwise nothing would be committed, and its leader would soon step down, after
-//! which nobody could be elected either.
+//! A change that can't be completed, because too many of the new voters are gone or have lost what they promised, or
+//! that is not wanted any more, is taken back: otherwise nothing would be committed, and its leader would soon step
+//! down, after which nobody could be elected either.
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use trimaran_storage::log::ReplicaLog;
 /// member that is not caught up after all) takes some exchanges.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a replica knows of its group's members, and of who is to be one.
+/// A replica's knowledge of its group's members, and of the nodes that are to be members.
 #[derive(Debug)]
 pub(crate) struct Membership {
     /// The preferred leader first. Empty: nobody knows, and members stay as they are.
@@ -40,7 +40,7 @@ pub(crate) struct Membership {
     version: u64,
     /// The wish that was last reported to be fulfilled, in which term.
     fulfilled: Option<(trimaran_raft::Term, u64)>,
-    /// Whom the shard tells this group of.
+    /// The nodes of which the shard tells this group.
     followed: Vec<NodeId>,
     /// The configuration has changed, and the shard does not know.
     moved: bool,
@@ -83,9 +83,9 @@ impl Membership {
         core::mem::take(&mut self.moved)
     }
 
-    /// Who is new since this was last asked. Those who leave are followed on: a leader goes on sending to them for a
-    /// while, and one that is removed leads on until that is committed. A leader of which this replica doesn't know yet
-    /// that it is a member is followed as well.
+    /// The nodes that are new since this was last asked. Those that leave are followed on: a leader goes on sending to
+    /// them for a while, and one that is removed leads on until that is committed. A leader of which this replica
+    /// doesn't know yet that it is a member is followed as well.
     pub(crate) fn follow(&mut self, configuration: &Configuration, leader: Option<NodeId>) -> Vec<NodeId> {
         let all = configuration.members().chain(leader);
         let new: Vec<_> = all.filter(|node| !self.followed.contains(node)).collect();
@@ -112,7 +112,7 @@ impl Membership {
 }
 
 impl Replica {
-    /// Who is to have a replica from now on.
+    /// Names the nodes that are to have a replica from now on.
     pub(crate) fn want(&mut self, replicas: Vec<NodeId>, version: u64) {
         let wanted = Configuration::of_voters(replicas);
         if wanted.voters.is_empty() || wanted.check().is_ok() {
@@ -124,8 +124,8 @@ impl Replica {
         }
     }
 
-    /// How many replicas the partition is assigned. While they are exchanged, those before count as well, and as long as
-    /// nobody says which they are, the members do: one that was lost is a learner then.
+    /// How many replicas the partition is assigned. While they are exchanged, those before count as well, and as long
+    /// as nobody says which they are, the members do: one that was lost is a learner then.
     pub(crate) fn assigned_replicas(&self) -> usize {
         let configuration = self.group.configuration();
         let assigned = match &self.membership.wanted[..] {
@@ -232,9 +232,9 @@ impl Replica {
         });
     }
 
-    /// Nothing is left to be changed: whoever wished for these members is told, once a term. Not by a leader that is none of
-    /// them: it hands over, and if it were told to go before that, the others would go on believing in it. Its successor
-    /// says so.
+    /// Nothing is left to be changed: the host that wished for these members is told, once a term. Not by a leader that
+    /// is none of them: it hands over, and if it were told to go before that, the others would go on believing in it.
+    /// Its successor says so.
     fn report_fulfilment(&mut self, desk: &Desk, out: &mut Outbox) {
         let (term, version) = (self.group.term(), self.membership.version);
         let is_committed = self.membership.index <= self.group.commit();
@@ -260,7 +260,7 @@ impl Replica {
     }
 }
 
-/// What follows from who is a member, who is wanted, and how far each is.
+/// The next step from the members to those that are wanted, given how far each is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Next {
     /// All is as it should be.
@@ -271,8 +271,8 @@ enum Next {
     Change(Configuration),
 }
 
-/// `progress` knows nothing of the leader itself, which holds all there is. `before`: the voters from before a change of
-/// voters that is not complete. `lasting`: the learners that are never promoted.
+/// `progress` knows nothing of the leader itself, which holds all there is. `before`: the voters from before a change
+/// of voters that is not complete. `lasting`: the learners that are never promoted.
 fn next_step(
     now: &Configuration,
     before: &[NodeId],
@@ -324,8 +324,8 @@ fn next_step(
     Next::Change(with(&voters, learners))
 }
 
-/// Voters that have lost what they promised count no more. If they are too many, nothing helps but those that come back:
-/// a change would not be committed either.
+/// Voters that have lost what they promised count no more. If they are too many, nothing helps but those that come
+/// back: a change would not be committed either.
 fn demote(now: &Configuration, wanted: (&[NodeId], &[NodeId]), sound: Vec<NodeId>) -> Next {
     if !is_majority(&now.voters, |node| sound.contains(node)) {
         return Next::Wait;
@@ -334,8 +334,8 @@ fn demote(now: &Configuration, wanted: (&[NodeId], &[NodeId]), sound: Vec<NodeId
     Next::Change(with(&sound, learners))
 }
 
-/// Who learns beside these voters. As long as nobody says who is wanted: who is lost, since it is to come back, and the
-/// learners that there are, since nobody knows better.
+/// The learners beside these voters. As long as nobody says who is wanted: those that are lost, since it is to come
+/// back, and the learners that there are, since nobody knows better.
 fn others(now: &Configuration, (wanted, lasting): (&[NodeId], &[NodeId]), voters: &[NodeId]) -> Vec<NodeId> {
     match wanted {
         [] => now.members().filter(|node| !voters.contains(node)).collect(),
@@ -358,7 +358,7 @@ fn is_majority(of: &[NodeId], counts: impl Fn(&NodeId) -> bool) -> bool {
     of.iter().filter(|node| counts(node)).count() * 2 > of.len()
 }
 
-/// Those of `wanted` that are not among `there`.
+/// The nodes of `wanted` that are not among `there`.
 fn missing(wanted: &[NodeId], there: &[NodeId]) -> Vec<NodeId> {
     wanted.iter().copied().filter(|node| !there.contains(node)).collect()
 }

@@ -7,20 +7,21 @@ use trimaran_storage::log::{LogError, ReplicaLog, Retention};
 use trimaran_storage::scale::LogEnd;
 use trimaran_storage::start::LogStart;
 
-/// Entries whose producers are read at open: as much as a broker may read before it is ready. Producers that were silent
-/// for longer may begin anew, as those that expired.
+/// Entries whose producers are read at open: as much as a broker may read before it is ready. Producers that were
+/// silent for longer may begin again, as those that expired.
 const PRODUCER_WINDOW: u64 = 1 << 20;
 
-/// What may differ from group to group.
+/// The options that may differ from group to group.
 #[derive(Clone, Debug)]
 pub struct GroupOptions {
     /// How many replicas must hold a batch before it is acknowledged to a producer that asked for all
-    /// ([`crate::Acks::All`]). No more are asked for than the partition is assigned, lost ones included (as Kafka does).
+    /// ([`crate::Acks::All`]). No more are asked for than the partition is assigned, lost ones included (as Kafka
+    /// does).
     pub min_insync_replicas: usize,
-    /// What may be deleted.
+    /// The records that may be deleted.
     pub retention: Retention,
-    /// Hand committed payloads to the caller by [`crate::Outbox::committed`] (the metadata group, coordinators), from the
-    /// first held entry on.
+    /// Hand committed payloads to the caller by [`crate::Outbox::committed`] (the metadata group, coordinators), from
+    /// the first held entry on.
     pub deliver: bool,
 }
 
@@ -29,7 +30,7 @@ pub struct GroupOptions {
 pub struct Open {
     /// The group's first configuration.
     pub(crate) founders: Vec<NodeId>,
-    /// Who is to have a replica.
+    /// The nodes that are to have a replica.
     pub(crate) wanted: Vec<NodeId>,
     /// Learners that it has stay until [`crate::Input::Learners`] names them.
     pub(crate) keeps_learners: bool,
@@ -49,11 +50,11 @@ impl Open {
         Configuration::of_voters(self.founders.iter().copied()).check().is_ok()
     }
 
-    /// A replica as it was found on disk: its log, and its hard state from the journal. `founders` are the voters of the
-    /// group's first configuration, the preferred leader first: they are the same for all replicas and never change,
-    /// whoever the members are now. They are also taken for those who are to have a replica, unless
-    /// [`Open::wanting`] says otherwise. Reads the log's batches, and what is remembered of those before them, to learn what
-    /// its idempotent producers sent last: may block.
+    /// A replica as it was found on disk: its log, and its hard state from the journal. `founders` are the voters of
+    /// the group's first configuration, the preferred leader first: they are the same for all replicas and never
+    /// change, no matter who the members are now. They are also taken for those who are to have a replica, unless
+    /// [`Open::wanting`] says otherwise. Reads the log's batches, and what is remembered of those before them, to learn
+    /// what its idempotent producers sent last: may block.
     ///
     /// # Errors
     /// The log can't be read.
@@ -80,8 +81,8 @@ impl Open {
     /// A replica that holds nothing of what it may have promised: its disk was wiped, or damaged, or it was added to a
     /// group that it may have belonged to before. It neither votes nor leads until the group's leader has made it a
     /// learner, filled it, and made it a voter again. `log` is an empty one
-    /// ([`open_lost`](trimaran_storage::log::ReplicaLog::open_lost)); `known` is what the journal still has of its term and
-    /// vote; `life` must be higher than in any earlier loss of this group here: a wall clock will do.
+    /// ([`open_lost`](trimaran_storage::log::ReplicaLog::open_lost)); `known` is what the journal still has of its term
+    /// and vote; `life` must be higher than in any earlier loss of this group here: a wall clock will do.
     pub fn lost(founders: Vec<NodeId>, log: ReplicaLog, known: HardState, life: Life, options: GroupOptions) -> Open {
         Open {
             wanted: founders.clone(),
@@ -113,7 +114,7 @@ impl Open {
         forget_past(self.group(), &self.founders, self.hard_state, out);
     }
 
-    /// Who is to have a replica, the preferred leader first; nobody, if that is not known yet: see
+    /// The nodes that are to have a replica, the preferred leader first; none if that is not known yet: see
     /// [`crate::Input::Replicas`].
     pub fn wanting(mut self, replicas: Vec<NodeId>) -> Open {
         self.wanted = replicas;
@@ -144,8 +145,8 @@ pub(crate) fn forget_past(group: GroupId, founders: &[NodeId], hard_state: HardS
     out.journal.hard_state(group, hard_state);
 }
 
-/// What idempotent producers sent last, as far as it is read. What is remembered of before the log counts only if nothing is
-/// left out behind it: a producer's later batches might be there, and its next one would be refused.
+/// The last batches of idempotent producers, as far as they are read. What is remembered of before the log counts only
+/// if nothing is left out behind it: a producer's later batches might be there, and its next one would be refused.
 fn producers_of(log: &ReplicaLog) -> Result<ProducerTable, LogError> {
     let window = LogIndex(log.last_index().0.saturating_sub(PRODUCER_WINDOW));
     let remembered = match window <= log.first_index() {

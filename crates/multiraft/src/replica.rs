@@ -191,9 +191,9 @@ impl Replica {
         }
     }
 
-    /// Tells the core one of several things that have arrived. What follows is done when the replica is settled, in one go
-    /// for all of them: a burst of appends costs one write and one acknowledgement, a burst of acknowledgements one look
-    /// at the commit index. What can't be put off is done at once.
+    /// Tells the core one of several things that have arrived. What follows is done when the replica is settled, in one
+    /// go for all of them: a burst of appends costs one write and one acknowledgement, a burst of acknowledgements one
+    /// look at the commit index. What can't be put off is done at once.
     pub(crate) fn tell(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) {
         if self.broken {
             return self.silence(desk).hear(&input, out);

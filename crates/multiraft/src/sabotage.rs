@@ -13,9 +13,11 @@
 /// What it does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sabotage {
-    /// Who waits for an acknowledgement goes on waiting when its leader leads no more, and gets it for whatever is committed there (redpanda #3003).
+    /// Who waits for an acknowledgement goes on waiting when its leader leads no more, and gets it for whatever is
+    /// committed there (redpanda #3003).
     KeepWaiters,
-    /// A second flush begins while one is under way, and whichever ends last says how far the log is flushed (redpanda #3100).
+    /// A second flush begins while one is under way, and whichever ends last says how far the log is flushed (redpanda
+    /// #3100).
     FlushTwice,
     /// What the leader's own disk holds is shown to readers (redpanda 73b8d009, 09917c71).
     ShowDurable,
@@ -27,7 +29,8 @@ pub enum Sabotage {
     HardStateLater,
     /// A follower does not learn from its leader's log what producers sent last.
     ForgetProducers,
-    /// Of the threads that groups depend on, only the journal's is watched: a broker whose shard hangs keeps its leaderships.
+    /// Of the threads that groups depend on, only the journal's is watched: a broker whose shard hangs keeps its
+    /// leaderships.
     WatchJournalOnly,
     /// A broker doesn't say that it has no replica of a group, or none any more, to those that take it for the leader.
     IgnoreUnknownGroups,

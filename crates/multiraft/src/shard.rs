@@ -29,26 +29,27 @@ pub struct ShardConfig {
     pub flush_bytes: u64,
     /// Age of the oldest unflushed committed record beyond which it is written to a segment all the same.
     pub flush_age: Duration,
-    /// Idempotent producers that all groups of this shard may remember together, before each is cut down to the 4,096 that sent
-    /// something last. Some 500 bytes each.
+    /// Idempotent producers that all groups of this shard may remember together, before each is cut down to the 4,096
+    /// that sent something last. Some 500 bytes each.
     pub max_producers: usize,
-    /// How long a replica whose log can't be read or written serves nobody before it tries again (a full disk may have been
-    /// made room on). Each further failure to write doubles it, up to twelve times as much.
+    /// How long a replica whose log can't be read or written serves nobody before it tries again (a full disk may have
+    /// been made room on). Each further failure to write doubles it, up to twelve times as much.
     pub failure_pause: Duration,
-    /// A leader gives its group back to the first live voter in the order of preference once that one has been alive and
-    /// in sync for so long; none: leaderships stay where elections put them.
+    /// A leader gives its group back to the first live voter in the order of preference once that one has been alive
+    /// and in sync for so long; none: leaderships stay where elections put them.
     pub give_back_after: Option<Duration>,
     /// Bytes a second that this shard reads from segments for followers that are far behind, at most; none: as fast as
     /// they take it. Only they wait for it: what is in memory is sent at once.
     pub catch_up_bytes_per_second: Option<u64>,
-    /// Bytes that the tails of all logs may take together. What is in segments already is given up beyond it, the idlest
-    /// log's first, flushes begin earlier, and appends are refused as [`AppendError::Busy`]; none: no limit.
+    /// Bytes that the tails of all logs may take together. What is in segments already is given up beyond it, the
+    /// idlest log's first, flushes begin earlier, and appends are refused as [`AppendError::Busy`]; none: no limit.
     pub tails_bytes: Option<u64>,
 }
 
 impl ShardConfig {
-    /// With everything else at its default: half a million producers, ten seconds of replica lag, flushes at 1 MiB or after a minute (earlier if
-    /// the journal asks for it: [`Input::FlushNow`]), leaderships given back after five seconds.
+    /// With everything else at its default: half a million producers, ten seconds of replica lag, flushes at 1 MiB or
+    /// after a minute (earlier if the journal asks for it: [`Input::FlushNow`]), leaderships given back after five
+    /// seconds.
     pub fn new(node: NodeId, tuning: Tuning) -> ShardConfig {
         ShardConfig {
             node,
@@ -241,8 +242,8 @@ impl Shard {
         true
     }
 
-    /// Whether the group can be opened: it is not here, or waits to be opened as lost. Then what it knew of its term and
-    /// vote is newer than what the caller knows.
+    /// Whether the group can be opened: it is not here, or waits to be opened as lost. Then what it knew of its term
+    /// and vote is newer than what the caller knows.
     fn make_room(&mut self, open: &mut Open, out: &mut Outbox) -> bool {
         let group = open.group();
         let Some(old) = self.replicas.get_mut(&group) else {

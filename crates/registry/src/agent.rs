@@ -33,14 +33,14 @@ use topics::{ProducerIds, Waiting};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// What an agent must know from the start.
+/// The facts that an agent must know from the start.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// Its own broker, as it wants to be registered.
     pub broker: Broker,
     /// Names its data folder; the same at every start with that folder, and with no other.
     pub folder: FolderId,
-    /// What this folder has noted of [`Decision::Found`].
+    /// The folders that [`Decision::Found`] named, as this folder has noted them.
     pub founded_with: Option<Vec<(BrokerId, FolderId)>>,
     /// See [`FoundingConfig::is_member`].
     pub is_member: bool,
@@ -61,21 +61,20 @@ pub struct AgentConfig {
     pub retry_after: Duration,
     /// Between two messages that tell a peer which version of the leadership news it should have.
     pub digest_every: Duration,
-    /// Groups that this broker's disk holds something of, as found at its start; the metadata group among them, unless it
-    /// holds nothing of that. Replicas of other groups are opened
-    /// only once this start of the broker is registered: the catalog is replayed from where it is known to be
-    /// committed, and a topic that it says was created may have been deleted since, and forgotten here. A member that
-    /// has forgotten its votes must not vote again.
+    /// Groups that this broker's disk holds something of, as found at its start; the metadata group among them, unless
+    /// it holds nothing of that. Replicas of other groups are opened only once this start of the broker is registered:
+    /// the catalog is replayed from where it is known to be committed, and a topic that it says was created may have
+    /// been deleted since, and forgotten here. A member that has forgotten its votes must not vote again.
     pub known_groups: BTreeSet<GroupId>,
 }
 
-/// What a client or the administration port may ask for. Answered by [`Effect::Reply`] under the same ticket, once the
+/// A request of a client or of the administration port. Answered by [`Effect::Reply`] under the same ticket, once the
 /// result is applied to this broker's own catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminRequest {
     /// Create a topic.
     CreateTopic {
-        /// What it shall be. -1 partitions or replicas in its layout mean the defaults.
+        /// The topic as it should be. -1 partitions or replicas in its layout mean the defaults.
         topic: NewTopic,
         /// Check it only, against this broker's catalog.
         validate_only: bool,
@@ -92,7 +91,7 @@ pub enum AdminRequest {
     AddPartitions {
         /// The topic's name.
         topic: String,
-        /// How many it shall have in all.
+        /// The number that it should have in all.
         total: i32,
         /// Replicas of the new ones, if the asker chooses them.
         assignments: Option<Vec<Vec<BrokerId>>>,
@@ -103,7 +102,7 @@ pub enum AdminRequest {
     ConfigureTopic {
         /// The topic.
         topic: TopicRef,
-        /// All of its own settings.
+        /// All settings of the topic itself.
         config: BTreeMap<String, String>,
         /// Check it only, against this broker's catalog.
         validate_only: bool,
@@ -114,7 +113,8 @@ pub enum AdminRequest {
         topic: TopicRef,
         /// The partition.
         partition: PartitionIndex,
-        /// All of its replicas, the preferred leader first. None: where it was before the reassignment that is under way.
+        /// All of its replicas, the preferred leader first. None: where it was before the reassignment that is under
+        /// way.
         replicas: Option<Vec<BrokerId>>,
     },
     /// A producer id that nobody else has or will have.
@@ -143,7 +143,7 @@ pub enum AdminError {
     Overloaded,
 }
 
-/// What an agent is told.
+/// An input of an agent.
 #[derive(Clone, Debug)]
 pub enum Input<'a> {
     /// A committed command of the metadata group, in order. Must come before a `Led` that was decided after it.
@@ -177,7 +177,8 @@ pub enum Input<'a> {
     Members {
         /// The group.
         group: GroupId,
-        /// Of the last [`Effect::Replicas`] that the leader had been told when it found that there is nothing to change.
+        /// Of the last [`Effect::Replicas`] that the leader had been told when it found that there is nothing to
+        /// change.
         since: CommandIndex,
         /// The voting members.
         voters: &'a [BrokerId],
@@ -197,7 +198,7 @@ pub enum Input<'a> {
         ticket: Ticket,
         /// How long the asker waits; at most a minute counts.
         timeout: Duration,
-        /// What is asked.
+        /// The request.
         request: AdminRequest,
     },
     /// Another broker is in contact again after a restart or an interruption.
@@ -208,7 +209,7 @@ pub enum Input<'a> {
     Tick,
 }
 
-/// What an agent wants done.
+/// An effect that an agent wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Propose this payload to the metadata group, which is led here. If it is refused, nothing needs to be said.
@@ -218,12 +219,12 @@ pub enum Effect {
     /// Open the metadata group. Comes once: with the first input, or when the other replicas have answered. Before
     /// that, note durably who founded the cluster, for [`AgentConfig::noted_founders`].
     OpenMetadata(Decision),
-    /// This broker has a replica of this group: open or create it. (If its log and hard state are empty, it is a founder,
-    /// and this broker is the first of the founders, the group is new and may campaign at once.)
+    /// This broker has a replica of this group: open or create it. (If its log and hard state are empty, it is a
+    /// founder, and this broker is the first of the founders, the group is new and may campaign at once.)
     Open(OpenReplica),
-    /// From now on the group's leader, should this broker lead it, is to make these the group's voting members, one step at
-    /// a time, and no others. It answers with [`Input::Members`] when there is nothing left to do: also if there was
-    /// nothing to do, and again whenever it begins to lead.
+    /// From now on the group's leader, should this broker lead it, is to make these the group's voting members, one
+    /// step at a time, and no others. It answers with [`Input::Members`] when there is nothing left to do: also if
+    /// there was nothing to do, and again whenever it begins to lead.
     Replicas {
         /// The group.
         group: GroupId,
@@ -239,7 +240,7 @@ pub enum Effect {
     Configure {
         /// The group.
         group: GroupId,
-        /// What is in force now.
+        /// The settings in force now.
         config: TopicConfig,
     },
     /// The group is gone for good, or this broker is no member of it any more: its replica and its data can go.
@@ -312,7 +313,7 @@ pub struct Agent {
     /// Clients that wait for a topic of that name to exist.
     waiting: Waiting,
     producer_ids: ProducerIds,
-    /// What this broker leads, and who has been told.
+    /// The groups that this broker leads, and the brokers that have been told.
     news: News,
     /// While the metadata group is led here.
     controlling: Option<Controller>,
@@ -331,8 +332,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that knows nothing yet. It begins to register its broker with the first input, for which it does not want
-    /// to wait: its first deadline has passed.
+    /// An agent that knows nothing yet. It begins to register its broker with the first input, for which it does not
+    /// want to wait: its first deadline has passed.
     pub fn new(config: AgentConfig, now: Instant) -> Agent {
         let mut requests = Requests::new(config.broker.id, config.broker.incarnation);
         // The limit on open requests can't be reached by the first one.

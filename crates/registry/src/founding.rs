@@ -1,13 +1,13 @@
 //! Whether a broker that holds nothing of the metadata group may found it, or has lost what it held.
 //!
-//! An empty folder means one of two things: the cluster is new, or this broker's disk is. In a new cluster every member of
-//! the metadata group begins with an empty log and an unused vote. A member whose disk was lost may have voted and
-//! acknowledged; beginning anew, it could vote twice in a term, and deny what was committed with its help. Nothing on
+//! An empty folder means one of two things: the cluster is new, or this broker's disk is. In a new cluster every member
+//! of the metadata group begins with an empty log and an unused vote. A member whose disk was lost may have voted and
+//! acknowledged; beginning again, it could vote twice in a term, and deny what was committed with its help. Nothing on
 //! the empty disk tells the two apart, so the others are asked.
 //!
 //! The rule: **found only when every other metadata replica has answered, after this folder was made, that it holds
-//! nothing, or that it has itself founded the cluster together with this very folder.** One that holds something else is
-//! proof that this broker has lost what it held: it joins, and is refilled. Whoever is silent is waited for.
+//! nothing, or that it has itself founded the cluster together with this very folder.** One that holds something else
+//! is proof that this broker has lost what it held: it joins, and is refilled. A silent one is waited for.
 //!
 //! Why that is safe. Say that an earlier self of this broker has promised something to a member: a vote, or to keep an
 //! entry. That member had opened the group before, so it had founded (or joined), and had noted with which folders. The
@@ -15,11 +15,11 @@
 //! something. If that member has lost its disk since, the promise was lost with it. A majority of answers would not do:
 //! an election that is under way counts on members that are not yet part of any majority.
 //!
-//! A broker whose folder says that it was part of the group, and whose journal holds nothing of it, needs no answers: it has
-//! lost what it held ([`crate::folder`]). It tells those who ask that the cluster is not new.
+//! A broker whose folder says that it was part of the group, and whose journal holds nothing of it, needs no answers:
+//! it has lost what it held ([`crate::folder`]). It tells those who ask that the cluster is not new.
 //!
-//! Why a founder's note must be durable before its group opens: if it were lost in a crash, then the others, who may not
-//! have founded yet, would be told that they have lost something, and the cluster would never begin.
+//! Why a founder's note must be durable before its group opens: if it were lost in a crash, then the others, who may
+//! not have founded yet, would be told that they have lost something, and the cluster would never begin.
 //!
 //! A broker that is not among the replicas never votes: it joins at once, whatever the others hold.
 //!
@@ -34,12 +34,12 @@ use std::collections::BTreeMap;
 pub enum Standing {
     /// As a first member of a new group: its log is empty because the group's is, and its vote is unused.
     Founding,
-    /// As one that has lost what it had promised, or was never a first member: it neither votes nor stands before a leader
-    /// has brought it up to what it may have promised.
+    /// As one that has lost what it had promised, or was never a first member: it neither votes nor stands before a
+    /// leader has brought it up to what it may have promised.
     Joining,
 }
 
-/// What a broker knows at its start.
+/// The facts that a broker knows at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundingConfig {
     /// This broker.
@@ -50,10 +50,10 @@ pub struct FoundingConfig {
     pub replicas: Vec<BrokerId>,
     /// The folder holds something of the metadata group: a hard state or an entry.
     pub holds: bool,
-    /// What [`Decision::Found`] said at an earlier start with this folder.
+    /// The folders that [`Decision::Found`] named at an earlier start with this folder.
     pub founded_with: Option<Vec<(BrokerId, FolderId)>>,
-    /// The folder, under its name or an earlier one, has been part of the metadata group. If it holds nothing of the group
-    /// all the same, that was lost.
+    /// The folder, under its name or an earlier one, has been part of the metadata group. If it holds nothing of the
+    /// group all the same, that was lost.
     pub is_member: bool,
 }
 
@@ -69,7 +69,7 @@ pub enum Decision {
     Join,
 }
 
-/// What a metadata replica answers to one whose folder is empty.
+/// The answer of a metadata replica to one whose folder is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Found {
     /// It holds nothing either.
@@ -107,12 +107,12 @@ impl Founding {
         founding
     }
 
-    /// What was decided; never changes once it is there.
+    /// The decision; never changes once it is there.
     pub fn decision(&self) -> Option<&Decision> {
         self.decision.as_ref()
     }
 
-    /// Who is to be asked, again and again until it answers. Nobody once it is decided.
+    /// The brokers that are to be asked, again and again until they answer. None once it is decided.
     pub fn silent(&self) -> Vec<BrokerId> {
         if self.decision.is_some() {
             return Vec::new();

@@ -1,7 +1,7 @@
 //! Knows: the cluster's brokers, topics, partitions and configuration, and who leads what.
 //!
-//! [`Catalog`] is the replicated state machine of the metadata group: every broker applies the same commands and has the
-//! same catalog. [`LeaderView`] is what a broker has heard of who leads which group; it is never replicated, only
+//! [`Catalog`] is the replicated state machine of the metadata group: every broker applies the same commands and has
+//! the same catalog. [`LeaderView`] is what a broker has heard of who leads which group; it is never replicated, only
 //! spread, and ordered by term. [`Agent`] keeps both on one broker, without I/O: it is told what was applied, who
 //! leads, what other agents said and what clients ask, and answers with effects.
 //!

@@ -17,8 +17,8 @@ pub enum Sabotage {
     ReuseGroupIds,
     /// A folder's last start is not compared with what others have seen of its broker: an old copy passes for sound.
     TrustOldFolders,
-    /// The number of a start follows the wall clock and the folder only: behind a clock that was set back, a new folder's
-    /// start passes for an earlier one.
+    /// The number of a start follows the wall clock and the folder only: behind a clock that was set back, a new
+    /// folder's start passes for an earlier one.
     IncarnationFromClock,
     /// A data folder keeps its name when its journal is gone (Trimaran's own: any file in the journal's place counted).
     KeepFolderName,

@@ -1,4 +1,4 @@
-//! What brokers say to each other: a versioned postcard envelope, with record bytes carried beside it.
+//! The protocol between brokers: a versioned postcard envelope, with record bytes carried beside it.
 //!
 //! A frame is a version byte, a kind byte, a postcard body, and the payloads of its entries back to back. Payloads do
 //! not pass through serde: sending lists them as they are, to be written vectored ([`encode`]), and receiving slices
@@ -7,7 +7,7 @@
 //! The handshake ([`Hello`], [`Welcome`], [`Refused`]) carries version [`HANDSHAKE_VERSION`] and never changes: it is
 //! how two brokers find out which version the rest speaks. Everything else carries [`PROTOCOL_VERSION`].
 //!
-//! This crate knows no other crate of ours: ids are newtypes here, and whoever composes converts them.
+//! This crate knows no other crate of ours: ids are newtypes here, and the composing crate converts them.
 
 #[cfg(test)]
 mod tests;
@@ -20,17 +20,17 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The version of the handshake's frames, for ever.
 pub const HANDSHAKE_VERSION: u8 = 0;
 
-/// The version of all other frames, and of what a hello says behind [`Hello::to`]. Version 2 did not say with which data
-/// folder a broker was started; version 3 knew neither founders nor frames that a third broker passes on.
+/// The version of all other frames, and of what a hello says behind [`Hello::to`]. Version 2 did not say with which
+/// data folder a broker was started; version 3 knew neither founders nor frames that a third broker passes on.
 pub const PROTOCOL_VERSION: u8 = 4;
 
 /// The version byte and the kind byte.
 const ENVELOPE_LEN: usize = 2;
 
-/// Messages, entries and members that one frame may name, all together. On the wire each takes as little as one to three
-/// bytes, in memory up to a hundred: without this limit, a frame of the greatest length would become twenty times as much.
-/// With it, what a frame becomes (beside its payloads, which are slices of it) stays below that greatest length itself,
-/// and leaves room for a message of every group of the largest broker.
+/// Messages, entries and members that one frame may name, all together. On the wire each takes as little as one to
+/// three bytes, in memory up to a hundred: without this limit, a frame of the greatest length would become twenty times
+/// as much. With it, what a frame becomes (beside its payloads, which are slices of it) stays below that greatest
+/// length itself, and leaves room for a message of every group of the largest broker.
 pub const MAX_PARTS: usize = 1 << 20;
 
 /// Messages after which a sender begins another frame, so that whatever entries and members they name, the frame stays
@@ -114,7 +114,7 @@ pub enum Frame {
     Refused(Refused),
     /// One a pair of brokers, whatever the number of groups.
     Heartbeat(Heartbeat),
-    /// What any number of groups have to say to their members on the receiver.
+    /// The messages of any number of groups to their members on the receiver.
     Groups(Vec<(GroupId, Message)>),
     /// A message between registry agents, in their own encoding.
     Control(Bytes),
@@ -135,7 +135,7 @@ pub struct Inquiry {
     pub last: Start,
 }
 
-/// What a broker knows of one that is about to start.
+/// The answer of a broker to one that is about to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// The cluster that the sender belongs to.
@@ -148,7 +148,8 @@ pub struct Account {
     pub alive: Option<Start>,
 }
 
-/// Who connects, and whom it believes to reach. What follows [`Hello::to`] is only read if the sender speaks
+/// The first frame on a connection: its sender, and the broker that it believes to reach. The fields behind
+/// [`Hello::to`] are only read if the sender speaks
 /// [`PROTOCOL_VERSION`]: a later one may say something else there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -160,7 +161,7 @@ pub struct Hello {
     pub broker: BrokerId,
     /// The number of this start of the sender's process.
     pub incarnation: u64,
-    /// Whom the sender wants to reach: an address may have passed to another broker.
+    /// The broker that the sender wants to reach: an address may have passed to another broker.
     pub to: BrokerId,
     /// The sender's data folder.
     pub folder: FolderId,
@@ -190,7 +191,7 @@ struct HelloTail {
     address: String,
 }
 
-/// Who has been reached.
+/// The broker that has been reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The version that the connection speaks from here on.
@@ -325,7 +326,7 @@ struct RelayedHead {
 pub struct FailOver {
     /// The group.
     pub group: GroupId,
-    /// The leader that is said to have failed; none means whoever leads.
+    /// The leader that is said to have failed; none means any leader.
     pub failed: Option<BrokerId>,
 }
 
@@ -334,11 +335,11 @@ pub struct FailOver {
 pub struct Message {
     /// The sender's term, or the term that a pre-vote is about.
     pub term: Term,
-    /// What is said.
+    /// The message itself.
     pub body: Body,
 }
 
-/// What a message says; one variant for each of the core's.
+/// The content of a message; one variant for each of the core's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     missing_docs,
@@ -407,11 +408,11 @@ pub enum Body {
 pub struct Entry {
     /// The term of the leader that created it.
     pub term: Term,
-    /// What it carries.
+    /// Its payload.
     pub payload: Payload,
 }
 
-/// What an entry carries.
+/// The payload of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// Nothing: a leader's first entry.
@@ -422,10 +423,10 @@ pub enum Payload {
     Configuration(Configuration),
 }
 
-/// Who belongs to a group. Its words are the Raft paper's.
+/// The members of a group. Its words are the Raft paper's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
-    /// Who votes; the preferred leader first.
+    /// The voters; the preferred leader first.
     #[serde(deserialize_with = "members")]
     pub voters: Vec<NodeId>,
     /// While voters are exchanged: those before.
@@ -478,11 +479,11 @@ pub struct Snapshot {
     pub term: Term,
     /// The configuration in force there.
     pub configuration: Configuration,
-    /// What the log's owner needs to know about it.
+    /// Whatever the log's owner needs to know about it.
     pub data: Bytes,
 }
 
-/// What postcard sees of a message: everything but its entries, which follow it, and the payloads.
+/// The part of a message that postcard sees: everything but its entries, which follow it, and the payloads.
 #[derive(Serialize, Deserialize)]
 struct MessageHead {
     group: GroupId,
@@ -878,7 +879,7 @@ fn decode_groups(bytes: Bytes) -> Result<Vec<(GroupId, Message)>, PeerError> {
 /// Reads the heads of a frame one after the other, and allocates for none that the frame can't hold or may not have.
 struct Heads<'a> {
     rest: &'a [u8],
-    /// What is left of [`MAX_PARTS`].
+    /// The rest of [`MAX_PARTS`].
     parts: usize,
 }
 

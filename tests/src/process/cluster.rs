@@ -84,7 +84,8 @@ impl BrokerProcess {
         );
     }
 
-    /// Whoever reads its log stands still, as long as the process lives and [`BrokerProcess::resume_log`] is not called.
+    /// Whoever reads its log stands still, as long as the process lives and [`BrokerProcess::resume_log`] is not
+    /// called.
     ///
     /// # Panics
     /// If its log does not come through a pipe.

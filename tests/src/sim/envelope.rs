@@ -16,7 +16,7 @@ pub fn encode(frame: &Frame) -> Bytes {
     out.freeze()
 }
 
-/// What a frame is, in a word.
+/// The kind of a frame, in a word.
 pub fn name(frame: &Frame) -> &'static str {
     match frame {
         Frame::Hello(_) => "hello",
@@ -333,7 +333,7 @@ fn snapshot_from_wire(snapshot: peer::Snapshot) -> Snapshot {
         index: LogIndex(snapshot.index.0),
         term: Term(snapshot.term.0),
         configuration: configuration_from_wire(snapshot.configuration),
-        // In memory of its own, like a payload.
+        // Copied, like a payload.
         data: Bytes::copy_from_slice(&snapshot.data),
     }
 }

@@ -30,8 +30,8 @@ pub enum Kind {
     Clog,
     /// A disk needs up to 0.7 seconds for a write, and perhaps its process loses power before it is done.
     SlowDisk,
-    /// A thread of a broker hangs for a while: the journal's, a shard's, or those for files. Some runs end with one that hangs
-    /// until everything is led by others.
+    /// A thread of a broker hangs for a while: the journal's, a shard's, or those for files. Some runs end with one
+    /// that hangs until everything is led by others.
     Hang,
     /// A disk fails a write of the journal.
     BrokenDisk,
@@ -277,8 +277,8 @@ pub enum Fault {
     Reformat(Micros),
     /// The run's victim can't write its segments any more. Its journal works.
     DeadSegments,
-    /// The run's victim loses power, and starts again after that time, with an older copy of its disk, if there is one that
-    /// the others know to be older.
+    /// The run's victim loses power, and starts again after that time, with an older copy of its disk, if there is one
+    /// that the others know to be older.
     OldFolder(Micros),
     /// The run's victim loses power, and starts again after that time, without its journal.
     LostJournal(Micros),
@@ -318,7 +318,8 @@ pub struct Ambush {
     pub broker: u32,
     /// For what it says.
     pub said: Said,
-    /// Until then its disk needs up to so long for a write, so that little of what it says is on it; but no longer than that.
+    /// Until then its disk needs up to so long for a write, so that little of what it says is on it; but no longer than
+    /// that.
     pub slow: Option<(Micros, Micros)>,
     /// It starts again after that time.
     pub downtime: Micros,

@@ -1,8 +1,9 @@
 //! What a run is about: everything a little, or one thing a lot.
 //!
 //! A run in which everything happens has little room for any one thing to happen twice in a row, and many bugs take
-//! three elections of one group, or a change of members in the middle of another. So some seeds leave out most of what there
-//! could be, and crowd the rest into one or two small groups (the idea is that of swarm testing, Groce et al., 2012).
+//! three elections of one group, or a change of members in the middle of another. So some seeds leave out most of what
+//! there could be, and crowd the rest into one or two small groups (the idea is that of swarm testing, Groce et al.,
+//! 2012).
 
 use super::faults::Kind;
 use super::network::Weather;

@@ -108,8 +108,8 @@ impl Scale {
 
 /// Limits that are reached in a short run, or ones that are not.
 fn limits(rng: &mut Rng, focus: Focus, length: Length) -> Option<Limits> {
-    // A log of a longer run is filled again entry by entry otherwise, a slow disk's write each, for longer than anything may
-    // take in the end.
+    // A log of a longer run is filled again entry by entry otherwise, a slow disk's write each, for longer than
+    // anything may take in the end.
     let append = match length {
         Length::Short => (200, 2_000),
         Length::Full => (1_000, 6_000),
@@ -147,8 +147,8 @@ fn founders(rng: &mut Rng, brokers: u32) -> u32 {
     }
 }
 
-/// How many replicas a topic begins with, at least so many. Even numbers too: two halves that differ are another situation
-/// than a majority and the rest.
+/// How many replicas a topic begins with, at least so many. Even numbers too: two halves that differ are another
+/// situation than a majority and the rest.
 fn replication_factor(rng: &mut Rng, focus: Focus, brokers: u32, least: usize) -> u32 {
     let few = least < 3;
     match (focus, rng.below(10)) {

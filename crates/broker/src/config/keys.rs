@@ -178,7 +178,8 @@ pub const KEYS: &[Key] = &[
         name: "cluster.leader_rebalance_ms",
         value: "MS",
         default: "5000",
-        help: "How long the replica that is preferred to lead must have been in sync to be given its leadership back; 0: never",
+        help: "How long the replica that is preferred to lead must have been in sync to be given its leadership back; \
+               0: never",
         agreed: true,
         parse: |s, v| set(&mut s.cluster.leader_rebalance_ms, number(v, 0, 3_600_000)),
     },

@@ -225,8 +225,8 @@ fn an_advertised_host_is_one_that_clients_can_connect_to() {
     }
 }
 
-/// The help text's defaults are those that [`Settings::default`] has: setting each key to its documented default changes
-/// nothing. (Those in words are not values.)
+/// The help text's defaults are those that [`Settings::default`] has: setting each key to its documented default
+/// changes nothing. (Those in words are not values.)
 #[test]
 fn documented_defaults_are_the_defaults() {
     for key in keys::KEYS {

@@ -14,9 +14,9 @@ use trimaran_registry::{Agent, Catalog, Standing, TopicConfig};
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{LogError, LogOptions, Retention};
 
-/// What this thread knows of the replicas here. The replicas themselves live in the shards.
+/// The replicas here, as this thread knows them. The replicas themselves live in the shards.
 pub(super) struct Replicas {
-    /// What the journal had of groups that have not been opened yet.
+    /// The state that the journal held of groups that have not been opened yet.
     recovered: BTreeMap<GroupId, RecoveredGroup>,
     known: BTreeMap<GroupId, Replica>,
     /// Being opened.
@@ -27,11 +27,11 @@ pub(super) struct Replicas {
     leaving: BTreeMap<GroupId, Option<Plan>>,
 }
 
-/// What it takes to open a replica, and to open it again.
+/// Everything that it takes to open a replica, and to open it again.
 #[derive(Clone)]
 struct Plan {
     founders: Vec<NodeId>,
-    /// Who shall have a replica, and which wish that is.
+    /// The brokers that should have a replica, and the number of that wish.
     wanted: (Vec<NodeId>, u64),
     options: GroupOptions,
     log_options: LogOptions,
@@ -39,8 +39,8 @@ struct Plan {
     learners: Option<Vec<NodeId>>,
 }
 
-/// The first pause before a replica that could not be opened is tried again, and the longest: each is twice the one before. A
-/// folder that is away is looked for soon, and a thousand of them cost little.
+/// The first pause before a replica that could not be opened is tried again, and the longest: each is twice the one
+/// before. A folder that is away is looked for soon, and a thousand of them cost little.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -156,7 +156,8 @@ impl Replicas {
     pub(super) fn open(&mut self, parts: &ControlParts, replica: &OpenReplica) {
         let group = ids::group(replica.group);
         tracing::debug!(
-            %group, topic = %replica.topic, partition = %replica.partition, standing = ?replica.standing, "opens a replica"
+            %group, topic = %replica.topic, partition = %replica.partition, standing = ?replica.standing,
+            "opens a replica"
         );
         let nodes = |brokers: &[_]| brokers.iter().copied().map(ids::node).collect();
         let (options, log_options) = options(parts, &replica.config);
@@ -254,8 +255,8 @@ impl Replicas {
         }
     }
 
-    /// It has turned out to be damaged, or can't be written, and its group does without it: its log is set aside, and it is
-    /// filled by the others.
+    /// It has turned out to be damaged, or can't be written, and its group does without it: its log is set aside, and
+    /// it is filled by the others.
     pub(super) fn reopen(&mut self, parts: &ControlParts, lost: &Lost) {
         let Lost { group, error } = lost;
         if let Some(replica) = self.known.get_mut(group)
@@ -282,7 +283,7 @@ impl Replicas {
         }
     }
 
-    /// Who shall have a replica from now on.
+    /// Names the brokers that should have a replica from now on.
     pub(super) fn want(&mut self, parts: &ControlParts, group: GroupId, replicas: Vec<NodeId>, version: u64) {
         let wanted = (replicas.clone(), version);
         if let Some(Some(next)) = self.leaving.get_mut(&group) {
@@ -399,7 +400,8 @@ impl Replicas {
         }
     }
 
-    /// Tries again what could not be opened, asks how far replicas are that are being filled, and notes what became of it.
+    /// Tries again what could not be opened, asks how far replicas are that are being filled, and notes what became of
+    /// it.
     pub(super) fn look(&mut self, parts: &ControlParts, now: Instant) {
         self.retry(parts, now);
         let repairing = self.known.iter_mut().filter(|(_, replica)| replica.repairing);
@@ -422,7 +424,7 @@ impl Replicas {
     }
 }
 
-/// What its shard knows of a replica; none if it is too busy to be asked.
+/// A replica's state as its shard knows it; none if the shard is too busy to be asked.
 fn ask(parts: &ControlParts, group: GroupId) -> Option<oneshot::Receiver<Completion>> {
     let mailbox = parts.mailboxes.of(group);
     let (ticket, answer) = mailbox.tickets.issue()?;
@@ -468,8 +470,8 @@ fn partition_name(catalog: &Catalog, group: GroupId) -> String {
 fn say_unwritable(group: GroupId, error: &LogError) {
     tracing::error!(
         %group, %error,
-        "a replica's records can't be written: its partition goes on without it. It is filled again as soon as its folder can \
-         be written; that is tried every minute. See \"A folder can't be written\" in docs/operations.md"
+        "a replica's records can't be written: its partition goes on without it. It is filled again as soon as its \
+         folder can be written; that is tried every minute. See \"A folder can't be written\" in docs/operations.md"
     );
 }
 
@@ -478,19 +480,19 @@ fn cannot_open(parts: &ControlParts, group: GroupId, error: &LogError) {
     let folder = parts.settings.broker.data.display();
     if group == METADATA {
         parts.fatal.fail(format!(
-            "the log of the metadata group in {folder} can't be opened: {error}. The broker stops before it can do harm. \
-             See \"A disk is damaged\" in docs/operations.md"
+            "the log of the metadata group in {folder} can't be opened: {error}. The broker stops before it can do \
+             harm. See \"A disk is damaged\" in docs/operations.md"
         ));
     } else {
         tracing::error!(
             %group, %error, data = %folder,
-            "a replica's log can't be opened: it takes no part in its partition, which goes on without it. It is tried again \
-             every minute. See \"A folder can't be written\" in docs/operations.md"
+            "a replica's log can't be opened: it takes no part in its partition, which goes on without it. It is tried \
+             again every minute. See \"A folder can't be written\" in docs/operations.md"
         );
     }
 }
 
-/// What a topic's configuration means to its groups and their logs.
+/// The options of a topic's groups and their logs that follow from its configuration.
 fn options(parts: &ControlParts, config: &TopicConfig) -> (GroupOptions, LogOptions) {
     let options = GroupOptions {
         min_insync_replicas: config.min_insync_replicas,

@@ -1,4 +1,5 @@
-//! Who is alive: the liveness monitor with its surroundings, and whether the failover budget is safe here.
+//! The brokers that are alive: the liveness monitor with its surroundings, and whether the failover budget is safe
+//! here.
 
 use super::{ControlParts, METADATA};
 use crate::peers;
@@ -8,7 +9,7 @@ use trimaran_raft::{Instant, Liveness, NodeId};
 use trimaran_registry::BrokerId;
 use trimaran_wire::peer as wire;
 
-/// What the agent is to be told.
+/// A change that the agent is to be told.
 pub(super) enum News {
     Restored(NodeId),
     Down(NodeId),
@@ -181,7 +182,8 @@ impl Watch {
             Safety::Slow { expected } => tracing::warn!(
                 ?budget,
                 ?expected,
-                "the disk is too slow for the failover budget: a failover would take longer; raise `cluster.failover_budget_ms`"
+                "the disk is too slow for the failover budget: a failover would take longer; raise \
+                 `cluster.failover_budget_ms`"
             ),
             Safety::Jittery { delay } => tracing::warn!(
                 ?budget,

@@ -12,7 +12,8 @@ use trimaran_storage::journal::{JournalError, Presence, look, read_mark};
 /// In `partitions/`: the name of the folder that the replicas belong to.
 const NAME: &str = "folder.id";
 
-/// Looks at the parts, and says what the folder is. Changes nothing. `alone`: no other broker could fill its replicas again.
+/// Looks at the parts, and says what the folder is. Changes nothing. `alone`: no other broker could fill its replicas
+/// again.
 pub(super) fn state(path: &Path, before: Option<&Identity>, alone: bool) -> Result<FolderState, FolderError> {
     let parts = parts(path, before)?;
     let state = parts.state().map_err(|mixed| FolderError::Mismatch {
@@ -22,17 +23,17 @@ pub(super) fn state(path: &Path, before: Option<&Identity>, alone: bool) -> Resu
     match state {
         FolderState::New { lost: true } if alone => Err(FolderError::Mismatch {
             path: path.join("journal"),
-            what: "the journal of this data folder is gone, and this broker is the only one, so nobody can fill its replicas \
-                   again. Put the journal back (is its disk mounted?). If it is lost, what is in `partitions` can't be used \
-                   without it: set `broker.data` to an empty folder to begin with nothing"
+            what: "the journal of this data folder is gone, and this broker is the only one, so nobody can fill its \
+                   replicas again. Put the journal back (is its disk mounted?). If it is lost, what is in `partitions` \
+                   can't be used without it: set `broker.data` to an empty folder to begin with nothing"
                 .to_owned(),
         }),
         FolderState::New { lost: true } if parts.journal == JournalPart::Missing => {
             tracing::error!(
                 data = %path.display(),
-                "the journal of this data folder is gone, and with it what this broker had promised: the folder gets a new \
-                 name, its replicas are set aside, and the other brokers fill them again. See \"A disk is damaged\" in \
-                 docs/operations.md"
+                "the journal of this data folder is gone, and with it what this broker had promised: the folder gets a \
+                 new name, its replicas are set aside, and the other brokers fill them again. See \"A disk is \
+                 damaged\" in docs/operations.md"
             );
             Ok(state)
         }
@@ -81,8 +82,8 @@ fn replicas_folder(path: &Path) -> Result<Option<FolderId>, FolderError> {
             Ok(Ok(folder)) => Ok(Some(folder)),
             _ => Err(FolderError::Mismatch {
                 path: file,
-                what: "can't be understood; it names the data folder that these replicas belong to. Delete it if you know that \
-                       they belong to this one"
+                what: "can't be understood; it names the data folder that these replicas belong to. Delete it if you \
+                       know that they belong to this one"
                     .to_owned(),
             }),
         },
@@ -102,17 +103,18 @@ pub(super) fn name_replicas(path: &Path, folder: FolderId) -> Result<(), FolderE
 fn advice(mixed: &MixedParts) -> String {
     let what = match mixed {
         MixedParts::NoDescription { .. } => {
-            "put `identity.toml` back. If it is lost, and other brokers have this one's replicas, move `journal` away and start \
-             again: the others then fill this broker"
+            "put `identity.toml` back. If it is lost, and other brokers have this one's replicas, move `journal` away \
+             and start again: the others then fill this broker"
         }
         MixedParts::Journal { .. } => {
-            "put `journal` and `identity.toml` of the same data folder together (is the right disk mounted?). If this folder's \
-             journal is lost, and other brokers have this one's replicas, move `journal` away and start again: the others then \
-             fill this broker"
+            "put `journal` and `identity.toml` of the same data folder together (is the right disk mounted?). If this \
+             folder's journal is lost, and other brokers have this one's replicas, move `journal` away and start \
+             again: the others then fill this broker"
         }
         MixedParts::Replicas { .. } => {
-            "put `partitions` and `identity.toml` of the same data folder together (is the right disk mounted?). If this folder's \
-             replicas are lost, and other brokers have them, move `partitions` away and start again: the others then fill them"
+            "put `partitions` and `identity.toml` of the same data folder together (is the right disk mounted?). If \
+             this folder's replicas are lost, and other brokers have them, move `partitions` away and start again: the \
+             others then fill them"
         }
     };
     format!("the parts of this data folder don't belong together: {mixed}; {what}")

@@ -527,7 +527,7 @@ fn agent_config(own: NodeId, members: &[NodeId], incarnation: u64, seed: u64) ->
     }
 }
 
-/// A name for the node's disk, which is made anew at every start.
+/// A name for the node's disk, which is made at every start.
 fn folder_id(own: NodeId, incarnation: u64, seed: u64) -> FolderId {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&(seed ^ own.0.rotate_left(32)).to_be_bytes());

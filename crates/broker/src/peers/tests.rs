@@ -97,7 +97,7 @@ fn every_message_survives_the_way() {
     }
 }
 
-/// What a frame may hold is limited where it is read: nobody may send more.
+/// The size of a frame is limited where it is read: nobody may send more.
 #[test]
 fn many_messages_become_several_frames() {
     let count = wire::FULL_AFTER_MESSAGES + 1;
@@ -453,7 +453,7 @@ fn a_broker_that_starts_is_told_what_is_known_of_it() {
     assert_eq!(told(2), (start, None));
     peers.arrived(PeerId(2));
     assert_eq!(told(2), (start, start));
-    // Whoever asks under this broker's own id is another process.
+    // A process that asks under this broker's own id is another one.
     let own = Some(starts::to_wire(peers.start.start));
     assert_eq!(told(1), (own, own));
     assert!(matches!(refusal(ask("d", 2)), wire::Refused::OtherCluster { .. }));

@@ -32,14 +32,14 @@ use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::{Journal, RecoveredGroup};
 use trimaran_transport::{self as transport, LinkEvent, PeerId, PeerLinks, Statistics};
 
-/// Threads that write segments, load old entries and open logs: one at a time would let a slow load delay a flush, and one
-/// that hangs would let all of them wait.
+/// Threads that write segments, load old entries and open logs: one at a time would let a slow load delay a flush, and
+/// one that hangs would let all of them wait.
 const FILE_THREADS: usize = 2;
 
 /// Idempotent producers that a broker remembers, before its partitions are cut down to 4,096 each: about 256 MB.
 const MAX_PRODUCERS: usize = 500_000;
 
-/// Who this broker is, and who the others are.
+/// This broker, and the others.
 pub(super) struct Identity {
     broker: Broker,
     /// The cluster's founders: this broker is one of them, or joins them.
@@ -394,8 +394,8 @@ pub(super) fn warn_of_lonely_clients(settings: &Settings) {
     if settings.cluster.voters.iter().any(elsewhere) && listeners.client.ip().is_loopback() {
         tracing::warn!(
             client = %listeners.client,
-            "the cluster is spread over machines, but clients can connect from this machine only: set `listeners.client` to an \
-             address that they can reach"
+            "the cluster is spread over machines, but clients can connect from this machine only: set \
+             `listeners.client` to an address that they can reach"
         );
     }
 }
@@ -426,7 +426,8 @@ fn memory_budget(settings: &Settings) -> MemoryBudget {
     );
     if total > machine.bytes {
         tracing::warn!(
-            "`limits.memory_bytes` is {total}, but there are only {} bytes ({}): lower it, or the system will end this process",
+            "`limits.memory_bytes` is {total}, but there are only {} bytes ({}): lower it, or the system will end this \
+             process",
             machine.bytes,
             machine.origin
         );
@@ -442,8 +443,9 @@ fn memory_budget(settings: &Settings) -> MemoryBudget {
     budget
 }
 
-/// A batch in a mailbox is a copy of what its request's frame holds, and both count towards the requests; and the largest
-/// batch that a topic may allow arrives as one message all the same ([`crate::shards::Mailbox`] lets one in alone).
+/// A batch in a mailbox is a copy of what its request's frame holds, and both count towards the requests; and the
+/// largest batch that a topic may allow arrives as one message all the same ([`crate::shards::Mailbox`] lets one in
+/// alone).
 fn mailbox_bytes(settings: &Settings, memory: &MemoryBudget) -> usize {
     let share = memory.requests() / (2 * settings.broker.shards.max(1) as u64);
     settings
@@ -493,7 +495,8 @@ fn links(settings: &Settings, peers: &Arc<Peers>, control: &Arc<ControlQueue>, s
             address,
             reason,
             for_s = since.as_secs(),
-            "this broker can't be reached: does it run, and is that the address of its peer listener (`cluster.voters`)?"
+            "this broker can't be reached: does it run, and is that the address of its peer listener \
+             (`cluster.voters`)?"
         ),
         LinkEvent::HandshakeRejected(peer, reason) => {
             // Said once, not at every attempt.

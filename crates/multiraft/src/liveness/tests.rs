@@ -1,6 +1,6 @@
 //! Three monitors and a network that takes a millisecond, told by transcripts in `testdata/liveness`. A line in a
 //! transcript is a command; the indented lines below it are what the monitors concluded meanwhile, each with its
-//! millisecond. `UPDATE_TRANSCRIPTS=1` writes them anew.
+//! millisecond. `UPDATE_TRANSCRIPTS=1` writes them again.
 
 use super::*;
 use std::fmt::Write as _;

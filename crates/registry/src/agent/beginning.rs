@@ -5,8 +5,8 @@ use crate::founding::{Decision, Found};
 use crate::{BrokerId, CommandIndex, FolderId, Instant};
 
 impl Agent {
-    /// Whose answers are needed before this broker knows whether it founds the metadata group or has lost its replica of
-    /// it. Empty once it knows.
+    /// Whose answers are needed before this broker knows whether it founds the metadata group or has lost its replica
+    /// of it. Empty once it knows.
     pub fn founding_waits_for(&self) -> Vec<BrokerId> {
         self.founding.silent()
     }

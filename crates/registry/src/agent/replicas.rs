@@ -1,7 +1,7 @@
 //! Which replicas this broker opens and closes, and how a partition gets from some brokers to others.
 //!
-//! A reassignment is done by the leader of the partition's group, wherever it is: it takes in the new members, lets go of
-//! the old ones, and its agent reports when that is done; then the brokers that are left delete what they have. Two
+//! A reassignment is done by the leader of the partition's group, wherever it is: it takes in the new members, lets go
+//! of the old ones, and its agent reports when that is done; then the brokers that are left delete what they have. Two
 //! things could go wrong if leaders acted on what they last heard:
 //!
 //! - A leader whose catalog is old would undo what was done: it would lead the group back to brokers that have deleted
@@ -215,7 +215,8 @@ impl Agent {
         (all_know && self.replicas.settled).then(|| placed.wanted().clone())
     }
 
-    /// Tells the shard where a partition shall be; or to leave its members as they are, if that is not known to everyone.
+    /// Tells the shard where a partition shall be; or to leave its members as they are, if that is not known to
+    /// everyone.
     fn tell_wanted(&mut self, placed: &Partition, effects: &mut Vec<Effect>) {
         let group = placed.group;
         if !self.replicas.open.contains(&group) {

@@ -1,4 +1,4 @@
-//! What a broker's data folder says of itself: its name, the last start that was made with it, with whom the cluster was
+//! A broker's data folder: its name, the last start that was made with it, with whom the cluster was
 //! founded in it, and the starts of other brokers that were seen.
 
 use crate::sim::bug::Bug;
@@ -30,7 +30,7 @@ const FOUNDER_BYTES: usize = 4 + 16;
 /// The same, and an incarnation.
 const START_BYTES: usize = FOUNDER_BYTES + 8;
 
-/// What a process that starts needs to know of its folder.
+/// The facts that a process that starts needs to know of its folder.
 pub(super) struct Folder {
     /// Its name.
     pub(super) id: FolderId,
@@ -53,7 +53,7 @@ impl Folder {
         })
     }
 
-    /// Whose the journal is.
+    /// The owner of the journal.
     pub(super) fn owner(&self, incarnation: u64) -> Owner {
         Owner {
             id: OwnerId(self.id.0),
@@ -63,8 +63,8 @@ impl Folder {
     }
 }
 
-/// The last start that was made with the folder; its incarnation is zero if the folder holds nothing that can be relied on.
-/// And the highest incarnation that the folder names.
+/// The last start that was made with the folder; its incarnation is zero if the folder holds nothing that can be relied
+/// on. And the highest incarnation that the folder names.
 pub fn last_start(fs: &dyn Fs, bug: Option<Bug>) -> io::Result<(Start, Incarnation)> {
     let description = description(fs)?;
     let state = parts(fs, description, bug)?.state().map_err(io::Error::other)?;
@@ -75,7 +75,7 @@ pub fn last_start(fs: &dyn Fs, bug: Option<Bug>) -> io::Result<(Start, Incarnati
     }
 }
 
-/// What is there. Whether it belongs together is decided by the code that a real broker runs.
+/// The parts that are there. Whether they belong together is decided by the code that a real broker runs.
 fn parts(fs: &dyn Fs, description: Option<(Start, bool)>, bug: Option<Bug>) -> io::Result<FolderParts> {
     let mut parts = FolderParts::default();
     parts.description = match description {
@@ -145,7 +145,7 @@ fn is_member(fs: &dyn Fs) -> io::Result<bool> {
     Ok(read(fs, MEMBER)?.is_some())
 }
 
-/// What the folder holds is older than what its broker has promised.
+/// Notes that the folder is older than what its broker has promised.
 pub fn note_lost(fs: &dyn Fs) -> io::Result<()> {
     match description(fs)? {
         Some((start, _)) => describe(fs, start, true),

@@ -128,7 +128,8 @@ enum Waiter {
 }
 
 impl Running {
-    /// Starts the process: recovers the journal, asks how the metadata group is to be opened, and waits for what happens.
+    /// Starts the process: recovers the journal, asks how the metadata group is to be opened, and waits for what
+    /// happens.
     pub fn start(
         settings: Settings,
         announced: &Announcement,

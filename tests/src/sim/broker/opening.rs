@@ -16,20 +16,21 @@ use trimaran_storage::log::{LogError, ReplicaLog};
 pub(super) struct Opening {
     /// The group's first members, the preferred leader first.
     pub(super) founders: Vec<NodeId>,
-    /// Who shall have a replica.
+    /// The nodes that should have a replica.
     pub(super) wanted: Vec<NodeId>,
     /// Which wish that was, if it was said since.
     pub(super) since: Option<u64>,
     /// As what, if the disk has nothing of it.
     pub(super) standing: Standing,
-    /// What may differ from group to group.
+    /// The options that may differ from group to group.
     pub(super) options: GroupOptions,
     /// The members that hold the log and never vote, if anybody has said so.
     pub(super) learners: Option<Vec<NodeId>>,
 }
 
 impl Opening {
-    /// What was said since: while it waited to be opened, that did not reach it, and one that is opened anew does not know it.
+    /// The latest wish since: while it waited to be opened, that did not reach it, and one that is opened again does
+    /// not know it.
     fn wishes(&self, group: GroupId) -> impl Iterator<Item = Input> + use<> {
         let replicas = self
             .since
@@ -116,7 +117,7 @@ impl Running {
         Ok(())
     }
 
-    /// Makes a replica that is lost anew, as soon as its disk takes it.
+    /// Makes a replica that is lost again, as soon as its disk takes it.
     pub(super) fn open_again(&mut self, now: Micros, group: GroupId, effects: &mut Vec<Effect>) {
         let Some(opening) = self.openings.get(&group).cloned() else {
             return;

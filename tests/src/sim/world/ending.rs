@@ -237,8 +237,8 @@ pub(super) fn differing_catalogs(running: &[(u32, &Running)]) -> Option<String> 
     (!same).then(|| format!("catalogs differ: {applied:?}"))
 }
 
-/// What keeps a group from being whole: one serving leader, known to all, and every replica with the same log. Where brokers
-/// are gone, a replica that its group has not taken in, or has let go already, may have to wait for them.
+/// What keeps a group from being whole: one serving leader, known to all, and every replica with the same log. Where
+/// brokers are gone, a replica that its group has not taken in, or has let go already, may have to wait for them.
 fn unsettled(running: &[(u32, &Running)], group: GroupId, all_return: bool) -> Option<String> {
     let mut leader = None;
     let mut configuration = None;

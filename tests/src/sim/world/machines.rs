@@ -64,8 +64,8 @@ impl Machine {
         }
     }
 
-    /// The next so many reads of some byte of a segment return it with a flipped bit: the file and the byte are chosen by
-    /// this number.
+    /// The next so many reads of some byte of a segment return it with a flipped bit: the file and the byte are chosen
+    /// by this number.
     pub(super) fn flip_reads(&self, which: u64, times: u64) {
         if let Some((path, position)) = self.byte(which) {
             self.fs.corrupt_reads(&path, position, times);
@@ -175,8 +175,8 @@ impl World {
         Ok(())
     }
 
-    /// A replica takes its log for damaged, or its group does without it since it can't be written. What was only read wrong, a
-    /// few times, is no excuse.
+    /// A replica takes its log for damaged, or its group does without it since it can't be written. What was only read
+    /// wrong, a few times, is no excuse.
     fn gives_up(&mut self, broker: u32, group: GroupId, error: &LogError) -> Result<(), Violation> {
         if self.machine(broker).is_damaged || !error.is_damage() || self.deceit.is_some() {
             return Ok(());

@@ -142,8 +142,8 @@ impl World {
         Ok(())
     }
 
-    /// The broker whose disk may lose what it holds; none while another one lacks something. A full disk makes a broker give
-    /// up replicas, too, and nobody promises that two losses of three are survived.
+    /// The broker whose disk may lose what it holds; none while another one lacks something. A full disk makes a broker
+    /// give up replicas, too, and nobody promises that two losses of three are survived.
     fn victim_of_a_loss(&self) -> Option<u32> {
         let victim = self.victim?;
         let holds_everything = |running: &broker::Running| {

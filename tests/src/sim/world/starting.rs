@@ -1,5 +1,5 @@
-//! How a broker starts: what it asks the others first, what they note of it, and what becomes of one that is not taken for
-//! what it says. As `broker` does it on its peer connections.
+//! How a broker starts: what it asks the others first, what they note of it, and what becomes of one that is not taken
+//! for what it says. As `broker` does it on its peer connections.
 
 use super::machines::is_disk_fault;
 use super::{Event, SECOND, World};
@@ -246,7 +246,7 @@ impl World {
         Ok(())
     }
 
-    /// What the catalog says of others' starts is noted, too.
+    /// Notes the others' starts that the catalog names, too.
     pub(super) fn note_registered(&mut self, at: u32) -> Result<(), Violation> {
         let machine = self.machine(at);
         let Some(running) = &machine.running else { return Ok(()) };

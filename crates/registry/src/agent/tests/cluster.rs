@@ -574,8 +574,8 @@ impl Cluster {
         self.report_members(group);
     }
 
-    /// The leader makes its group's members those that it was told, if their replicas are there to be filled; then it says
-    /// so.
+    /// The leader makes its group's members those that it was told, if their replicas are there to be filled; then it
+    /// says so.
     pub(super) fn change_members(&mut self, group: GroupId) {
         let Some(leader) = self.groups.get(&group).and_then(|known| known.leader) else {
             return;
