@@ -3,10 +3,10 @@
 //! The seam to the rest of the broker is one type, [`Handlers`]: the server makes one for the client listener, and the
 //! transport opens a [`Session`] with it for each connection and calls it once a frame. One file a concern.
 //!
-//! Every request is answered by an implementation of one trait, [`context::Answer`], in a [`context::Context`]: the
+//! Every request is answered by an implementation of one trait, `context::Answer`, in a `context::Context`: the
 //! session, the request's header, the view of the cluster, and the [`Engine`], behind which everything else is. Each
-//! names the operations that it needs on which resources, and asks [`authorization::Access::authorize`] before it does
-//! or shows anything. Everything that can be decided without the engine is decided by functions of a
+//! names the operations that it needs on which resources, and asks its [`Authorizer`] (`Context::authorize`) before it
+//! does or shows anything. Everything that can be decided without the engine is decided by functions of a
 //! [`crate::engine::ClusterView`], the client's access and the request.
 //!
 //! What must begin in the order of a connection's requests (appends) begins before [`Service::call`] returns;
