@@ -44,7 +44,6 @@ pub enum Noticed {
 /// every seed another run.
 const WITHIN: Noticed = Noticed::InTheCluster(800);
 const IN_THE_CORE: Noticed = Noticed::InTheCore;
-const NOT_SHOWN: Noticed = Noticed::Nowhere;
 
 /// Whose `Sabotage` it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +152,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "GrantingPutsOff",
         "granting a pre-vote resets the election timer; an even number of voters take turns for ever",
         "redpanda #11657, hashicorp/raft #609",
-        NOT_SHOWN,
+        IN_THE_CORE,
     ),
     raft(
         "HideTerm",
@@ -177,7 +176,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "IgnoreLowerTerms",
         "a node with a lower term returns as the leader dies, and its pre-votes are ignored",
         "etcd #8243, canonical/raft #279",
-        NOT_SHOWN,
+        IN_THE_CORE,
     ),
     raft(
         "CountSelfAtOnce",

@@ -1,7 +1,7 @@
 //! What must hold, whatever happens: known from what members say and from what is on their disks, not from the core.
 
 use super::World;
-use crate::group::tests::replica::Replica;
+use crate::group::tests::replica::{Deed, Replica};
 use crate::*;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,6 +18,71 @@ pub(super) struct Seen {
     /// In which term each of them was committed first.
     pub(super) committed_in: Vec<Term>,
     pub(super) votes: BTreeMap<(Term, NodeId, Life), NodeId>,
+}
+
+/// A request for a pre-vote, and how the member that gets it stood before.
+#[derive(Clone, Copy)]
+pub(super) struct PreVoteRequest {
+    from: NodeId,
+    role: Role,
+    term: Term,
+    leader: Option<NodeId>,
+    deadline: Option<Instant>,
+}
+
+/// Pre-votes. That a member breaks these rules may never show in what a group does: ranks, longer logs and other
+/// timers make up for it. So the rules themselves are checked.
+impl World {
+    /// What is to be told, if it is a request for a pre-vote and is answered in a step by itself.
+    pub(super) fn note_request(&self, node: usize, deed: &Deed) -> Option<PreVoteRequest> {
+        let Deed::Step(Input::Message(from, message)) = deed else {
+            return None;
+        };
+        let group = self.nodes[node].group.as_ref().filter(|group| group.is_settled())?;
+        // A clock that is due would do more than answer.
+        let deadline = group.deadline();
+        let is_due = deadline.is_some_and(|due| due <= self.clock(node));
+        let is_request = matches!(message.body, Body::PreVote { .. });
+        (is_request && !is_due).then(|| PreVoteRequest {
+            from: *from,
+            role: group.role(),
+            term: group.term(),
+            leader: group.leader(),
+            deadline,
+        })
+    }
+
+    /// "Results: term, for candidate to update itself" (figure 2): a request of a term that has passed is answered as
+    /// well. And to be willing is not to vote (dissertation, section 9.6): a follower that grants a pre-vote is in the
+    /// same term, and stands no later than it would have.
+    pub(super) fn check_pre_vote(&self, node: usize, request: PreVoteRequest, output: &Output) {
+        let PreVoteRequest {
+            from,
+            role,
+            term,
+            leader,
+            deadline,
+        } = request;
+        let answers = output.messages.iter().filter_map(|(to, message)| match message.body {
+            Body::PreVoteReply { granted, .. } if *to == from => Some(granted),
+            _ => None,
+        });
+        let answers: Vec<bool> = answers.collect();
+        assert!(
+            role == Role::Leader || !answers.is_empty(),
+            "node {node} leaves {from} without an answer to its request for a pre-vote"
+        );
+        let group = self.nodes[node].group.as_ref().expect("it was just told something");
+        let follows_on = role == Role::Follower && group.role() == Role::Follower && leader != Some(from);
+        if follows_on && answers.contains(&true) {
+            // A learner that still follows a leader has none.
+            let keeps_timer = deadline.is_none_or(|before| group.deadline().is_some_and(|now| now <= before));
+            assert!(
+                group.term() == term && keeps_timer,
+                "node {node} puts off standing, or enters a term, because it grants a pre-vote"
+            );
+        }
+    }
 }
 
 /// The checkers.
