@@ -73,6 +73,16 @@ pub use types::{
     Entry, GroupId, HardState, Instant, Life, Liveness, LogIndex, NodeId, Payload, ReadId, Snapshot, Term, Token,
 };
 
+/// The names that most drivers need, for `use trimaran_raft::prelude::*`. None of them is a name of the standard library:
+/// [`Instant`], [`Entry`] and [`Output`] are to be named with the crate, as `raft::Instant`.
+pub mod prelude {
+    pub use crate::{
+        AppendPlan, Body, Config, Configuration, Event, Group, GroupId, HardState, Heartbeats, Input, Liveness,
+        LogIndex, LogView, MemoryLog, Message, NodeId, Payload, Persist, Progress, Proposed, ReadId, Recovered, Role,
+        Snapshot, SnapshotStatus, Status, Term, TermAt, Token, Told, Tuning,
+    };
+}
+
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
