@@ -18,7 +18,7 @@
 //! | [`admin`] | health, metrics and JSON requests over HTTP |
 //! | [`memory`] | the budget for memory that grows with load, and its shares |
 //! | `logging` | logs to standard error, and the limit on what strangers can cause |
-//! | [`client`], [`cli`] | the command line, and the small Kafka client that it uses |
+//! | [`cli`] | the command line; client commands are `trimaran-client`'s |
 //! | [`node`] | the same core over JSON lines, as a node of Jepsen's Maelstrom |
 //!
 //! # A produce request's way
@@ -39,7 +39,6 @@
 
 pub mod admin;
 pub mod cli;
-pub mod client;
 mod clock;
 pub mod config;
 mod control;

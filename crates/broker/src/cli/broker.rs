@@ -77,7 +77,7 @@ impl FromArgMatches for Arguments {
             file: matches
                 .get_one::<PathBuf>("config")
                 .cloned()
-                .or_else(|| super::variable("TRIMARAN_CONFIG").map(PathBuf::from)),
+                .or_else(|| super::client::variable("TRIMARAN_CONFIG").map(PathBuf::from)),
             flags: given.collect(),
         })
     }

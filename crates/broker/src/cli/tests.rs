@@ -81,18 +81,3 @@ fn a_wrong_configuration_is_a_usage_error_that_names_the_key() {
     assert_eq!(failure.exit, Exit::Usage);
     assert!(failure.text.contains("`broker.id` is `x`"), "{}", failure.text);
 }
-
-#[test]
-fn nobody_there_is_another_exit_than_a_refusal() {
-    let unreachable = ClientError::Unreachable {
-        brokers: "h:1".to_owned(),
-        last: "refused".to_owned(),
-    };
-    assert_eq!(Failure::from(unreachable).exit, Exit::Unreachable);
-    let refused = ClientError::Refused {
-        what: "x".to_owned(),
-        code: 17,
-        reason: "y".to_owned(),
-    };
-    assert_eq!(Failure::from(refused).exit, Exit::Failed);
-}

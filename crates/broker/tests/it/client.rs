@@ -1,9 +1,9 @@
-//! The broker's own Kafka client, which speaks to it as any other client would.
+//! Trimaran's own Kafka client against real brokers.
 
 use crate::support::{LONG, Trio, single};
 use std::time::Duration;
 use trimaran_broker::Server;
-use trimaran_broker::client::{Client, ClientError, ClientOptions, Producer};
+use trimaran_client::{Client, ClientError, ClientOptions, Producer};
 
 fn client(servers: &[&Server], timeout: Duration) -> Client {
     Client::new(ClientOptions {

@@ -1,14 +1,6 @@
-//! A small Kafka client for the command line and the tests: any broker to begin with, leaders followed from there,
-//! everything retried until a deadline.
-//!
-//! It speaks one fixed version of each API, which Apache Kafka 2.4 and later understands as well.
+//! A client of one cluster: any broker to begin with, leaders followed from there, everything retried until a deadline.
 
-mod connection;
-mod producer;
-
-pub use connection::Connection;
-pub use producer::{Producer, partition_for_key};
-
+use crate::Connection;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};

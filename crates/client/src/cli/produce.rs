@@ -1,7 +1,7 @@
 //! `trimaran produce`: lines in, records out.
 
 use super::{Exit, Failure, Reach};
-use crate::client::{Client, Producer, partition_for_key};
+use crate::{Client, Producer, partition_for_key};
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -25,7 +25,7 @@ Try it:
 
 With --acks all (the default) every line is on the disks of a majority when the command ends with 0, and is stored once,
 however often it had to be sent.")]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The topic; created if the cluster allows it
     topic: String,
     /// Splits a line into key and value at its first occurrence; lines without it are an error

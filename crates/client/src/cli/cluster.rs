@@ -1,14 +1,14 @@
 //! `trimaran cluster`.
 
 use super::{Exit, Failure, Reach};
-use crate::client::{Client, ClientError, ClusterInfo, ReassignmentInfo};
+use crate::{Client, ClientError, ClusterInfo, ReassignmentInfo};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub enum Command {
     /// Shows brokers, controller, and partitions that need attention. Fails if any has no leader.
     #[command(after_help = "\
 Try it:
@@ -22,7 +22,7 @@ Try it:
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Drain {
+pub struct Drain {
     /// The broker's id
     #[arg(value_parser = clap::value_parser!(i32).range(0..))]
     broker: i32,
@@ -186,7 +186,7 @@ fn describe(cluster: &ClusterInfo) -> String {
     text
 }
 
-fn partitions(cluster: &ClusterInfo) -> impl Iterator<Item = (&str, &crate::client::PartitionInfo)> {
+fn partitions(cluster: &ClusterInfo) -> impl Iterator<Item = (&str, &crate::PartitionInfo)> {
     cluster
         .topics
         .iter()
@@ -202,7 +202,7 @@ fn leaderless(cluster: &ClusterInfo) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{BrokerInfo, PartitionInfo};
+    use crate::{BrokerInfo, PartitionInfo};
 
     fn cluster(racks: &[Option<&str>], topics: &[(&str, &[&[i32]])]) -> ClusterInfo {
         let broker = |(id, rack): (i32, &Option<&str>)| BrokerInfo {

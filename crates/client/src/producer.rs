@@ -1,6 +1,7 @@
 //! An idempotent producer: what is sent again after a lost answer is stored once.
 
-use super::{Client, ClientError, check, incomplete, topic_name};
+use crate::client::{check, incomplete, topic_name};
+use crate::{Client, ClientError};
 use bytes::BytesMut;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -57,7 +58,7 @@ impl Producer {
         partition: i32,
         records: &[KeyValue<'_>],
     ) -> Result<Option<i64>, ClientError> {
-        let mut batch = batch::build(crate::clock::wall_clock_ms(), records);
+        let mut batch = batch::build(wall_clock_ms(), records);
         let sequence = self.sequences.get(&partition).copied().unwrap_or(0);
         if let Some((id, epoch)) = self.identity {
             let stamp = ProducerStamp {
@@ -108,6 +109,13 @@ impl Producer {
             })
             .await
     }
+}
+
+/// Milliseconds since 1970, as Kafka's timestamps have it.
+fn wall_clock_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Sequence numbers wrap from 2³¹-1 to 0.

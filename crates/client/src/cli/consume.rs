@@ -1,7 +1,8 @@
 //! `trimaran consume`: records in, lines out.
 
 use super::{Exit, Failure, Reach};
-use crate::client::{BrokerInfo, Client, ClientError, Connection, topic_name};
+use crate::client::topic_name;
+use crate::{BrokerInfo, Client, ClientError, Connection};
 use bytes::Bytes;
 use clap::Args;
 use kafka_protocol::ResponseError;
@@ -38,7 +39,7 @@ Try it:
   trimaran consume scores --from-beginning --until-end --key-separator :
 
 Without --from-beginning or --offset it begins with what comes next, and goes on until Ctrl-C (which is a good end: 0).")]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The topic
     topic: String,
     /// Begin with the oldest record there is

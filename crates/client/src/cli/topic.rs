@@ -1,14 +1,14 @@
 //! `trimaran topic`.
 
 use super::{Exit, Failure, Reach};
-use crate::client::{Client, ClientError, PartitionInfo, ReassignmentInfo};
+use crate::{Client, ClientError, PartitionInfo, ReassignmentInfo};
 use clap::{Args, Subcommand};
 use kafka_protocol::ResponseError;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub enum Command {
     /// Creates a topic.
     #[command(after_help = "\
 Try it:
@@ -33,7 +33,7 @@ Try it:
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Create {
+pub struct Create {
     /// Letters, digits, `.`, `_` and `-`
     name: String,
     /// How many partitions; the cluster's default if not given
@@ -53,13 +53,13 @@ pub(super) struct Create {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub struct List {
     #[command(flatten)]
     reach: Reach,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Describe {
+pub struct Describe {
     /// The topic
     name: String,
     /// Every setting, not only those of the topic itself
@@ -70,7 +70,7 @@ pub(super) struct Describe {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Reassign {
+pub struct Reassign {
     /// The topic
     name: String,
     /// The partition; all of the topic's if not given
@@ -90,7 +90,7 @@ pub(super) struct Reassign {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Delete {
+pub struct Delete {
     /// The topic
     name: String,
     /// No topic of that name is no error
