@@ -1,15 +1,12 @@
 //! What a broker's memory does when its clients don't read, when many partitions are written, and when they are deleted.
 
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_request::FetchTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse, ProduceRequest, TopicName,
-};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProduceRequest};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+use trimaran_client::requests::{self, FetchLimits};
 use trimaran_tests::process::{Cluster, ClusterOptions, Connection, get, wait_until};
 use trimaran_tests::sim::rng::Rng;
 use trimaran_wire::batch;
@@ -37,22 +34,12 @@ fn broker() -> Cluster {
     })
 }
 
-fn name(topic: &str) -> TopicName {
-    TopicName(StrBytes::from_string(topic.to_owned()))
-}
-
 fn open(cluster: &Cluster) -> Connection {
     Connection::open(cluster.brokers[0].client).expect("the broker listens")
 }
 
 fn create(cluster: &Cluster, topic: &str, partitions: i32) {
-    let topic = CreatableTopic::default()
-        .with_name(name(topic))
-        .with_num_partitions(partitions)
-        .with_replication_factor(1);
-    let request = CreateTopicsRequest::default()
-        .with_topics(vec![topic])
-        .with_timeout_ms(30_000);
+    let request = requests::create_topic(topic, partitions, 1, [], 30_000);
     let answer = open(cluster).call(7, &request, PATIENCE).expect("an answer");
     assert_eq!(answer.topics[0].error_code, 0);
 }
@@ -77,7 +64,7 @@ fn produce(connection: &mut Connection, topic: &str, partitions: std::ops::Range
                 .with_records(Some(batch.to_vec().into()))
         });
         let data = TopicProduceData::default()
-            .with_name(name(topic))
+            .with_name(requests::topic_name(topic))
             .with_partition_data(data.collect());
         let request = ProduceRequest::default()
             .with_acks(-1)
@@ -95,21 +82,13 @@ fn produce(connection: &mut Connection, topic: &str, partitions: std::ops::Range
 
 /// Asks for 50 MB from the beginning.
 fn fetch(topic: &str) -> FetchRequest {
-    FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(100)
-        .with_min_bytes(1)
-        .with_max_bytes(50 << 20)
-        .with_session_epoch(-1)
-        .with_topics(vec![FetchTopic::default().with_topic(name(topic)).with_partitions(
-            vec![
-            FetchPartition::default()
-                .with_partition(0)
-                .with_current_leader_epoch(-1)
-                .with_last_fetched_epoch(-1)
-                .with_partition_max_bytes(50 << 20),
-        ],
-        )])
+    let limits = FetchLimits {
+        max_wait_ms: 100,
+        max_bytes: 50 << 20,
+        partition_max_bytes: 50 << 20,
+    };
+    let topic = FetchTopic::default().with_topic(requests::topic_name(topic));
+    requests::fetch(topic, &[(0, 0)], "", limits)
 }
 
 /// The most memory that the broker's process ever had, in KiB.
@@ -211,9 +190,7 @@ fn many_partitions_share_one_budget_and_give_it_back() {
     let peak = peak_kib(&cluster);
     println!("{PARTITIONS} partitions: {before} KiB before, {peak} KiB at most");
     assert!(peak < before + BUDGET / 1024 + BESIDES_KIB / 2, "{peak} KiB");
-    let request = DeleteTopicsRequest::default()
-        .with_topic_names(vec![name("many")])
-        .with_timeout_ms(30_000);
+    let request = requests::delete_topic("many", 30_000);
     let answer = open(&cluster).call(4, &request, PATIENCE).expect("an answer");
     assert_eq!(answer.responses[0].error_code, 0);
     wait_until("the tails are gone", || (of("used", "tails") < 1 << 20).then_some(()));

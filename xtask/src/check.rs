@@ -175,8 +175,8 @@ const ROOMS: [Room; 9] = [
     Room {
         name: "client",
         ours: &["wire"],
-        // clap: the client commands. kafka-protocol: requests and responses.
-        others: &["bytes", "clap", "kafka-protocol", "tokio"],
+        // clap: the client commands. kafka-protocol: requests and responses. tokio-util: the trait of wire's frame codec.
+        others: &["bytes", "clap", "kafka-protocol", "tokio", "tokio-util"],
     },
     Room {
         name: "broker",

@@ -27,6 +27,9 @@ pub enum Exit {
     Usage,
     /// 3: the cluster could not be reached, or did not get there in time. Trying again may help.
     Unreachable,
+    /// 4: brokers answer, but none is in contact with a majority: what was printed, if anything, is what one of them knew
+    /// last, and what was asked for can't be known or done.
+    NoQuorum,
 }
 
 impl From<Exit> for ExitCode {
@@ -36,6 +39,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 3,
+            Exit::NoQuorum => 4,
         })
     }
 }
@@ -80,6 +84,7 @@ impl From<ClientError> for Failure {
         Failure {
             exit: match &error {
                 ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => Exit::Unreachable,
+                ClientError::NoQuorum { .. } => Exit::NoQuorum,
                 ClientError::Refused { .. } | ClientError::Protocol(_) => Exit::Failed,
             },
             text: error.to_string(),

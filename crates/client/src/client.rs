@@ -1,22 +1,18 @@
 //! A client of one cluster: any broker to begin with, leaders followed from there, everything retried until a deadline.
 
-use crate::Connection;
+use crate::cluster::reassignments;
+use crate::requests::{self, topic_name};
+use crate::{ClientError, ClusterInfo, Connection, PartitionInfo, ReassignmentInfo, RequestError, Unanswered};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::delete_topics_request::DeleteTopicsRequest;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::list_partition_reassignments_response::OngoingTopicReassignment;
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, DescribeConfigsRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, MetadataResponse, TopicName,
+    AlterPartitionReassignmentsRequest, BrokerId, DescribeConfigsRequest, ListPartitionReassignmentsRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Between two attempts: an election takes about as long.
@@ -25,56 +21,11 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// One attempt waits no longer for one broker, so that a dead one does not use up the whole deadline.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
-/// Why the client gives up.
-#[derive(Debug)]
-pub enum ClientError {
-    /// No broker could be reached, or none answered, until the deadline.
-    Unreachable {
-        /// Whom it tried.
-        brokers: String,
-        /// The last thing that went wrong.
-        last: String,
-    },
-    /// The cluster answered, but not as wished until the deadline.
-    TimedOut {
-        /// What was to be done.
-        what: String,
-        /// The last answer.
-        last: String,
-    },
-    /// The cluster refuses.
-    Refused {
-        /// What was to be done.
-        what: String,
-        /// Kafka's error code.
-        code: i16,
-        /// The reason in words.
-        reason: String,
-    },
-    /// A broker answered with something that can't be understood.
-    Protocol(String),
-}
+/// Addresses that a survey asks, at most: brokers name further brokers, and a wrong answer must not have us ask the world.
+const MAX_SURVEYED: usize = 1000;
 
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClientError::Unreachable { brokers, last } => write!(
-                f,
-                "can't reach the cluster at {brokers}: {last}; is a broker running there? (another address: --bootstrap HOST:PORT)"
-            ),
-            ClientError::TimedOut { what, last } => {
-                write!(
-                    f,
-                    "{what} was not possible in time: {last}; try again, or wait longer with --timeout-ms"
-                )
-            }
-            ClientError::Refused { what, reason, .. } => write!(f, "{what} is refused: {reason}"),
-            ClientError::Protocol(what) => write!(f, "a broker's answer can't be understood: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for ClientError {}
+/// The version of Metadata that this client speaks.
+const METADATA_VERSION: i16 = 8;
 
 /// Why one attempt failed.
 #[derive(Debug)]
@@ -83,71 +34,6 @@ pub(crate) enum Attempt {
     Again(String),
     /// It will not get better.
     Never(ClientError),
-}
-
-/// A broker, as Metadata names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerInfo {
-    /// Its id.
-    pub id: i32,
-    /// `host:port` for clients.
-    pub address: String,
-    /// Its rack.
-    pub rack: Option<String>,
-}
-
-/// A partition, as Metadata names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionInfo {
-    /// Its number.
-    pub index: i32,
-    /// Its leader's id; none during an election.
-    pub leader: Option<i32>,
-    /// Its leader epoch.
-    pub epoch: i32,
-    /// Its replicas.
-    pub replicas: Vec<i32>,
-    /// Those in sync.
-    pub in_sync: Vec<i32>,
-}
-
-/// What Metadata says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterInfo {
-    /// The cluster's id.
-    pub id: Option<String>,
-    /// The controller's id.
-    pub controller: i32,
-    /// All brokers.
-    pub brokers: Vec<BrokerInfo>,
-    /// The topics that were asked for.
-    pub topics: BTreeMap<String, Vec<PartitionInfo>>,
-    /// Topics that were asked for and have errors: the code.
-    pub errors: BTreeMap<String, i16>,
-}
-
-/// A partition on its way to other brokers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReassignmentInfo {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition's number.
-    pub partition: i32,
-    /// Brokers that have a replica, or will.
-    pub replicas: Vec<i32>,
-    /// Of these, those that don't count yet.
-    pub adding: Vec<i32>,
-    /// Of these, those that are to give theirs up.
-    pub removing: Vec<i32>,
-}
-
-impl ClusterInfo {
-    /// The leader of a partition.
-    pub fn leader(&self, topic: &str, partition: i32) -> Option<&BrokerInfo> {
-        let partitions = self.topics.get(topic)?;
-        let leader = partitions.iter().find(|known| known.index == partition)?.leader?;
-        self.brokers.iter().find(|broker| broker.id == leader)
-    }
 }
 
 /// Where to begin, and how long to go on.
@@ -165,6 +51,19 @@ pub struct Client {
     connections: HashMap<String, Connection>,
     /// What Metadata said last.
     cluster: ClusterInfo,
+    /// If that was said by brokers that know no controller: their addresses.
+    uninformed: Vec<String>,
+    /// The latest deadline of any operation.
+    until: Option<Instant>,
+}
+
+/// What one broker says of the cluster.
+#[derive(Debug)]
+pub struct Account {
+    /// The broker's address.
+    pub address: String,
+    /// Its Metadata, or why there is none.
+    pub answer: Result<ClusterInfo, RequestError>,
 }
 
 impl Client {
@@ -174,6 +73,8 @@ impl Client {
             options,
             connections: HashMap::new(),
             cluster: ClusterInfo::default(),
+            uninformed: Vec::new(),
+            until: None,
         }
     }
 
@@ -184,35 +85,116 @@ impl Client {
 
     /// When an operation that begins now gives up.
     pub fn deadline(&self) -> Instant {
-        Instant::now() + self.options.timeout
+        let deadline = Instant::now() + self.options.timeout;
+        self.until.map_or(deadline, |until| deadline.min(until))
     }
 
-    /// Brokers and topics (all, or these). Asks whichever broker answers.
+    /// Lets all operations from now on end within one timeout together, not within one each.
+    pub fn share_deadline(&mut self) {
+        self.until = Some(self.deadline());
+    }
+
+    /// Brokers and topics (all, or these), as a broker describes them that knows a controller. If none of those that answer
+    /// does, as the one describes them that knows most; [`ClusterInfo::controller`] says so.
     ///
     /// # Errors
-    /// [`ClientError`]; topics that do not exist are no error, but listed in [`ClusterInfo::errors`].
+    /// [`ClientError::Unreachable`]; topics that do not exist are no error, but listed in [`ClusterInfo::errors`].
     pub async fn metadata(&mut self, topics: Option<&[&str]>, create: bool) -> Result<&ClusterInfo, ClientError> {
-        let names = topics.map(|topics| {
-            let topic = |name: &&str| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-            topics.iter().map(topic).collect()
-        });
-        let request = MetadataRequest::default()
-            .with_topics(names)
-            .with_allow_auto_topic_creation(create);
-        let response = self
-            .ask_any("asking for metadata", 8, &request, |response: MetadataResponse| {
-                Ok(response)
-            })
-            .await?;
-        self.cluster = cluster_info(response);
+        let request = requests::metadata(topics, create);
+        let deadline = self.deadline();
+        loop {
+            let mut uninformed = Vec::new();
+            let mut best: Option<ClusterInfo> = None;
+            let mut attempts = Vec::new();
+            for address in self.addresses() {
+                match self.ask_at(&address, METADATA_VERSION, &request, deadline).await {
+                    Ok(response) => {
+                        let info = ClusterInfo::from(response);
+                        if info.controller.is_some() {
+                            self.uninformed.clear();
+                            self.cluster = info;
+                            return Ok(&self.cluster);
+                        }
+                        uninformed.push(address);
+                        if best.as_ref().is_none_or(|best| info.knowledge() > best.knowledge()) {
+                            best = Some(info);
+                        }
+                    }
+                    Err(error) => attempts.push(Unanswered { address, error }),
+                }
+            }
+            if let Some(best) = best {
+                self.uninformed = uninformed;
+                self.cluster = best;
+                return Ok(&self.cluster);
+            }
+            if Instant::now() >= deadline {
+                return Err(ClientError::Unreachable { attempts });
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+    }
+
+    /// The same of all topics, and only from a broker that knows a controller: waits for one until the deadline.
+    ///
+    /// # Errors
+    /// [`ClientError::NoQuorum`] and [`ClientError::Unreachable`].
+    pub async fn current_metadata(&mut self) -> Result<&ClusterInfo, ClientError> {
+        let deadline = self.deadline();
+        while self.metadata(None, false).await?.controller.is_none() {
+            if Instant::now() >= deadline {
+                return Err(self.no_quorum("what the cluster holds"));
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
         Ok(&self.cluster)
+    }
+
+    /// That something can't be known, because those that answered last know no controller.
+    pub(crate) fn no_quorum(&self, what: impl Into<String>) -> ClientError {
+        ClientError::NoQuorum {
+            what: what.into(),
+            asked: self.uninformed.clone(),
+        }
+    }
+
+    /// What each broker says of the whole cluster: those to begin with, and those that they name. All are asked side by
+    /// side, once.
+    pub async fn survey(&self) -> Vec<Account> {
+        let mut known: BTreeSet<String> = BTreeSet::new();
+        let mut accounts = Vec::new();
+        let mut running = JoinSet::new();
+        let mut to_ask = self.options.bootstrap.clone();
+        let wait = ATTEMPT.min(self.deadline().saturating_duration_since(Instant::now()));
+        loop {
+            for address in to_ask.drain(..) {
+                if known.len() < MAX_SURVEYED && known.insert(address.clone()) {
+                    running.spawn(async move {
+                        let answer = describe(&address, wait).await;
+                        Account { address, answer }
+                    });
+                }
+            }
+            match running.join_next().await {
+                Some(Ok(account)) => {
+                    let brokers = account.answer.iter().flat_map(|cluster| &cluster.brokers);
+                    to_ask.extend(brokers.map(|broker| broker.address.clone()));
+                    accounts.push(account);
+                }
+                // A task of ours neither panics nor is cancelled.
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        accounts.sort_by(|one, other| one.address.cmp(&other.address));
+        accounts
     }
 
     /// The partitions of a topic, once each has a leader. With `create` set, a topic that is not there is created if the
     /// cluster allows it.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if there is no such topic.
+    /// [`ClientError::Refused`] if there is no such topic; [`ClientError::NoQuorum`] if nobody can say whether there is.
     pub async fn topic(&mut self, topic: &str, create: bool) -> Result<Vec<PartitionInfo>, ClientError> {
         let deadline = self.deadline();
         loop {
@@ -225,22 +207,23 @@ impl Client {
             }
             let code = cluster.errors.get(topic).copied().unwrap_or(0);
             let error = ResponseError::try_from_code(code);
-            let hopeless = match error {
-                Some(ResponseError::UnknownTopicOrPartition) => !create,
-                Some(error) => !error.is_retriable(),
-                None => false,
-            };
-            if hopeless && error == Some(ResponseError::UnknownTopicOrPartition) {
+            let unknown = error == Some(ResponseError::UnknownTopicOrPartition);
+            // Without a controller, a broker does not know what has been created since.
+            let informed = cluster.controller.is_some();
+            if unknown && !create && informed {
                 return Err(ClientError::Refused {
                     what: format!("using topic `{topic}`"),
                     code,
                     reason: "there is no such topic; `trimaran topic list` shows those there are".to_owned(),
                 });
             }
-            if hopeless {
+            if !unknown && error.is_some_and(|error| !error.is_retriable()) {
                 return Err(refused(&format!("using topic `{topic}`"), code, None));
             }
             if Instant::now() >= deadline {
+                if unknown && !informed {
+                    return Err(self.no_quorum(format!("whether there is a topic `{topic}`")));
+                }
                 let last = error.map_or("partitions are without a leader".to_owned(), |error| error.to_string());
                 let what = format!("finding the leaders of topic `{topic}`");
                 return Err(ClientError::TimedOut { what, last });
@@ -260,19 +243,8 @@ impl Client {
         replication: i16,
         config: &[(String, String)],
     ) -> Result<(), ClientError> {
-        let setting = |(key, value): &(String, String)| {
-            CreatableTopicConfig::default()
-                .with_name(StrBytes::from_string(key.clone()))
-                .with_value(Some(StrBytes::from_string(value.clone())))
-        };
-        let topic = CreatableTopic::default()
-            .with_name(topic_name(name))
-            .with_num_partitions(partitions)
-            .with_replication_factor(replication)
-            .with_configs(config.iter().map(setting).collect());
-        let request = CreateTopicsRequest::default()
-            .with_topics(vec![topic])
-            .with_timeout_ms(self.timeout_ms());
+        let config = config.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let request = requests::create_topic(name, partitions, replication, config, self.timeout_ms());
         let what = format!("creating topic `{name}`");
         self.ask_any(&what, 5, &request, |response| match response.topics.first() {
             Some(result) => check(&what, result.error_code, result.error_message.as_ref()),
@@ -286,9 +258,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with the cluster's reason.
     pub async fn delete_topic(&mut self, name: &str) -> Result<(), ClientError> {
-        let request = DeleteTopicsRequest::default()
-            .with_topic_names(vec![topic_name(name)])
-            .with_timeout_ms(self.timeout_ms());
+        let request = requests::delete_topic(name, self.timeout_ms());
         let what = format!("deleting topic `{name}`");
         self.ask_any(&what, 4, &request, |response| match response.responses.first() {
             // To a deletion, "unknown" is final, not a reason to try again.
@@ -349,7 +319,7 @@ impl Client {
         let what = "listing reassignments";
         self.ask_any(what, 0, &request, |response| {
             check(what, response.error_code, response.error_message.as_ref())?;
-            Ok(response.topics.iter().flat_map(reassignment_infos).collect())
+            Ok(response.topics.iter().flat_map(reassignments).collect())
         })
         .await
     }
@@ -386,26 +356,15 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; the leader is followed until the deadline.
     pub async fn offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<i64, ClientError> {
-        let wanted = ListOffsetsPartition::default()
-            .with_partition_index(partition)
-            .with_timestamp(timestamp);
-        let of_topic = ListOffsetsTopic::default()
-            .with_name(topic_name(topic))
-            .with_partitions(vec![wanted]);
-        let request = ListOffsetsRequest::default()
-            .with_replica_id((-1).into())
-            .with_topics(vec![of_topic]);
+        let request = requests::list_offsets(topic, partition, timestamp);
         let what = format!("looking up an offset of {topic}/{partition}");
         self.ask_leader(&what, topic, partition, 5, &request, |response| {
-            let topic = response.topics.first().ok_or_else(incomplete)?;
-            let result = topic.partitions.first().ok_or_else(incomplete)?;
-            check(&what, result.error_code, None)?;
-            Ok(result.offset)
+            judge(&what, requests::listed_offset(&response), None)
         })
         .await
     }
 
-    /// Sends a request to whichever broker answers it well, until the deadline.
+    /// Sends a request to the brokers in turn until one answers it well, or the deadline has come.
     pub(crate) async fn ask_any<R: Request, T>(
         &mut self,
         what: &str,
@@ -414,25 +373,19 @@ impl Client {
         mut judge: impl FnMut(R::Response) -> Result<T, Attempt>,
     ) -> Result<T, ClientError> {
         let deadline = self.deadline();
-        let mut answered = false;
+        let mut answer = None;
         loop {
-            let mut last = "no address to try".to_owned();
+            let mut attempts = Vec::new();
             for address in self.addresses() {
-                let attempt = match self.ask_at(&address, version, request).await {
-                    Ok(response) => {
-                        answered = true;
-                        judge(response)
-                    }
-                    Err(error) => Err(Attempt::Again(error)),
-                };
-                match attempt {
-                    Ok(result) => return Ok(result),
-                    Err(Attempt::Never(error)) => return Err(error),
-                    Err(Attempt::Again(error)) => last = error,
+                match self.ask_at(&address, version, request, deadline).await.map(&mut judge) {
+                    Ok(Ok(result)) => return Ok(result),
+                    Ok(Err(Attempt::Never(error))) => return Err(error),
+                    Ok(Err(Attempt::Again(reason))) => answer = Some(reason),
+                    Err(error) => attempts.push(Unanswered { address, error }),
                 }
             }
             if Instant::now() >= deadline {
-                return Err(self.gave_up(what, answered, last));
+                return Err(gave_up(what, answer, attempts));
             }
             tokio::time::sleep(RETRY_EVERY).await;
         }
@@ -449,25 +402,21 @@ impl Client {
         mut judge: impl FnMut(R::Response) -> Result<T, Attempt>,
     ) -> Result<T, ClientError> {
         let deadline = self.deadline();
-        let mut answered = false;
+        let mut answer = None;
         loop {
-            let last = match self.leader_address(topic, partition).await? {
-                Some(address) => match self.ask_at(&address, version, request).await {
-                    Ok(response) => {
-                        answered = true;
-                        match judge(response) {
-                            Ok(result) => return Ok(result),
-                            Err(Attempt::Never(error)) => return Err(error),
-                            Err(Attempt::Again(error)) => error,
-                        }
-                    }
-                    Err(error) => error,
+            let mut attempts = Vec::new();
+            match self.leader_address(topic, partition).await? {
+                Some(address) => match self.ask_at(&address, version, request, deadline).await.map(&mut judge) {
+                    Ok(Ok(result)) => return Ok(result),
+                    Ok(Err(Attempt::Never(error))) => return Err(error),
+                    Ok(Err(Attempt::Again(reason))) => answer = Some(reason),
+                    Err(error) => attempts.push(Unanswered { address, error }),
                 },
-                None => "the partition has no leader".to_owned(),
-            };
+                None => answer = Some(NO_LEADER.to_owned()),
+            }
             self.cluster.topics.remove(topic);
             if Instant::now() >= deadline {
-                return Err(self.gave_up(what, answered, last));
+                return Err(gave_up(what, answer, attempts));
             }
             tokio::time::sleep(RETRY_EVERY).await;
         }
@@ -476,6 +425,7 @@ impl Client {
     /// Sends a request that gets no answer to a partition's leader; tries until it is sent.
     pub(crate) async fn tell_leader<R: Request>(
         &mut self,
+        what: &str,
         topic: &str,
         partition: i32,
         version: i16,
@@ -483,16 +433,18 @@ impl Client {
     ) -> Result<(), ClientError> {
         let deadline = self.deadline();
         loop {
-            let last = match self.leader_address(topic, partition).await? {
-                Some(address) => match self.tell_at(&address, version, request).await {
+            let mut answer = None;
+            let mut attempts = Vec::new();
+            match self.leader_address(topic, partition).await? {
+                Some(address) => match self.tell_at(&address, version, request, deadline).await {
                     Ok(()) => return Ok(()),
-                    Err(error) => error,
+                    Err(error) => attempts.push(Unanswered { address, error }),
                 },
-                None => "the partition has no leader".to_owned(),
-            };
+                None => answer = Some(NO_LEADER.to_owned()),
+            }
             self.cluster.topics.remove(topic);
             if Instant::now() >= deadline {
-                return Err(self.gave_up("sending", false, last));
+                return Err(gave_up(what, answer, attempts));
             }
             tokio::time::sleep(RETRY_EVERY).await;
         }
@@ -502,43 +454,51 @@ impl Client {
         if self.cluster.leader(topic, partition).is_none() {
             self.metadata(Some(&[topic]), false).await?;
         }
-        Ok(self
-            .cluster
-            .leader(topic, partition)
-            .map(|leader| leader.address.clone()))
+        let leader = self.cluster.leader(topic, partition);
+        Ok(leader.map(|leader| leader.address.clone()))
     }
 
     /// One attempt at one broker. A connection that failed is forgotten.
-    async fn ask_at<R: Request>(&mut self, address: &str, version: i16, request: &R) -> Result<R::Response, String> {
-        let mut connection = match self.connections.remove(address) {
-            Some(connection) => connection,
-            None => Connection::open(address, ATTEMPT.min(self.options.timeout)).await?,
-        };
-        let patience = ATTEMPT.min(self.options.timeout);
-        let response = connection.call(version, request, patience).await?;
+    async fn ask_at<R: Request>(
+        &mut self,
+        address: &str,
+        version: i16,
+        request: &R,
+        deadline: Instant,
+    ) -> Result<R::Response, RequestError> {
+        let wait = attempt(deadline);
+        let mut connection = self.take_connection(address, wait).await?;
+        let response = connection.call(version, request, wait).await?;
         self.connections.insert(address.to_owned(), connection);
         Ok(response)
     }
 
-    async fn tell_at<R: Request>(&mut self, address: &str, version: i16, request: &R) -> Result<(), String> {
-        let mut connection = match self.connections.remove(address) {
-            Some(connection) => connection,
-            None => Connection::open(address, ATTEMPT.min(self.options.timeout)).await?,
-        };
-        connection.send(version, request).await?;
+    async fn tell_at<R: Request>(
+        &mut self,
+        address: &str,
+        version: i16,
+        request: &R,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        let wait = attempt(deadline);
+        let mut connection = self.take_connection(address, wait).await?;
+        connection.send(version, request, wait).await?;
         self.connections.insert(address.to_owned(), connection);
         Ok(())
     }
 
+    async fn take_connection(&mut self, address: &str, wait: Duration) -> Result<Connection, RequestError> {
+        match self.connections.remove(address) {
+            Some(connection) => Ok(connection),
+            None => Connection::open(address, wait).await,
+        }
+    }
+
     /// Known brokers first, then those to begin with.
     fn addresses(&self) -> Vec<String> {
-        let mut all: Vec<String> = self
-            .cluster
-            .brokers
-            .iter()
-            .map(|broker| broker.address.clone())
-            .collect();
-        for address in &self.options.bootstrap {
+        let known = self.cluster.brokers.iter().map(|broker| &broker.address);
+        let mut all: Vec<String> = Vec::new();
+        for address in known.chain(&self.options.bootstrap) {
             if !all.contains(address) {
                 all.push(address.clone());
             }
@@ -546,24 +506,51 @@ impl Client {
         all
     }
 
-    fn gave_up(&self, what: &str, answered: bool, last: String) -> ClientError {
-        if answered {
-            let what = what.to_owned();
-            ClientError::TimedOut { what, last }
-        } else {
-            let brokers = self.addresses().join(", ");
-            ClientError::Unreachable { brokers, last }
-        }
-    }
-
     fn timeout_ms(&self) -> i32 {
-        i32::try_from(self.options.timeout.as_millis()).unwrap_or(i32::MAX)
+        let left = self.deadline().saturating_duration_since(Instant::now());
+        i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
     }
 }
 
-/// A topic's name in Kafka's messages.
-pub(crate) fn topic_name(name: &str) -> TopicName {
-    TopicName(StrBytes::from_string(name.to_owned()))
+const NO_LEADER: &str = "the partition has no leader";
+
+/// How long one attempt waits. A deadline that has come leaves time for one more answer: the first attempt is always made.
+fn attempt(deadline: Instant) -> Duration {
+    const LEAST: Duration = Duration::from_millis(50);
+    deadline.saturating_duration_since(Instant::now()).clamp(LEAST, ATTEMPT)
+}
+
+/// A broker's Metadata of everything, over a connection for this alone.
+async fn describe(address: &str, wait: Duration) -> Result<ClusterInfo, RequestError> {
+    let mut connection = Connection::open(address, wait).await?;
+    let request = requests::metadata(None, false);
+    connection
+        .call(METADATA_VERSION, &request, wait)
+        .await
+        .map(ClusterInfo::from)
+}
+
+/// Why an operation ends at its deadline: what was answered last, or that nobody answers.
+fn gave_up(what: &str, answer: Option<String>, attempts: Vec<Unanswered>) -> ClientError {
+    match answer {
+        Some(last) => ClientError::TimedOut {
+            what: what.to_owned(),
+            last,
+        },
+        None => ClientError::Unreachable { attempts },
+    }
+}
+
+/// A response's value, or an error that passes, or one that stays.
+pub(crate) fn judge<T>(what: &str, result: Result<T, RequestError>, message: Option<&StrBytes>) -> Result<T, Attempt> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(RequestError::Code(code)) => match check(what, code, message) {
+            Err(attempt) => Err(attempt),
+            Ok(()) => Err(incomplete()),
+        },
+        Err(error) => Err(Attempt::Never(ClientError::Protocol(error.to_string()))),
+    }
 }
 
 /// An error code of a response: none, one that passes, or one that stays.
@@ -575,7 +562,7 @@ pub(crate) fn check(what: &str, code: i16, message: Option<&StrBytes>) -> Result
     }
 }
 
-pub(crate) fn refused(what: &str, code: i16, message: Option<&StrBytes>) -> ClientError {
+fn refused(what: &str, code: i16, message: Option<&StrBytes>) -> ClientError {
     let words = ResponseError::try_from_code(code).map_or_else(|| format!("error {code}"), |error| error.to_string());
     ClientError::Refused {
         what: what.to_owned(),
@@ -586,58 +573,4 @@ pub(crate) fn refused(what: &str, code: i16, message: Option<&StrBytes>) -> Clie
 
 pub(crate) fn incomplete() -> Attempt {
     Attempt::Never(ClientError::Protocol("it says nothing of what was asked".to_owned()))
-}
-
-fn reassignment_infos(topic: &OngoingTopicReassignment) -> Vec<ReassignmentInfo> {
-    let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect();
-    let partitions = topic.partitions.iter().map(|partition| ReassignmentInfo {
-        topic: topic.name.to_string(),
-        partition: partition.partition_index,
-        replicas: ids(&partition.replicas),
-        adding: ids(&partition.adding_replicas),
-        removing: ids(&partition.removing_replicas),
-    });
-    partitions.collect()
-}
-
-fn cluster_info(response: MetadataResponse) -> ClusterInfo {
-    let brokers = response.brokers.iter().map(|broker| BrokerInfo {
-        id: broker.node_id.0,
-        address: host_and_port(&broker.host, broker.port),
-        rack: broker.rack.as_ref().map(|rack| rack.to_string()),
-    });
-    let mut info = ClusterInfo {
-        id: response.cluster_id.as_ref().map(|id| id.to_string()),
-        controller: response.controller_id.0,
-        brokers: brokers.collect(),
-        ..ClusterInfo::default()
-    };
-    for topic in response.topics {
-        let name = topic.name.map_or_else(String::new, |name| name.0.to_string());
-        if topic.error_code != 0 {
-            info.errors.insert(name, topic.error_code);
-            continue;
-        }
-        let ids = |ids: &[kafka_protocol::messages::BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
-        let partitions = topic.partitions.iter().map(|partition| PartitionInfo {
-            index: partition.partition_index,
-            leader: (partition.leader_id.0 >= 0).then_some(partition.leader_id.0),
-            epoch: partition.leader_epoch,
-            replicas: ids(&partition.replica_nodes),
-            in_sync: ids(&partition.isr_nodes),
-        });
-        let mut partitions: Vec<PartitionInfo> = partitions.collect();
-        partitions.sort_by_key(|partition| partition.index);
-        info.topics.insert(name, partitions);
-    }
-    info
-}
-
-/// An IPv6 address needs brackets before its port.
-fn host_and_port(host: &str, port: i32) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
 }

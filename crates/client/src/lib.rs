@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`Client`] | one cluster: any broker to begin with, leaders followed from there, requests retried until a deadline |
 //! | [`Producer`] | idempotent sending: a batch that is sent again after a lost answer is stored once |
-//! | [`Connection`] | one connection to one broker |
+//! | [`Connection`], [`blocking::Connection`] | one connection to one broker, with a runtime and without |
+//! | [`requests`] | requests about one topic or partition, and what of their responses is of interest |
+//! | [`exchange`] | framing and correlation of requests and responses, without I/O |
 //! | [`cli`] | the commands `topic`, `produce`, `consume` and `cluster` |
 //!
 //! It speaks one fixed version of each API, which Apache Kafka 2.4 and later understands as well.
@@ -18,14 +20,24 @@
 //! How to drive it in a dozen lines is in the README.
 #![forbid(unsafe_code)]
 
+pub mod blocking;
 pub mod cli;
 mod client;
+mod cluster;
 mod connection;
+mod error;
+pub mod exchange;
 mod producer;
+pub mod requests;
 
-pub use client::{BrokerInfo, Client, ClientError, ClientOptions, ClusterInfo, PartitionInfo, ReassignmentInfo};
+pub use client::{Account, Client, ClientOptions};
+pub use cluster::{BrokerInfo, ClusterInfo, PartitionInfo, ReassignmentInfo};
 pub use connection::Connection;
+pub use error::{ClientError, RequestError, Unanswered};
 pub use producer::{Producer, partition_for_key};
+
+/// What this client calls itself in its requests.
+const CLIENT_ID: &str = "trimaran";
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

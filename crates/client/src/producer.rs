@@ -1,13 +1,14 @@
 //! An idempotent producer: what is sent again after a lost answer is stored once.
 
-use crate::client::{check, incomplete, topic_name};
-use crate::{Client, ClientError};
+use crate::client::{check, incomplete, judge};
+use crate::{Client, ClientError, RequestError, requests};
 use bytes::BytesMut;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use std::collections::HashMap;
 use trimaran_wire::batch::{self, KeyValue, ProducerStamp};
+
+/// How long a broker may wait for other replicas: shorter than one attempt, so that its answer is heard.
+const PRODUCE_TIMEOUT_MS: i32 = 4_000;
 
 /// Produces to one topic.
 pub struct Producer {
@@ -25,10 +26,8 @@ impl Producer {
     /// [`ClientError`]: no producer id could be had.
     pub async fn open(client: &mut Client, topic: &str, acks: i16) -> Result<Producer, ClientError> {
         let identity = if acks == -1 {
-            let request = InitProducerIdRequest::default()
-                .with_transactional_id(None)
-                .with_transaction_timeout_ms(60_000);
             let what = "asking for a producer id";
+            let request = requests::producer_id();
             let identity = client.ask_any(what, 1, &request, |response| {
                 check(what, response.error_code, None)?;
                 Ok((response.producer_id.0, response.producer_epoch))
@@ -79,32 +78,20 @@ impl Producer {
         partition: i32,
         batch: BytesMut,
     ) -> Result<Option<i64>, ClientError> {
-        let data = PartitionProduceData::default()
-            .with_index(partition)
-            .with_records(Some(batch.freeze()));
-        let topic = TopicProduceData::default()
-            .with_name(topic_name(&self.topic))
-            .with_partition_data(vec![data]);
-        let request = ProduceRequest::default()
-            .with_acks(self.acks)
-            .with_timeout_ms(4_000)
-            .with_topic_data(vec![topic]);
+        let request = requests::produce(&self.topic, partition, batch.freeze(), self.acks, PRODUCE_TIMEOUT_MS);
+        let what = format!("producing to {}/{partition}", self.topic);
         if self.acks == 0 {
-            client.tell_leader(&self.topic, partition, 8, &request).await?;
+            client.tell_leader(&what, &self.topic, partition, 8, &request).await?;
             return Ok(None);
         }
-        let what = format!("producing to {}/{partition}", self.topic);
         client
             .ask_leader(&what, &self.topic, partition, 8, &request, |response| {
                 let topic = response.responses.first().ok_or_else(incomplete)?;
                 let result = topic.partition_responses.first().ok_or_else(incomplete)?;
-                match ResponseError::try_from_code(result.error_code) {
+                match requests::produced(&response) {
                     // An earlier attempt was stored after all, and so long ago that its offset is forgotten.
-                    Some(ResponseError::DuplicateSequenceNumber) => Ok(None),
-                    _ => {
-                        check(&what, result.error_code, result.error_message.as_ref())?;
-                        Ok(Some(result.base_offset))
-                    }
+                    Err(RequestError::Code(code)) if code == ResponseError::DuplicateSequenceNumber.code() => Ok(None),
+                    outcome => judge(&what, outcome.map(Some), result.error_message.as_ref()),
                 }
             })
             .await

@@ -5,17 +5,18 @@
 //! is taken from what it measures.
 
 use anyhow::{Context, Result, bail};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BytesMut;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::messages::ProduceRequest;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trimaran_client::RequestError;
+use trimaran_client::exchange::{Frames, decode_answer, encode_request};
+use trimaran_client::requests;
 use trimaran_tests::process::{KafkaClient, Leader};
 use trimaran_wire::batch::{self, KeyValue};
 
@@ -24,8 +25,8 @@ const VERSION: i16 = 9;
 /// Where a request's correlation id stands: after the length, the key and the version.
 const CORRELATION_AT: usize = 8;
 
-/// The longest answer of interest; a produce response is short.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Bytes that are read at once; a produce response is short.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// Between two attempts while a cluster starts.
 const TRY_AGAIN: Duration = Duration::from_millis(5);
@@ -149,7 +150,7 @@ fn first(client: &KafkaClient) -> Result<serde_json::Value> {
         let acknowledged = || -> Result<i16> {
             let mut stream = open(leader)?;
             stream.write_all(&request)?;
-            read_answer(&mut stream, &mut Vec::new()).map(|answer| answer.code)
+            read_answer(&mut stream, &mut Frames::default()).map(|answer| answer.code)
         };
         acknowledged().is_ok_and(|code| code == 0)
     })?;
@@ -243,7 +244,7 @@ fn measure(client: &KafkaClient, run: &Run) -> Result<serde_json::Value> {
 fn send(
     shared: &Shared,
     mut stream: TcpStream,
-    mut request: Vec<u8>,
+    mut request: BytesMut,
     places: &Receiver<()>,
     sent: &Sender<(i32, Instant)>,
 ) -> Result<()> {
@@ -269,9 +270,9 @@ fn send(
 /// Takes an answer for each request, in order, and gives its place back.
 fn receive(mut stream: TcpStream, to_come: &Receiver<(i32, Instant)>, free: &Sender<()>) -> Result<Seen> {
     let mut seen = Seen::default();
-    let mut buffer = Vec::new();
+    let mut frames = Frames::default();
     while let Ok((correlation, began)) = to_come.recv() {
-        let answer = read_answer(&mut stream, &mut buffer)?;
+        let answer = read_answer(&mut stream, &mut frames)?;
         if answer.correlation != correlation {
             bail!(
                 "an answer to request {} where {correlation} was due",
@@ -300,34 +301,14 @@ fn open(leader: Leader) -> Result<TcpStream> {
 }
 
 /// A produce request, whole but for its correlation id.
-fn template(run: &Run, partition: i32) -> Result<Vec<u8>> {
+fn template(run: &Run, partition: i32) -> Result<BytesMut> {
     let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     let value = vec![b'x'; run.record_bytes];
     let records: Vec<KeyValue<'_>> = (0..run.batch_records).map(|_| (None, Some(value.as_slice()))).collect();
-    let batch: Bytes = batch::build(now_ms, &records).freeze();
-    let request = ProduceRequest::default()
-        .with_acks(run.acks.wire())
-        .with_timeout_ms(i32::try_from(PATIENCE.as_millis())?)
-        .with_topic_data(vec![
-            TopicProduceData::default()
-                .with_name(TopicName(StrBytes::from_string(run.topic.clone())))
-                .with_partition_data(vec![
-                    PartitionProduceData::default()
-                        .with_index(partition)
-                        .with_records(Some(batch)),
-                ]),
-        ]);
-    let header = RequestHeader::default()
-        .with_request_api_key(ProduceRequest::KEY)
-        .with_request_api_version(VERSION)
-        .with_client_id(Some(StrBytes::from_static_str("load")));
-    let mut frame = BytesMut::new();
-    frame.put_i32(0);
-    header.encode(&mut frame, ProduceRequest::header_version(VERSION))?;
-    request.encode(&mut frame, VERSION)?;
-    let length = i32::try_from(frame.len() - 4)?;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
-    Ok(frame.to_vec())
+    let batch = batch::build(now_ms, &records).freeze();
+    let timeout_ms = i32::try_from(PATIENCE.as_millis())?;
+    let request = requests::produce(&run.topic, partition, batch, run.acks.wire(), timeout_ms);
+    Ok(encode_request("load", VERSION, 0, &request)?)
 }
 
 struct Answer {
@@ -335,26 +316,24 @@ struct Answer {
     code: i16,
 }
 
-fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Answer> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = usize::try_from(i32::from_be_bytes(length))?;
-    if length > MAX_ANSWER_BYTES {
-        bail!("an answer of {length} bytes");
-    }
-    buffer.resize(length, 0);
-    stream.read_exact(buffer)?;
-    let mut bytes = Bytes::copy_from_slice(buffer);
-    let header = ResponseHeader::decode(&mut bytes, ProduceResponse::header_version(VERSION))?;
-    let response = ProduceResponse::decode(&mut bytes, VERSION)?;
-    let found = response
-        .responses
-        .first()
-        .and_then(|topic| topic.partition_responses.first());
-    Ok(Answer {
-        correlation: header.correlation_id,
-        code: found.context("an empty answer")?.error_code,
-    })
+fn read_answer(stream: &mut TcpStream, frames: &mut Frames) -> Result<Answer> {
+    let mut chunk = [0; CHUNK_BYTES];
+    let frame = loop {
+        if let Some(frame) = frames.next_frame()? {
+            break frame;
+        }
+        match stream.read(&mut chunk)? {
+            0 => bail!("the broker closed the connection"),
+            read => frames.arrived().extend_from_slice(&chunk[..read]),
+        }
+    };
+    let (correlation, response) = decode_answer::<ProduceRequest>(VERSION, frame)?;
+    let code = match requests::produced(&response) {
+        Ok(_) => 0,
+        Err(RequestError::Code(code)) => code,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Answer { correlation, code })
 }
 
 /// The measured part, in numbers.

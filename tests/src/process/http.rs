@@ -1,8 +1,11 @@
-//! Just enough HTTP for the administration port.
+//! The administration port.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+/// How long a broker may take: a failover on request gives up before that.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +21,7 @@ pub struct Reply {
 /// # Errors
 /// Nobody answers, or not in HTTP.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Reply> {
-    exchange(
-        address,
-        &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"),
-    )
+    reply(agent().get(format!("http://{address}{path}")).call())
 }
 
 /// Sends a JSON body to a path.
@@ -29,43 +29,26 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Reply> {
 /// # Errors
 /// Nobody answers, or not in HTTP.
 pub fn post(address: SocketAddr, path: &str, body: &str) -> io::Result<Reply> {
-    exchange(
-        address,
-        &format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        ),
-    )
+    let request = agent().post(format!("http://{address}{path}"));
+    reply(request.content_type("application/json").send(body))
 }
 
-fn exchange(address: SocketAddr, request: &str) -> io::Result<Reply> {
-    let timeout = Duration::from_secs(10);
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {answer:?}")))
+/// Each request has a connection of its own, which a broker that is stopped or restarted needs.
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .http_status_as_error(false)
+        // Brokers are on this machine, whatever the environment says of the way to others.
+        .proxy(None)
+        .build();
+    config.into()
 }
 
-fn parse(answer: &str) -> Option<Reply> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Reply {
-        status,
-        body: body.to_owned(),
+fn reply(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> io::Result<Reply> {
+    let mut answer = answer.map_err(ureq::Error::into_io)?;
+    let body = answer.body_mut().read_to_string().map_err(ureq::Error::into_io)?;
+    Ok(Reply {
+        status: answer.status().as_u16(),
+        body,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_has_a_status_and_a_body() {
-        let reply = parse("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 5\r\n\r\nwait\n").unwrap();
-        assert_eq!((reply.status, reply.body.as_str()), (503, "wait\n"));
-        assert_eq!(parse("nonsense"), None);
-    }
 }

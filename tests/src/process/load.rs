@@ -1,7 +1,7 @@
 //! Producers and consumers that keep a cluster busy, and write down what they see.
 
 use super::requests::{Reading, poll_produced, produce, send_produce};
-use super::{ClientError, Connection, KafkaClient, Leader};
+use super::{Connection, KafkaClient, Leader, RequestError};
 use crate::checker::history::{Delivery, History, Log, Operation, RecordId, Tally};
 use crate::checker::{Law, Violation};
 use crate::sim::records::{self, Producer as Stamp};
@@ -179,7 +179,7 @@ impl Shared {
             .expect("no load thread panics while it writes down what it saw")
     }
 
-    fn note(&self, error: &ClientError) {
+    fn note(&self, error: &RequestError) {
         let mut seen = self.seen();
         seen.last_error = error.to_string();
         seen.errors += 1;
@@ -329,12 +329,12 @@ impl Producer {
     }
 
     /// With one batch in flight and all before it acknowledged, none of these can be our fault.
-    fn blame(&self, error: &ClientError) {
+    fn blame(&self, error: &RequestError) {
         const CORRUPT_MESSAGE: i16 = 2;
         const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
         const INVALID_PRODUCER_EPOCH: i16 = 47;
         const INVALID_RECORD: i16 = 87;
-        if let ClientError::Code(
+        if let RequestError::Code(
             code @ (CORRUPT_MESSAGE | OUT_OF_ORDER_SEQUENCE_NUMBER | INVALID_PRODUCER_EPOCH | INVALID_RECORD),
         ) = error
         {
@@ -347,7 +347,7 @@ impl Producer {
     }
 
     /// One attempt at the leader that is known. No answer while another one is elected is no answer.
-    fn attempt(&mut self, request: &ProduceRequest) -> Result<Attempt, ClientError> {
+    fn attempt(&mut self, request: &ProduceRequest) -> Result<Attempt, RequestError> {
         let Some(leader) = self.leader else {
             return Ok(Attempt::NoLeader);
         };

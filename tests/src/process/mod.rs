@@ -16,14 +16,18 @@ pub use binary::{binary, run_with_input, workspace};
 pub use cluster::{BrokerProcess, Cluster, ClusterOptions};
 pub use hang::HungThread;
 pub use http::{Reply, get, post};
-pub use kafka::{ClientError, Connection, KafkaClient, Leader};
+pub use kafka::{KafkaClient, Leader};
 pub use load::{Load, LoadOptions, Outage};
 pub(crate) use load::{now_ms, other_leader};
 pub use requests::Fetched;
 pub(crate) use requests::{
-    CREATE_TOPICS_VERSION, DELETE_TOPICS_VERSION, Reading, create_topic, delete_topic, good, offset, poll_produced,
-    produce, send_produce,
+    CREATE_TOPICS_VERSION, DELETE_TOPICS_VERSION, Reading, create_topic, delete_topic, offset, poll_produced, produce,
+    send_produce,
 };
+
+pub use trimaran_client::RequestError;
+pub use trimaran_client::blocking::Connection;
+pub(crate) use trimaran_client::requests::good;
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};

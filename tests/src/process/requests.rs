@@ -1,17 +1,14 @@
 //! Kafka requests as the tests' clients make them, and what of the answers is of interest.
 
-use super::kafka::{ClientError, Connection, PATIENCE};
+use super::kafka::PATIENCE;
 use crate::sim::records::{self, Read as ReadRecord};
 use bytes::Bytes;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, ProduceRequest, TopicName,
-};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::fetch_request::FetchTopic;
+use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ProduceRequest};
 use std::time::Duration;
+use trimaran_client::RequestError;
+use trimaran_client::blocking::Connection;
+use trimaran_client::requests::{self, FetchLimits};
 use uuid::Uuid;
 
 /// The first version that answers with the topic's id.
@@ -65,25 +62,19 @@ impl<'a> Reading<'a> {
     ///
     /// # Errors
     /// The broker refuses, or answers what is no batch.
-    pub(crate) fn fetch(self, connection: &mut Connection, from: i64, wait_ms: i32) -> Result<Fetched, ClientError> {
+    pub(crate) fn fetch(self, connection: &mut Connection, from: i64, wait_ms: i32) -> Result<Fetched, RequestError> {
         let version = if self.id.is_some() {
             FETCH_BY_ID_VERSION
         } else {
             FETCH_VERSION
         };
         let answer = connection.call(version, &self.request(from, wait_ms), self.patience)?;
-        good(answer.error_code)?;
-        let found = answer
-            .responses
-            .first()
-            .and_then(|topic| topic.partitions.first())
-            .ok_or_else(|| ClientError::Malformed("an empty answer".to_owned()))?;
-        good(found.error_code)?;
+        let found = requests::fetched(&answer)?;
         let bytes = found.records.clone().unwrap_or_default();
         let mut records = if bytes.is_empty() {
             Vec::new()
         } else {
-            records::decode(&bytes).map_err(ClientError::Malformed)?
+            records::decode(&bytes).map_err(RequestError::Malformed)?
         };
         // Whole batches are answered, so the first one may begin before what was asked for.
         records.retain(|read| read.offset >= from);
@@ -97,23 +88,14 @@ impl<'a> Reading<'a> {
     fn request(&self, from: i64, wait_ms: i32) -> FetchRequest {
         let topic = match self.id {
             Some(id) => FetchTopic::default().with_topic_id(id),
-            None => FetchTopic::default().with_topic(topic_name(self.topic)),
+            None => FetchTopic::default().with_topic(requests::topic_name(self.topic)),
         };
-        FetchRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(wait_ms)
-            .with_min_bytes(1)
-            .with_max_bytes(16 << 20)
-            .with_session_epoch(-1)
-            .with_rack_id(StrBytes::from_string(self.rack.to_owned()))
-            .with_topics(vec![topic.with_partitions(vec![
-                    FetchPartition::default()
-                        .with_partition(self.partition)
-                        .with_current_leader_epoch(-1)
-                        .with_last_fetched_epoch(-1)
-                        .with_fetch_offset(from)
-                        .with_partition_max_bytes(4 << 20),
-                ])])
+        let limits = FetchLimits {
+            max_wait_ms: wait_ms,
+            max_bytes: 16 << 20,
+            partition_max_bytes: 4 << 20,
+        };
+        requests::fetch(topic, &[(self.partition, from)], self.rack, limits)
     }
 }
 
@@ -126,27 +108,9 @@ pub(crate) fn offset(
     topic: &str,
     partition: i32,
     timestamp: i64,
-) -> Result<i64, ClientError> {
-    let request = ListOffsetsRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_topics(vec![
-            ListOffsetsTopic::default()
-                .with_name(topic_name(topic))
-                .with_partitions(vec![
-                    ListOffsetsPartition::default()
-                        .with_partition_index(partition)
-                        .with_current_leader_epoch(-1)
-                        .with_timestamp(timestamp),
-                ]),
-        ]);
-    let answer = connection.call(LIST_OFFSETS_VERSION, &request, PATIENCE)?;
-    let found = answer
-        .topics
-        .first()
-        .and_then(|topic| topic.partitions.first())
-        .ok_or_else(|| ClientError::Malformed("an empty answer".to_owned()))?;
-    good(found.error_code)?;
-    Ok(found.offset)
+) -> Result<i64, RequestError> {
+    let request = requests::list_offsets(topic, partition, timestamp);
+    requests::listed_offset(&connection.call(LIST_OFFSETS_VERSION, &request, PATIENCE)?)
 }
 
 /// Creates one topic.
@@ -156,74 +120,26 @@ pub(crate) fn create_topic(
     replicas: i16,
     configs: &[(&str, &str)],
 ) -> CreateTopicsRequest {
-    let configs = configs
-        .iter()
-        .map(|(key, value)| {
-            CreatableTopicConfig::default()
-                .with_name(StrBytes::from_string((*key).to_owned()))
-                .with_value(Some(StrBytes::from_string((*value).to_owned())))
-        })
-        .collect();
-    CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![
-        CreatableTopic::default()
-            .with_name(topic_name(topic))
-            .with_num_partitions(partitions)
-            .with_replication_factor(replicas)
-            .with_configs(configs),
-    ])
+    requests::create_topic(topic, partitions, replicas, configs.iter().copied(), 10_000)
 }
 
 /// Deletes one topic.
 pub(crate) fn delete_topic(topic: &str) -> DeleteTopicsRequest {
-    DeleteTopicsRequest::default()
-        .with_timeout_ms(10_000)
-        .with_topic_names(vec![topic_name(topic)])
+    requests::delete_topic(topic, 10_000)
 }
 
 /// A produce request of one batch.
 pub(crate) fn produce(topic: &str, partition: i32, batch: Bytes, acks: i16) -> ProduceRequest {
-    ProduceRequest::default()
-        .with_acks(acks)
-        .with_timeout_ms(30_000)
-        .with_topic_data(vec![
-            TopicProduceData::default()
-                .with_name(topic_name(topic))
-                .with_partition_data(vec![
-                    PartitionProduceData::default()
-                        .with_index(partition)
-                        .with_records(Some(batch)),
-                ]),
-        ])
+    requests::produce(topic, partition, batch, acks, 30_000)
 }
 
 /// Sends one batch; see [`poll_produced`].
-pub(crate) fn send_produce(connection: &mut Connection, request: &ProduceRequest) -> Result<(), ClientError> {
+pub(crate) fn send_produce(connection: &mut Connection, request: &ProduceRequest) -> Result<(), RequestError> {
     connection.send(PRODUCE_VERSION, request)
 }
 
 /// The base offset that the first batch without an answer was acknowledged with, if the answer comes within so long.
-pub(crate) fn poll_produced(connection: &mut Connection, wait: Duration) -> Result<Option<i64>, ClientError> {
-    let Some(answer) = connection.poll::<ProduceRequest>(PRODUCE_VERSION, wait)? else {
-        return Ok(None);
-    };
-    let found = answer
-        .responses
-        .first()
-        .and_then(|topic| topic.partition_responses.first())
-        .ok_or_else(|| ClientError::Malformed("an empty answer".to_owned()))?;
-    good(found.error_code)?;
-    Ok(Some(found.base_offset))
-}
-
-pub(super) fn topic_name(topic: &str) -> TopicName {
-    TopicName(StrBytes::from_string(topic.to_owned()))
-}
-
-/// Whether an error code says that all is well.
-pub(crate) fn good(code: i16) -> Result<(), ClientError> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(ClientError::Code(code))
-    }
+pub(crate) fn poll_produced(connection: &mut Connection, wait: Duration) -> Result<Option<i64>, RequestError> {
+    let answer = connection.poll::<ProduceRequest>(PRODUCE_VERSION, wait)?;
+    answer.map(|answer| requests::produced(&answer)).transpose()
 }

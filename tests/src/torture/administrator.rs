@@ -6,7 +6,7 @@ use super::witness::{Slot, Stage, Witness};
 use crate::checker::Law;
 use crate::checker::history::{Delivery, Operation};
 use crate::process::{
-    CREATE_TOPICS_VERSION, ClientError, Connection, DELETE_TOPICS_VERSION, KafkaClient, Reading, create_topic,
+    CREATE_TOPICS_VERSION, Connection, DELETE_TOPICS_VERSION, KafkaClient, Reading, RequestError, create_topic,
     delete_topic, good,
 };
 use crate::sim::rng::Rng;
@@ -108,11 +108,11 @@ impl Administrator {
                             self.witness.seen().counts.created += 1;
                             return Some(id);
                         }
-                        None => ClientError::Code(topic.error_code),
+                        None => RequestError::Code(topic.error_code),
                     }
                 }
-                Ok(Some(topic)) => ClientError::Code(topic.error_code),
-                Ok(None) => ClientError::Malformed("an empty answer".to_owned()),
+                Ok(Some(topic)) => RequestError::Code(topic.error_code),
+                Ok(None) => RequestError::Malformed("an empty answer".to_owned()),
                 Err(error) => error,
             };
             asked_before = true;
@@ -142,7 +142,7 @@ impl Administrator {
             let polled = of
                 .id
                 .and_then(|id| client.leader_by_id(&of.topic, id, of.partition))
-                .ok_or_else(|| ClientError::Malformed("nobody knows a leader".to_owned()))
+                .ok_or_else(|| RequestError::Malformed("nobody knows a leader".to_owned()))
                 .and_then(|leader| {
                     let reading = Reading {
                         id: of.id,
@@ -203,7 +203,7 @@ impl Administrator {
                     self.witness.seen().counts.deleted += 1;
                     return Some(());
                 }
-                Err(ClientError::Code(code)) if code == ResponseError::UnknownTopicOrPartition.code() => {
+                Err(RequestError::Code(code)) if code == ResponseError::UnknownTopicOrPartition.code() => {
                     if !asked_before {
                         let detail = format!("topic {name} exists, and its deletion was told that it does not");
                         self.witness.accuse(Law::NoFalseAccusation, detail);
@@ -219,9 +219,9 @@ impl Administrator {
         None
     }
 
-    fn anyone(&mut self) -> Result<Connection, ClientError> {
+    fn anyone(&mut self) -> Result<Connection, RequestError> {
         let broker = self.rng.pick(&self.witness.brokers).copied();
-        let broker = broker.ok_or_else(|| ClientError::Malformed("there are no brokers".to_owned()))?;
+        let broker = broker.ok_or_else(|| RequestError::Malformed("there are no brokers".to_owned()))?;
         Connection::open(broker.client)
     }
 }

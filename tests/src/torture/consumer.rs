@@ -3,7 +3,7 @@
 use super::witness::{Slot, Stage, Witness, rack};
 use crate::checker::Law;
 use crate::checker::history::Operation;
-use crate::process::{ClientError, Connection, KafkaClient, Reading, offset};
+use crate::process::{Connection, KafkaClient, Reading, RequestError, offset};
 use crate::sim::rng::Rng;
 use kafka_protocol::ResponseError;
 use std::net::SocketAddr;
@@ -84,7 +84,7 @@ impl Consumer {
     }
 
     /// Says whether everything has been read.
-    fn turn(&mut self) -> Result<bool, ClientError> {
+    fn turn(&mut self) -> Result<bool, RequestError> {
         if self.witness.stage() >= Stage::Draining && self.is_drained()? {
             return Ok(true);
         }
@@ -106,7 +106,7 @@ impl Consumer {
                 self.wander();
                 Ok(false)
             }
-            Err(ClientError::Code(code)) if source.is_leader && code == ResponseError::OffsetOutOfRange.code() => {
+            Err(RequestError::Code(code)) if source.is_leader && code == ResponseError::OffsetOutOfRange.code() => {
                 self.out_of_range()?;
                 Ok(false)
             }
@@ -114,7 +114,7 @@ impl Consumer {
         }
     }
 
-    fn is_drained(&mut self) -> Result<bool, ClientError> {
+    fn is_drained(&mut self) -> Result<bool, RequestError> {
         let end = match self.end {
             Some(end) => end,
             None => {
@@ -133,23 +133,23 @@ impl Consumer {
         Ok(true)
     }
 
-    fn ask_leader(&self, timestamp: i64) -> Result<i64, ClientError> {
+    fn ask_leader(&self, timestamp: i64) -> Result<i64, RequestError> {
         let mut connection = Connection::open(self.leader()?)?;
         offset(&mut connection, &self.of.topic, self.of.partition, timestamp)
     }
 
-    fn leader(&self) -> Result<SocketAddr, ClientError> {
+    fn leader(&self) -> Result<SocketAddr, RequestError> {
         let leader = match self.of.id {
             Some(id) => self.client.leader_by_id(&self.of.topic, id, self.of.partition),
             None => self.client.leader(&self.of.topic, self.of.partition),
         };
         leader
             .map(|leader| leader.address)
-            .ok_or_else(|| ClientError::Malformed("nobody knows a leader".to_owned()))
+            .ok_or_else(|| RequestError::Malformed("nobody knows a leader".to_owned()))
     }
 
     /// The leader, or any broker: one without a replica says so.
-    fn choose(&mut self) -> Result<Source, ClientError> {
+    fn choose(&mut self) -> Result<Source, RequestError> {
         let leader = self.leader()?;
         let any = self.rng.pick(&self.witness.brokers).map(|broker| broker.client);
         let address = any.filter(|_| self.rng.chance(500)).unwrap_or(leader);
@@ -206,11 +206,11 @@ impl Consumer {
     }
 
     /// The leader has no such offset (any more): if its log begins later, it goes on there.
-    fn out_of_range(&mut self) -> Result<(), ClientError> {
+    fn out_of_range(&mut self) -> Result<(), RequestError> {
         let start = self.ask_leader(START)?;
         if start <= self.position {
             // Above the end: a leader that does not know yet what was committed before it.
-            return Err(ClientError::Code(ResponseError::OffsetOutOfRange.code()));
+            return Err(RequestError::Code(ResponseError::OffsetOutOfRange.code()));
         }
         self.position = start;
         self.epoch = -1;
@@ -222,7 +222,7 @@ impl Consumer {
         Ok(())
     }
 
-    fn failed(&mut self, error: &ClientError) {
+    fn failed(&mut self, error: &RequestError) {
         let who = format!("consumer {} of {} at {}", self.number, self.of, self.position);
         self.witness.note_error(&who, error);
         self.source = None;

@@ -3,7 +3,7 @@
 use super::producer::{Assignment, Producer};
 use super::witness::{Addresses, Slot, Witness, rack};
 use crate::checker::history::{Delivery, Finding, Log, compare_replica};
-use crate::process::{ClientError, Connection, KafkaClient, Reading, offset};
+use crate::process::{Connection, KafkaClient, Reading, RequestError, offset};
 use crate::sim::rng::Rng;
 use kafka_protocol::ResponseError;
 use std::sync::Arc;
@@ -119,13 +119,13 @@ pub fn write_everywhere(
 ///
 /// # Errors
 /// There is no leader, or it refuses.
-pub fn read_from_leader(witness: &Witness, slot: &Slot) -> Result<Log, ClientError> {
+pub fn read_from_leader(witness: &Witness, slot: &Slot) -> Result<Log, RequestError> {
     let client = KafkaClient::new(witness.clients());
     let leader = match slot.id {
         Some(id) => client.leader_by_id(&slot.topic, id, slot.partition),
         None => client.leader(&slot.topic, slot.partition),
     };
-    let leader = leader.ok_or_else(|| ClientError::Malformed("nobody knows a leader".to_owned()))?;
+    let leader = leader.ok_or_else(|| RequestError::Malformed("nobody knows a leader".to_owned()))?;
     let mut connection = Connection::open(leader.address)?;
     let start = offset(&mut connection, &slot.topic, slot.partition, START)?;
     read(&mut connection, slot, "", start)
@@ -135,11 +135,11 @@ pub fn read_from_leader(witness: &Witness, slot: &Slot) -> Result<Log, ClientErr
 ///
 /// # Errors
 /// It does not answer, or refuses.
-pub fn read_from(broker: Addresses, slot: &Slot, start: i64) -> Result<Log, ClientError> {
+pub fn read_from(broker: Addresses, slot: &Slot, start: i64) -> Result<Log, RequestError> {
     let mut connection = Connection::open(broker.client)?;
     let rack = rack(broker.id);
     match read(&mut connection, slot, &rack, start) {
-        Err(ClientError::Code(code)) if code == ResponseError::OffsetOutOfRange.code() => {
+        Err(RequestError::Code(code)) if code == ResponseError::OffsetOutOfRange.code() => {
             // Retention has gone further there. Nobody but the leader tells where a log begins, so it is searched for.
             let begins = search_start(&mut connection, slot, &rack, start)?;
             read(&mut connection, slot, &rack, begins)
@@ -156,7 +156,7 @@ fn reading<'a>(slot: &'a Slot, rack: &'a str) -> Reading<'a> {
     }
 }
 
-fn read(connection: &mut Connection, slot: &Slot, rack: &str, start: i64) -> Result<Log, ClientError> {
+fn read(connection: &mut Connection, slot: &Slot, rack: &str, start: i64) -> Result<Log, RequestError> {
     let mut log = Log {
         start,
         records: Vec::new(),
@@ -174,11 +174,11 @@ fn read(connection: &mut Connection, slot: &Slot, rack: &str, start: i64) -> Res
 }
 
 /// The first offset that is not out of range: a replica answers anything above its start.
-fn search_start(connection: &mut Connection, slot: &Slot, rack: &str, above: i64) -> Result<i64, ClientError> {
+fn search_start(connection: &mut Connection, slot: &Slot, rack: &str, above: i64) -> Result<i64, RequestError> {
     let (mut low, mut step) = (above, 1);
     let is_there = |connection: &mut Connection, at: i64| match reading(slot, rack).fetch(connection, at, 0) {
         Ok(_) => Ok(true),
-        Err(ClientError::Code(code)) if code == ResponseError::OffsetOutOfRange.code() => Ok(false),
+        Err(RequestError::Code(code)) if code == ResponseError::OffsetOutOfRange.code() => Ok(false),
         Err(error) => Err(error),
     };
     while !is_there(connection, low + step)? {
@@ -216,7 +216,7 @@ pub fn settled(
             let replica = read_from(*broker, slot, latest.start);
             let replica = match replica {
                 Ok(replica) => replica,
-                Err(ClientError::Code(code)) if has_no_replica(code) && slot.replicas < witness.brokers.len() => {
+                Err(RequestError::Code(code)) if has_no_replica(code) && slot.replicas < witness.brokers.len() => {
                     return Ok(());
                 }
                 Err(error) => return Err(format!("{slot} can't be read from broker {}: {error}", broker.id)),

@@ -4,7 +4,7 @@ use super::witness::{Stage, Witness};
 use crate::checker::Law;
 use crate::checker::history::{Delivery, RecordId};
 use crate::process::{
-    ClientError, Connection, KafkaClient, Leader, now_ms, other_leader, poll_produced, produce, send_produce,
+    Connection, KafkaClient, Leader, RequestError, now_ms, other_leader, poll_produced, produce, send_produce,
 };
 use crate::sim::records::{self, Producer as Stamp};
 use crate::sim::rng::Rng;
@@ -125,7 +125,7 @@ impl Producer {
         }
     }
 
-    fn turn(&mut self) -> Result<(), ClientError> {
+    fn turn(&mut self) -> Result<(), RequestError> {
         if self.is_idempotent() && self.identity.is_none() {
             self.identity = Some(self.client.producer_id()?);
         }
@@ -146,7 +146,7 @@ impl Producer {
     }
 
     /// Whoever leads is asked anew for each connection: the epoch never goes back.
-    fn connect(&mut self) -> Result<(), ClientError> {
+    fn connect(&mut self) -> Result<(), RequestError> {
         let known = self.leader.map_or(-1, |leader| leader.epoch);
         let found = match self.to.id {
             Some(id) => self.client.leader_by_id(&self.to.topic, id, self.to.partition),
@@ -154,7 +154,7 @@ impl Producer {
         };
         let leader = found
             .filter(|leader| leader.epoch >= known)
-            .ok_or_else(|| ClientError::Malformed("nobody knows a leader".to_owned()))?;
+            .ok_or_else(|| RequestError::Malformed("nobody knows a leader".to_owned()))?;
         self.leader = Some(leader);
         self.connection = Some(Connection::open(leader.address)?);
         self.in_flight = 0;
@@ -200,7 +200,7 @@ impl Producer {
         true
     }
 
-    fn send_next(&mut self) -> Result<(), ClientError> {
+    fn send_next(&mut self) -> Result<(), RequestError> {
         let (Some(connection), Some(batch)) = (&mut self.connection, self.pending.get(self.in_flight)) else {
             return Ok(());
         };
@@ -213,7 +213,7 @@ impl Producer {
     }
 
     /// Takes an answer, if there is one.
-    fn hear(&mut self) -> Result<(), ClientError> {
+    fn hear(&mut self) -> Result<(), RequestError> {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
@@ -227,16 +227,16 @@ impl Producer {
                 Ok(())
             }
             Ok(None) => self.doubt(),
-            Err(ClientError::Code(code)) => self.refused(code),
+            Err(RequestError::Code(code)) => self.refused(code),
             Err(error) => Err(error),
         }
     }
 
     /// The first batch in flight was answered with an error.
-    fn refused(&mut self, code: i16) -> Result<(), ClientError> {
+    fn refused(&mut self, code: i16) -> Result<(), RequestError> {
         if self.is_idempotent() {
             self.blame(code);
-            return Err(ClientError::Code(code));
+            return Err(RequestError::Code(code));
         }
         self.in_flight -= 1;
         let batch = self.pending.pop_front();
@@ -247,7 +247,7 @@ impl Producer {
             }
             return Ok(());
         }
-        Err(ClientError::Code(code))
+        Err(RequestError::Code(code))
     }
 
     /// Everything before the first batch in flight is acknowledged, so none of these can be this producer's fault.
@@ -263,7 +263,7 @@ impl Producer {
             self.is_blamed = true;
             let first = self.pending.front().and_then(|batch| batch.records.first());
             let first = first.map_or("nothing".to_owned(), |record| record.to_string());
-            let error = ClientError::Code(code);
+            let error = RequestError::Code(code);
             let detail = format!(
                 "producer {} of {} was told {error} for {first}",
                 self.number, self.to.topic
@@ -273,10 +273,10 @@ impl Producer {
     }
 
     /// No answer yet: is there another leader by now?
-    fn doubt(&mut self) -> Result<(), ClientError> {
+    fn doubt(&mut self) -> Result<(), RequestError> {
         let now = Instant::now();
         if now >= self.progress_at + PATIENCE {
-            return Err(ClientError::TimedOut);
+            return Err(RequestError::TimedOut);
         }
         if now < self.progress_at.max(self.doubted_at) + DOUBT {
             return Ok(());
@@ -284,13 +284,13 @@ impl Producer {
         self.doubted_at = now;
         let Some(leader) = self.leader else { return Ok(()) };
         match other_leader(&self.client, &self.to.topic, self.to.partition, leader) {
-            Some(_) => Err(ClientError::TimedOut),
+            Some(_) => Err(RequestError::TimedOut),
             None => Ok(()),
         }
     }
 
     /// The connection is given up. What was on its way is sent again, or, if that could make a second one of it, never.
-    fn failed(&mut self, error: &ClientError) {
+    fn failed(&mut self, error: &RequestError) {
         let who = format!("producer {} of {}-{}", self.number, self.to.topic, self.to.partition);
         self.witness.note_error(&who, error);
         self.connection = None;

@@ -2,7 +2,7 @@
 
 use crate::checker::history::{Delivery, History, Log, Operation, RecordId};
 use crate::checker::{Law, Violation};
-use crate::process::{BrokerProcess, ClientError};
+use crate::process::{BrokerProcess, RequestError};
 use crate::sim::records::Read;
 use std::fmt;
 use std::net::SocketAddr;
@@ -212,7 +212,7 @@ impl Witness {
     }
 
     /// A client was told an error: no harm as such.
-    pub fn note_error(&self, who: &str, error: &ClientError) {
+    pub fn note_error(&self, who: &str, error: &RequestError) {
         self.seen().last_error = format!("{who}: {error}");
     }
 

@@ -136,7 +136,7 @@ impl Local {
     /// Whether a broker says that it is ready.
     pub(crate) fn is_ready(&self, broker: u16) -> bool {
         let admin = self.plan.address(broker, Purpose::Admin);
-        http::get(admin, "/health/ready", ASK_TIMEOUT).is_ok_and(|answer| answer.status == 200)
+        http::status(admin, "/health/ready", ASK_TIMEOUT).is_ok_and(|status| status == 200)
     }
 
     /// Asks brokers until they are ready.

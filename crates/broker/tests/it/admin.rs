@@ -8,32 +8,34 @@ use tokio::net::TcpStream;
 use trimaran_broker::config::Voter;
 use trimaran_broker::server::Server;
 
-/// Sends bytes, reads until the end, returns status and body.
-async fn http(address: SocketAddr, request: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).await.unwrap();
-    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status.unwrap_or(0), body.to_owned())
+/// Sends a request, and returns status and body.
+async fn http<B>(request: ureq::http::Request<B>) -> (u16, String)
+where
+    B: ureq::AsSendBody + Send + 'static,
+{
+    let exchange = move || {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+        let mut answer = ureq::Agent::from(config.build()).run(request)?;
+        let body = answer.body_mut().read_to_string()?;
+        Ok::<_, ureq::Error>((answer.status().as_u16(), body))
+    };
+    tokio::task::spawn_blocking(exchange).await.unwrap().unwrap()
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    http(
-        address,
-        &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),
-    )
-    .await
+    let request = ureq::http::Request::get(format!("http://{address}{path}"));
+    http(request.body(()).unwrap()).await
 }
 
 async fn post(address: SocketAddr, body: &str) -> (u16, String) {
-    let length = body.len();
-    let head = format!(
-        "POST /rpc HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n\r\n"
-    );
-    http(address, &(head + body)).await
+    post_as(address, &address.to_string(), "application/json", body).await
+}
+
+/// The same to a host of this name, as content of this type.
+async fn post_as(address: SocketAddr, host: &str, kind: &str, body: &str) -> (u16, String) {
+    let request = ureq::http::Request::post(format!("http://{address}/rpc"));
+    let request = request.header("host", host).header("content-type", kind);
+    http(request.body(body.to_owned()).unwrap()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,11 +243,7 @@ async fn only_json_for_this_broker_is_taken() {
         ("localhost", "application/x-www-form-urlencoded", 415),
     ];
     for (host, kind, status) in cases {
-        let request = format!(
-            "POST /rpc HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let (found, text) = http(admin, &request).await;
+        let (found, text) = post_as(admin, host, kind, body).await;
         assert_eq!(found, status, "{host}, {kind}: {text}");
     }
     server.kill().await;

@@ -64,7 +64,9 @@ async fn run_drain(drain: Drain) -> Result<Exit, Failure> {
 /// Whether a broker still has, or is to have, a replica of anything.
 async fn is_left(client: &mut Client, broker: i32) -> Result<bool, ClientError> {
     let cluster = client.metadata(None, false).await?;
-    let left = partitions(cluster).any(|(_, partition)| partition.replicas.contains(&broker));
+    let left = cluster
+        .partitions()
+        .any(|(_, partition)| partition.replicas.contains(&broker));
     Ok(left)
 }
 
@@ -75,7 +77,7 @@ type Wanted = BTreeMap<String, Vec<(i32, Option<Vec<i32>>)>>;
 /// there are such.
 fn drained(cluster: &ClusterInfo, moving: &[ReassignmentInfo], broker: i32) -> Result<Wanted, String> {
     let mut load: BTreeMap<i32, usize> = cluster.brokers.iter().map(|broker| (broker.id, 0)).collect();
-    for replica in partitions(cluster).flat_map(|(_, partition)| &partition.replicas) {
+    for replica in cluster.partitions().flat_map(|(_, partition)| &partition.replicas) {
         load.entry(*replica).and_modify(|replicas| *replicas += 1);
     }
     let is_moving = |topic: &str, partition: i32| {
@@ -84,7 +86,7 @@ fn drained(cluster: &ClusterInfo, moving: &[ReassignmentInfo], broker: i32) -> R
             .any(|info| info.topic == topic && info.partition == partition)
     };
     let mut plan = Wanted::new();
-    for (topic, partition) in partitions(cluster) {
+    for (topic, partition) in cluster.partitions() {
         let Some(place) = partition.replicas.iter().position(|replica| *replica == broker) else {
             continue;
         };
@@ -135,15 +137,19 @@ async fn run_status(reach: Reach) -> Result<Exit, Failure> {
 fn describe(cluster: &ClusterInfo) -> String {
     let mut text = format!("cluster {}\n", cluster.id.as_deref().unwrap_or("(not founded yet)"));
     for broker in &cluster.brokers {
-        let led = partitions(cluster).filter(|(_, p)| p.leader == Some(broker.id)).count();
-        let held = partitions(cluster)
+        let led = cluster
+            .partitions()
+            .filter(|(_, p)| p.leader == Some(broker.id))
+            .count();
+        let held = cluster
+            .partitions()
             .filter(|(_, p)| p.replicas.contains(&broker.id))
             .count();
         let rack = broker
             .rack
             .as_deref()
             .map_or_else(String::new, |rack| format!("  rack {rack}"));
-        let controller = if broker.id == cluster.controller {
+        let controller = if Some(broker.id) == cluster.controller {
             "  controller"
         } else {
             ""
@@ -159,13 +165,14 @@ fn describe(cluster: &ClusterInfo) -> String {
         text,
         "{} topic(s), {} partition(s): {} without a leader, {} with replicas out of sync",
         cluster.topics.len(),
-        partitions(cluster).count(),
+        cluster.partitions().count(),
         leaderless(cluster),
-        partitions(cluster)
+        cluster
+            .partitions()
             .filter(|(_, p)| p.in_sync.len() < p.replicas.len())
             .count(),
     );
-    for (topic, partition) in partitions(cluster) {
+    for (topic, partition) in cluster.partitions() {
         if partition.leader.is_none() {
             let _ = writeln!(text, "  {topic}/{} has no leader", partition.index);
         } else if partition.in_sync.len() < partition.replicas.len() {
@@ -186,15 +193,9 @@ fn describe(cluster: &ClusterInfo) -> String {
     text
 }
 
-fn partitions(cluster: &ClusterInfo) -> impl Iterator<Item = (&str, &crate::PartitionInfo)> {
-    cluster
-        .topics
-        .iter()
-        .flat_map(|(topic, all)| all.iter().map(move |partition| (topic.as_str(), partition)))
-}
-
 fn leaderless(cluster: &ClusterInfo) -> usize {
-    partitions(cluster)
+    cluster
+        .partitions()
         .filter(|(_, partition)| partition.leader.is_none())
         .count()
 }

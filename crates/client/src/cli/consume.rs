@@ -1,15 +1,14 @@
 //! `trimaran consume`: records in, lines out.
 
 use super::{Exit, Failure, Reach};
-use crate::client::topic_name;
-use crate::{BrokerInfo, Client, ClientError, Connection};
+use crate::requests::{self, EARLIEST, FetchLimits, LATEST};
+use crate::{BrokerInfo, Client, ClientError, Connection, RequestError};
 use bytes::Bytes;
 use clap::Args;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_request::FetchTopic;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
-use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
@@ -17,19 +16,18 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use trimaran_wire::batch::{self, BatchError, Record};
 
-/// How long a broker may wait for records before it answers with none.
-const MAX_WAIT_MS: i32 = 500;
+/// What one fetch may take: memory for a few of them side by side, and half a second until an answer without records.
+const LIMITS: FetchLimits = FetchLimits {
+    max_wait_ms: 500,
+    max_bytes: 16 << 20,
+    partition_max_bytes: 1 << 20,
+};
 
-/// Bytes of one answer, and of one partition's part of it, at most.
-const MAX_BYTES: i32 = 16 << 20;
-const PARTITION_MAX_BYTES: i32 = 1 << 20;
+/// How long a broker may take beyond that.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// What a batch may decompress to.
 const MAX_BATCH_BYTES: usize = 256 << 20;
-
-/// ListOffsets' names for the ends.
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -104,7 +102,7 @@ enum Flow {
 /// A fetch that has ended: from whom, and what came.
 struct Fetched {
     address: String,
-    outcome: Result<(Connection, FetchResponse), String>,
+    outcome: Result<(Connection, FetchResponse), RequestError>,
 }
 
 impl Consumer {
@@ -178,7 +176,7 @@ impl Consumer {
                                 (Flow::More, trouble) => trouble,
                             }
                         }
-                        Err(error) => Some(error),
+                        Err(error) => Some(format!("{address}: {error}")),
                     }
                 }
                 Some(Err(error)) => Some(error.to_string()),
@@ -218,25 +216,11 @@ impl Consumer {
     }
 
     fn fetch(&mut self, address: String, partitions: &[i32]) -> impl Future<Output = Fetched> + Send + 'static {
-        let wanted = partitions.iter().map(|partition| {
-            FetchPartition::default()
-                .with_partition(*partition)
-                .with_current_leader_epoch(-1)
-                .with_fetch_offset(self.positions.get(partition).copied().unwrap_or(0))
-                .with_partition_max_bytes(PARTITION_MAX_BYTES)
-        });
-        let topic = FetchTopic::default()
-            .with_topic(topic_name(&self.arguments.topic))
-            .with_partitions(wanted.collect());
-        let rack = self.arguments.rack.clone().unwrap_or_default();
-        let request = FetchRequest::default()
-            .with_replica_id((-1).into())
-            .with_max_wait_ms(MAX_WAIT_MS)
-            .with_min_bytes(1)
-            .with_max_bytes(MAX_BYTES)
-            .with_session_epoch(-1)
-            .with_rack_id(StrBytes::from_string(rack))
-            .with_topics(vec![topic]);
+        let position = |partition: &i32| (*partition, self.positions.get(partition).copied().unwrap_or(0));
+        let positions: Vec<(i32, i64)> = partitions.iter().map(position).collect();
+        let topic = FetchTopic::default().with_topic(requests::topic_name(&self.arguments.topic));
+        let rack = self.arguments.rack.as_deref().unwrap_or_default();
+        let request = requests::fetch(topic, &positions, rack, LIMITS);
         let kept = self.connections.remove(&address);
         async move {
             let outcome = ask(kept, &address, &request).await;
@@ -370,12 +354,12 @@ async fn ask(
     kept: Option<Connection>,
     address: &str,
     request: &FetchRequest,
-) -> Result<(Connection, FetchResponse), String> {
+) -> Result<(Connection, FetchResponse), RequestError> {
     let mut connection = match kept {
         Some(connection) => connection,
         None => Connection::open(address, Duration::from_secs(3)).await?,
     };
-    let patience = Duration::from_millis(MAX_WAIT_MS.unsigned_abs().into()) + Duration::from_secs(5);
-    let response = connection.call(11, request, patience).await?;
+    let wait = Duration::from_millis(LIMITS.max_wait_ms.unsigned_abs().into()) + ANSWER_WAIT;
+    let response = connection.call(11, request, wait).await?;
     Ok((connection, response))
 }

@@ -2,10 +2,7 @@ use super::*;
 
 #[test]
 fn nobody_there_is_another_exit_than_a_refusal() {
-    let unreachable = ClientError::Unreachable {
-        brokers: "h:1".to_owned(),
-        last: "refused".to_owned(),
-    };
+    let unreachable = ClientError::Unreachable { attempts: Vec::new() };
     assert_eq!(Failure::from(unreachable).exit, Exit::Unreachable);
     let refused = ClientError::Refused {
         what: "x".to_owned(),
