@@ -8,6 +8,7 @@
 
 pub mod checker;
 pub mod fuzz;
+pub mod maelstrom;
 pub mod model;
 pub mod process;
 pub mod sabotage;

@@ -38,8 +38,10 @@ pub(crate) fn run(_arguments: Arguments) -> Result<()> {
     workspace::run(&mut broken).context("the model check does not notice a bug")?;
     let sabotage = crate::sabotage::build(&workspace)?;
     workspace::run(&mut Command::new(sabotage)).context("the simulation does not notice a bug")?;
-    let mut maelstrom = workspace.cargo(["xtask", "maelstrom", "--binary"]);
-    workspace::run(maelstrom.arg(&binary).args(MAELSTROM)).context("Maelstrom's nodes failed")?;
+    let mut maelstrom = Command::new(workspace.debug("maelstrom"));
+    maelstrom.arg("--binary").arg(&binary).args(MAELSTROM);
+    maelstrom.arg("--out").arg(workspace.target.join("maelstrom"));
+    workspace::run(&mut maelstrom).context("Maelstrom's nodes failed")?;
     println!("Every test has passed.");
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Each checker is fed with what could be seen from outside and says what contradicts itself. None of them calls the
 //! code it judges: a bug there cannot hide itself here. Every law has a test in which a made-up history breaks it.
 
+pub mod committed;
 pub mod disks;
 pub mod elections;
 pub mod history;
@@ -89,6 +90,10 @@ pub enum Law {
     AcknowledgedIsRead,
     /// A batch is in the log wholly or not at all.
     BatchesStayWhole,
+    /// The offset that a consumer group committed does not go back, and is one that was committed.
+    CommittedOffsetStays,
+    /// A failover on request makes another member lead.
+    FailoverMoves,
 }
 
 impl Law {
@@ -119,6 +124,8 @@ impl Law {
             Law::RefusedStaysOut => "no refused record is stored",
             Law::AcknowledgedIsRead => "who reads to the end reads what was acknowledged",
             Law::BatchesStayWhole => "a batch is stored wholly or not at all",
+            Law::CommittedOffsetStays => "a committed offset never goes back",
+            Law::FailoverMoves => "a failover makes another one lead",
         }
     }
 }

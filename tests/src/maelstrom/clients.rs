@@ -1,8 +1,8 @@
 //! Clients that ask one thing after the other, each of any node.
 
-use super::checker::{Answer, Key, Operation, Outcome, Request, Value};
 use super::network::Network;
-use super::random::Random;
+use super::operation::{Answer, Key, Operation, Outcome, Request, Value};
+use crate::sim::rng::Rng;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ struct WindDown {
 pub(super) struct Clients {
     nodes: Vec<String>,
     clients: Vec<Client>,
-    random: Random,
+    rng: Rng,
     began: Instant,
     history: Vec<Operation>,
     /// Messages that were sent.
@@ -53,7 +53,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(nodes: Vec<String>, random: Random) -> Clients {
+    pub(super) fn new(nodes: Vec<String>, rng: Rng) -> Clients {
         let began = Instant::now();
         let client = |_| Client {
             waiting: None,
@@ -64,7 +64,7 @@ impl Clients {
         Clients {
             clients: (0..nodes.len() * CLIENTS_PER_NODE).map(client).collect(),
             nodes,
-            random,
+            rng,
             began,
             history: Vec::new(),
             values: 0,
@@ -128,9 +128,9 @@ impl Clients {
         if self.wind_down.is_some() {
             return self.last_request(number);
         }
-        let node = self.random.pick(&self.nodes).clone();
-        let key = (*self.random.pick(&KEYS)).to_owned();
-        let request = match self.random.below(100) {
+        let node = self.rng.pick(&self.nodes)?.clone();
+        let key = (*self.rng.pick(&KEYS)?).to_owned();
+        let request = match self.rng.below(100) {
             0..45 => self.send(key),
             45..75 => self.poll(number),
             75..83 => self.commit(number)?,
@@ -163,15 +163,11 @@ impl Clients {
 
     /// Goes on where it has read to; now and then from anywhere before that.
     fn poll(&mut self, number: usize) -> Request {
-        let again = self.random.below(8) == 0;
+        let again = self.rng.below(8) == 0;
         let mut offsets = BTreeMap::new();
         for key in KEYS {
             let position = self.clients[number].positions.get(key).copied().unwrap_or(0);
-            let from = if again {
-                self.random.below(position + 1)
-            } else {
-                position
-            };
+            let from = if again { self.rng.below(position + 1) } else { position };
             offsets.insert(key.to_owned(), from);
         }
         Request::Poll { offsets }
@@ -199,7 +195,7 @@ impl Clients {
         };
         client.waiting = None;
         let pause = u64::try_from(PAUSE.as_micros()).unwrap_or(u64::MAX);
-        client.next_at = Instant::now() + Duration::from_micros(self.random.below(pause));
+        client.next_at = Instant::now() + Duration::from_micros(self.rng.below(pause));
         let outcome = outcome(&self.history[id].request, &message["body"]);
         self.learn(id, &outcome);
         self.history[id].outcome = outcome;
@@ -293,7 +289,7 @@ impl Clients {
         let unsent = self.wind_down.as_ref()?.unsent.first().cloned();
         match unsent {
             Some(key) if number == 0 => {
-                let node = self.random.pick(&self.nodes).clone();
+                let node = self.rng.pick(&self.nodes)?.clone();
                 Some((node, self.send(key)))
             }
             Some(_) => None,

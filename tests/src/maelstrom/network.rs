@@ -1,6 +1,6 @@
 //! The nodes' processes, and what lies between them.
 
-use super::random::Random;
+use crate::sim::rng::Rng;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,13 @@ use std::time::{Duration, Instant};
 
 /// How long a node may take for its first answer, or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const MILLION: u64 = 1_000_000;
+
+/// A share of messages, as so many of a million.
+fn lost_of_a_million(share: f64) -> u64 {
+    (share * MILLION as f64) as u64
+}
 
 /// What messages suffer.
 #[derive(Clone, Copy)]
@@ -42,7 +49,7 @@ pub(super) struct Network {
     conditions: Conditions,
     /// Ways that are cut.
     cut: BTreeSet<(usize, usize)>,
-    random: Random,
+    rng: Rng,
     /// Messages between nodes that arrived.
     pub(super) carried: u64,
     /// Messages between nodes that didn't.
@@ -51,7 +58,7 @@ pub(super) struct Network {
 
 impl Network {
     /// Starts the nodes and tells them who they are.
-    pub(super) fn start(binary: &Path, count: u32, conditions: Conditions, random: Random) -> Result<Network> {
+    pub(super) fn start(binary: &Path, count: u32, conditions: Conditions, rng: Rng) -> Result<Network> {
         let (sender, output) = channel();
         let names: Vec<String> = (1..=count).map(|number| format!("n{number}")).collect();
         let nodes = (0..names.len())
@@ -65,7 +72,7 @@ impl Network {
             numbered: 0,
             conditions,
             cut: BTreeSet::new(),
-            random,
+            rng,
             carried: 0,
             lost: 0,
         };
@@ -99,7 +106,7 @@ impl Network {
     /// A message begins its way.
     pub(super) fn send(&mut self, message: Value) {
         if let (Some(from), Some(to)) = (self.position(&message["src"]), self.position(&message["dest"])) {
-            if self.cut.contains(&(from, to)) || self.random.happens(self.conditions.loss) {
+            if self.cut.contains(&(from, to)) || self.rng.below(MILLION) < lost_of_a_million(self.conditions.loss) {
                 self.lost += 1;
                 return;
             }
@@ -108,7 +115,7 @@ impl Network {
         let longest = u64::try_from(self.conditions.delay.as_micros())
             .unwrap_or(u64::MAX)
             .saturating_mul(2);
-        let delay = Duration::from_micros(self.random.below(longest.saturating_add(1)));
+        let delay = Duration::from_micros(self.rng.below(longest.saturating_add(1)));
         self.numbered += 1;
         self.flying.insert((Instant::now() + delay, self.numbered), message);
     }
@@ -170,11 +177,11 @@ impl Network {
     pub(super) fn change_partition(&mut self) {
         self.cut.clear();
         let count = self.names.len();
-        let one = self.random.below(count as u64) as usize;
-        let side: Vec<bool> = match self.random.below(4) {
+        let one = self.rng.below(count as u64) as usize;
+        let side: Vec<bool> = match self.rng.below(4) {
             0 => return println!("  the network is whole"),
             1 => (0..count).map(|node| node == one).collect(),
-            2 => (0..count).map(|_| self.random.below(2) == 0).collect(),
+            2 => (0..count).map(|_| self.rng.below(2) == 0).collect(),
             _ => {
                 let other = (one + 1) % count;
                 self.cut.insert((one, other));
