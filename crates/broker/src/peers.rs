@@ -562,13 +562,13 @@ pub(crate) fn to_wire(message: raft::Message) -> wire::Message {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries,
         } => wire::Body::Append {
             prev_index: index(prev_index),
             prev_term: term(prev_term),
             commit: index(commit),
-            floor: index(floor),
+            replicated_index: index(replicated_index),
             entries: entries.into_iter().map(entry_to_wire).collect(),
         },
         raft::Body::AppendAccepted {
@@ -601,11 +601,11 @@ pub(crate) fn to_wire(message: raft::Message) -> wire::Message {
         raft::Body::Snapshot {
             snapshot,
             commit,
-            floor,
+            replicated_index,
         } => wire::Body::Snapshot {
             snapshot: Box::new(snapshot_to_wire(*snapshot)),
             commit: index(commit),
-            floor: index(floor),
+            replicated_index: index(replicated_index),
         },
         raft::Body::Lost { life } => wire::Body::Lost { life: life.0 },
         raft::Body::Rejoin { since, life } => wire::Body::Rejoin {
@@ -657,13 +657,13 @@ pub(crate) fn from_wire(message: wire::Message) -> raft::Message {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries,
         } => raft::Body::Append {
             prev_index: index(prev_index),
             prev_term: term(prev_term),
             commit: index(commit),
-            floor: index(floor),
+            replicated_index: index(replicated_index),
             entries: entries_from_wire(prev_index.0, entries),
         },
         wire::Body::AppendAccepted {
@@ -696,11 +696,11 @@ pub(crate) fn from_wire(message: wire::Message) -> raft::Message {
         wire::Body::Snapshot {
             snapshot,
             commit,
-            floor,
+            replicated_index,
         } => raft::Body::Snapshot {
             snapshot: Box::new(snapshot_from_wire(*snapshot)),
             commit: index(commit),
-            floor: index(floor),
+            replicated_index: index(replicated_index),
         },
         wire::Body::Lost { life } => raft::Body::Lost { life: raft::Life(life) },
         wire::Body::Rejoin { since, life } => raft::Body::Rejoin {

@@ -19,9 +19,9 @@ use crate::unwritable::Unwritable;
 use crate::upkeep::{Damage, Failure};
 use bytes::Bytes;
 use trimaran_raft::{
-    Body, ChangeError, Config, Configuration, Entry, Event, Group, GroupId, HardState, Input as CoreInput, Instant,
-    LogIndex, LogView, Message, NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role,
-    SafetyViolation, Term, Token, Told, TransferError,
+    Body, ChangeError, Config, Configuration, Entry, Event, Group, GroupId, Handled, HardState, Input as CoreInput,
+    Instant, LogIndex, LogView, Message, NodeId, Output, Payload, Persist, ProposeError, Proposed, Recovered, Role,
+    SafetyViolation, Term, Token, TransferError,
 };
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog};
 use trimaran_storage::producers::ProducedBatch;
@@ -199,9 +199,9 @@ impl Replica {
             return self.silence(desk).hear(&input, out);
         }
         let mut output = core::mem::take(&mut desk.core_output);
-        let told = self.group.tell(desk.now, input, &self.log, &mut output);
-        if told == Told::Full {
-            self.group.settle(desk.now, &self.log, &mut output);
+        let told = self.group.handle(desk.now, input, &self.log, &mut output);
+        if told == Handled::Full {
+            self.group.ready(desk.now, &self.log, &mut output);
         }
         self.carry_out(&mut output, desk, out);
         desk.core_output = output;
@@ -210,11 +210,11 @@ impl Replica {
     /// Does what follows from all that the core was told, or what is due.
     fn decide(&mut self, desk: &mut Desk, out: &mut Outbox) {
         let is_due = self.group.deadline().is_some_and(|deadline| deadline <= desk.now);
-        if self.broken || self.group.is_settled() && !is_due {
+        if self.broken || !self.group.has_ready() && !is_due {
             return;
         }
         let mut output = core::mem::take(&mut desk.core_output);
-        self.group.settle(desk.now, &self.log, &mut output);
+        self.group.ready(desk.now, &self.log, &mut output);
         self.carry_out(&mut output, desk, out);
         desk.core_output = output;
     }

@@ -156,14 +156,14 @@ impl Replica {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             ..
         } = plan;
         let body = Body::Append {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries,
         };
         out.send(to, self.id, Message { term, body });

@@ -305,9 +305,12 @@ impl Replica {
         if self.broken {
             return;
         }
-        let floor = self.group.floor().min(self.applied);
+        let replicated_index = self.group.replicated_index().min(self.applied);
         let produced = |first| self.producers.before(first);
-        if let Err(error) = self.log.retain(now_ms, &self.options.retention, floor, produced) {
+        if let Err(error) = self
+            .log
+            .retain(now_ms, &self.options.retention, replicated_index, produced)
+        {
             self.note_failure(error);
         }
     }

@@ -2,8 +2,8 @@
 //! that counts as durable at once). `cargo run -p trimaran-raft --example kv`
 //!
 //! A client that waits is remembered with the term and the index of its entry: another leader may put another entry
-//! there. It is answered when exactly that entry is applied, and its channel is closed when that can't be told any more:
-//! the leadership is lost, or the entry was truncated. What it wrote may then be there or not, and it asks again.
+//! there. It is answered when exactly that entry is applied, and its channel is closed when that can't be told any
+//! more: the leadership is lost, or the entry was truncated. What it wrote may then be there or not, and it asks again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -12,10 +12,10 @@ use std::time::Duration;
 use trimaran_raft::*;
 
 type Store = BTreeMap<String, String>;
-type Network = HashMap<NodeId, Sender<Told>>;
+type Network = HashMap<NodeId, Sender<Request>>;
 
-/// What a member's thread is told.
-enum Told {
+/// A request to a member's thread.
+enum Request {
     Raft(NodeId, Message),
     /// Set a key ("key=value"), and answer once that is committed and applied. Only a leader does.
     Set(String, Sender<()>),
@@ -46,29 +46,29 @@ impl Member {
         }
     }
 
-    fn run(mut self, inbox: Receiver<Told>) {
+    fn run(mut self, inbox: Receiver<Request>) {
         let started = std::time::Instant::now();
         loop {
             self.now = Instant::ZERO + started.elapsed();
             let wait = self.group.deadline().map(|due| due.since(self.now));
-            let told = inbox.recv_timeout(wait.unwrap_or(Duration::MAX));
+            let request = inbox.recv_timeout(wait.unwrap_or(Duration::MAX));
             self.now = Instant::ZERO + started.elapsed();
-            match told {
-                Ok(told) => self.hear(told),
+            match request {
+                Ok(request) => self.handle(request),
                 Err(RecvTimeoutError::Timeout) => self.step(Input::Tick, None),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn hear(&mut self, told: Told) {
-        match told {
-            Told::Raft(from, message) => self.step(Input::Message(from, message), None),
-            Told::Set(pair, answer) if self.group.is_serving() => {
+    fn handle(&mut self, request: Request) {
+        match request {
+            Request::Raft(from, message) => self.step(Input::Message(from, message), None),
+            Request::Set(pair, answer) if self.group.is_serving() => {
                 self.step(Input::Propose(vec![pair.into()]), Some(answer));
             }
-            Told::Set(..) => {}
-            Told::Look(answer) => drop(answer.send(self.store.clone())),
+            Request::Set(..) => {}
+            Request::Look(answer) => drop(answer.send(self.store.clone())),
         }
     }
 
@@ -84,7 +84,7 @@ impl Member {
                 self.waiting.insert(proposed.first, (proposed.term, client));
             }
             for (to, message) in output.messages {
-                let _ = self.network[&to].send(Told::Raft(self.group.id(), message)); // It may be lost.
+                let _ = self.network[&to].send(Request::Raft(self.group.id(), message)); // It may be lost.
             }
             for event in output.events {
                 self.heed(event);
@@ -122,7 +122,7 @@ impl Member {
 }
 
 /// Tells it to everyone, again and again, until as many as are asked for have answered.
-fn ask<T>(network: &Network, answers: usize, told: impl Fn(Sender<T>) -> Told) -> Vec<T> {
+fn ask<T>(network: &Network, answers: usize, told: impl Fn(Sender<T>) -> Request) -> Vec<T> {
     loop {
         let (answer, answered) = channel();
         network
@@ -144,10 +144,10 @@ fn main() {
         thread::spawn(move || member.run(inbox));
     }
     for pair in ["colour=red", "shape=round", "colour=blue"] {
-        ask(&network, 1, |answer| Told::Set(pair.into(), answer));
+        ask(&network, 1, |answer| Request::Set(pair.into(), answer));
     }
     // Followers learn a moment later what is committed.
-    let stores = || ask(&network, 3, Told::Look);
+    let stores = || ask(&network, 3, Request::Look);
     let same = std::iter::repeat_with(stores).find(|stores| stores.iter().all(|store| *store == stores[0]));
     println!("everyone has {:?}", same.expect("in the end")[0]);
 }
@@ -165,7 +165,7 @@ mod tests {
     /// Three members in one thread, the first of which leads; the test says what time it is.
     struct Cluster {
         members: Vec<Member>,
-        inboxes: Vec<Receiver<Told>>,
+        inboxes: Vec<Receiver<Request>>,
         /// What it sends and is sent is lost.
         cut_off: Option<NodeId>,
     }
@@ -191,16 +191,16 @@ mod tests {
             while let Some((at, told)) = self.next() {
                 let to = self.members[at].group.id();
                 let is_lost = match &told {
-                    Told::Raft(from, _) => self.cut_off.is_some_and(|cut_off| cut_off == *from || cut_off == to),
+                    Request::Raft(from, _) => self.cut_off.is_some_and(|cut_off| cut_off == *from || cut_off == to),
                     _ => false,
                 };
                 if !is_lost {
-                    self.members[at].hear(told);
+                    self.members[at].handle(told);
                 }
             }
         }
 
-        fn next(&self) -> Option<(usize, Told)> {
+        fn next(&self) -> Option<(usize, Request)> {
             let inboxes = self.inboxes.iter().enumerate();
             inboxes
                 .into_iter()
@@ -209,7 +209,7 @@ mod tests {
 
         fn set(&mut self, member: usize, pair: &str) -> Receiver<()> {
             let (answer, answered) = channel();
-            self.members[member - 1].hear(Told::Set(pair.into(), answer));
+            self.members[member - 1].handle(Request::Set(pair.into(), answer));
             self.deliver();
             answered
         }

@@ -1,10 +1,10 @@
-//! Who a member is, what it remembers, and how patient it is.
+//! The identity of a member, its intervals and limits, and what it recovers.
 
 use crate::{Configuration, HardState, LogIndex, NodeId};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// Who keeps a group's time.
+/// The source of a group's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Heartbeats {
     /// The group does: its leader sends heartbeats at this interval, and silence starts elections.
@@ -17,19 +17,19 @@ pub enum Heartbeats {
 /// Intervals and limits. All members of a group should agree on the intervals.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tuning {
-    /// Who keeps time.
+    /// The source of time.
     pub heartbeats: Heartbeats,
-    /// How long a member without a leader (or, with own heartbeats, without word from it) waits before it stands; how
-    /// long a candidacy or a transfer may take; and how long a leader leads on without contact to a majority.
+    /// The time that a member without a leader (or, with own heartbeats, without word from it) waits before it stands;
+    /// that a candidacy or a transfer may take; and for which a leader leads on without contact to a majority.
     pub election_timeout: Duration,
-    /// How much longer each rank waits: normally one candidate stands. Rank is the number of live members that precede
-    /// this one in [`Configuration::voters`], not counting the leader that is gone. It should exceed what an election takes: a
-    /// few message delays and two durable writes.
+    /// The additional time that each rank waits: normally one candidate stands. Rank is the number of live members that
+    /// precede this one in [`Configuration::voters`], not counting the leader that is gone. It should exceed what an
+    /// election takes: a few message delays and two durable writes.
     pub rank_delay: Duration,
-    /// How much longer a merely suspected leader is waited for than a dead one.
+    /// The additional time for which a merely suspected leader is waited for.
     pub suspicion_delay: Duration,
-    /// How long a leader waits for an answer before it sends again; the wait doubles each time, up to 32-fold. And
-    /// how long a candidate waits before it asks again.
+    /// The time that a leader waits for an answer before it sends again, doubled each time, up to 32-fold; and that a
+    /// candidate waits before it asks again.
     pub retransmit_timeout: Duration,
     /// Appends in flight to one follower, at most.
     pub max_inflight_messages: usize,
@@ -51,7 +51,8 @@ pub struct Tuning {
 
 impl Default for Tuning {
     /// For nodes a few hundred microseconds apart, with disks that sync within some milliseconds, whose failure is
-    /// noticed within about 150 ms. The group keeps its own time: a driver that says nothing of liveness fails over as well.
+    /// noticed within about 150 ms. The group keeps its own time: a driver that says nothing of liveness fails over as
+    /// well.
     fn default() -> Tuning {
         Tuning {
             heartbeats: Heartbeats::Own(Duration::from_millis(30)),
@@ -69,7 +70,7 @@ impl Default for Tuning {
     }
 }
 
-/// Who a member is, and of what.
+/// The identity of a member, its group's first configuration, and its intervals and limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This member.
@@ -82,8 +83,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// One of these voters (the preferred leader first) of a group that stands on its own, with the default intervals and
-    /// limits.
+    /// One of these voters (the preferred leader first) of a group that stands on its own, with the default intervals
+    /// and limits.
     pub fn standalone(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Config {
         Config {
             id,
@@ -93,19 +94,19 @@ impl Config {
     }
 }
 
-/// What was found on disk at start.
+/// The state that was found on disk at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recovered {
-    /// The hard state; all zero for a new group. [`HardState::lost`] for a member that holds nothing of what it may have
-    /// promised.
+    /// The hard state; all zero for a new group. [`HardState::lost`] for a member that holds nothing of what it may
+    /// have promised.
     pub hard_state: HardState,
     /// Known to be committed, for example because it was written behind the journal. At most the log's last index.
     pub committed: LogIndex,
     /// Everything up to here is applied already, and is remembered: what the state machine holds that was recovered, a
     /// snapshot or more. It is committed. Zero for a caller that applies the whole log again.
     pub applied: LogIndex,
-    /// The configurations that the log holds, by the index of their entry, ascending; among them the one in force before
-    /// its first entry, if entries have been deleted or a snapshot was installed (its index: the place before the first
-    /// entry, or its own).
+    /// The configurations that the log holds, by the index of their entry, ascending; among them the one in force
+    /// before its first entry, if entries have been deleted or a snapshot was installed (its index: the place before
+    /// the first entry, or its own).
     pub configurations: Vec<(LogIndex, Configuration)>,
 }

@@ -1,4 +1,4 @@
-//! Who belongs to a group (Raft paper, section 6; dissertation, chapter 4).
+//! The members of a group (Raft paper, section 6; dissertation, chapter 4).
 
 use crate::NodeId;
 use alloc::vec::Vec;
@@ -7,11 +7,11 @@ use core::fmt;
 /// Bytes that one member counts for in limits.
 const MEMBER_BYTES: usize = 8;
 
-/// Who belongs to a group. In force as soon as it is in a member's log, committed or not.
+/// The members of a group. In force as soon as it is in a member's log, committed or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Configuration {
-    /// Who votes, and whose disks a majority is counted of; the preferred leader first.
+    /// The members that vote, and of whose disks a majority is counted; the preferred leader first.
     pub voters: Vec<NodeId>,
     /// While voters are exchanged: those before. Every decision then needs a majority of both (joint consensus). Empty
     /// otherwise.
@@ -20,14 +20,14 @@ pub struct Configuration {
     pub learners: Vec<NodeId>,
 }
 
-/// Why nobody can have such members.
+/// The reason that no group can have such members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformed {
     /// Somebody has to vote.
     NoVoters,
     /// This one is named twice.
     Twice(NodeId),
-    /// What is asked for can't be joint: the group goes through that by itself.
+    /// A wanted configuration can't be joint: the group goes through that by itself.
     Joint,
 }
 
@@ -67,7 +67,8 @@ impl Configuration {
         self.is_voter(node) || self.learners.contains(&node)
     }
 
-    /// All members, each once: the voters in their order, then the outgoing ones that are none of them, then the learners.
+    /// All members, each once: the voters in their order, then the outgoing ones that are none of them, then the
+    /// learners.
     pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
         let outgoing = self.outgoing.iter().filter(|node| !self.voters.contains(node));
         let learners = self.learners.iter().filter(|node| !self.outgoing.contains(node));
@@ -77,7 +78,7 @@ impl Configuration {
     /// Whether a group can have such members. An outgoing voter may be a voter or a learner as well.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first thing that is wrong with it.
     pub fn check(&self) -> Result<(), Malformed> {
         if self.voters.is_empty() {
             return Err(Malformed::NoVoters);

@@ -1,8 +1,8 @@
 //! A conformance test for implementations of [`LogView`].
 //!
-//! A group relies on what [`LogView`] documents: a log that answers one question differently can lose committed entries, or
-//! stall. [`check`] drives a log through random appends, truncations, resets and deletions, compares all of its answers with
-//! those of a plain model after each operation, and returns the first one that differs.
+//! A group relies on what [`LogView`] documents: a log that answers one question differently can lose committed
+//! entries, or stall. [`check`] drives a log through random appends, truncations, resets and deletions, compares all of
+//! its answers with those of a plain model after each operation, and returns the first one that differs.
 //!
 //! With the feature `conformance`, in a test of the crate that implements the log:
 //!
@@ -56,8 +56,8 @@ pub trait TestLog: LogView {
     /// Applies a write, as a driver does before the group's next step.
     fn apply(&mut self, write: &Persist);
 
-    /// Deletes entries from the beginning, up to and including `upto` at most. A log that can only delete whole files may
-    /// keep more, or all.
+    /// Deletes entries from the beginning, up to and including `upto` at most. A log that can only delete whole files
+    /// may keep more, or all.
     fn compact(&mut self, upto: LogIndex);
 
     /// Everything up to this entry is committed and durable: a log that moves such entries out of memory does so now.
@@ -65,15 +65,15 @@ pub trait TestLog: LogView {
         let _ = upto;
     }
 
-    /// The payload of the next entry of `write`, about `bytes` long: for logs that don't hold arbitrary bytes. It follows
-    /// the entries that `write` has so far, which are not applied yet.
+    /// The payload of the next entry of `write`, about `bytes` long: for logs that don't hold arbitrary bytes. It
+    /// follows the entries that `write` has so far, which are not applied yet.
     fn payload(&mut self, write: &Persist, term: Term, bytes: usize) -> Bytes {
         let _ = (write, term);
         Bytes::from(alloc::vec![0; bytes])
     }
 
-    /// Whether [`LogView::fit`] counts the bytes of entry `index` exactly. An estimate will do for entries that are not in
-    /// memory.
+    /// Whether [`LogView::fit`] counts the bytes of entry `index` exactly. An estimate will do for entries that are not
+    /// in memory.
     fn counts_exactly(&self, index: LogIndex) -> bool {
         let _ = index;
         true

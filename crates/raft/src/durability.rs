@@ -1,4 +1,4 @@
-//! Which writes have reached the disk, and what waits for them.
+//! The writes that are under way, and those that have reached the disk.
 //!
 //! The core never sees a disk: it hands out writes under increasing tokens and is told how far they are durable.
 //! Everything that depends on a write asks here, so that nothing can leave too early by mistake.
@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// How far the log was meant to reach when a write was handed out.
+/// The end of the log when a write was handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Mark {
     token: Token,
@@ -17,7 +17,7 @@ struct Mark {
     /// As `last`, but never lowered.
     #[cfg(any(test, feature = "sabotage"))]
     written: LogIndex,
-    /// It is a snapshot's.
+    /// The write installs a snapshot.
     #[cfg(any(test, feature = "sabotage"))]
     reset: bool,
 }
@@ -121,7 +121,7 @@ impl Durability {
     }
 }
 
-/// How to get it wrong: see [`crate::group::Sabotage`].
+/// Ways to get it wrong: see [`crate::group::Sabotage`].
 #[cfg(any(test, feature = "sabotage"))]
 impl Durability {
     /// The newest write that ends no further than this one.
@@ -143,7 +143,7 @@ impl Durability {
         }
     }
 
-    /// What was durable before a truncation is still taken to be.
+    /// Takes what was durable before a truncation to be durable still.
     pub(crate) fn forget_truncation(&mut self, before: LogIndex) {
         self.index = before;
     }
@@ -164,12 +164,12 @@ impl Write {
         !self.does_more_than_append() && self.entries.is_empty()
     }
 
-    /// It makes a promise, or replaces entries.
+    /// Whether it makes a promise, or replaces entries.
     pub(crate) fn does_more_than_append(&self) -> bool {
         self.hard_state || self.replaces()
     }
 
-    /// It replaces entries: what is known to be durable may be among them.
+    /// Whether it replaces entries: what is known to be durable may be among them.
     pub(crate) fn replaces(&self) -> bool {
         self.reset.is_some() || self.truncate_from.is_some()
     }

@@ -1,27 +1,27 @@
-//! One consensus group: its inputs, and what each is handed on to.
+//! One consensus group: its inputs, and the parts that handle each of them.
 //!
-//! A step has three parts. What is told is dispatched and changes state. The clock is looked at. Then [`Group::derive`]
-//! derives from the state whatever may leave now: messages that a durable write has released, appends that a window
-//! has room for, a commit index that has risen. Nothing is queued to be sent "later": what is owed is state, so
-//! a message that is lost or superseded leaves no trace to clean up. For the same reason a step may be told several things
-//! ([`Group::tell`]) before it is settled once: what they add up to is in the state.
+//! A step has three parts. An input is dispatched and changes state. Timers that are due fire. Then [`Group::derive`]
+//! derives from the state what may leave now: messages that a durable write has released, appends that a window has
+//! room for, a commit index that has risen. Nothing is queued to be sent later: a message that is owed is state, so one
+//! that is lost or superseded leaves nothing to clean up. For the same reason several inputs may be handled
+//! ([`Group::handle`]) before one [`Group::ready`]: their sum is in the state.
 
-mod ahead;
+mod canonical;
+mod disk_loss;
+mod dispatch;
 mod election;
 mod following;
-mod identity;
+mod leader_discovery;
 mod leadership;
-mod lost;
-mod mail;
 mod membership;
 mod reading;
+mod ready;
 mod replication;
 mod sabotage;
-mod seeking;
-mod settling;
 mod snapshot;
 mod time;
 mod transfer;
+mod unstable;
 
 #[cfg(test)]
 mod tests;
@@ -36,17 +36,17 @@ use alloc::vec::Vec;
 use core::mem;
 use election::Election;
 use following::Following;
+use leader_discovery::LeaderDiscovery;
 use leadership::Leading;
 use membership::Membership;
 pub(crate) use membership::Standing;
+pub use ready::Handled;
+use ready::{Known, Phase};
 #[cfg_attr(
     not(feature = "sabotage"),
     allow(unreachable_pub, reason = "it is public only with the feature")
 )]
 pub use sabotage::Sabotage;
-use seeking::Seeking;
-pub use settling::Told;
-use settling::{Known, Phase};
 use transfer::Transferring;
 
 /// Terms and indices beyond this are no honest counters: a message that names one is ignored, so that no arithmetic
@@ -60,7 +60,7 @@ struct Position {
     index: LogIndex,
 }
 
-/// What a step works with, beside the group's own state.
+/// The surroundings of a step: the time, the log, and the output.
 struct Step<'a> {
     now: Instant,
     log: &'a dyn LogView,
@@ -85,7 +85,7 @@ pub struct Group {
     id: NodeId,
     membership: Membership,
     tuning: Tuning,
-    /// How many peers precede this member in the order of preference.
+    /// The number of peers that precede this member in the order of preference.
     place: usize,
     hard: HardState,
     role: Role,
@@ -98,7 +98,7 @@ pub struct Group {
     /// Never falls. At most `commit`, but for a snapshot that is not durable yet.
     applied: LogIndex,
     /// At most `commit`; never falls.
-    floor: LogIndex,
+    replicated_index: LogIndex,
     /// The latest time it was told: a clock that steps back is taken to stand still.
     now: Instant,
     durability: Durability,
@@ -107,11 +107,11 @@ pub struct Group {
     phase: Phase,
     /// As of the last step.
     said: Known,
-    /// The other members, in the order of the configuration; behind them those that are none (any more), but are sent to
-    /// or followed.
+    /// The other members, in the order of the configuration; behind them those that are none (any more), but are sent
+    /// to or followed.
     peers: Vec<Peer>,
     election: Election,
-    seeking: Seeking,
+    leader_discovery: LeaderDiscovery,
     following: Following,
     leading: Leading,
     #[cfg(any(test, feature = "sabotage"))]
@@ -128,8 +128,8 @@ impl Group {
     /// out, short of a damaged disk) is raised to the log's last term with the vote spent, so that it can't vote twice.
     ///
     /// # Panics
-    /// If a configuration is malformed ([`Configuration::check`]), or the log doesn't know the term of its last entry: the
-    /// caller's mistakes, that no other member can cause.
+    /// If a configuration is malformed ([`Configuration::check`]), or the log doesn't know the term of its last entry:
+    /// the caller's mistakes, that no other member can cause.
     pub fn new(config: Config, recovered: Recovered, now: Instant, log: &dyn LogView) -> Group {
         let Config {
             id,
@@ -161,7 +161,7 @@ impl Group {
             last: Position { term, index },
             commit,
             applied: recovered.applied.min(commit),
-            floor: LogIndex::ZERO,
+            replicated_index: LogIndex::ZERO,
             now,
             durability: Durability::recovered(index),
             write: Write::default(),
@@ -169,7 +169,7 @@ impl Group {
             said: Known::NOTHING,
             peers: Vec::new(),
             election: Election::standing_at(now + tuning.election_timeout),
-            seeking: Seeking::default(),
+            leader_discovery: LeaderDiscovery::default(),
             following: Following::default(),
             leading: Leading::default(),
             #[cfg(any(test, feature = "sabotage"))]
@@ -193,32 +193,34 @@ impl Group {
         self.said = self.known();
     }
 
-    /// Tell it one thing. What follows is added to `output`, which the caller drains before the next step; a
-    /// [`crate::Persist`] among it must have been applied to `log` by then.
+    /// Handles one input, and adds what follows from it to `output`, which the caller drains before the next step. A
+    /// [`crate::Persist`] in it must have been applied to `log` by then.
     ///
     /// # Panics
     /// If `log` is not as the core left it, or an invariant of the core itself is broken: a stopped replica is safer
     /// than a wrong one. No message can cause it.
     pub fn step(&mut self, now: Instant, input: Input, log: &dyn LogView, output: &mut Output) {
-        // Settled at once, however full it is.
-        let (Told::Open | Told::Full) = self.tell(now, input, log, output);
-        self.settle(now, log, output);
+        // Whether or not more inputs could be handled first.
+        let (Handled::Open | Handled::Full) = self.handle(now, input, log, output);
+        self.ready(now, log, output);
     }
 
-    /// Tell it one of several things that are there at the same time. They are one step, in the order in which they are
-    /// told: [`Group::settle`] says once what follows from all of them. One write for all entries, one append a follower
-    /// for all proposals, one acknowledgement for all appends: a burst costs little more than one input. Direct answers
-    /// (to proposals, to those who ask for votes) are in `output` already, which the caller drains every time.
+    /// Handles one of several inputs that are there at the same time. They are one step, in the order in which they are
+    /// handled: [`Group::ready`] adds what follows from all of them to `output`, one write for all entries, one append
+    /// per follower for all proposals, one acknowledgement for all appends. So a burst costs little more than one
+    /// input. Direct answers (to proposals and vote requests) are in `output` after each call, and the caller drains
+    /// them.
     ///
-    /// [`Told::Full`]: settle before telling more. Most inputs leave a step open; those end it that change term, leader
-    /// or role, or let the step's write do more than append. [`Input::Applied`] needs no settling if nothing else was told.
+    /// After [`Handled::Full`], call [`Group::ready`] before anything else. Most inputs leave a step open; those end it
+    /// that change term, leader or role, or let the step's write do more than append. After [`Input::Applied`] alone,
+    /// there is no need for [`Group::ready`].
     ///
     /// # Panics
     /// If the step is full, and for the reasons that [`Group::step`] names.
-    pub fn tell(&mut self, now: Instant, input: Input, log: &dyn LogView, output: &mut Output) -> Told {
+    pub fn handle(&mut self, now: Instant, input: Input, log: &dyn LogView, output: &mut Output) -> Handled {
         assert!(
             self.phase != Phase::Full,
-            "a full step was told more before it was settled"
+            "`ready` must be called before a full step handles more"
         );
         assert_eq!(
             log.last_index().0 + self.write.entries.len() as u64,
@@ -233,22 +235,22 @@ impl Group {
         };
         if let Input::Applied(index) = input {
             self.on_applied(&mut step, index);
-            return Told::Open;
+            return Handled::Open;
         }
         self.dispatch(&mut step, input);
         if self.is_full() {
             self.phase = Phase::Full;
-            return Told::Full;
+            return Handled::Full;
         }
         self.phase = Phase::Open;
-        Told::Open
+        Handled::Open
     }
 
-    /// Says what follows from all that was told since the last time.
+    /// Ends a step: adds what follows from all inputs that were handled since the last time to `output`.
     ///
     /// # Panics
     /// As [`Group::step`].
-    pub fn settle(&mut self, now: Instant, log: &dyn LogView, output: &mut Output) {
+    pub fn ready(&mut self, now: Instant, log: &dyn LogView, output: &mut Output) {
         self.now = self.now.max(now);
         let mut step = Step {
             now: self.now,
@@ -262,9 +264,9 @@ impl Group {
         self.phase = Phase::Settled;
     }
 
-    /// Whether nothing waits for [`Group::settle`].
-    pub fn is_settled(&self) -> bool {
-        self.phase == Phase::Settled
+    /// Whether something was handled that [`Group::ready`] has not followed yet.
+    pub fn has_ready(&self) -> bool {
+        self.phase != Phase::Settled
     }
 
     fn dispatch(&mut self, step: &mut Step, input: Input) {
@@ -362,7 +364,7 @@ impl Group {
         }
     }
 
-    /// What is committed never becomes less.
+    /// Raises the commit index; it never falls.
     fn raise_commit(&mut self, to: LogIndex) {
         if to > self.commit {
             self.commit = to;
@@ -389,12 +391,12 @@ impl Group {
 
 /// Queries. None changes anything.
 impl Group {
-    /// Who this member is.
+    /// This member.
     pub fn id(&self) -> NodeId {
         self.id
     }
 
-    /// What this member is at the moment.
+    /// The role of this member at the moment.
     pub fn role(&self) -> Role {
         self.role
     }
@@ -424,7 +426,7 @@ impl Group {
         &self.membership.current().voters
     }
 
-    /// Who belongs to the group, as far as this member knows; maybe not committed yet.
+    /// The configuration in force, as far as this member knows; maybe not committed yet.
     pub fn configuration(&self) -> &Configuration {
         self.membership.current()
     }
@@ -509,8 +511,8 @@ impl Group {
     }
 
     /// Every voter in contact is known to hold the log up to here durably. See [`crate::Body::Append`].
-    pub fn floor(&self) -> LogIndex {
-        self.floor
+    pub fn replicated_index(&self) -> LogIndex {
+        self.replicated_index
     }
 
     /// Whether there is nothing to do until something happens: no deadline, and no write under way.

@@ -1,18 +1,19 @@
-//! What a group is told.
+//! The inputs of a group.
 
 use crate::{Configuration, Liveness, LogIndex, Message, NodeId, ReadId, Snapshot, SnapshotStatus, Token};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// What a group is told.
+/// An input of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// Time has passed [`crate::Group::deadline`]. Every other input looks at the clock as well.
     Tick,
     /// A message from another member.
     Message(NodeId, Message),
-    /// Append these payloads, in this order, one entry each: all of them or none. Answered in [`crate::Output::proposed`].
+    /// Append these payloads, in this order, one entry each: all of them or none. Answered in
+    /// [`crate::Output::proposed`].
     Propose(Vec<Bytes>),
     /// Everything up to this write is durable.
     Persisted(Token),
@@ -23,8 +24,8 @@ pub enum Input {
     /// A node is in contact again after a restart or an interruption: what it was sent may be lost, and if it led, it
     /// may no longer know. Also resets it to [`Liveness::Alive`].
     Restored(NodeId),
-    /// Hand leadership to this member, or to the most caught-up live one. The outcome is an [`crate::Event`]. The leader's
-    /// own name takes back a transfer that is under way; a target that has been told to stand may still do so.
+    /// Hand leadership to this member, or to the most caught-up live one. The outcome is an [`crate::Event`]. The
+    /// leader's own id withdraws a transfer that is under way; a target that has been told to stand may still do so.
     Transfer(Option<NodeId>),
     /// Stand at once, without waiting for a timeout; pre-votes are still asked for. For a new group's preferred leader,
     /// and for a failover on request.
@@ -36,9 +37,9 @@ pub enum Input {
     /// [`crate::Output::changed`]: refused, or begun. If the voters differ, the group passes through a joint
     /// configuration, and leaves it by itself. [`crate::Event::ConfigurationChanged`] says how far it is.
     Change(Configuration),
-    /// How the snapshot for that member is getting on. Optional: without a report, a member that does not acknowledge a
-    /// snapshot is taken to need another one after [`crate::Tuning::retransmit_timeout`], and again after twice as long.
-    /// After [`SnapshotStatus::Started`] it is not asked for again before the report that it has ended (or
+    /// The status of the snapshot for that member. Optional: without a report, a member that does not acknowledge a
+    /// snapshot is taken to need another one after [`crate::Tuning::retransmit_timeout`], and again after twice as
+    /// long. After [`SnapshotStatus::Started`] it is not asked for again before the report that it has ended (or
     /// [`Input::Restored`], or another leadership): report both where a snapshot takes long to make or to send.
     ReportSnapshot(NodeId, SnapshotStatus),
     /// The answer to [`crate::Event::NeedsSnapshot`]: send this to that member. Ignored unless it (still) needs it.

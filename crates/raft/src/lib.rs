@@ -1,37 +1,37 @@
 //! A sans-I/O Raft consensus core.
 //!
-//! A [`Group`] is one member of one consensus group. It is told things ([`Input`]) by [`Group::step`], together with
-//! the time and a view of its log ([`LogView`]), and answers with what is to be done ([`Output`]): at most one durable
-//! write, messages, a new commit index, events. It is a pure function of its state, its inputs and the time.
+//! A [`Group`] is one member of one consensus group. [`Group::step`] takes an [`Input`], the time and a view of the
+//! member's log ([`LogView`]), and adds what is to be done to an [`Output`]: at most one durable write, messages, a new
+//! commit index, events. It is a pure function of its state, its inputs and the time.
 //!
-//! What it deliberately does not know: clocks, sockets, disks, threads, what payloads mean, which group it is, and how
+//! It deliberately does not know clocks, sockets, disks, threads, what payloads mean, which group it is, and how
 //! thousands of groups share one heartbeat, one journal and one connection a peer. All that is its driver's.
 //!
 //! To drive it (the README shows this as code):
 //!
 //! 1. [`Group::new`], with what was found on disk.
-//! 2. For each thing that happens, [`Group::step`]. For several that are there at the same time, [`Group::tell`] for each,
-//!    and [`Group::settle`] once: a burst then costs one write, one append a follower, one acknowledgement.
+//! 2. For each thing that happens, [`Group::step`]. For several that are there at the same time, [`Group::handle`] for
+//!    each, and [`Group::ready`] once: a burst then costs one write, one append a follower, one acknowledgement.
 //! 3. Apply [`Output::persist`] to the log at once, and write it, in the order of tokens. When it is durable:
 //!    [`Input::Persisted`].
 //! 4. Send [`Output::messages`]; read what [`Output::appends`] name from the log, and send that too. No need to wait
 //!    for the disk: what must wait for it waits inside.
 //! 5. Apply what [`Output::committed`] allows, then say so: [`Input::Applied`].
 //! 6. At [`Group::deadline`], [`Input::Tick`].
-//! 7. To [`Event::NeedsSnapshot`] answer with [`Input::Snapshot`]; to [`Event::MemberLost`] with [`Input::Change`]. After
-//!    [`Event::ConfigurationChanged`] tell what is known of the liveness of new members.
+//! 7. To [`Event::NeedsSnapshot`] answer with [`Input::Snapshot`]; to [`Event::MemberLost`] with [`Input::Change`].
+//!    After [`Event::ConfigurationChanged`] tell what is known of the liveness of new members.
 //!
-//! The laws, asserted in debug builds and checked by random runs, with steps of one input and of many: at most one write a
-//! step; tokens complete in the order in which they were issued; a term's hard state is durable no later than that term's
-//! entries; no vote and no acknowledgement leaves before its token; a commit never counts what is not durable, here or
-//! elsewhere; what is told again, at the same times and in the same steps, is said again.
+//! The laws, asserted in debug builds and checked by random runs, with steps of one input and of many: at most one
+//! write a step; tokens complete in the order in which they were issued; a term's hard state is durable no later than
+//! that term's entries; no vote and no acknowledgement leaves before its token; a commit never counts what is not
+//! durable, here or elsewhere; the same inputs at the same times, in the same steps, give the same output.
 //!
-//! The rooms: `group` dispatches; `settling` says what a step has brought, and `ahead` is the log as a step will leave it. Its
-//! other parts are `election` (who stands and who votes), `leadership` (a term's
-//! beginning and end, commit, serving), `replication` (the leader's side), `following` (the other side), `snapshot`,
-//! `membership` (who belongs to the group, and majorities), `lost` (members that lost what they promised), `seeking` (those
-//! that can't stand), `reading` (rounds and leases), `transfer` and `time`; `mail` hands messages on. `progress`, `quorum` and
-//! `durability` are arithmetic without knowledge of messages.
+//! The modules: `group` dispatches inputs; `ready` ends a step, and `unstable` is the log as the step will leave it.
+//! The other parts of a group are `election` (candidates and voters), `leadership` (a term's beginning and end, commit,
+//! serving), `replication` (the leader's side), `following` (the followers' side), `snapshot`, `membership`
+//! (configurations and majorities), `disk_loss` (members that lost what they promised), `leader_discovery` (members
+//! that can't stand), `reading` (rounds of heartbeats and leases), `transfer` and `time`; `dispatch` sorts messages.
+//! `progress`, `quorum` and `durability` are arithmetic without knowledge of messages.
 //!
 //! Sources: "the Raft paper" is Ongaro and Ousterhout, *In Search of an Understandable Consensus Algorithm* (extended
 //! version, 2014); "the dissertation" is Ongaro, *Consensus: Bridging Theory and Practice* (2014).
@@ -60,7 +60,7 @@ pub use config::{Config, Heartbeats, Recovered, Tuning};
 pub use configuration::{Configuration, Malformed};
 #[cfg(feature = "sabotage")]
 pub use group::Sabotage;
-pub use group::{Group, Told};
+pub use group::{Group, Handled};
 pub use input::Input;
 pub use log::{LogView, MemoryLog, TermAt};
 pub use message::{AppendPlan, Body, Message};
@@ -73,13 +73,13 @@ pub use types::{
     Entry, GroupId, HardState, Instant, Life, Liveness, LogIndex, NodeId, Payload, ReadId, Snapshot, Term, Token,
 };
 
-/// The names that most drivers need, for `use trimaran_raft::prelude::*`. None of them is a name of the standard library:
-/// [`Instant`], [`Entry`] and [`Output`] are to be named with the crate, as `raft::Instant`.
+/// The names that most drivers need, for `use trimaran_raft::prelude::*`. None of them is a name of the standard
+/// library: [`Instant`], [`Entry`] and [`Output`] are to be named with the crate, as `raft::Instant`.
 pub mod prelude {
     pub use crate::{
-        AppendPlan, Body, Config, Configuration, Event, Group, GroupId, HardState, Heartbeats, Input, Liveness,
-        LogIndex, LogView, MemoryLog, Message, NodeId, Payload, Persist, Progress, Proposed, ReadId, Recovered, Role,
-        Snapshot, SnapshotStatus, Status, Term, TermAt, Token, Told, Tuning,
+        AppendPlan, Body, Config, Configuration, Event, Group, GroupId, Handled, HardState, Heartbeats, Input,
+        Liveness, LogIndex, LogView, MemoryLog, Message, NodeId, Payload, Persist, Progress, Proposed, ReadId,
+        Recovered, Role, Snapshot, SnapshotStatus, Status, Term, TermAt, Token, Tuning,
     };
 }
 

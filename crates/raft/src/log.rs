@@ -1,4 +1,4 @@
-//! What the core asks of the log. All of it is answered from memory.
+//! The core's questions to the log, all of them answered from memory.
 
 use crate::{Configuration, Entry, LogIndex, Output, Payload, Persist, Snapshot, Term, Token};
 use alloc::boxed::Box;
@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-/// What is known about the term at an index. Three cases, because "deleted" and "not there yet" call for different
+/// The term at an index, as far as it is known. Three cases, because "deleted" and "not there yet" call for different
 /// answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TermAt {
@@ -78,7 +78,7 @@ impl MemoryLog {
         log
     }
 
-    /// Begins anew, truncates and appends, as a step has decided.
+    /// Resets, truncates and appends, as a step has decided.
     ///
     /// # Panics
     /// If the entries don't continue the log: they come from another group.
@@ -103,8 +103,8 @@ impl MemoryLog {
 
     /// Does what a step has decided: applies its write, and turns the appends that it planned into messages, behind the
     /// others. Returns the write. A driver with a disk writes it there, in the order of tokens, and reports
-    /// [`crate::Input::Persisted`] with its token once it is durable; for a log that is only in memory, that is at once.
-    /// What is left in `output` is for the network and the state machine.
+    /// [`crate::Input::Persisted`] with its token once it is durable; for a log that is only in memory, that is at
+    /// once. The rest of `output` is for the network and the state machine.
     ///
     /// ```
     /// use trimaran_raft::*;

@@ -1,4 +1,4 @@
-//! What members of a group say to each other. Any message may be lost, delayed, duplicated or reordered.
+//! The messages of a group's members. Any message may be lost, delayed, duplicated or reordered.
 
 use crate::{Entry, Life, LogIndex, NodeId, Snapshot, Term};
 use alloc::boxed::Box;
@@ -11,15 +11,15 @@ pub struct Message {
     /// The sender's term. For [`Body::PreVote`] and a granted [`Body::PreVoteReply`] it is the term that the candidate
     /// would have, which the sender has not entered.
     pub term: Term,
-    /// What is said.
+    /// The content.
     pub body: Body,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Body {
-    /// Would you vote for me? (Raft dissertation, section 9.6)
+    /// A request for a pre-vote: whether the receiver would vote for the sender (Raft dissertation, section 9.6).
     PreVote {
         /// The candidate's last index.
         last_index: LogIndex,
@@ -56,7 +56,7 @@ pub enum Body {
         /// The leader's commit index.
         commit: LogIndex,
         /// Every voter in contact is known to hold the log durably up to here; what lies below may be deleted.
-        floor: LogIndex,
+        replicated_index: LogIndex,
         /// The entries, contiguous from `prev_index` on. May be empty.
         entries: Vec<Entry>,
     },
@@ -78,30 +78,31 @@ pub enum Body {
         /// The sender's term at `hint_index`.
         hint_term: Term,
     },
-    /// I still lead: sent regularly where the group itself keeps time ([`crate::Heartbeats::Own`]), and wherever reads
-    /// wait to know it.
+    /// The sender still leads: sent regularly where the group itself keeps time ([`crate::Heartbeats::Own`]), and
+    /// wherever reads wait to know it.
     Heartbeat {
         /// The leader's commit index, but no more than the receiver is known to hold.
         commit: LogIndex,
         /// Counts the questions that this leader asked in its term: an answer confirms that it led when it asked.
         round: u64,
     },
-    /// The answer to a heartbeat. Unasked, and with round zero: "I have refused a candidate for your sake". A receiver that
-    /// leads no more answers by [`Body::Seek`].
+    /// The answer to a heartbeat. Unasked, and with round zero: "I have refused a candidate for your sake". A receiver
+    /// that leads no more answers by [`Body::Seek`].
     HeartbeatReply {
         /// The commit index that the sender knows of.
         commit: LogIndex,
         /// The heartbeat's.
         round: u64,
     },
-    /// What you need is deleted here: go on from this position. Answered like an append that ends there.
+    /// InstallSnapshot (Raft paper, section 7): the entries that the receiver needs are deleted, and it goes on from
+    /// this position. Answered like an append that ends there.
     Snapshot {
         /// The position.
         snapshot: Box<Snapshot>,
         /// See [`Body::Append`].
         commit: LogIndex,
         /// See [`Body::Append`].
-        floor: LogIndex,
+        replicated_index: LogIndex,
     },
     /// The answer of a member that holds nothing of what it promised, to all that a leader sends. With a
     /// [retiring](Life::retiring) life: it holds everything, but can take no more, and asks to be made a learner.
@@ -109,16 +110,17 @@ pub enum Body {
         /// The life that it is in.
         life: Life,
     },
-    /// A leader lets a lost member back in, as the learner that it is now: nothing counts any more that it promised in an
-    /// earlier life. With a [retiring](Life::retiring) life: the member may give up its log, and then come back as lost.
+    /// A leader lets a lost member back in, as the learner that it is now: nothing counts any more that it promised in
+    /// an earlier life. With a [retiring](Life::retiring) life: the member may give up its log, and then come back as
+    /// lost.
     Rejoin {
-        /// It is a learner in a configuration that is committed at or before this index, and everything that was
-        /// committed while it was a voter comes before it: once its log reaches it, it may vote again.
+        /// The member is a learner in a configuration that is committed at or before this index, and everything that
+        /// was committed while it was a voter comes before it: once its log reaches it, it may vote again.
         since: LogIndex,
         /// Which life this is about.
         life: Life,
     },
-    /// Who leads? The sender does not, nor can it stand: it is no voter, or barred.
+    /// A question for the leader. The sender neither leads nor can stand: it is no voter, or barred.
     Seek,
     /// Stand now: the leader hands over to you (Raft dissertation, section 3.10).
     TimeoutNow,
@@ -143,7 +145,7 @@ pub struct AppendPlan {
     /// See [`Body::Append`].
     pub commit: LogIndex,
     /// See [`Body::Append`].
-    pub floor: LogIndex,
+    pub replicated_index: LogIndex,
 }
 
 impl AppendPlan {
@@ -154,14 +156,14 @@ impl AppendPlan {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             ..
         } = self;
         let body = Body::Append {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries,
         };
         Message { term, body }

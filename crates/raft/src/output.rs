@@ -1,4 +1,4 @@
-//! What a step decided.
+//! The output of a step.
 
 use crate::{
     AppendPlan, Configuration, Entry, HardState, Liveness, LogIndex, Malformed, Message, NodeId, ProgressState, ReadId,
@@ -7,7 +7,7 @@ use crate::{
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// What a member is at the moment.
+/// The role of a member (Raft paper, section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Follows a leader, or waits for one.
@@ -20,8 +20,8 @@ pub enum Role {
     Leader,
 }
 
-/// One durable write. Order within it: hard state, reset, truncation, entries. The caller applies it to its log before the
-/// next step, writes it (in the order of tokens), and returns the token by [`crate::Input::Persisted`].
+/// One durable write. Order within it: hard state, reset, truncation, entries. The caller applies it to its log before
+/// the next step, writes it (in the order of tokens), and returns the token by [`crate::Input::Persisted`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Persist {
     /// To be returned when all of it is durable.
@@ -48,7 +48,7 @@ pub struct Proposed {
     pub last: LogIndex,
 }
 
-/// Why a proposal was refused; nothing of it was appended.
+/// The reason that a proposal was refused; nothing of it was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProposeError {
     /// This member does not lead; the leader, if it knows one.
@@ -59,13 +59,13 @@ pub enum ProposeError {
     Transferring,
 }
 
-/// Why a change of the members was not begun.
+/// The reason that a change of the members was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeError {
     /// This member does not lead; the leader, if it knows one.
     NotLeader(Option<NodeId>),
-    /// Another change is under way. All that may be asked for then are the voters from before, as long as nothing can have
-    /// been decided without them: that takes it back.
+    /// Another change is under way. All that may be asked for then are the voters from before, as long as nothing can
+    /// have been decided without them: that takes it back.
     InProgress,
     /// This leader's first entry is not committed yet: it can't know whether an earlier change is under way (the
     /// erratum to the dissertation's section 4.1).
@@ -80,7 +80,7 @@ pub enum ChangeError {
     Malformed(Malformed),
 }
 
-/// Why a read can't be answered here.
+/// The reason that a read can't be answered here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadError {
     /// This member does not lead, or no longer does; the leader, if it knows one.
@@ -91,7 +91,7 @@ pub enum ReadError {
     Busy,
 }
 
-/// Why leadership was not handed over. [`Event::TransferFailed`] names the member that was to take over.
+/// The reason that leadership was not handed over. [`Event::TransferFailed`] names the member that was to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransferError {
     /// This member does not lead. [`crate::Group::leader`] names the one that does, if it is known.
@@ -114,7 +114,7 @@ pub enum TransferError {
     Withdrawn,
 }
 
-/// What happened that others may want to know.
+/// A thing that happened, for the caller and its operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// Role, term or known leader changed.
@@ -135,7 +135,7 @@ pub enum Event {
     TransferFailed {
         /// The member that was to take over: the named one, or the one that was chosen. None if none was.
         target: Option<NodeId>,
-        /// Why it did not.
+        /// The reason that it did not.
         error: TransferError,
     },
     /// This member stands for election (counts elections).
@@ -151,9 +151,9 @@ pub enum Event {
     /// A follower needs entries that have been deleted here: answer with [`crate::Input::Snapshot`]. Said again as long
     /// as none arrives, unless the caller reports that one is under way ([`crate::Input::ReportSnapshot`]).
     NeedsSnapshot(NodeId),
-    /// The members have changed: this configuration is in force from now on, at this member. (Also said when a truncation
-    /// or a snapshot has changed it.) [`crate::Group::configuration`] tells it. Evidence about the liveness of new
-    /// members is to be told anew.
+    /// The members have changed: this configuration is in force from now on, at this member. (Also said when a
+    /// truncation or a snapshot has changed it.) [`crate::Group::configuration`] tells it. Evidence about the liveness
+    /// of new members is to be told again.
     ConfigurationChanged {
         /// The place of its entry; for one that came with a snapshot, the snapshot's.
         index: LogIndex,
@@ -174,13 +174,12 @@ pub enum Event {
     MemberLost(NodeId),
 }
 
-/// What no leader can say as long as every disk keeps what it has promised, and every group has one set of members: a disk
-/// lies, an old copy of one was put back, two groups have the same id, or messages are forged. Nothing of such a message
-/// is taken over.
+/// A message that no leader can send as long as every disk keeps what it has promised. So a disk lies, an old copy of
+/// one was put back, two groups have the same id, or messages are forged. Nothing of such a message is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SafetyViolation {
-    /// The leader's log has an entry of another term where this member holds a committed one (State Machine Safety, Raft
-    /// paper, section 5.4).
+    /// The leader's log has an entry of another term where this member holds a committed one (State Machine Safety,
+    /// Raft paper, section 5.4).
     CommittedEntryDiffers {
         /// The index of the entry.
         index: LogIndex,
@@ -197,7 +196,7 @@ pub enum SafetyViolation {
     },
 }
 
-/// What a step decided. The caller owns it, drains it after every step, and reuses it for all its groups.
+/// The output of a step. The caller owns it, drains it after every step, and reuses it for all its groups.
 #[derive(Debug, Default)]
 pub struct Output {
     /// At most one write a step.
@@ -214,25 +213,25 @@ pub struct Output {
     pub changed: Option<Result<LogIndex, ChangeError>>,
     /// Reads that may be answered once this index is applied, or not here.
     pub reads: Vec<(ReadId, Result<LogIndex, ReadError>)>,
-    /// What happened.
+    /// Things that happened, in their order.
     pub events: Vec<Event>,
 }
 
-/// How a caller's snapshot for a member is getting on: see [`crate::Input::ReportSnapshot`].
+/// The status of a caller's snapshot for a member: see [`crate::Input::ReportSnapshot`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SnapshotStatus {
-    /// It is being made or sent. No other one is asked for meanwhile.
+    /// The snapshot is being made or sent. No other one is asked for meanwhile.
     Started,
-    /// It has been sent. If it is not acknowledged, the leader looks again after a while.
+    /// The snapshot has been sent. If it is not acknowledged, the leader looks again after a while.
     Sent,
-    /// It could not be made or sent. Another one is asked for after a while.
+    /// The snapshot could not be made or sent. Another one is asked for after a while.
     Failed,
 }
 
 /// A leader's view of another member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
-    /// How the leader sends to it.
+    /// The way in which the leader sends to it.
     pub state: ProgressState,
     /// Known to be durable there.
     pub match_index: LogIndex,
@@ -244,13 +243,13 @@ pub struct Progress {
     pub snapshot_under_way: bool,
     /// The commit index it is known to know.
     pub commit: LogIndex,
-    /// What is known of its liveness.
+    /// Its liveness, as far as it is known.
     pub liveness: Liveness,
-    /// It has lost what it promised, and holds nothing.
+    /// Whether it has lost what it had promised, and holds nothing.
     pub is_lost: bool,
-    /// It holds what it promised, can take no more, and asks to be made a learner.
+    /// Whether it asks to be made a learner, because its disk takes nothing more. It holds what it has promised.
     pub is_retiring: bool,
-    /// It lives, and holds all that is committed or is being sent it: it could be a voter.
+    /// Whether it lives, and holds or is being sent all that is committed: it could be a voter.
     pub is_caught_up: bool,
 }
 
@@ -261,11 +260,11 @@ pub struct Status {
     pub id: NodeId,
     /// Its term, its vote in that term, and what it may have lost.
     pub hard_state: HardState,
-    /// What it is.
+    /// Its role.
     pub role: Role,
     /// The term's leader, as far as known.
     pub leader: Option<NodeId>,
-    /// It leads, and may serve clients.
+    /// Whether it leads, and may serve clients.
     pub is_serving: bool,
     /// The last entry of its log.
     pub last_index: LogIndex,
@@ -281,7 +280,7 @@ pub struct Status {
     pub configuration_index: LogIndex,
     /// The member that it hands leadership over to at the moment.
     pub transferring_to: Option<NodeId>,
-    /// Its view of every other member, in the order of the configuration; behind them those that have been removed and may
-    /// not know it yet. Empty unless it leads.
+    /// Its view of every other member, in the order of the configuration; behind them those that have been removed and
+    /// may not know it yet. Empty unless it leads.
     pub progress: Vec<(NodeId, Progress)>,
 }

@@ -5,24 +5,24 @@ use crate::{Instant, Life, Liveness, LogIndex, NodeId, Progress};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-/// How much a retransmission interval may grow: it doubles with each one that stays unanswered, this often. A live node
+/// The number of times that a retransmission interval doubles, once for each one that stays unanswered. A live node
 /// whose group does not answer costs one message in this many intervals, and no more.
 const MAX_BACKOFF: u32 = 5;
 
-/// How a leader sends to a follower.
+/// The way in which a leader sends to a follower (as in etcd's `Progress`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProgressState {
     /// The leader does not know yet where the logs agree: it sends one append at a time to find out.
     Probe,
     /// The logs agree up to [`Progress::match_index`]: appends follow each other without waiting for answers.
     Replicate,
-    /// The entries it needs are deleted at the leader: it needs a snapshot.
+    /// The entries that the follower needs are deleted at the leader: it needs a snapshot.
     Snapshot,
-    /// It has lost what it had promised, and is sent nothing until it may rejoin as a learner.
+    /// The follower has lost what it had promised, and is sent nothing until it may rejoin as a learner.
     Lost,
 }
 
-/// What a voter has said to a candidate.
+/// A voter's answer to a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Ballot {
     /// Nothing yet.
@@ -75,12 +75,12 @@ impl Inflight {
     }
 }
 
-/// What is known of a member that asks to be done without.
+/// A member's request to be made a learner, since its disk takes nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Retiring {
     /// The question, for the answer to name it.
     pub(crate) life: Life,
-    /// It was told that it may go.
+    /// It was told that it may give up its log.
     pub(crate) is_released: bool,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Peer {
     pub(crate) life: Life,
     /// In that life it has not rejoined yet: it holds nothing of what it promised.
     pub(crate) is_lost: bool,
-    /// It asks to be done without, naming this: see [`Life::retiring`].
+    /// Its request to be made a learner: see [`Life::retiring`].
     pub(crate) retiring: Option<Retiring>,
     /// The last of this leader's rounds of heartbeats that it has answered.
     pub(crate) round: u64,
@@ -113,8 +113,8 @@ pub(crate) struct Peer {
     pub(crate) commit: LogIndex,
     /// The commit index of the last append sent to it.
     pub(crate) sent_commit: LogIndex,
-    /// The floor of the last append sent to it.
-    pub(crate) sent_floor: LogIndex,
+    /// The replicated index of the last append sent to it.
+    pub(crate) sent_replicated: LogIndex,
     pub(crate) state: ProgressState,
     /// In [`ProgressState::Probe`] and [`ProgressState::Lost`]: it was asked, and has not answered.
     pub(crate) asked: bool,
@@ -145,7 +145,7 @@ impl Peer {
             next_index: next,
             commit: LogIndex::ZERO,
             sent_commit: LogIndex::ZERO,
-            sent_floor: LogIndex::ZERO,
+            sent_replicated: LogIndex::ZERO,
             state: ProgressState::Probe,
             asked: false,
             snapshot_under_way: false,
@@ -189,7 +189,7 @@ impl Peer {
         self.make_contact();
     }
 
-    /// It may have missed what was sent, and forgotten whom it follows: start again by asking.
+    /// Probes again: it may have missed what was sent, and forgotten which leader it follows.
     pub(crate) fn make_contact(&mut self) {
         self.commit = LogIndex::ZERO;
         self.backoff = 0;
@@ -227,8 +227,8 @@ impl Peer {
         }
     }
 
-    /// It holds the log up to `match_index`. A late or repeated answer changes nothing for the worse: what was once
-    /// durable there in this term stays so.
+    /// Notes that it holds the log up to `match_index`. A late or repeated answer changes nothing for the worse: what
+    /// was once durable there in this term stays so.
     pub(crate) fn accepted(&mut self, match_index: LogIndex, commit: LogIndex, now: Instant, timeout: Duration) {
         let advanced = match_index > self.match_index;
         if advanced {
@@ -269,8 +269,8 @@ impl Peer {
         self.next_index = agreed.max(self.match_index).next();
     }
 
-    /// What it needs is deleted. Unless the caller reports on the snapshot, the leader looks again after a while: the
-    /// snapshot may be lost on its way.
+    /// Notes that the entries it needs are deleted. Unless the caller reports on the snapshot, the leader looks again
+    /// after a while: the snapshot may be lost on its way.
     pub(crate) fn needs_snapshot(&mut self, now: Instant, timeout: Duration) {
         self.state = ProgressState::Snapshot;
         self.asked = false;
@@ -292,7 +292,7 @@ impl Peer {
         self.resend_at = looks_again.then(|| self.later(now, timeout));
     }
 
-    /// It is in this life now, with an empty log.
+    /// Notes that it is in this life now, with an empty log.
     pub(crate) fn lose(&mut self, life: Life) {
         self.life = life;
         self.is_lost = true;
@@ -306,7 +306,7 @@ impl Peer {
         }
     }
 
-    /// It was asked to rejoin; it needs an answer.
+    /// Notes that it was asked to rejoin, and owes an answer.
     pub(crate) fn asked_to_rejoin(&mut self, now: Instant, timeout: Duration) {
         self.state = ProgressState::Lost;
         self.asked = true;

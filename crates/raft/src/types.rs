@@ -57,8 +57,8 @@ impl Life {
     /// Marks what is no life: lives are wall-clock times, or count up from one.
     const RETIRING: u64 = 1 << 63;
 
-    /// What a member names in [`crate::Body::Lost`] that has lost nothing, and asks to be done without: where its log ends.
-    /// The answer names the same, so that a late one is known: since then it would have taken entries.
+    /// The life that a member names in [`crate::Body::Lost`] that has lost nothing, but asks to be made a learner: the
+    /// end of its log. The answer names the same, so that a late one is known: since then it would have taken entries.
     pub fn retiring(last: LogIndex) -> Life {
         Life(last.0 | Life::RETIRING)
     }
@@ -105,7 +105,7 @@ impl Instant {
     /// The clock's origin.
     pub const ZERO: Instant = Instant(0);
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time that has passed since `earlier`; zero if it is not after it.
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -122,7 +122,7 @@ impl core::ops::Add<Duration> for Instant {
     }
 }
 
-/// What an entry carries.
+/// The content of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Payload {
@@ -158,11 +158,11 @@ pub struct Entry {
     pub index: LogIndex,
     /// The term of the leader that created it.
     pub term: Term,
-    /// What it carries.
+    /// Its content.
     pub payload: Payload,
 }
 
-/// What a node must remember across restarts (Raft paper, figure 2: persistent state), beside the log itself.
+/// The persistent state of a member beside the log (Raft paper, figure 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HardState {
@@ -170,7 +170,7 @@ pub struct HardState {
     pub term: Term,
     /// The candidate that got this node's vote in `term`. Never cleared within a term.
     pub vote: Option<NodeId>,
-    /// This member once lost what it had promised (its disk was wiped or damaged, or it was added anew under an id that
+    /// This member once lost what it had promised (its disk was wiped or damaged, or it was added under an id that
     /// had belonged here before): it neither votes nor stands until its log durably reaches this index.
     /// [`LogIndex::MAX`]: no leader has said yet up to where. Zero: it never lost anything.
     pub barred: LogIndex,
@@ -180,8 +180,9 @@ pub struct HardState {
 }
 
 impl HardState {
-    /// What a member starts from that holds nothing of what it may have promised: it takes part again once a leader has
-    /// seen to that. `known` is what is still known of its term and vote; `life` must be higher than in any earlier loss.
+    /// The state of a member that holds nothing of what it may have promised: it takes part again once a leader has
+    /// seen to that. `known` is what is still known of its term and vote; `life` must be higher than in any earlier
+    /// loss.
     pub fn lost(known: HardState, life: Life) -> HardState {
         HardState {
             barred: LogIndex::MAX,
@@ -205,7 +206,7 @@ pub struct Snapshot {
     pub data: Bytes,
 }
 
-/// What the caller knows about whether a node is alive. Evidence, never proof: it starts elections, it decides none.
+/// The liveness of a node, as far as the caller knows. Evidence, never proof: it starts elections, it decides none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Liveness {
     /// Heard from within the caller's interval, in both directions.

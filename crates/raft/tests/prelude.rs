@@ -33,9 +33,9 @@ mod both {
 }
 
 use both::{
-    AppendPlan, Body, Config, Configuration, Event, Group, GroupId, HardState, Heartbeats, Input, Liveness, LogIndex,
-    LogView, MemoryLog, Message, NodeId, Payload, Persist, Progress, Proposed, ReadId, Recovered, Role, Snapshot,
-    SnapshotStatus, Status, Term, TermAt, Token, Told, Tuning,
+    AppendPlan, Body, Config, Configuration, Event, Group, GroupId, Handled, HardState, Heartbeats, Input, Liveness,
+    LogIndex, LogView, MemoryLog, Message, NodeId, Payload, Persist, Progress, Proposed, ReadId, Recovered, Role,
+    Snapshot, SnapshotStatus, Status, Term, TermAt, Token, Tuning,
 };
 use std::collections::BTreeSet;
 

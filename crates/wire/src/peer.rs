@@ -366,7 +366,7 @@ pub enum Body {
         prev_index: LogIndex,
         prev_term: Term,
         commit: LogIndex,
-        floor: LogIndex,
+        replicated_index: LogIndex,
         entries: Vec<Entry>,
     },
     AppendAccepted {
@@ -391,7 +391,7 @@ pub enum Body {
     Snapshot {
         snapshot: Box<Snapshot>,
         commit: LogIndex,
-        floor: LogIndex,
+        replicated_index: LogIndex,
     },
     Lost {
         life: u64,
@@ -514,7 +514,7 @@ enum BodyHead {
         prev_index: LogIndex,
         prev_term: Term,
         commit: LogIndex,
-        floor: LogIndex,
+        replicated_index: LogIndex,
         /// How many entries follow this message, each an [`EntryHead`].
         entries: usize,
     },
@@ -540,7 +540,7 @@ enum BodyHead {
     Snapshot {
         snapshot: SnapshotHead,
         commit: LogIndex,
-        floor: LogIndex,
+        replicated_index: LogIndex,
     },
     Lost {
         life: u64,
@@ -723,13 +723,13 @@ fn body_head(body: &Body) -> BodyHead {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             ref entries,
         } => BodyHead::Append {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries: entries.len(),
         },
         Body::AppendAccepted {
@@ -756,11 +756,11 @@ fn body_head(body: &Body) -> BodyHead {
         Body::Snapshot {
             ref snapshot,
             commit,
-            floor,
+            replicated_index,
         } => BodyHead::Snapshot {
             snapshot: snapshot_head(snapshot),
             commit,
-            floor,
+            replicated_index,
         },
         Body::Lost { life } => BodyHead::Lost { life },
         Body::Rejoin { since, life } => BodyHead::Rejoin { since, life },
@@ -951,7 +951,7 @@ fn message(head: MessageHead, entries: Vec<EntryHead>, payloads: &mut Bytes) -> 
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries: _,
         } => {
             let entries = entries
@@ -962,7 +962,7 @@ fn message(head: MessageHead, entries: Vec<EntryHead>, payloads: &mut Bytes) -> 
                 prev_index,
                 prev_term,
                 commit,
-                floor,
+                replicated_index,
                 entries,
             }
         }
@@ -990,11 +990,11 @@ fn message(head: MessageHead, entries: Vec<EntryHead>, payloads: &mut Bytes) -> 
         BodyHead::Snapshot {
             snapshot: head,
             commit,
-            floor,
+            replicated_index,
         } => Body::Snapshot {
             snapshot: Box::new(snapshot(head, payloads)?),
             commit,
-            floor,
+            replicated_index,
         },
         BodyHead::Lost { life } => Body::Lost { life },
         BodyHead::Rejoin { since, life } => Body::Rejoin { since, life },

@@ -177,7 +177,7 @@ fn bodies() -> Vec<Body> {
             prev_index: index,
             prev_term: term,
             commit: index,
-            floor: LogIndex(3),
+            replicated_index: LogIndex(3),
             entries,
         },
         Body::AppendAccepted {
@@ -207,7 +207,7 @@ fn bodies() -> Vec<Body> {
                 data: Bytes::from_static(b"where its segments are"),
             }),
             commit: index,
-            floor: LogIndex(3),
+            replicated_index: LogIndex(3),
         },
         Body::Lost { life: 300 },
         Body::Rejoin {

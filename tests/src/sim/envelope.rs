@@ -148,13 +148,13 @@ fn message_out(message: Message) -> peer::Message {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries,
         } => peer::Body::Append {
             prev_index: index(prev_index),
             prev_term: term(prev_term),
             commit: index(commit),
-            floor: index(floor),
+            replicated_index: index(replicated_index),
             entries: entries.into_iter().map(entry_out).collect(),
         },
         Body::AppendAccepted {
@@ -187,11 +187,11 @@ fn message_out(message: Message) -> peer::Message {
         Body::Snapshot {
             snapshot,
             commit,
-            floor,
+            replicated_index,
         } => peer::Body::Snapshot {
             snapshot: Box::new(snapshot_to_wire(*snapshot)),
             commit: index(commit),
-            floor: index(floor),
+            replicated_index: index(replicated_index),
         },
         Body::Lost { life } => peer::Body::Lost { life: life.0 },
         Body::Rejoin { since, life } => peer::Body::Rejoin {
@@ -244,13 +244,13 @@ fn message_in(message: peer::Message) -> Message {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries,
         } => Body::Append {
             prev_index: index(prev_index),
             prev_term: term(prev_term),
             commit: index(commit),
-            floor: index(floor),
+            replicated_index: index(replicated_index),
             entries: (prev_index.0 + 1..)
                 .zip(entries)
                 .map(|(at, entry)| entry_in(at, entry))
@@ -286,11 +286,11 @@ fn message_in(message: peer::Message) -> Message {
         peer::Body::Snapshot {
             snapshot,
             commit,
-            floor,
+            replicated_index,
         } => Body::Snapshot {
             snapshot: Box::new(snapshot_from_wire(*snapshot)),
             commit: index(commit),
-            floor: index(floor),
+            replicated_index: index(replicated_index),
         },
         peer::Body::Lost { life } => Body::Lost { life: Life(life) },
         peer::Body::Rejoin { since, life } => Body::Rejoin {

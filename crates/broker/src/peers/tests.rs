@@ -48,7 +48,7 @@ fn bodies() -> Vec<Body> {
             prev_index: i(7),
             prev_term: t(2),
             commit: i(6),
-            floor: i(5),
+            replicated_index: i(5),
             entries,
         },
         Body::AppendAccepted {
@@ -72,7 +72,7 @@ fn bodies() -> Vec<Body> {
                 data: Bytes::from_static(b"offset"),
             }),
             commit: i(8),
-            floor: i(5),
+            replicated_index: i(5),
         },
         Body::Lost { life: Life(7) },
         Body::Rejoin {
@@ -127,7 +127,7 @@ fn large_payloads_become_frames_of_their_own() {
             prev_index: LogIndex(0),
             prev_term: Term(0),
             commit: LogIndex(0),
-            floor: LogIndex(0),
+            replicated_index: LogIndex(0),
             entries: vec![entry],
         };
         (raft::GroupId(1), Message { term: Term(1), body })
@@ -529,7 +529,7 @@ fn slices_after(frame_bytes: usize, lengths: &[usize]) -> Vec<bool> {
             prev_index: raft::LogIndex(0),
             prev_term: raft::Term(0),
             commit: raft::LogIndex(0),
-            floor: raft::LogIndex(0),
+            replicated_index: raft::LogIndex(0),
             entries: entries.collect(),
         },
     };

@@ -13,7 +13,7 @@ fn read(group: u64, bytes: u64) -> Parked {
             first: LogIndex(1),
             last: LogIndex(1),
             commit: LogIndex(1),
-            floor: LogIndex(0),
+            replicated_index: LogIndex(0),
         },
     }
 }

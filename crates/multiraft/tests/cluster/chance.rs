@@ -343,7 +343,7 @@ fn append_of(cluster: &mut Cluster, to: u64, payload: Bytes) -> Message {
         prev_index: status.last_index,
         prev_term: status.term,
         commit: LogIndex(0),
-        floor: LogIndex(0),
+        replicated_index: LogIndex(0),
         entries: vec![entry],
     };
     Message {
@@ -427,7 +427,7 @@ fn random_messages_do_no_harm() {
                 prev_index: index,
                 prev_term: term,
                 commit: LogIndex(small(chance)),
-                floor: LogIndex(small(chance)),
+                replicated_index: LogIndex(small(chance)),
                 entries: Vec::new(),
             },
             Body::HeartbeatReply {

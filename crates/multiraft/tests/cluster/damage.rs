@@ -92,7 +92,7 @@ fn what_a_replica_sent_when_it_led_may_arrive_late() {
         prev_index: old.last_index,
         prev_term: old.term,
         commit: old.commit,
-        floor: LogIndex(0),
+        replicated_index: LogIndex(0),
         entries: Vec::new(),
     };
     for id in [2, 3] {
@@ -207,7 +207,7 @@ fn a_leader_that_contradicts_what_is_committed_is_reported() {
             prev_index,
             prev_term,
             commit: LogIndex::ZERO,
-            floor: LogIndex::ZERO,
+            replicated_index: LogIndex::ZERO,
             entries: Vec::new(),
         },
     };

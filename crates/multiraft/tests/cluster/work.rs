@@ -111,7 +111,7 @@ fn append(prev: u64, last: u64) -> (GroupId, Message) {
         prev_index: LogIndex(prev),
         prev_term: Term(prev.min(1)),
         commit: LogIndex::ZERO,
-        floor: LogIndex::ZERO,
+        replicated_index: LogIndex::ZERO,
         entries: (prev + 1..=last).map(entry).collect(),
     };
     (G, Message { term, body })

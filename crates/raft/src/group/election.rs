@@ -6,27 +6,27 @@
 //!
 //! How no group stays leaderless, where nobody sends heartbeats on its behalf: a member without a live leader always
 //! keeps a timer. A member that led, and does no longer, either follows a later leader or is leaderless, and then asks
-//! for pre-votes; who still believed in it learns from that, or from the answer when it asks (see `seeking`). So along any
-//! chain of stale beliefs, terms rise, and at its end someone has a timer.
+//! for pre-votes; who still believed in it learns from that, or from the answer when it asks (see `leader_discovery`).
+//! So along any chain of stale beliefs, terms rise, and at its end someone has a timer.
 
-use super::{Group, Position, Sabotage, Step, identity::Renaming};
+use super::{Group, Position, Sabotage, Step, canonical::Renaming};
 use crate::progress::{Ballot, Peer};
 use crate::{Body, Event, Heartbeats, Instant, Liveness, NodeId, Role, Term};
 use core::time::Duration;
 
-/// So often in a row a candidate makes way for a longer log. If nobody leads even then, whoever has it can't win,
-/// and a majority without it may be right.
+/// The number of times in a row that a candidate makes way for a longer log. If nobody leads even then, a member that
+/// has it can't win, and a majority without it may be right.
 const MAX_YIELDS: u32 = 3;
 
-/// So often a member stands before its turn until that comes. It does so because of somebody else who stands, and may make
-/// others do so: without a limit, members hurry each other on to later and later terms, faster than any of them can write
-/// its vote and ask for others'.
+/// The number of times that a member stands before its turn until that comes. It does so because of somebody else who
+/// stands, and may make others do so: without a limit, members hurry each other on to later and later terms, faster
+/// than any of them can write its vote and ask for others'.
 const MAX_HASTE: u32 = 3;
 
 /// A pre-vote that was refused because of a leader that seemed alive. If that turns out wrong a moment later, the
 /// candidate is told at once, instead of having to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Petition {
+pub(super) struct RefusedPreVote {
     at: Instant,
     /// When the same candidate asked for the same term first.
     since: Instant,
@@ -50,7 +50,7 @@ pub(super) struct Election {
     former_leader: Option<NodeId>,
     /// The leader that this member was told to believe gone, and until when it tries to.
     forgotten: Option<(NodeId, Instant)>,
-    petition: Option<Petition>,
+    refused_pre_vote: Option<RefusedPreVote>,
     /// Who has this member's vote in the current term, but not its answer yet.
     vote_owed: Option<NodeId>,
     /// This candidate's requests wait for its own vote to be durable.
@@ -72,7 +72,7 @@ impl Election {
             haste: 0,
             former_leader: None,
             forgotten: None,
-            petition: None,
+            refused_pre_vote: None,
             vote_owed: None,
             requests_wait: false,
             by_transfer: false,
@@ -112,9 +112,9 @@ impl Election {
         if let Some((_, until)) = &mut self.forgotten {
             renaming.rename(until);
         }
-        if let Some(petition) = &mut self.petition {
-            renaming.rename(&mut petition.at);
-            renaming.rename(&mut petition.since);
+        if let Some(refused_pre_vote) = &mut self.refused_pre_vote {
+            renaming.rename(&mut refused_pre_vote.at);
+            renaming.rename(&mut refused_pre_vote.since);
         }
     }
 
@@ -200,8 +200,8 @@ impl Group {
         }
     }
 
-    /// The leader's node is back. If it restarted, nobody leads; if it was only out of reach, it leads on and will say so
-    /// soon.
+    /// The leader's node is back. If it restarted, nobody leads; if it was only out of reach, it leads on and will say
+    /// so soon.
     pub(super) fn leader_restored(&mut self, step: &mut Step) {
         self.become_leaderless(step);
         self.stand_by(step.now + self.tuning.suspicion_delay);
@@ -209,13 +209,14 @@ impl Group {
 
     /// Answers a candidate once more that was refused because of a leader that no longer seems alive.
     pub(super) fn reconsider(&mut self, step: &mut Step) {
-        if self.election.petition.is_none() || self.has_live_leader() {
+        if self.election.refused_pre_vote.is_none() || self.has_live_leader() {
             return;
         }
-        let petition = self.election.petition.take();
-        if let Some(Petition {
+        let refused_pre_vote = self.election.refused_pre_vote.take();
+        if let Some(RefusedPreVote {
             from, term, position, ..
-        }) = petition.filter(|petition| step.now.since(petition.at) < self.tuning.election_timeout)
+        }) = refused_pre_vote
+            .filter(|refused_pre_vote| step.now.since(refused_pre_vote.at) < self.tuning.election_timeout)
         {
             self.on_pre_vote(step, from, term, position);
         }
@@ -302,7 +303,7 @@ impl Group {
 
     fn begin_candidacy(&mut self, now: Instant) {
         self.election.base = None;
-        self.election.petition = None;
+        self.election.refused_pre_vote = None;
         self.election.until = now + self.tuning.election_timeout;
         for peer in &mut self.peers {
             peer.ballot = Ballot::Open;
@@ -495,16 +496,17 @@ impl Group {
         }
     }
 
-    /// Refuses a candidate because there is a leader, and asks that one whether it leads. A candidate that asks on is not
-    /// answered by the leader, which may have been deposed by the term that the candidate is in: then it has to know.
+    /// Refuses a candidate because there is a leader, and asks that one whether it leads. A candidate that asks on is
+    /// not answered by the leader, which may have been deposed by the term that the candidate is in: then it has to
+    /// know.
     fn refuse_for_leader(&mut self, step: &mut Step, from: NodeId, term: Term, theirs: Position) {
-        let is_same = |earlier: &Petition| (earlier.from, earlier.term) == (from, term);
+        let is_same = |earlier: &RefusedPreVote| (earlier.from, earlier.term) == (from, term);
         let since = self
             .election
-            .petition
+            .refused_pre_vote
             .filter(is_same)
             .map_or(step.now, |earlier| earlier.since);
-        self.election.petition = Some(Petition {
+        self.election.refused_pre_vote = Some(RefusedPreVote {
             at: step.now,
             since,
             from,
@@ -557,8 +559,8 @@ impl Group {
         }
     }
 
-    /// A candidate's own term is the one before the one it asks for; a candidacy below it would be in vain. Tells whether
-    /// it was later than this member's.
+    /// A candidate's own term is the one before the one it asks for; a candidacy below it would be in vain. Tells
+    /// whether it was later than this member's.
     fn catch_up_with_candidate(&mut self, step: &mut Step, term: Term) -> bool {
         let theirs = Term(term.0.saturating_sub(1));
         let is_later = theirs > self.hard.term && !self.is_broken(Sabotage::IgnoreRefusals);

@@ -34,7 +34,7 @@ impl Following {
 pub(super) struct Append {
     pub(super) prev: Position,
     pub(super) commit: LogIndex,
-    pub(super) floor: LogIndex,
+    pub(super) replicated_index: LogIndex,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -169,15 +169,15 @@ impl Group {
             append.entries.drain(..held);
             self.append(mem::take(&mut append.entries));
         }
-        self.agree_upto(end, append.commit, append.floor);
+        self.agree_upto(end, append.commit, append.replicated_index);
     }
 
     /// The log agrees with the leader's up to here.
-    pub(super) fn agree_upto(&mut self, end: LogIndex, commit: LogIndex, floor: LogIndex) {
+    pub(super) fn agree_upto(&mut self, end: LogIndex, commit: LogIndex, replicated_index: LogIndex) {
         self.following.verified = self.following.verified.max(end).max(self.commit);
         self.following.leader_commit = self.following.leader_commit.max(commit);
         self.raise_follower_commit();
-        self.floor = self.floor.max(floor.min(self.commit));
+        self.replicated_index = self.replicated_index.max(replicated_index.min(self.commit));
         self.following.report_owed = true;
     }
 
@@ -241,8 +241,8 @@ impl Group {
         }
     }
 
-    /// Says where the logs may agree, so that one round suffices even if they differ in many entries: nothing of a later
-    /// term than `prev`'s can be the leader's there, and what is committed surely is.
+    /// Says where the logs may agree, so that one round suffices even if they differ in many entries: nothing of a
+    /// later term than `prev`'s can be the leader's there, and what is committed surely is.
     pub(super) fn reject(&mut self, step: &mut Step, from: NodeId, prev: Position) {
         let upto = prev.index.prev().min(self.last.index);
         let agreed = self

@@ -1,6 +1,6 @@
 //! Leading a term: its beginning, its end, what is committed in it, and when it may serve.
 
-use super::{Group, Sabotage, Step, identity::Renaming, reading::Reading, transfer::Transferring};
+use super::{Group, Sabotage, Step, canonical::Renaming, reading::Reading, transfer::Transferring};
 use crate::{Entry, Event, Heartbeats, Instant, LogIndex, NodeId, Payload, Role, TransferError, progress::Peer};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -93,7 +93,7 @@ impl Group {
         self.append(vec![blank]);
     }
 
-    /// Forgets all that belongs to a leadership. Whoever calls decides what comes next.
+    /// Forgets all that belongs to a leadership. The caller decides what comes next.
     pub(super) fn resign(&mut self) {
         if self.role != Role::Leader {
             return;
@@ -125,8 +125,8 @@ impl Group {
         self.commit_by_quorum();
         self.settle_membership(step);
         // It never passes the commit index.
-        if self.floor < self.commit {
-            self.floor = self.floor.max(self.held_by_all().min(self.commit));
+        if self.replicated_index < self.commit {
+            self.replicated_index = self.replicated_index.max(self.held_by_all().min(self.commit));
         }
         self.let_lost_rejoin(step);
         self.replicate(step);

@@ -114,13 +114,13 @@ impl Membership {
         }
     }
 
-    /// Whether these voters are those from before the change that this leader has begun, and nothing may have been decided
-    /// yet that they don't know of. A leader that asks this has committed an entry of its term, so whatever is not
-    /// committed is its own, and nobody leads without it unless in a later term.
+    /// Whether these voters are those from before the change that this leader has begun, and nothing may have been
+    /// decided yet that they don't know of. A leader that asks this has committed an entry of its term, so whatever is
+    /// not committed is its own, and nobody leads without it unless in a later term.
     ///
     /// - In a joint configuration that is not committed. Those who have it need a majority of the voters before for
-    ///   everything, and so does whoever lacks it: one that has acknowledged its taking back is among them, and refuses.
-    ///   The new voters decide nothing alone before it is committed, since only then somebody leaves it.
+    ///   everything, and so does a member that lacks it: one that has acknowledged its taking back is among them, and
+    ///   refuses. The new voters decide nothing alone before it is committed, since only then somebody leaves it.
     /// - In the one after it, if that differs by one voter: any two majorities of the two have a member in common
     ///   (dissertation, section 4.1), and the joint one before it needs a majority of the voters before in any case.
     fn takes_back(&self, voters: &[NodeId]) -> bool {
@@ -161,15 +161,15 @@ impl Group {
         }
     }
 
-    /// The log begins anew behind a position at which this one was in force.
+    /// The log begins again behind a position at which this one was in force.
     pub(super) fn replace_configurations(&mut self, index: LogIndex, configuration: Configuration) {
         self.membership.settled = (index, configuration);
         self.membership.pending.clear();
         self.adopt_configuration();
     }
 
-    /// Arranges the peers by the configuration in force; what is known of those who stay is kept. A leader keeps sending to
-    /// those who have been removed until they can know of it; a follower keeps the leader that it follows.
+    /// Arranges the peers by the configuration in force; what is known of those who stay is kept. A leader keeps
+    /// sending to those who have been removed until they can know of it; a follower keeps the leader that it follows.
     pub(super) fn adopt_configuration(&mut self) {
         let leads = self.role == Role::Leader;
         let configuration = self.membership.current().clone();
@@ -221,17 +221,19 @@ impl Group {
         place.unwrap_or(self.peers.len())
     }
 
-    /// Whether decisions may depend on this member, and it may take part in them. One that has been removed stands all the
-    /// same until it knows that this is committed: the others may need what only it has (dissertation, section 4.2.2).
+    /// Whether decisions may depend on this member, and it may take part in them. One that has been removed stands all
+    /// the same until it knows that this is committed: the others may need what only it has (dissertation, section
+    /// 4.2.2).
     pub(super) fn may_stand(&self) -> bool {
         let Membership { own, .. } = self.membership;
         let voted = || !self.membership.is_committed() && self.membership.all().any(|known| known.is_voter(self.id));
         (own.votes() || voted() || self.is_broken(Sabotage::LetLearnersLead)) && !self.is_barred()
     }
 
-    /// Whether this member may stand because a candidate that counts on its vote has the shorter log. A learner may as well,
-    /// by the votes of its own configuration: a voter that has appended a later configuration, in which the learner
-    /// votes, may need that vote and can't have it, and everybody else has a shorter log. It hands over when it leads.
+    /// Whether this member may stand because a candidate that counts on its vote has the shorter log. A learner may as
+    /// well, by the votes of the configuration that it has: a voter that has appended a later configuration, in which
+    /// the learner votes, may need that vote and can't have it, and everybody else has a shorter log. It hands over
+    /// when it leads.
     pub(super) fn may_stand_instead(&self) -> bool {
         let learns = self.membership.current().is_member(self.id) && !self.is_barred();
         self.may_stand() || learns && !self.is_broken(Sabotage::LearnersNeverStand)
@@ -370,9 +372,9 @@ impl Group {
         })
     }
 
-    /// It is caught up, and not only because all that it lacks is on its way: since it became a learner it has acknowledged
-    /// everything from before. What is on its way may never arrive, if it can't be read here or this leader fails; a
-    /// voter that lacks it could neither vote nor be counted.
+    /// It is caught up, and not only because all that it lacks is on its way: since it became a learner it has
+    /// acknowledged everything from before. What is on its way may never arrive, if it can't be read here or this
+    /// leader fails; a voter that lacks it could neither vote nor be counted.
     pub(super) fn is_filled(&self, peer: &Peer) -> bool {
         self.is_caught_up(peer) && peer.match_index >= self.membership.index()
     }
@@ -418,8 +420,9 @@ impl Group {
         }
     }
 
-    /// Those who have been removed, and know it or can't be told, are not sent to any more. To be told doesn't mean to be
-    /// filled: one to which the configuration could not even be sent before it was committed asks sooner or later who leads.
+    /// Those who have been removed, and know it or can't be told, are not sent to any more. To be told doesn't mean to
+    /// be filled: one to which the configuration could not even be sent before it was committed asks sooner or later
+    /// who leads.
     fn part(&mut self) {
         let index = self.membership.index();
         let knows = |peer: &Peer| peer.commit >= index || !peer.is_alive() || peer.is_lost || peer.has_been_silent();

@@ -1,15 +1,15 @@
 //! Reads that see everything that was acknowledged before them (Raft dissertation, section 6.4).
 //!
 //! A leader knows what is committed, unless it has been succeeded without noticing. So it notes its commit index, asks
-//! the voters whether they still follow it, and answers when a majority does: whoever had succeeded it by then would have
-//! needed one of them. Reads that come while a question is on its way share the next one.
+//! the voters whether they still follow it, and answers when a majority does: a leader that had succeeded it by then
+//! would have needed one of them. Reads that come while a question is on its way share the next one.
 //!
-//! With leases (section 6.4.1), voters promise by every answer to elect nobody for one election timeout, so that a leader
-//! that was answered lately need not ask. The promise binds them after a restart as well (they take the moment of the
-//! restart for the last word of a leader), whatever they are told about the leader's liveness. Only the leader itself can
-//! release them: before it hands over, its lease ends, for the rest of its term.
+//! With leases (section 6.4.1), voters promise by every answer to elect nobody for one election timeout, so that a
+//! leader that was answered lately need not ask. The promise binds them after a restart as well (they take the moment
+//! of the restart for the last word of a leader), whatever they are told about the leader's liveness. Only the leader
+//! itself can release them: before it hands over, its lease ends, for the rest of its term.
 
-use super::{Group, Sabotage, Step, identity::Renaming};
+use super::{Group, Sabotage, Step, canonical::Renaming};
 use crate::{Body, Heartbeats, Instant, Liveness, LogIndex, ReadError, ReadId, Role};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -29,7 +29,7 @@ struct Waiting {
     read: ReadId,
     /// What was committed when it came.
     index: LogIndex,
-    /// The round that is to be confirmed.
+    /// The round that has to be confirmed.
     round: u64,
 }
 
@@ -219,8 +219,8 @@ impl Group {
         self.tuning.lease.is_some() && matches!(self.tuning.heartbeats, Heartbeats::Own(_))
     }
 
-    /// Voters can't have elected another by now. (A leader that is no voter any more has none: who is left as the only voter
-    /// needs to ask nobody.)
+    /// Voters can't have elected another by now. (A leader that is no voter any more has none: who is left as the only
+    /// voter needs to ask nobody.)
     fn has_lease(&self) -> bool {
         let until = self.leading.reading.as_ref().and_then(|reading| reading.lease_until);
         let may = self.uses_leases() && self.membership.own.votes();

@@ -6,9 +6,9 @@ use crate::{AppendPlan, Entry, Event, Life, Liveness, LogIndex, Payload, Propose
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A follower is told a higher floor by an append of its own only when it has risen by so many entries; otherwise it
-/// travels along. What it allows to delete are whole segments, so a small lag costs nothing.
-const FLOOR_LAG: u64 = 4096;
+/// A follower is told a higher replicated index by a separate append only when it has risen by so many entries;
+/// otherwise it travels along. What it allows to delete are whole segments, so a small lag costs nothing.
+const REPLICATED_LAG: u64 = 4096;
 
 /// Proposals.
 impl Group {
@@ -80,7 +80,8 @@ impl Group {
             ProgressState::Replicate if peer.next_index <= self.last.index => true,
             // Nothing to carry the commit index: it is sent alone, but only once all before it has arrived.
             ProgressState::Replicate => {
-                let is_behind = peer.sent_commit < self.commit || self.floor.0 >= peer.sent_floor.0 + FLOOR_LAG;
+                let is_behind = peer.sent_commit < self.commit
+                    || self.replicated_index.0 >= peer.sent_replicated.0 + REPLICATED_LAG;
                 peer.inflight.is_empty() && is_behind
             }
         }
@@ -101,7 +102,7 @@ impl Group {
         let Some((last, bytes)) = self.next_range(step, &self.peers[peer]) else {
             return false;
         };
-        let (commit, floor) = (self.commit, self.floor);
+        let (commit, replicated_index) = (self.commit, self.replicated_index);
         let target = &mut self.peers[peer];
         let first = target.next_index;
         let plan = AppendPlan {
@@ -112,11 +113,11 @@ impl Group {
             first,
             last,
             commit,
-            floor,
+            replicated_index,
         };
         step.out.appends.push(plan);
         target.sent_commit = commit;
-        target.sent_floor = floor;
+        target.sent_replicated = replicated_index;
         target.sent(last, bytes, step.now, self.tuning.retransmit_timeout);
         if !target.is_alive() {
             target.suspend();
@@ -141,7 +142,8 @@ impl Group {
             term: prev_term,
             index: prev_index,
         } = self.last;
-        let (term, commit, floor, first) = (self.hard.term, self.commit, self.floor, prev_index.next());
+        let (term, commit, replicated_index, first) =
+            (self.hard.term, self.commit, self.replicated_index, prev_index.next());
         step.out.appends.push(AppendPlan {
             to,
             term,
@@ -150,7 +152,7 @@ impl Group {
             first,
             last: prev_index,
             commit,
-            floor,
+            replicated_index,
         });
     }
 
@@ -227,8 +229,8 @@ impl Group {
     }
 
     /// A follower that is told who leads while it needs a snapshot refuses that append. If its log reaches what is held
-    /// here, a snapshot has arrived, and only the acknowledgement is lost: appends can go on from there. A late answer from
-    /// before costs one more append that is refused.
+    /// here, a snapshot has arrived, and only the acknowledgement is lost: appends can go on from there. A late answer
+    /// from before costs one more append that is refused.
     fn on_snapshot_hint(&mut self, peer: usize, agreed: LogIndex, upto: LogIndex) {
         if agreed <= upto && agreed > self.peers[peer].match_index {
             self.peers[peer].refused(agreed);

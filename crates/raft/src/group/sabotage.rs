@@ -1,6 +1,6 @@
 //! Ways to break the core on purpose, each a bug that a real implementation had.
 //!
-//! Only tests can: without the feature `sabotage` (or this crate's own tests) nothing of it is compiled in. Whoever tests
+//! Only tests can: without the feature `sabotage` (or this crate's own tests) nothing of it is compiled in. Tests of
 //! the core must find every one of them, or would not find it if it came in by mistake.
 #![cfg_attr(
     not(feature = "sabotage"),
@@ -56,9 +56,10 @@ pub enum Sabotage {
     IgnoreLowerTerms,
     /// A new leader counts its first entry before that is on its own disk (openraft a9f696a9).
     CountFirstAtOnce,
-    /// A write is known by where it ended: an old one passes for newer ones that end no further (etcd-raft's append ABA).
+    /// A write is known by where it ended: an old one passes for newer ones that end no further (etcd-raft's append
+    /// ABA).
     MistakeWrites,
-    /// What was on its way to a follower still fills the window when sending begins anew (etcd-raft e419ba5).
+    /// What was on its way to a follower still fills the window when sending begins again (etcd-raft e419ba5).
     KeepInflight,
     /// What a majority holds is taken from the followers in the order of their names (openraft #1802).
     CountUnsorted,
@@ -138,7 +139,7 @@ impl Sabotage {
         Sabotage::CommitOldTerms,
     ];
 
-    /// Those of reads and leases, of changes of members, of lost ones and of snapshots. Whoever tests with
+    /// Those of reads and leases, of changes of members, of lost ones and of snapshots. Tests with
     /// them must cause these.
     pub const OF_MEMBERS_AND_READS: &'static [Sabotage] = &[
         Sabotage::AcceptNoVoters,

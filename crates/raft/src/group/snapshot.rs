@@ -1,8 +1,8 @@
 //! Snapshots: bringing up a member that needs what is deleted here (Raft paper, section 7).
 //!
-//! A snapshot is a position in the log with what is needed to go on from there; what that is, only the caller knows. The
-//! leader asks its caller for one, and sends it; what follows the position comes by ordinary appends. A follower that
-//! takes it replaces its log by the position, durably, and acknowledges it like an append that ends there.
+//! A snapshot is a position in the log with what is needed to go on from there; what that is, only the caller knows.
+//! The leader asks its caller for one, and sends it; what follows the position comes by ordinary appends. A follower
+//! that takes it replaces its log by the position, durably, and acknowledges it like an append that ends there.
 
 use super::following::report_difference;
 use super::{ABSURD, Group, Position, Sabotage, Step};
@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 /// What came with a snapshot, beside it.
 pub(super) struct Marks {
     pub(super) commit: LogIndex,
-    pub(super) floor: LogIndex,
+    pub(super) replicated_index: LogIndex,
 }
 
 impl Group {
@@ -29,17 +29,17 @@ impl Group {
         if self.peers[peer].state == ProgressState::Probe {
             self.peers[peer].needs_snapshot(step.now, self.tuning.retransmit_timeout);
         }
-        let (commit, floor) = (self.commit, self.floor);
+        let (commit, replicated_index) = (self.commit, self.replicated_index);
         let body = Body::Snapshot {
             snapshot,
             commit,
-            floor,
+            replicated_index,
         };
         step.send(to, self.hard.term, body);
     }
 
-    /// Whether it needs a snapshot, as far as is known. One that has been probed since the caller began to prepare it still
-    /// does, unless it has acknowledged as much.
+    /// Whether it needs a snapshot, as far as is known. One that has been probed since the caller began to prepare it
+    /// still does, unless it has acknowledged as much.
     fn may_take_snapshot(&self, peer: usize, index: LogIndex) -> bool {
         let peer = &self.peers[peer];
         match peer.state {
@@ -74,9 +74,9 @@ impl Group {
         if !self.accept_leader(step, from, term) || self.says_lost(step, from) {
             return;
         }
-        // "If existing log entry has same index and term as snapshot's last included entry, retain log entries following
-        // it": then all of it agrees. What is committed agrees anyway; so does what lies before a snapshot that was taken
-        // over and is not durable yet.
+        // "If existing log entry has same index and term as snapshot's last included entry, retain log entries
+        // following it": then all of it agrees. What is committed agrees anyway; so does what lies before a snapshot
+        // that was taken over and is not durable yet.
         let is_known = match self.term_at(step, position.index) {
             TermAt::Known(held) if position.index <= self.commit && held != position.term => {
                 return report_difference(step, from, term, position, held);
@@ -89,7 +89,7 @@ impl Group {
         if !is_known {
             self.install(snapshot);
         }
-        self.agree_upto(position.index, marks.commit, marks.floor);
+        self.agree_upto(position.index, marks.commit, marks.replicated_index);
     }
 
     fn install(&mut self, snapshot: Snapshot) {

@@ -97,7 +97,7 @@ impl Group {
     }
 
     /// A follower that waits for nothing: if it had no live leader either, nothing would ever wake the group.
-    pub(super) fn is_forlorn(&self) -> bool {
+    pub(super) fn lacks_timer(&self) -> bool {
         self.role == Role::Follower && self.may_stand() && self.stands_at().is_none() && !self.has_live_leader()
     }
 }

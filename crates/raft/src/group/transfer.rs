@@ -3,7 +3,7 @@
 //! Proposals are refused until it is decided, so that the target can reach the end of the log; then it is told to
 //! stand. The leader leads on until it hears of a later term, or gives up.
 
-use super::{Group, Sabotage, Step, identity::Renaming};
+use super::{Group, Sabotage, Step, canonical::Renaming};
 use crate::progress::{Peer, ProgressState};
 use crate::{Body, Event, Instant, NodeId, Role, Term, TransferError};
 
@@ -91,15 +91,15 @@ impl Group {
     /// Of the members that can take over soon, the one that holds most; the preferred one among equals.
     fn choose_target(&self) -> Option<NodeId> {
         let fit = self.peers.iter().filter(|peer| self.check_target(peer).is_ok());
-        // One that did not take over may not be able to: it is asked again when all others have been. `max_by_key` prefers
-        // the last of equals.
+        // One that did not take over may not be able to: it is asked again when all others have been. `max_by_key`
+        // prefers the last of equals.
         let declined = &self.leading.declined;
         let turn = |peer: &Peer| declined.iter().rev().position(|node| *node == peer.id);
         let preference = |peer: &&Peer| (turn(peer).unwrap_or(usize::MAX), peer.match_index);
         fit.rev().max_by_key(preference).map(|peer| peer.id)
     }
 
-    /// This leader is no voter any more: whoever can take over should.
+    /// Hands over if a voter can take over: this leader is no voter any more.
     pub(super) fn hand_over(&mut self, step: &mut Step) {
         if self.choose_target().is_some() {
             self.transfer(step, None);

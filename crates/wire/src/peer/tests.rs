@@ -31,7 +31,7 @@ fn every_body() -> Vec<Body> {
             prev_index: i(4),
             prev_term: t(2),
             commit: i(3),
-            floor: i(1),
+            replicated_index: i(1),
             entries: entries(),
         },
         Body::AppendAccepted {
@@ -55,7 +55,7 @@ fn every_body() -> Vec<Body> {
                 data: Bytes::from_static(b"third"),
             }),
             commit: i(41),
-            floor: i(39),
+            replicated_index: i(39),
         },
         Body::Lost { life: 5 },
         Body::Rejoin { since: i(42), life: 5 },
@@ -240,7 +240,7 @@ fn payloads_are_not_copied() {
         prev_index: i,
         prev_term: t,
         commit: i,
-        floor: i,
+        replicated_index: i,
         entries,
     };
     let frame = Frame::Groups(vec![message(1, append)]);
@@ -297,12 +297,12 @@ fn a_count_beyond_the_bytes_is_refused() {
 
 fn append(entries: Vec<Entry>) -> Body {
     let (prev_index, prev_term) = (LogIndex(0), Term(0));
-    let (commit, floor) = (LogIndex(0), LogIndex(0));
+    let (commit, replicated_index) = (LogIndex(0), LogIndex(0));
     Body::Append {
         prev_index,
         prev_term,
         commit,
-        floor,
+        replicated_index,
         entries,
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 use trimaran_raft::{
     Config, Configuration, Entry, Group, Heartbeats, Input, Instant, LogIndex, LogView, Message, NodeId, Output,
-    Payload, Persist, Recovered, Role, Term, TermAt, Token, Told, Tuning,
+    Payload, Persist, Recovered, Role, Term, TermAt, Handled, Token, Tuning,
 };
 
 /// A log that forgets what all have, so that a long run needs no more memory than a short one.
@@ -146,12 +146,12 @@ impl Ours {
     /// Tells the core one thing; what follows is asked for by [`Node::work`], unless it can't be put off.
     fn tell(&mut self, input: Input, shared: &mut Shared) {
         shared.steps += 1;
-        let told = self.group.tell(shared.now, input, &self.log, &mut shared.output);
+        let told = self.group.handle(shared.now, input, &self.log, &mut shared.output);
         if let Some(proposed) = shared.output.proposed.take() {
             proposed.expect("the leader takes proposals");
         }
         Self::send(shared);
-        if told == Told::Full {
+        if told == Handled::Full {
             self.settle(shared);
         }
     }
@@ -166,7 +166,7 @@ impl Ours {
     }
 
     fn settle(&mut self, shared: &mut Shared) {
-        self.group.settle(shared.now, &self.log, &mut shared.output);
+        self.group.ready(shared.now, &self.log, &mut shared.output);
         Self::send(shared);
         let Shared { output, outbox, .. } = shared;
         if let Some(persist) = output.persist.take() {
@@ -224,7 +224,7 @@ impl Node for Ours {
 
     fn work(&mut self, shared: &mut Shared) {
         loop {
-            if !self.group.is_settled() {
+            if self.group.has_ready() {
                 self.settle(shared);
             } else if let Some(token) = self.written.take() {
                 self.tell(Input::Persisted(token), shared);

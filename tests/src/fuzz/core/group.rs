@@ -182,7 +182,7 @@ impl Member {
     fn judge(&self, term: Term, commit: LogIndex) {
         let group = &self.group;
         assert!(group.term() >= term && group.commit() >= commit, "nothing falls");
-        assert!(group.commit() <= self.log.last_index() && group.floor() <= group.commit());
+        assert!(group.commit() <= self.log.last_index() && group.replicated_index() <= group.commit());
         assert!(group.configuration().check().is_ok(), "{:?}", group.configuration());
         let held = self.log.entries(self.log.first_index(), self.log.last_index()).len();
         assert!(held <= self.entries, "{held} entries, and {} came", self.entries);

@@ -165,7 +165,7 @@ impl Fields<'_, '_> {
             prev_index,
             prev_term: self.term(),
             commit: self.index(),
-            floor: self.index(),
+            replicated_index: self.index(),
             entries: self.entries(prev_index),
         }
     }
@@ -180,7 +180,7 @@ impl Fields<'_, '_> {
         Body::Snapshot {
             snapshot,
             commit: self.index(),
-            floor: self.index(),
+            replicated_index: self.index(),
         }
     }
 }

@@ -261,7 +261,7 @@ impl Broker {
             let held = (log.last_index().0 + 1 - log.first_index().0) as usize;
             let may_hold = self.entries.saturating_add(own);
             assert!(held <= may_hold, "{held} entries, and {may_hold} came");
-            assert!(member.commit() <= log.last_index() && member.floor() <= member.commit());
+            assert!(member.commit() <= log.last_index() && member.replicated_index() <= member.commit());
             assert!(member.role() != Role::Leader || member.leader() == Some(member.id()));
         }
     }

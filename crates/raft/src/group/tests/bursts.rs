@@ -16,7 +16,7 @@ impl Replica {
     fn burst(&mut self, inputs: impl IntoIterator<Item = Input>) -> Output {
         for input in inputs {
             let output = self.act(Instant::ZERO, Deed::Tell(input));
-            assert!(!self.up().is_settled(), "it is not full");
+            assert!(self.up().has_ready(), "it is not full");
             assert_eq!(
                 (output.persist, output.messages),
                 (None, vec![]),
@@ -154,7 +154,7 @@ fn a_snapshot_voids_what_the_same_step_has_taken_over() {
             data: bytes::Bytes::new(),
         }),
         commit: LogIndex(9),
-        floor: LogIndex::ZERO,
+        replicated_index: LogIndex::ZERO,
     };
     let output = replica.act(Instant::ZERO, Deed::Tell(message(2, 2, snapshot)));
     let persist = output.persist.expect("a full step is settled");
@@ -168,7 +168,7 @@ fn what_is_applied_needs_no_settling() {
     replica.lead();
     assert!(replica.up().is_serving());
     replica.act(Instant::ZERO, Deed::Tell(Input::Applied(LogIndex(1))));
-    assert!(replica.up().is_settled());
+    assert!(!replica.up().has_ready());
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_full_step_takes_no_more() {
     let mut replica = member(1, &[]);
     let (log, mut output) = (MemoryLog::new(), Output::default());
     let group = replica.group.as_mut().expect("it is up");
-    let told = group.tell(Instant::ZERO, message(2, 5, append((0, 0), &[], 0)), &log, &mut output);
-    assert_eq!(told, Told::Full, "another term");
-    let _ = group.tell(Instant::ZERO, Input::Tick, &log, &mut output);
+    let told = group.handle(Instant::ZERO, message(2, 5, append((0, 0), &[], 0)), &log, &mut output);
+    assert_eq!(told, Handled::Full, "another term");
+    let _ = group.handle(Instant::ZERO, Input::Tick, &log, &mut output);
 }

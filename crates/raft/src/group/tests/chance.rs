@@ -260,7 +260,7 @@ impl World {
                 }
             }
             Happening::Settle { node } => {
-                if self.nodes[node].group.as_ref().is_some_and(|group| !group.is_settled()) {
+                if self.nodes[node].group.as_ref().is_some_and(|group| group.has_ready()) {
                     self.act(node, Deed::Settle);
                 }
             }

@@ -18,7 +18,7 @@ fn append((prev_index, prev_term): (u64, u64), terms: &[u64], commit: u64) -> Bo
         prev_index: LogIndex(prev_index),
         prev_term: Term(prev_term),
         commit: LogIndex(commit),
-        floor: LogIndex::ZERO,
+        replicated_index: LogIndex::ZERO,
         entries: entries(prev_index + 1, terms),
     }
 }
@@ -33,7 +33,7 @@ fn snapshot(index: u64, term: u64) -> Body {
     Body::Snapshot {
         snapshot: Box::new(snapshot),
         commit: LogIndex::ZERO,
-        floor: LogIndex::ZERO,
+        replicated_index: LogIndex::ZERO,
     }
 }
 

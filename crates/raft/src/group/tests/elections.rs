@@ -75,7 +75,7 @@ fn who_names_no_entry_leads_no_more() {
         prev_index: LogIndex(1),
         prev_term: Term(1),
         commit: LogIndex(1),
-        floor: LogIndex::ZERO,
+        replicated_index: LogIndex::ZERO,
         entries: Vec::new(),
     };
     replica.answer(2, 2, append);

@@ -52,13 +52,13 @@ fn body(chance: &mut Chance) -> Body {
         },
         3 => Body::VoteReply { granted: flag },
         4 | 5 => {
-            let floor = LogIndex(number(chance));
+            let replicated_index = LogIndex(number(chance));
             let entries = some_entries(chance);
             Body::Append {
                 prev_index: index,
                 prev_term: term,
                 commit: other,
-                floor,
+                replicated_index,
                 entries,
             }
         }
@@ -88,7 +88,7 @@ fn body(chance: &mut Chance) -> Body {
                 data: "data".into(),
             }),
             commit: other,
-            floor: LogIndex(number(chance)),
+            replicated_index: LogIndex(number(chance)),
         },
         11 => Body::Lost {
             life: Life(chance.below(2)),
@@ -172,7 +172,7 @@ fn nothing_that_arrives_makes_it_panic() {
             let group = replica.up();
             assert!(group.term() >= before.0 && group.commit() >= before.1, "nothing falls");
             assert!(group.commit() <= replica.log.last_index());
-            assert!(group.floor() <= group.commit());
+            assert!(group.replicated_index() <= group.commit());
             assert!(output.messages.len() < 50, "one input causes few messages");
             led += u64::from(group.role() == Role::Leader);
         }
@@ -256,7 +256,7 @@ fn what_is_committed_is_never_replaced() {
         prev_index: LogIndex(prev_index),
         prev_term: Term(prev_term),
         commit: LogIndex(commit),
-        floor: LogIndex(0),
+        replicated_index: LogIndex(0),
         entries: entries(prev_index + 1, terms),
     };
     replica.answer(2, 2, append(0, 0, &[1, 2, 2], 2));

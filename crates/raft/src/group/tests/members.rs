@@ -20,7 +20,7 @@ fn snapshot(index: u64, term: u64) -> Body {
     Body::Snapshot {
         snapshot: Box::new(snapshot),
         commit: LogIndex(index),
-        floor: LogIndex::ZERO,
+        replicated_index: LogIndex::ZERO,
     }
 }
 
@@ -165,7 +165,7 @@ fn a_barred_member_does_not_vote() {
         prev_index: LogIndex::ZERO,
         prev_term: Term::ZERO,
         commit: LogIndex(2),
-        floor: LogIndex::ZERO,
+        replicated_index: LogIndex::ZERO,
         entries: entries(1, &[1, 10]),
     };
     replica.answer(2, 10, append);

@@ -12,7 +12,7 @@ pub(super) fn append(prev: (u64, u64), terms: &[u64], commit: u64) -> Body {
         prev_index: LogIndex(prev_index),
         prev_term: Term(prev_term),
         commit: LogIndex(commit),
-        floor: LogIndex::ZERO,
+        replicated_index: LogIndex::ZERO,
         entries: entries(prev_index + 1, terms),
     }
 }

@@ -44,11 +44,11 @@ impl Deed {
     pub(super) fn apply(self, group: &mut Group, now: Instant, log: &MemoryLog, output: &mut Output) {
         let told = match self {
             Deed::Step(input) => return group.step(now, input, log, output),
-            Deed::Tell(input) => group.tell(now, input, log, output),
-            Deed::Settle => Told::Full,
+            Deed::Tell(input) => group.handle(now, input, log, output),
+            Deed::Settle => Handled::Full,
         };
-        if told == Told::Full {
-            group.settle(now, log, output);
+        if told == Handled::Full {
+            group.ready(now, log, output);
         }
     }
 

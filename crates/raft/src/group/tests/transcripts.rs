@@ -386,7 +386,12 @@ impl Story {
                 replica.log.first_index(),
                 group.durable()
             );
-            let _ = write!(line, ", commit {}, floor {}", group.commit(), group.floor());
+            let _ = write!(
+                line,
+                ", commit {}, replicated {}",
+                group.commit(),
+                group.replicated_index()
+            );
             let _ = match group.deadline() {
                 Some(at) => write!(line, ", due at {}", millis_of(at)),
                 None => write!(line, ", idle"),
@@ -538,11 +543,13 @@ fn message_text(message: &Message) -> String {
             prev_index,
             prev_term,
             commit,
-            floor,
+            replicated_index,
             entries,
         } => {
             let entries = entries_text(entries);
-            format!("Append in term {term} after {prev_term}/{prev_index}: {entries} commit {commit} floor {floor}")
+            format!(
+                "Append in term {term} after {prev_term}/{prev_index}: {entries} commit {commit} replicated {replicated_index}"
+            )
         }
         Body::AppendAccepted {
             match_index,
@@ -570,10 +577,10 @@ fn message_text(message: &Message) -> String {
         Body::Snapshot {
             snapshot,
             commit,
-            floor,
+            replicated_index,
         } => {
             format!(
-                "Snapshot in term {term}: {} commit {commit} floor {floor}",
+                "Snapshot in term {term}: {} commit {commit} replicated {replicated_index}",
                 snapshot_text(snapshot)
             )
         }

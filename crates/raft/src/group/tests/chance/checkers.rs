@@ -38,7 +38,7 @@ impl World {
         let Deed::Step(Input::Message(from, message)) = deed else {
             return None;
         };
-        let group = self.nodes[node].group.as_ref().filter(|group| group.is_settled())?;
+        let group = self.nodes[node].group.as_ref().filter(|group| !group.has_ready())?;
         // A clock that is due would do more than answer.
         let deadline = group.deadline();
         let is_due = deadline.is_some_and(|due| due <= self.clock(node));
@@ -261,7 +261,7 @@ impl World {
             return;
         };
         // Its log doesn't hold yet what a step has not handed out.
-        if !group.is_settled() {
+        if group.has_ready() {
             return;
         }
         let latest = log.configuration_at(log.last_index()).unwrap_or(&config.configuration);

@@ -1,21 +1,22 @@
 //! Members that lost what they had promised, and how they come back.
 //!
-//! Raft's proof needs every member to remember its votes and its acknowledgements. One whose disk was wiped or damaged (or
-//! that is added anew under an id that had belonged here before) does not. It is barred: it neither votes nor stands, and
-//! answers every leader that it is lost. The leader counts it no more, and says so to whoever decides about members. Once
-//! a configuration is committed in which it is but a learner, nothing depends any more on what it promised:
+//! Raft's proof needs every member to remember its votes and its acknowledgements. One whose disk was wiped or damaged
+//! (or that is added under an id that had belonged here before) does not. It is barred: it neither votes nor stands,
+//! and answers every leader that it is lost. The leader counts it no more, and says so to its caller, which decides
+//! about members. Once a configuration is committed in which it is but a learner, nothing depends any more on what it
+//! promised:
 //!
-//! - whoever has that configuration in its log doesn't ask for its vote, and needs a majority without it;
-//! - whoever doesn't can't win against a majority of those that have it.
+//! - a member that has that configuration in its log doesn't ask for its vote, and needs a majority without it;
+//! - one that doesn't can't win against a majority of those that have it.
 //!
-//! So the leader lets it rejoin, and it catches up like any learner. When its log reaches that configuration, its vote can
-//! no longer go to anyone who lacks it; it may be made a voter again.
+//! So the leader lets it rejoin, and it catches up like any learner. When its log reaches that configuration, its vote
+//! can no longer go to anyone who lacks it; it may be made a voter again.
 //!
-//! Within one term, an acknowledgement that it sent before may still arrive when it has come back with an empty log. That
-//! is what lives are for: a leader hears only the latest.
+//! Within one term, an acknowledgement that it sent before may still arrive when it has come back with an empty log.
+//! That is what lives are for: a leader hears only the latest.
 //!
-//! A member whose disk takes nothing more asks for the same while it still holds what it promised ([`Life::retiring`]). It
-//! votes and counts until it is a learner, so nothing is lost where the others can't do without it.
+//! A member whose disk takes nothing more asks for the same while it still holds what it promised ([`Life::retiring`]).
+//! It votes and counts until it is a learner, so nothing is lost where the others can't do without it.
 
 use super::{ABSURD, Group, Sabotage, Step};
 use crate::progress::{ProgressState, Retiring};
@@ -101,7 +102,8 @@ impl Group {
         }
     }
 
-    /// A member that asked to be done without may give up its log, once it is a learner and everybody who could win knows it.
+    /// A member that asked to be done without may give up its log, once it is a learner and everybody who could win
+    /// knows it.
     fn release(&mut self, step: &mut Step, peer: usize) {
         let is_settled = self.membership.is_committed() && self.commit >= self.leading.first;
         let since = self.membership.index();

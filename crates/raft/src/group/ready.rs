@@ -1,4 +1,4 @@
-//! What a step says when it is settled: its one write, and what has changed since the last one.
+//! The end of a step: its one write, and what has changed since the last one.
 
 use super::{Group, Sabotage, Step};
 use crate::{Event, LogIndex, NodeId, Persist, Role, Term};
@@ -7,21 +7,21 @@ use core::mem;
 /// Where a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
-    /// All that follows from what was told is said.
+    /// All that follows from the inputs is in the output.
     Settled,
-    /// Something was told; more may be.
+    /// An input was handled; more may be.
     Open,
-    /// Something was told; the step is to be settled before anything else is.
+    /// An input was handled, and the step has to end before the next one.
     Full,
 }
 
-/// Whether a step takes more. See [`Group::tell`].
+/// Whether a step takes more. See [`Group::handle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a full step is to be settled before anything else is told"]
-pub enum Told {
-    /// More may be told before it is settled.
+#[must_use = "after `Full`, `Group::ready` must come before the next input"]
+pub enum Handled {
+    /// More inputs may be handled before [`Group::ready`].
     Open,
-    /// To be settled before anything else is told.
+    /// [`Group::ready`] must come before the next input.
     Full,
 }
 
@@ -67,7 +67,7 @@ impl Group {
         self.durability.index() > self.said.durable
     }
 
-    /// Whether term, leader or role changed, or a promise was made, or entries are to be replaced. Whoever drives the group
+    /// Whether term, leader or role changed, or a promise was made, or entries are to be replaced. The driver
     /// acts on each of these, and the log can't be looked into until the last is done: so it ends a step.
     pub(super) fn is_full(&self) -> bool {
         let is_same = self.role == self.said.role && self.leader == self.said.leader;
@@ -95,7 +95,7 @@ impl Group {
             step.event(Event::LeaderChanged { term, leader, role });
         }
         self.begin_serving(step);
-        debug_assert!(!self.is_forlorn(), "a member without a live leader keeps a timer");
+        debug_assert!(!self.lacks_timer(), "a member without a live leader keeps a timer");
         let (index, committed) = self.configuration_mark();
         if (index, committed) != before.members {
             self.said.members = (index, committed);

@@ -1,4 +1,5 @@
-//! What makes two groups the same, for whoever explores what a group can do: names of moments and of writes don't.
+//! A canonical form of a group, for explorations of what groups can do: two that differ only in the names of moments
+//! and of writes become equal.
 
 use super::Group;
 use crate::Instant;
@@ -31,8 +32,8 @@ impl Group {
     /// names, it says the same: only distances and order count.
     ///
     /// So groups become equal that differ only in when they live, and how many writes it took. What lies further back
-    /// than `now` is from the clock's origin is taken to be at the origin: choose `now` beyond twice every interval of the
-    /// tuning, and what is long ago looks the same however long ago it is.
+    /// than `now` is from the clock's origin is taken to be at the origin: choose `now` beyond twice every interval of
+    /// the tuning, and what is long ago looks the same however long ago it is.
     pub fn rename(&mut self, now: Instant) {
         let renaming = Renaming {
             from: self.now,
@@ -41,7 +42,7 @@ impl Group {
         self.now = now;
         self.durability.rename();
         self.election.rename(renaming);
-        renaming.rename_some(&mut self.seeking.at);
+        renaming.rename_some(&mut self.leader_discovery.at);
         renaming.rename(&mut self.following.heard);
         self.leading.rename(renaming);
         for peer in &mut self.peers {

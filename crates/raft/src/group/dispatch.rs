@@ -35,7 +35,7 @@ impl Group {
                 prev_index,
                 prev_term,
                 commit,
-                floor,
+                replicated_index,
                 entries,
             } => {
                 let append = Append {
@@ -44,7 +44,7 @@ impl Group {
                         index: prev_index,
                     },
                     commit,
-                    floor,
+                    replicated_index,
                     entries,
                 };
                 self.on_append(step, from, term, append);
@@ -53,8 +53,17 @@ impl Group {
             Body::Snapshot {
                 snapshot,
                 commit,
-                floor,
-            } => self.on_snapshot(step, from, term, *snapshot, Marks { commit, floor }),
+                replicated_index,
+            } => self.on_snapshot(
+                step,
+                from,
+                term,
+                *snapshot,
+                Marks {
+                    commit,
+                    replicated_index,
+                },
+            ),
             Body::Rejoin { since, life } => self.on_rejoin(step, from, term, since, life),
             Body::Seek => self.on_seek(step, from, term),
             Body::TimeoutNow => self.on_timeout_now(step, from, term),
