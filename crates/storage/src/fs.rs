@@ -1,5 +1,7 @@
 //! The file system as storage needs it: the real one, and a faulty one for tests.
 
+use std::any::Any;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +48,28 @@ pub trait Fs: Send + Sync + 'static {
 
     /// Makes the names in `dir` durable: new, renamed and removed ones.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes the folder for one holder, among all threads and processes, until the lock is dropped or the process ends. Keeps
+    /// nobody from reading or writing its files. Fails with [`io::ErrorKind::WouldBlock`] if there is a holder.
+    fn lock_dir(&self, dir: &Path) -> io::Result<DirLock>;
+}
+
+/// A folder's lock; dropping it unlocks.
+pub struct DirLock {
+    _held: Box<dyn Any + Send + Sync>,
+}
+
+impl DirLock {
+    /// The lock that is held until `held` is dropped: for implementations of [`Fs`].
+    pub fn new(held: impl Any + Send + Sync) -> DirLock {
+        DirLock { _held: Box::new(held) }
+    }
+}
+
+impl fmt::Debug for DirLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirLock").finish_non_exhaustive()
+    }
 }
 
 /// An open file, shared between threads; positions are explicit, in bytes from the start.

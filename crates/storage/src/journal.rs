@@ -28,6 +28,7 @@ mod frame;
 mod owner;
 mod pins;
 mod recovery;
+mod refusal;
 
 #[cfg(test)]
 mod tests;
@@ -35,12 +36,14 @@ mod tests;
 pub use batch::JournalBatch;
 pub use owner::{Mark, Mismatch, Owner, OwnerId, read_mark};
 pub use recovery::{Presence, RecoveredGroup, look};
+pub use refusal::Refusal;
 
 use self::batch::Record;
 use self::configured::Configured;
 use self::frame::FrameWriter;
 use self::pins::Pins;
-use crate::fs::{File, Fs, Mode};
+use self::refusal::{Ends, NewEnds};
+use crate::fs::{DirLock, File, Fs, Mode};
 use crate::sabotage::{Breakage, Sabotage};
 use crate::start::LogStart;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +89,19 @@ pub enum JournalError {
         /// What does not fit.
         what: Mismatch,
     },
+    /// Another process, or another [`Journal`] of this one, has the journal open.
+    Locked {
+        /// The journal's folder.
+        dir: PathBuf,
+    },
+    /// The request contradicts what the journal holds of the group, and would lose entries. Nothing was written, and the
+    /// journal can be used as before.
+    Refused {
+        /// The group that the request is wrong about.
+        group: GroupId,
+        /// What is wrong.
+        what: Refusal,
+    },
     /// An earlier write or sync failed: nothing is accepted until the journal is opened again.
     Poisoned,
 }
@@ -100,6 +116,15 @@ impl fmt::Display for JournalError {
             JournalError::Mismatch { dir, what } => {
                 write!(f, "{} is not this data folder's latest journal: {what}", dir.display())
             }
+            JournalError::Locked { dir } => write!(
+                f,
+                "the journal in {} is in use, and has one owner at a time; stop the process that has it open, or choose another \
+                 folder",
+                dir.display()
+            ),
+            JournalError::Refused { group, what } => {
+                write!(f, "the journal refuses a request of group {group}: {what}")
+            }
             JournalError::Poisoned => f.write_str("an earlier write to the journal failed; it must be opened again"),
         }
     }
@@ -109,7 +134,11 @@ impl std::error::Error for JournalError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             JournalError::Io { source, .. } => Some(source),
-            JournalError::Corrupt { .. } | JournalError::Mismatch { .. } | JournalError::Poisoned => None,
+            JournalError::Corrupt { .. }
+            | JournalError::Mismatch { .. }
+            | JournalError::Locked { .. }
+            | JournalError::Refused { .. }
+            | JournalError::Poisoned => None,
         }
     }
 }
@@ -162,6 +191,7 @@ pub struct Journal {
     dir: PathBuf,
     options: JournalOptions,
     groups: BTreeMap<GroupId, GroupState>,
+    ends: Ends,
     /// Groups that were flushed further since the last frame; the next one says so.
     newly_flushed: BTreeSet<GroupId>,
     pins: Pins,
@@ -179,6 +209,8 @@ pub struct Journal {
     is_nameless: bool,
     writer: FrameWriter,
     poisoned: bool,
+    /// Held as long as the journal is open.
+    _lock: DirLock,
 }
 
 /// The file that is being written.
@@ -199,7 +231,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Corrupt`] if something that was synced is not there any more; nothing is skipped. The broker must
-    /// not vote or lead with what is left.
+    /// not vote or lead with what is left. [`JournalError::Locked`] if the journal is open already.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
@@ -251,6 +283,11 @@ impl Journal {
         owner: Option<Owner>,
         breakage: Breakage,
     ) -> Result<(Journal, BTreeMap<GroupId, RecoveredGroup>), JournalError> {
+        fs.create_dir_all(dir).map_err(io_error(dir))?;
+        let lock = fs.lock_dir(dir).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => JournalError::Locked { dir: dir.to_owned() },
+            _ => io_error(dir)(source),
+        })?;
         let mark = match &owner {
             Some(owner) => read_mark(&*fs, &owner.mark)?.filter(|(id, _)| *id == owner.id),
             None => None,
@@ -263,6 +300,7 @@ impl Journal {
             dir: dir.to_owned(),
             options,
             groups: found.groups.iter().map(|(id, group)| (*id, group.state())).collect(),
+            ends: Ends::recovered(&found.groups),
             newly_flushed: BTreeSet::new(),
             pins: found.pins,
             configured: found.configured,
@@ -274,6 +312,7 @@ impl Journal {
             mark,
             writer: FrameWriter::default(),
             poisoned: false,
+            _lock: lock,
         };
         Ok((journal, found.groups))
     }
@@ -281,7 +320,8 @@ impl Journal {
     /// One write, one sync; on return all of the batch is durable. An empty batch is not written.
     ///
     /// # Errors
-    /// After any error it is unknown how much of the batch is durable, and nothing more is accepted
+    /// [`JournalError::Refused`] if the batch contradicts what the journal holds of a group: nothing was written. After any
+    /// other error it is unknown how much of the batch is durable, and nothing more is accepted
     /// ([`JournalError::Poisoned`]): open the journal again to find out.
     pub fn write(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
         if self.poisoned {
@@ -290,8 +330,11 @@ impl Journal {
         if batch.is_empty() {
             return Ok(());
         }
+        let mut ends = NewEnds::default();
+        self.ends.check(batch, &mut ends)?;
         let result = self.write_frame(batch.records());
         self.poisoned = result.is_err();
+        self.ends.apply(ends);
         result
     }
 
@@ -331,10 +374,10 @@ impl Journal {
     /// very beginning is to be written after all releases of what was there before.)
     ///
     /// # Errors
-    /// None at present: names change only with the next write.
+    /// [`JournalError::Refused`] if the group's entries end before `upto`: nothing was released. Writes nothing; names of
+    /// files change only with the next write.
     pub fn release(&mut self, group: GroupId, upto: LogIndex) -> Result<(), JournalError> {
-        let known = self.groups.contains_key(&group) || self.pins.holds(group);
-        if !known {
+        if !self.ends.release(group, upto)? {
             return Ok(());
         }
         self.pins.release(group, upto);

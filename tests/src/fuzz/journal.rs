@@ -105,7 +105,9 @@ fn clear(error: &JournalError, before: &[(PathBuf, Vec<u8>)]) {
         JournalError::Io { path, source } => panic!("{}: {source}", path.display()),
         // An input may say whose it is; nobody's it is opened as.
         JournalError::Mismatch { dir, .. } => assert_eq!((dir.as_path(), before.len()), (Path::new(DIR), 0)),
-        JournalError::Poisoned => panic!("nothing has failed"),
+        JournalError::Poisoned | JournalError::Locked { .. } | JournalError::Refused { .. } => {
+            panic!("nothing has failed: {error}")
+        }
     }
 }
 

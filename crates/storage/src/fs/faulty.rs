@@ -7,7 +7,7 @@
 mod disk;
 
 use self::disk::{Disk, NodeId};
-use super::{File, Fs, Misread, Mode};
+use super::{DirLock, File, Fs, Misread, Mode};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -188,6 +188,28 @@ impl Fs for FaultyFs {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.disk().sync_dir(dir)
+    }
+
+    fn lock_dir(&self, dir: &Path) -> io::Result<DirLock> {
+        let epoch = self.disk().lock_dir(dir)?;
+        Ok(DirLock::new(FaultyLock {
+            fs: self.clone(),
+            dir: dir.to_owned(),
+            epoch,
+        }))
+    }
+}
+
+/// A folder's lock. Its process is gone after a crash, and it with it.
+struct FaultyLock {
+    fs: FaultyFs,
+    dir: PathBuf,
+    epoch: u64,
+}
+
+impl Drop for FaultyLock {
+    fn drop(&mut self) {
+        self.fs.disk().unlock_dir(&self.dir, self.epoch);
     }
 }
 

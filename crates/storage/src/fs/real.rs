@@ -1,7 +1,7 @@
 //! The operating system's files.
 
-use super::{File, Fs, Misread, Mode};
-use rustix::fs::{Advice, fadvise};
+use super::{DirLock, File, Fs, Misread, Mode};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
@@ -97,6 +97,18 @@ impl Fs for RealFs {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
+    }
+
+    /// By a file `lock` in the folder, which stays there: locks on folders themselves are not known to all file systems.
+    fn lock_dir(&self, dir: &Path) -> io::Result<DirLock> {
+        let mut options = fs::OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join("lock"))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(DirLock::new(file))
     }
 }
 

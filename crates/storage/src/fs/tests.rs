@@ -50,6 +50,14 @@ fn check_contract(fs: &dyn Fs, root: &Path) {
     fs.sync_dir(&dir).unwrap();
     fs.remove_file(&path).unwrap();
     assert!(fs.list(&dir).unwrap().is_empty());
+
+    let lock = fs.lock_dir(&dir).unwrap();
+    assert_eq!(fs.lock_dir(&dir).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    fs.lock_dir(root).expect("another folder");
+    drop(lock);
+    fs.lock_dir(&dir).expect("nobody holds it");
+    let missing = fs.lock_dir(&root.join("none")).unwrap_err();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     fs.remove_dir_all(&root.join("a")).unwrap();
     assert_eq!(fs.list(&dir).unwrap_err().kind(), io::ErrorKind::NotFound);
 }

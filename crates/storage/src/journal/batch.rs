@@ -30,6 +30,7 @@ use crate::start::{
     take_start_and_producers,
 };
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use trimaran_raft::{Entry, GroupId, HardState, Life, LogIndex, NodeId, Payload, Term};
 
 mod kind {
@@ -57,6 +58,8 @@ mod kind {
 pub struct JournalBatch {
     records: Vec<Record>,
     bytes: u64,
+    /// Groups whose tail is written again. Some of it may have been released meanwhile.
+    rewritten: BTreeSet<GroupId>,
 }
 
 impl JournalBatch {
@@ -80,7 +83,8 @@ impl JournalBatch {
         self.records.push(Record::Truncate { group, from });
     }
 
-    /// Appends to the group's entries; contiguous. Payloads are not copied.
+    /// Appends to the group's entries. The first one follows the group's last entry, or replaces the entries from its index
+    /// on, none of which was released; the others follow it. Payloads are not copied.
     pub fn entries(&mut self, group: GroupId, entries: &[Entry]) {
         self.records.reserve(entries.len());
         for entry in entries {
@@ -98,6 +102,7 @@ impl JournalBatch {
     ///
     /// It must be the whole tail: entries supersede everything behind them.
     pub fn rewrite(&mut self, group: GroupId, unflushed: &[Entry]) {
+        self.rewritten.insert(group);
         self.entries(group, unflushed);
     }
 
@@ -120,10 +125,15 @@ impl JournalBatch {
     pub fn extend(&mut self, mut other: JournalBatch) {
         self.bytes += other.bytes;
         self.records.append(&mut other.records);
+        self.rewritten.append(&mut other.rewritten);
     }
 
     pub(super) fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    pub(super) fn rewrites(&self, group: GroupId) -> bool {
+        self.rewritten.contains(&group)
     }
 }
 
@@ -178,6 +188,21 @@ pub(super) enum Record {
 }
 
 impl Record {
+    /// The group that it is about, if it is about one.
+    pub(super) fn group(&self) -> Option<GroupId> {
+        match self {
+            Record::HardState { group, .. }
+            | Record::Flushed { group, .. }
+            | Record::Truncate { group, .. }
+            | Record::Entry { group, .. }
+            | Record::Forget { group }
+            | Record::Reset { group, .. }
+            | Record::Start { group, .. }
+            | Record::Configured { group, .. } => Some(*group),
+            Record::Begin { .. } | Record::Owner { .. } => None,
+        }
+    }
+
     /// Writes all but the payload of an entry.
     pub(super) fn encode_head(&self, to: &mut Vec<u8>) {
         match self {

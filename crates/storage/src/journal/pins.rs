@@ -94,11 +94,6 @@ impl Pins {
         }
     }
 
-    /// Whether some entry of the group is needed.
-    pub(super) fn holds(&self, group: GroupId) -> bool {
-        self.groups.contains_key(&group)
-    }
-
     /// Files from the oldest that is needed to the current one.
     pub(super) fn live_files(&self) -> usize {
         self.files.len()

@@ -95,7 +95,6 @@ pub(super) fn recover(
     owner: Option<&Owner>,
     mark: Option<Mark>,
 ) -> Result<Found, JournalError> {
-    fs.create_dir_all(dir).map_err(io_error(dir))?;
     let files = match files(fs, dir)? {
         // There was a journal, perhaps. Its mark knows.
         files if owner.is_some() && are_blank(fs, dir, &files)? => {

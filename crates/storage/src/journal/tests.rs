@@ -1,4 +1,5 @@
 mod golden;
+mod misuse;
 mod owner;
 
 use super::*;
@@ -446,6 +447,7 @@ fn what_is_left_of_a_torn_frame_is_not_searched_for_frames() {
         let (mut journal, found) = open(&fs).unwrap();
         assert_eq!(found.len(), first.len());
         journal.write(&append(1, &[entry(next.0, 1, b"short")])).unwrap();
+        drop(journal);
         let (_, found) = open(&fs).unwrap();
         assert_eq!(found[&GroupId(1)].entries.last(), Some(&entry(next.0, 1, b"short")));
     }
@@ -481,7 +483,7 @@ fn numbers_that_no_journal_reaches_are_no_numbers_of_a_frame() {
     };
     let fs = FaultyFs::new(1);
     let (mut journal, _) = open(&fs).unwrap();
-    journal.write(&append(1, &[entry(7, 3, b"a")])).unwrap();
+    journal.write(&append(1, &[entry(1, 3, b"a")])).unwrap();
     let image = image(&fs);
     // The header's numbers, then index and term of the entry, which stands behind the file's summary.
     for at in [16, 24, 32, 48 + 9 + 9, 48 + 9 + 17] {
@@ -571,6 +573,7 @@ fn whoever_holds_the_oldest_file_is_named_and_can_write_again() {
     journal.write(&append(8, &[entry(next, 1, b"")])).unwrap();
     assert_eq!(journal.live_files(), 1);
     assert!(fs.files().len() <= 3, "what is over the limit is deleted");
+    drop(journal);
     let (_, found) = open(&fs).unwrap();
     assert_eq!(found[&GroupId(7)].entries, [entry(1, 1, b"held")]);
 }
@@ -625,6 +628,7 @@ fn a_group_that_truncates_or_is_forgotten_lets_go() {
     journal.release(GroupId(2), LogIndex(1)).unwrap();
     journal.write(&append(3, &[entry(next, 1, b"")])).unwrap();
     assert_eq!(journal.live_files(), 1);
+    drop(journal);
     assert!(
         !open(&fs).unwrap().1.contains_key(&GroupId(2)),
         "a late release does not bring it back"
@@ -645,6 +649,7 @@ fn check_poisoned_by(operation: Operation) {
     let second = append(1, &[entry(2, 1, b"b")]);
     assert!(matches!(journal.write(&second), Err(JournalError::Io { .. })));
     assert!(matches!(journal.write(&second), Err(JournalError::Poisoned)));
+    drop(journal);
     let (mut journal, found) = open(&fs).unwrap();
     assert_eq!(found[&GroupId(1)].entries[0], entry(1, 1, b"a"));
     journal.write(&second).unwrap();
@@ -710,7 +715,9 @@ fn one_batch_is_one_write_and_one_sync() {
         },
     )
     .unwrap();
-    journal.write(&append(1, &[entry(1, 1, b"")])).unwrap();
+    let mut first = JournalBatch::default();
+    (0..1000).for_each(|group| first.entries(GroupId(group), &[entry(1, 1, b"")]));
+    journal.write(&first).unwrap();
     let before = fs.operations();
     let mut batch = JournalBatch::default();
     for group in 0..1000 {
@@ -735,6 +742,7 @@ fn one_batch_is_one_write_and_one_sync() {
     let mut one = append(2000, &[entry(1, 1, b"")]);
     one.extend(append(2000, &[entry(2, 1, b"x")]));
     journal.write(&one).unwrap();
+    drop(journal);
     let (_, found) = open(&fs).unwrap();
     assert_eq!(found.len(), 1001);
     assert!(found[&GroupId(1)].entries[2] == entry(3, 2, &[2; 6000]));
@@ -776,12 +784,14 @@ fn a_reset_is_remembered_until_the_folder_reflects_it() {
         journal.release(group, LogIndex(1)).unwrap();
     }
     assert!(journal.live_files() <= 2, "{}", journal.live_files());
+    drop(journal);
     let (mut journal, found) = open(&fs).unwrap();
     let recovered = &found[&group];
     assert_eq!(recovered.start.as_deref(), Some(&position));
     assert_eq!(recovered.entries, [entry(101, 3, b"x")]);
     journal.release(group, LogIndex(100)).unwrap();
     journal.write(&append(2, &[entry(21, 1, b"")])).unwrap();
+    drop(journal);
     let (_, found) = open(&fs).unwrap();
     let recovered = &found[&group];
     assert_eq!((&recovered.start, recovered.flushed), (&None, LogIndex(100)));

@@ -33,6 +33,8 @@ pub(super) struct Disk {
     /// Changes of names since the folder's last sync.
     pending: BTreeMap<PathBuf, Vec<NameChange>>,
     dirs: BTreeSet<PathBuf>,
+    /// Folders that have a holder.
+    locks: BTreeSet<PathBuf>,
 }
 
 /// A bit that reads return flipped.
@@ -223,6 +225,7 @@ impl Disk {
             durable_names: BTreeMap::new(),
             pending: BTreeMap::new(),
             dirs: BTreeSet::new(),
+            locks: BTreeSet::new(),
         }
     }
 
@@ -248,6 +251,7 @@ impl Disk {
         self.epoch += 1;
         self.down = false;
         self.crash_at = None;
+        self.locks.clear();
         self.nodes.values_mut().for_each(|node| node.open = 0);
         self.drop_unnamed();
     }
@@ -445,6 +449,23 @@ impl Disk {
         }
         self.drop_unnamed();
         Ok(())
+    }
+
+    pub(super) fn lock_dir(&mut self, dir: &Path) -> io::Result<u64> {
+        self.check_up()?;
+        if !self.dirs.contains(dir) {
+            return Err(not_found(dir));
+        }
+        match self.locks.insert(dir.to_owned()) {
+            true => Ok(self.epoch),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    pub(super) fn unlock_dir(&mut self, dir: &Path, epoch: u64) {
+        if epoch == self.epoch {
+            self.locks.remove(dir);
+        }
     }
 
     pub(super) fn read(&mut self, path: &Path, node: NodeId, buf: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -12,6 +12,14 @@ fn the_bytes_of_a_frame() {
     batch.truncate(GroupId(1), LogIndex(4));
     batch.entries(GroupId(1), &[entry(4, 2, b""), entry(5, 2, b"hey")]);
     batch.forget(GroupId(6));
+    // As it goes on behind entries 1 to 3, of which this file would say no more.
+    journal.ends = Ends::recovered(&BTreeMap::from([(
+        GroupId(1),
+        RecoveredGroup {
+            entries: vec![entry(3, 1, b"")],
+            ..RecoveredGroup::default()
+        },
+    )]));
     journal.write(&batch).unwrap();
     journal.release(GroupId(1), LogIndex(4)).unwrap();
     journal.write(&append(1, &[entry(6, 2, b"!")])).unwrap();

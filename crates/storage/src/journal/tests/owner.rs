@@ -259,7 +259,7 @@ fn an_old_copy_is_noticed_after_each_start_and_each_file() {
     }
     // Within one start.
     let (mut journal, _) = open_owned(&fs, 90).unwrap();
-    let mut index = 100;
+    let mut index = 1;
     for file in 0..3 {
         let copy = image(&fs);
         fill_to_next_file(&mut journal, &mut index);
@@ -296,6 +296,7 @@ fn what_was_written_before_a_clean_end_or_a_note_is_missed() {
             let operations = fs.operations();
             journal.note_progress().unwrap();
             assert_eq!(fs.operations(), operations, "there is nothing new to note");
+            drop(journal);
         }
         let now = mark(&fs).unwrap();
         assert_eq!(now, Mark { start: 1, batch: 3 });
