@@ -141,7 +141,7 @@ pub(crate) fn forget_past(group: GroupId, founders: &[NodeId], hard_state: HardS
         configuration: Configuration::of_voters(founders.iter().copied()),
         producers: Vec::new(),
     };
-    out.journal.reset(group, &nothing);
+    out.journal.reset(group, &nothing.to_snapshot());
     out.journal.hard_state(group, hard_state);
 }
 

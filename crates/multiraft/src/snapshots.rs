@@ -8,22 +8,20 @@ use crate::desk::Desk;
 use crate::mailbox::Outbox;
 use crate::producers::ProducerTable;
 use crate::replica::Replica;
-use bytes::Bytes;
 use trimaran_raft::{Configuration, Input as CoreInput, Instant, LogIndex, NodeId, Snapshot, Token};
 use trimaran_storage::scale::{HighWatermark, LogEnd};
-use trimaran_storage::start::{self, LogStart};
+use trimaran_storage::start::LogStart;
 
 impl Replica {
     /// Tells a follower where this log begins.
     pub(crate) fn send_position(&mut self, to: NodeId, desk: &mut Desk, out: &mut Outbox) {
-        let LogEnd { index, term, offset } = self.log.start();
-        let sent = self.producers.before(index.next());
-        let snapshot = Box::new(Snapshot {
-            index,
-            term,
-            configuration: self.configuration_at(index),
-            data: Bytes::from(start::encode_position(offset, &sent)),
-        });
+        let end = self.log.start();
+        let position = LogStart {
+            end,
+            configuration: self.configuration_at(end.index),
+            producers: self.producers.before(end.index.next()),
+        };
+        let snapshot = Box::new(position.to_snapshot());
         self.step(CoreInput::Snapshot { to, snapshot }, desk, out);
     }
 
@@ -46,7 +44,7 @@ impl Replica {
     pub(crate) fn begin_anew(&mut self, snapshot: &Snapshot, token: Token, now: Instant, out: &mut Outbox) {
         let position = position(snapshot).expect("what can't be used never gets to the core");
         let LogEnd { index, offset, .. } = position.end;
-        out.journal.reset(self.id, &position);
+        out.journal.reset(self.id, snapshot);
         self.producers = ProducerTable::rebuild(&position.producers, &[], index).made_at(now);
         self.log.reset(position);
         (self.applied, self.high_watermark) = (index, HighWatermark(offset));
@@ -64,14 +62,5 @@ impl Replica {
 }
 
 fn position(snapshot: &Snapshot) -> Option<LogStart> {
-    let (offset, producers) = start::decode_position(&snapshot.data, snapshot.index).ok()?;
-    Some(LogStart {
-        end: LogEnd {
-            index: snapshot.index,
-            term: snapshot.term,
-            offset,
-        },
-        configuration: snapshot.configuration.clone(),
-        producers,
-    })
+    LogStart::from_snapshot(snapshot).ok()
 }

@@ -25,6 +25,7 @@
 mod batch;
 mod configured;
 mod frame;
+mod group_commit;
 mod owner;
 mod pins;
 mod recovery;
@@ -33,7 +34,8 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
-pub use batch::JournalBatch;
+pub use batch::{JournalBatch, MAX_RESET_BYTES};
+pub use group_commit::{Counts, GroupCommit, Outcome, Ticket};
 pub use owner::{Mark, Mismatch, Owner, OwnerId, read_mark};
 pub use recovery::{Presence, RecoveredGroup, look};
 pub use refusal::Refusal;
@@ -45,13 +47,12 @@ use self::pins::Pins;
 use self::refusal::{Ends, NewEnds};
 use crate::fs::{DirLock, File, Fs, Mode};
 use crate::sabotage::{Breakage, Sabotage};
-use crate::start::LogStart;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trimaran_raft::{GroupId, HardState, LogIndex};
+use trimaran_raft::{GroupId, HardState, LogIndex, Snapshot};
 
 /// Sizes and limits.
 #[derive(Clone, Debug)]
@@ -158,14 +159,14 @@ struct GroupState {
     /// The last configuration entry that is known to be in its folder.
     configured: LogIndex,
     /// A reset that its folder may not reflect.
-    start: Option<Box<LogStart>>,
+    start: Option<Box<Snapshot>>,
 }
 
 impl GroupState {
     /// Everything up to here is durable in the group's folder, a reset included. False if that is no news, or is about
     /// what was there before the reset.
     fn flush(&mut self, upto: LogIndex) -> bool {
-        let reset_at = self.start.as_ref().map(|start| start.end.index);
+        let reset_at = self.start.as_ref().map(|start| start.index);
         if upto <= self.flushed || reset_at.is_some_and(|index| upto < index) {
             return false;
         }
@@ -178,10 +179,10 @@ impl GroupState {
     }
 
     /// The group's log begins anew.
-    fn reset(&mut self, start: &LogStart) {
+    fn reset(&mut self, start: &Snapshot) {
         (self.flushed, self.configured) = (LogIndex::ZERO, LogIndex::ZERO);
         // An empty folder says by itself that its log begins at the beginning.
-        self.start = (start.end.index > LogIndex::ZERO).then(|| Box::new(start.clone()));
+        self.start = (start.index > LogIndex::ZERO).then(|| Box::new(start.clone()));
     }
 }
 
@@ -226,7 +227,7 @@ impl Journal {
     /// Opens or creates; returns what each group had. Cuts a torn end of the last file.
     ///
     /// Every entry that is returned keeps its file from being recycled until [`Journal::release`] is called for its
-    /// group: call it with [`crate::log::ReplicaLog::flushed_index`] once the logs are open. Groups that the caller no
+    /// group: call it once the group's store is open, with the last entry that is durable there. Groups that the caller no
     /// longer knows are to be forgotten by a batch.
     ///
     /// # Errors
@@ -324,14 +325,37 @@ impl Journal {
     /// other error it is unknown how much of the batch is durable, and nothing more is accepted
     /// ([`JournalError::Poisoned`]): open the journal again to find out.
     pub fn write(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
+        let mut ends = NewEnds::default();
+        // After a failure, what the journal holds is not known, and can't be compared with anything.
+        if !self.poisoned {
+            self.ends.check(batch, &mut ends)?;
+        }
+        self.write_checked(batch, ends)
+    }
+
+    /// Writes the batches that are not refused, with one write and one sync. Returns why batches were refused, by their place,
+    /// and how the write of the others went.
+    fn write_each(&mut self, batches: Vec<JournalBatch>) -> (Vec<Option<JournalError>>, Result<(), JournalError>) {
+        let (mut together, mut ends) = (JournalBatch::default(), NewEnds::default());
+        let mut take = |batch: JournalBatch| match self.ends.check(&batch, &mut ends) {
+            Ok(()) => {
+                together.extend(batch);
+                None
+            }
+            Err(refusal) => Some(refusal),
+        };
+        let refusals = batches.into_iter().map(&mut take).collect();
+        let written = self.write_checked(&together, ends);
+        (refusals, written)
+    }
+
+    fn write_checked(&mut self, batch: &JournalBatch, ends: NewEnds) -> Result<(), JournalError> {
         if self.poisoned {
             return Err(JournalError::Poisoned);
         }
         if batch.is_empty() {
             return Ok(());
         }
-        let mut ends = NewEnds::default();
-        self.ends.check(batch, &mut ends)?;
         let result = self.write_frame(batch.records());
         self.poisoned = result.is_err();
         self.ends.apply(ends);

@@ -11,8 +11,45 @@
 //! only in a segment, and no file is kept open: a replica that is idle costs a few hundred bytes.
 //!
 //! # What is believed of a disk
-//! Nothing that a checksum does not confirm; what it does not confirm is read again before it counts as damage. Index records bear one, batches bear their own, and what a batch's checksum
-//! does not cover (base offset, leader epoch, length) is known from elsewhere and compared on every read.
+//! Nothing that a checksum does not confirm; what it does not confirm is read again before it counts as damage. Index records
+//! bear one, batches bear their own, and what a batch's checksum does not cover (base offset, leader epoch, length) is known
+//! from elsewhere and compared on every read.
+//!
+//! # Driving it
+//!
+//! ```
+//! use std::{path::Path, sync::Arc};
+//! use trimaran_raft::{Entry, GroupId, LogIndex, Payload, Term};
+//! use trimaran_storage::fs::faulty::FaultyFs;
+//! use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions};
+//! use trimaran_storage::log::{LogOptions, ReplicaLog};
+//! use trimaran_wire::batch::{self, LeaderEpoch, Offset};
+//!
+//! let (fs, group) = (Arc::new(FaultyFs::new(1)), GroupId(7));
+//! let options = JournalOptions { file_bytes: 1 << 20, max_files: 4 };
+//! let (mut journal, mut found) = Journal::open(fs.clone(), Path::new("/journal"), options)?;
+//! let recovered = found.remove(&group).unwrap_or_default();
+//! let options = LogOptions { segment_bytes: 1 << 30, segment_ms: u64::MAX, tail_bytes: 1 << 20 };
+//! let mut log = ReplicaLog::open(fs, Path::new("/logs/7"), group, options, recovered)?;
+//! journal.release(group, log.flushed_index())?;
+//!
+//! // The core wants an entry to be persisted: into the log at once, and into the journal with what others want.
+//! let mut records = batch::build(0, &[(None, Some(b"hello"))]);
+//! batch::stamp(&mut records, log.next_offset(), LeaderEpoch(1));
+//! let entries = [Entry { index: LogIndex(1), term: Term(1), payload: Payload::Data(records.freeze()) }];
+//! log.append(&entries)?;
+//! let mut batch = JournalBatch::default();
+//! batch.entries(group, &entries);
+//! journal.write(&batch)?;
+//!
+//! // It is committed: consumers may read it, and it may go to a segment, after which the journal lets go of it.
+//! let upto = log.high_watermark(LogIndex(1));
+//! assert_eq!(log.read(Offset(0), upto, 1 << 20)?.len(), 1);
+//! let flushed = log.flush(LogIndex(1)).expect("one entry").run()?;
+//! journal.release(group, flushed.upto)?;
+//! log.flushed(flushed);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod aside;
 mod configurations;
@@ -133,7 +170,9 @@ impl ReplicaLog {
         recovered: RecoveredGroup,
     ) -> Result<ReplicaLog, LogError> {
         let first = recovered.entries.first().map(|entry| entry.index);
-        let begin = recovered.start.as_ref().map_or(LogEnd::default(), |start| start.end);
+        let start = recovered.start.as_deref().map(LogStart::from_snapshot).transpose();
+        let start = start.map_err(|bad| corrupt(dir, 0, bad.0))?;
+        let begin = start.as_ref().map_or(LogEnd::default(), |start| start.end);
         let recovered = RecoveredGroup {
             flushed: recovered.flushed.max(begin.index),
             ..recovered
@@ -144,7 +183,7 @@ impl ReplicaLog {
             flushed: recovered.flushed,
             journaled: recovered.flushed.max(last),
             configured: recovered.configured,
-            start: recovered.start.as_deref(),
+            start: start.as_ref(),
             rest_in_journal: first.is_some_and(|first| first <= recovered.flushed.next()),
         };
         let found = recovery::recover(&*fs, dir, &known)?;

@@ -17,8 +17,8 @@
 //!
 //! All little-endian.
 
+use crate::codec::{CUT_SHORT, take, take_counted};
 use crate::log::BatchMeta;
-use crate::start::{CUT_SHORT, take, take_counted};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use trimaran_raft::LogIndex;

@@ -5,9 +5,6 @@
 //! (the next append is checked against it), its offset (the next batch is stamped with it), and who belongs to the group
 //! there (the entry that said so may lie before it).
 //!
-//! # How a configuration looks on disk
-//! Three counts `u32` (voters, outgoing voters, learners), then their ids `u64` in that order; all little-endian.
-//!
 //! # What a snapshot carries
 //! Beside index, term and configuration: the offset that comes next, and what idempotent producers sent last before the
 //! position, which nobody can read in the log behind it.
@@ -19,10 +16,12 @@
 //! | 9 | number of batches `u32` |
 //! | 13 | the batches, as told in [`crate::producers`], ascending by index |
 
+use crate::codec::{take, take_counted};
 use crate::producers::{self, ProducedBatch, put_batches, take_batches};
 use crate::scale::LogEnd;
+use bytes::Bytes;
 use std::fmt;
-use trimaran_raft::{Configuration, LogIndex, NodeId, Term};
+use trimaran_raft::{Configuration, LogIndex, Snapshot};
 use trimaran_wire::batch::Offset;
 
 /// A position in a group's log, with what is needed to go on from there.
@@ -36,9 +35,36 @@ pub struct LogStart {
     pub producers: Vec<ProducedBatch>,
 }
 
-/// Why a position can't be used: whoever sent it is of another version, or lies.
+impl LogStart {
+    /// The position as a snapshot: what a leader sends to a follower, and what the journal keeps
+    /// ([`crate::journal::JournalBatch::reset`]).
+    pub fn to_snapshot(&self) -> Snapshot {
+        Snapshot {
+            index: self.end.index,
+            term: self.end.term,
+            configuration: self.configuration.clone(),
+            data: Bytes::from(encode_position(self.end.offset, &self.producers)),
+        }
+    }
+
+    /// The position that a snapshot is of.
+    ///
+    /// # Errors
+    /// Its data are of another version, of another length, or say what can't be.
+    pub fn from_snapshot(snapshot: &Snapshot) -> Result<LogStart, BadPosition> {
+        let (offset, producers) = decode_position(&snapshot.data, snapshot.index)?;
+        let (index, term) = (snapshot.index, snapshot.term);
+        Ok(LogStart {
+            end: LogEnd { index, term, offset },
+            configuration: snapshot.configuration.clone(),
+            producers,
+        })
+    }
+}
+
+/// Why a position can't be used: its sender is of another version, or faulty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadPosition(&'static str);
+pub struct BadPosition(pub(crate) &'static str);
 
 impl fmt::Display for BadPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,104 +122,10 @@ pub fn decode_position(mut bytes: &[u8], index: LogIndex) -> Result<(Offset, Vec
     }
 }
 
-/// What a record on disk is not.
-pub(crate) const CUT_SHORT: &str = "a record is cut short";
-
-/// Appends a configuration to a record.
-pub(crate) fn put_configuration(to: &mut Vec<u8>, configuration: &Configuration) {
-    let Configuration {
-        voters,
-        outgoing,
-        learners,
-    } = configuration;
-    for nodes in [voters, outgoing, learners] {
-        let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-        to.extend_from_slice(&count.to_le_bytes());
-    }
-    for node in voters.iter().chain(outgoing).chain(learners) {
-        to.extend_from_slice(&node.0.to_le_bytes());
-    }
-}
-
-/// Takes a configuration off the front of a record. Counts are held against what is left before anything is allocated.
-pub(crate) fn take_configuration(from: &mut &[u8]) -> Result<Configuration, &'static str> {
-    let mut counts = [0; 3];
-    for count in &mut counts {
-        *count = u32::from_le_bytes(take(from)?) as usize;
-    }
-    let configuration = Configuration {
-        voters: take_nodes(from, counts[0])?,
-        outgoing: take_nodes(from, counts[1])?,
-        learners: take_nodes(from, counts[2])?,
-    };
-    match configuration.check() {
-        Ok(()) => Ok(configuration),
-        Err(_) => Err("no group can have these members"),
-    }
-}
-
-fn take_nodes(from: &mut &[u8], count: usize) -> Result<Vec<NodeId>, &'static str> {
-    if from.len() / size_of::<u64>() < count {
-        return Err(CUT_SHORT);
-    }
-    (0..count).map(|_| Ok(NodeId(take_number(from)?))).collect()
-}
-
-/// Appends a position to a record, without its producers: index, term, offset, configuration.
-pub(crate) fn put_start(to: &mut Vec<u8>, start: &LogStart) {
-    let LogEnd { index, term, offset } = start.end;
-    for number in [index.0, term.0, offset.0 as u64] {
-        to.extend_from_slice(&number.to_le_bytes());
-    }
-    put_configuration(to, &start.configuration);
-}
-
-/// Takes a position without producers off the front of a record.
-pub(crate) fn take_start(from: &mut &[u8]) -> Result<LogStart, &'static str> {
-    let index = LogIndex(take_counted(from)?);
-    let term = Term(take_counted(from)?);
-    let offset = Offset(take_counted(from)? as i64);
-    Ok(LogStart {
-        end: LogEnd { index, term, offset },
-        configuration: take_configuration(from)?,
-        producers: Vec::new(),
-    })
-}
-
-/// Takes a position off the front of a record, its producers behind it.
-pub(crate) fn take_start_and_producers(from: &mut &[u8]) -> Result<LogStart, &'static str> {
-    let start = take_start(from)?;
-    Ok(LogStart {
-        producers: take_batches(from, start.end.index.next(), MAX_SENT_BATCHES)?,
-        ..start
-    })
-}
-
-pub(crate) fn take_number(from: &mut &[u8]) -> Result<u64, &'static str> {
-    Ok(u64::from_le_bytes(take(from)?))
-}
-
-/// Nothing is counted this far: whatever is beyond was not written by us, and what is below leaves room to count on.
-const MAX_NUMBER: u64 = 1 << 62;
-
-/// An index, a term or an offset.
-pub(crate) fn take_counted(from: &mut &[u8]) -> Result<u64, &'static str> {
-    let number = take_number(from)?;
-    if number > MAX_NUMBER {
-        return Err("an index or a term is larger than any can be");
-    }
-    Ok(number)
-}
-
-pub(crate) fn take<const N: usize>(from: &mut &[u8]) -> Result<[u8; N], &'static str> {
-    let (taken, rest) = from.split_first_chunk().ok_or(CUT_SHORT)?;
-    *from = rest;
-    Ok(*taken)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trimaran_raft::{NodeId, Term};
 
     fn nodes(ids: &[u64]) -> Vec<NodeId> {
         ids.iter().copied().map(NodeId).collect()
@@ -216,35 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_read_as_it_was_written() {
-        let mut bytes = Vec::new();
-        put_start(&mut bytes, &start());
-        let mut rest = &bytes[..];
-        assert_eq!(take_start(&mut rest), Ok(start()));
-        assert!(rest.is_empty());
-        for len in 0..bytes.len() {
-            assert_eq!(take_start(&mut &bytes[..len]), Err(CUT_SHORT), "{len} bytes");
-        }
-    }
-
-    #[test]
-    fn a_position_is_these_bytes() {
-        let mut bytes = Vec::new();
-        put_start(&mut bytes, &start());
-        let numbers = [7u64, 3, 99];
-        let counts = [3u32, 2, 1];
-        let ids = [1u64, 2, 3, 2, 4, 5];
-        let numbers = numbers.iter().flat_map(|number| number.to_le_bytes());
-        let counts = counts.iter().flat_map(|count| count.to_le_bytes());
-        let ids = ids.iter().flat_map(|id| id.to_le_bytes());
-        assert_eq!(bytes, numbers.chain(counts).chain(ids).collect::<Vec<u8>>());
-    }
-
-    #[test]
-    fn a_count_that_can_not_be_is_not_allocated() {
-        let bytes = [0xff; 12];
-        assert_eq!(take_configuration(&mut &bytes[..]), Err(CUT_SHORT));
-        assert!(take_configuration(&mut &[0; 12][..]).is_err(), "nobody votes");
+    fn a_position_is_a_snapshot() {
+        let start = LogStart {
+            producers: vec![sent(4, 7, 40)],
+            ..start()
+        };
+        let mut snapshot = start.to_snapshot();
+        assert_eq!(LogStart::from_snapshot(&snapshot), Ok(start));
+        snapshot.data = snapshot.data.slice(1..);
+        assert!(LogStart::from_snapshot(&snapshot).is_err());
     }
 
     /// A batch of two records.

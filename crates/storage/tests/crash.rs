@@ -255,11 +255,11 @@ fn apply(models: &mut Models, step: Step) -> JournalBatch {
             let model = models.entry(group).or_default();
             (model.start, model.entries) = (start.end, Vec::new());
             model.sent.clone_from(&start.producers);
-            batch.reset(GroupId(group), &start);
+            batch.reset(GroupId(group), &start.to_snapshot());
         }
         Step::Lose { group } => {
             models.insert(group, Model::default());
-            batch.reset(GroupId(group), &position(0, 0));
+            batch.reset(GroupId(group), &position(0, 0).to_snapshot());
         }
         Step::Flush { .. } | Step::Rewrite | Step::Retain { .. } => {}
     }
@@ -356,7 +356,7 @@ impl Store {
         let fs = Arc::new(self.fs.clone());
         let log = ReplicaLog::open_lost(fs, &folder(group), GroupId(group), log_options())?;
         let mut batch = JournalBatch::default();
-        batch.reset(GroupId(group), &position(0, 0));
+        batch.reset(GroupId(group), &position(0, 0).to_snapshot());
         self.journal.write(&batch)?;
         self.logs.insert(group, log);
         Ok(())

@@ -188,7 +188,7 @@ fn others(batch: &mut JournalBatch, round: u64, told: LogIndex) {
         configuration: members(round),
         producers: sent_before(told),
     };
-    batch.reset(GroupId(11), &start);
+    batch.reset(GroupId(11), &start.to_snapshot());
 }
 
 /// Voters are being exchanged, and there is a learner.
@@ -426,22 +426,23 @@ fn records(body: &[u8], mut part: impl FnMut(usize, &'static str)) {
             7 => ("forget", 9),
             8 => ("configuration entry", 25 + configuration_len(&body[at + 25..])),
             9 => ("hard state of a loser", 42),
-            10 => ("reset", 33 + configuration_len(&body[at + 33..])),
-            11 => ("start", 33 + configuration_len(&body[at + 33..])),
             12 => ("configured", 17),
-            13 => ("reset and producers", 33 + position_len(&body[at + 33..])),
-            14 => ("start and producers", 33 + position_len(&body[at + 33..])),
+            kind @ (16 | 17) => {
+                let data = at + 25 + configuration_len(&body[at + 25..]);
+                let (position, its_data) = match kind {
+                    16 => ("reset", "reset's data"),
+                    _ => ("start", "start's data"),
+                };
+                part(at, position);
+                part(data, its_data);
+                at = data + 4 + u32_at(body, data);
+                continue;
+            }
             other => panic!("a record of kind {other} has no line here"),
         };
         part(at, kind);
         at += length;
     }
-}
-
-/// A configuration, a count, and so many batches.
-fn position_len(bytes: &[u8]) -> usize {
-    let configuration = configuration_len(bytes);
-    configuration + 4 + 36 * u32_at(bytes, configuration)
 }
 
 /// Three counts, and so many ids.
@@ -678,8 +679,8 @@ fn the_folders_have_every_region() {
         "current file, last frame: hard state of a loser",
         "current file, last frame: reset",
         "current file, first frame: start",
-        "current file, last frame: reset and producers",
-        "current file, first frame: start and producers",
+        "current file, last frame: reset's data",
+        "current file, first frame: start's data",
         "older file, later frame: configuration entry",
         "earlier record: configuration",
         "last record: CRC",

@@ -220,7 +220,8 @@ pub(super) mod tests {
             let (dir, id) = used();
             assert_eq!(open(dir.path()).unwrap().id(), id);
             let journal = dir.path().join("journal");
-            let [file] = &files(&journal)[..] else {
+            let is_journal = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "journal");
+            let [file] = &files(&journal).into_iter().filter(is_journal).collect::<Vec<_>>()[..] else {
                 panic!("one file")
             };
             let bytes = fs::read(file).unwrap();

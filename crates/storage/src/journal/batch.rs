@@ -13,25 +13,25 @@
 //! | 7 | forget | group `u64` |
 //! | 8 | configuration entry | group `u64`, index `u64`, term `u64`, configuration |
 //! | 9 | hard state of a member that lost something | as 2, then barred `u64`, life `u64` |
-//! | 10 | reset | group `u64`, index `u64`, term `u64`, offset `u64`, configuration |
-//! | 11 | start, where a file begins: the reset that a group's folder does not reflect yet | as 10 |
+//! | 10 | reset, before version 5 | group `u64`, index `u64`, term `u64`, offset `u64`, configuration |
+//! | 11 | start, before version 5 | as 10 |
 //! | 12 | configured | group `u64`, index `u64` |
-//! | 13 | reset, and what producers sent before | as 10, then how many batches `u32`, and these |
-//! | 14 | start, and what producers sent before | as 13 |
+//! | 13 | reset, before version 5, with batches of producers | as 10, then how many `u32`, and 36 bytes each |
+//! | 14 | start, before version 5, with batches of producers | as 13 |
 //! | 15 | owner: behind 1 in each file of an owned journal, and alone for each start | id 16 bytes, number of the start `u64` |
+//! | 16 | reset | group `u64`, index `u64`, term `u64`, configuration, length `u32`, data |
+//! | 17 | start, where a file begins: the reset that a group's store does not reflect yet | as 16 |
 //!
-//! Kinds from 8 on are in frames of version 2, from 13 on in those of version 3, and 15 in those of version 4. How a configuration looks is told in
-//! [`crate::start`], and a producer's batch in [`crate::producers`].
+//! A configuration is three counts `u32` (voters, outgoing voters, learners), then their ids `u64` in that order.
+//!
+//! Kinds from 8 on are in frames of version 2, from 13 on in those of version 3, 15 in those of version 4, 16 and 17 in
+//! those of version 5. Kinds 10, 11, 13 and 14 are read, and not written any more.
 
 use super::owner::OwnerId;
-use crate::producers::put_batches;
-use crate::start::{
-    CUT_SHORT, LogStart, put_configuration, put_start, take, take_configuration, take_counted, take_number, take_start,
-    take_start_and_producers,
-};
+use crate::codec::{CUT_SHORT, put_configuration, take, take_configuration, take_counted, take_number};
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use trimaran_raft::{Entry, GroupId, HardState, Life, LogIndex, NodeId, Payload, Term};
+use trimaran_raft::{Entry, GroupId, HardState, Life, LogIndex, NodeId, Payload, Snapshot, Term};
 
 mod kind {
     pub(super) const BEGIN: u8 = 1;
@@ -43,13 +43,19 @@ mod kind {
     pub(super) const FORGET: u8 = 7;
     pub(super) const CONFIGURATION: u8 = 8;
     pub(super) const LOSER: u8 = 9;
-    pub(super) const RESET: u8 = 10;
-    pub(super) const START: u8 = 11;
+    pub(super) const OLD_RESET: u8 = 10;
+    pub(super) const OLD_START: u8 = 11;
     pub(super) const CONFIGURED: u8 = 12;
-    pub(super) const RESET_AND_PRODUCERS: u8 = 13;
-    pub(super) const START_AND_PRODUCERS: u8 = 14;
+    pub(super) const OLD_RESET_AND_PRODUCERS: u8 = 13;
+    pub(super) const OLD_START_AND_PRODUCERS: u8 = 14;
     pub(super) const OWNER: u8 = 15;
+    pub(super) const RESET: u8 = 16;
+    pub(super) const START: u8 = 17;
 }
+
+/// The longest data of a position: each file of the journal begins with the positions that are still needed. Twice what a
+/// position of the replica logs takes. What is larger, such as a state machine's snapshot, belongs into a file of its own.
+pub const MAX_RESET_BYTES: usize = 2 << 20;
 
 /// What one or more groups want written together, in order.
 ///
@@ -96,9 +102,8 @@ impl JournalBatch {
         }
     }
 
-    /// Writes a group's whole unflushed tail ([`crate::log::ReplicaLog::unflushed`]) again, so that the older files
-    /// that held it can be recycled. The answer to [`crate::journal::Journal::laggards`] where nothing (more) can be
-    /// flushed, because the rest of the tail is not committed.
+    /// Writes a group's entries that are not released again, so that the older files that hold them can be recycled. The answer
+    /// to [`crate::journal::Journal::laggards`] where nothing (more) can be released, because the rest is not committed.
     ///
     /// It must be the whole tail: entries supersede everything behind them.
     pub fn rewrite(&mut self, group: GroupId, unflushed: &[Entry]) {
@@ -106,12 +111,13 @@ impl JournalBatch {
         self.entries(group, unflushed);
     }
 
-    /// The group's log begins anew behind this position ([`crate::log::ReplicaLog::reset`]): what was journaled of its
-    /// entries is gone, and so is what its segments held, up to the position. At [`LogIndex::ZERO`], the log is empty.
+    /// The group's log begins behind this position from now on: what was journaled of its entries is gone, and so is what was
+    /// released. At [`LogIndex::ZERO`], the log is empty.
     ///
-    /// The journal remembers the position until it is told that the group's segments go further
-    /// ([`crate::journal::Journal::release`]).
-    pub fn reset(&mut self, group: GroupId, start: &LogStart) {
+    /// The journal keeps the position, its data included, until entries up to there are released
+    /// ([`crate::journal::Journal::release`]): until the group's store reflects it. It never looks into the data, which must
+    /// not be longer than [`MAX_RESET_BYTES`]: each file repeats them.
+    pub fn reset(&mut self, group: GroupId, start: &Snapshot) {
         let start = Box::new(start.clone());
         self.records.push(Record::Reset { group, start });
     }
@@ -168,12 +174,12 @@ pub(super) enum Record {
     /// The group's log begins anew: all that was said of its entries before is void.
     Reset {
         group: GroupId,
-        start: Box<LogStart>,
+        start: Box<Snapshot>,
     },
     /// A reset of an earlier file, which the group's folder may not reflect. Voids nothing.
     Start {
         group: GroupId,
-        start: Box<LogStart>,
+        start: Box<Snapshot>,
     },
     /// This configuration entry was durable in the group's folder, and is the last one of those.
     Configured {
@@ -234,12 +240,8 @@ impl Record {
                 }
             }
             Record::Forget { group } => put(to, kind::FORGET, [group.0]),
-            Record::Reset { group, start } => {
-                put_position(to, [kind::RESET, kind::RESET_AND_PRODUCERS], *group, start);
-            }
-            Record::Start { group, start } => {
-                put_position(to, [kind::START, kind::START_AND_PRODUCERS], *group, start);
-            }
+            Record::Reset { group, start } => put_position(to, kind::RESET, *group, start),
+            Record::Start { group, start } => put_position(to, kind::START, *group, start),
             Record::Configured { group, index } => put(to, kind::CONFIGURED, [group.0, index.0]),
             Record::Owner { id, start } => {
                 to.push(kind::OWNER);
@@ -290,21 +292,13 @@ impl Record {
             kind::FORGET => Record::Forget {
                 group: GroupId(take_number(body)?),
             },
-            kind::RESET => Record::Reset {
+            kind @ (kind::RESET | kind::OLD_RESET | kind::OLD_RESET_AND_PRODUCERS) => Record::Reset {
                 group: GroupId(take_number(body)?),
-                start: Box::new(take_start(body)?),
+                start: Box::new(take_position(kind, body)?),
             },
-            kind::START => Record::Start {
+            kind @ (kind::START | kind::OLD_START | kind::OLD_START_AND_PRODUCERS) => Record::Start {
                 group: GroupId(take_number(body)?),
-                start: Box::new(take_start(body)?),
-            },
-            kind::RESET_AND_PRODUCERS => Record::Reset {
-                group: GroupId(take_number(body)?),
-                start: Box::new(take_start_and_producers(body)?),
-            },
-            kind::START_AND_PRODUCERS => Record::Start {
-                group: GroupId(take_number(body)?),
-                start: Box::new(take_start_and_producers(body)?),
+                start: Box::new(take_position(kind, body)?),
             },
             kind::CONFIGURED => Record::Configured {
                 group: GroupId(take_number(body)?),
@@ -320,14 +314,49 @@ impl Record {
     }
 }
 
-/// Of the kinds, the second one is for a position that names what producers sent.
-fn put_position(to: &mut Vec<u8>, [bare, with_producers]: [u8; 2], group: GroupId, start: &LogStart) {
-    let is_bare = start.producers.is_empty();
-    put(to, if is_bare { bare } else { with_producers }, [group.0]);
-    put_start(to, start);
-    if !is_bare {
-        put_batches(to, &start.producers);
+fn put_position(to: &mut Vec<u8>, kind: u8, group: GroupId, start: &Snapshot) {
+    put(to, kind, [group.0, start.index.0, start.term.0]);
+    put_configuration(to, &start.configuration);
+    let len = u32::try_from(start.data.len()).unwrap_or(u32::MAX);
+    to.extend_from_slice(&len.to_le_bytes());
+    to.extend_from_slice(&start.data);
+}
+
+fn take_position(kind: u8, body: &mut &[u8]) -> Result<Snapshot, &'static str> {
+    let index = LogIndex(take_counted(body)?);
+    let term = Term(take_counted(body)?);
+    let (configuration, data) = match kind {
+        kind::RESET | kind::START => {
+            let configuration = take_configuration(body)?;
+            (configuration, take_bytes(body)?)
+        }
+        _ => {
+            let offset = take::<8>(body)?;
+            let configuration = take_configuration(body)?;
+            let has_producers = [kind::OLD_RESET_AND_PRODUCERS, kind::OLD_START_AND_PRODUCERS].contains(&kind);
+            (configuration, take_old_data(offset, has_producers, body)?)
+        }
+    };
+    Ok(Snapshot {
+        index,
+        term,
+        configuration,
+        data,
+    })
+}
+
+/// What versions before 5 said of a position, as the data that the replica logs give it today (`crate::start`): a version, the
+/// offset, and the batches of producers.
+fn take_old_data(offset: [u8; 8], has_producers: bool, body: &mut &[u8]) -> Result<Bytes, &'static str> {
+    const BATCH_LEN: usize = 36;
+    if !has_producers {
+        return Ok([&[1][..], &offset].concat().into());
     }
+    let count = take::<4>(body)?;
+    let len = (u32::from_le_bytes(count) as usize).saturating_mul(BATCH_LEN);
+    let (batches, rest) = body.split_at_checked(len).ok_or(CUT_SHORT)?;
+    *body = rest;
+    Ok([&[2][..], &offset, &count, batches].concat().into())
 }
 
 fn put_hard_state(to: &mut Vec<u8>, kind: u8, group: GroupId, state: &HardState) {
@@ -379,8 +408,13 @@ fn decode_entry(
 }
 
 fn decode_payload(body: &mut &[u8]) -> Result<Payload, &'static str> {
+    take_bytes(body).map(Payload::Data)
+}
+
+/// Takes a length `u32` and so many bytes off the front of a record.
+fn take_bytes(body: &mut &[u8]) -> Result<Bytes, &'static str> {
     let len = u32::from_le_bytes(take(body)?) as usize;
-    let (payload, rest) = body.split_at_checked(len).ok_or(CUT_SHORT)?;
+    let (bytes, rest) = body.split_at_checked(len).ok_or(CUT_SHORT)?;
     *body = rest;
-    Ok(Payload::Data(Bytes::copy_from_slice(payload)))
+    Ok(Bytes::copy_from_slice(bytes))
 }

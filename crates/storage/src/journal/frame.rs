@@ -3,7 +3,7 @@
 //! | at | field |
 //! |---|---|
 //! | 0 | magic `TRIJ` |
-//! | 4 | version `u16`: 4, or 1 to 3 as older ones wrote it, without the later kinds of records |
+//! | 4 | version `u16`: 5, or 1 to 4 as older ones wrote it, without the later kinds of records |
 //! | 6 | zero `u16` |
 //! | 8 | length of the records in bytes `u32` |
 //! | 12 | CRC-32C of the records `u32` |
@@ -27,7 +27,7 @@ pub(super) const HEADER_LEN: usize = 48;
 /// Frames begin at multiples of this, so that a search for one does not have to look at every byte.
 pub(super) const ALIGNMENT: usize = 8;
 const MAGIC: [u8; 4] = *b"TRIJ";
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 /// The oldest version that is read.
 const OLDEST_VERSION: u16 = 1;
 

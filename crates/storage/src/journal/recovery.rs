@@ -7,10 +7,9 @@ use super::owner::{self, Mark, Owner, OwnerId};
 use super::pins::Pins;
 use super::{Current, GroupState, JournalError, apply, file_path, file_sequence, io_error};
 use crate::fs::{Fs, Mode};
-use crate::start::LogStart;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use trimaran_raft::{Entry, GroupId, HardState, LogIndex};
+use trimaran_raft::{Entry, GroupId, HardState, LogIndex, Snapshot};
 
 /// What was found for a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,9 +23,9 @@ pub struct RecoveredGroup {
     pub flushed: LogIndex,
     /// This configuration entry was once durable in its folder, and was the last one of those; zero if there was none.
     pub configured: LogIndex,
-    /// The log begins behind this position, and its folder may not reflect that: whatever it holds from before is void.
+    /// The log begins behind this position, and the group's store may not reflect that: whatever it holds from before is void.
     /// None if it does, or if the log has never been reset.
-    pub start: Option<Box<LogStart>>,
+    pub start: Option<Box<Snapshot>>,
 }
 
 impl RecoveredGroup {

@@ -1,10 +1,10 @@
 //! Requests that the journal refuses before it writes anything, because the next open would fail or entries would be lost.
 
-use super::batch::Record;
+use super::batch::{MAX_RESET_BYTES, Record};
 use super::{JournalBatch, JournalError, MAX_NUMBER, RecoveredGroup};
 use std::collections::BTreeMap;
 use std::fmt;
-use trimaran_raft::{Configuration, Entry, GroupId, LogIndex, Payload, Term};
+use trimaran_raft::{Configuration, Entry, GroupId, LogIndex, Payload, Snapshot, Term};
 
 /// Why a request was refused. The caller's state and the journal's have diverged: a bug of the caller, or two callers that
 /// write the same group.
@@ -42,6 +42,8 @@ pub enum Refusal {
     },
     /// An index or a term is larger than the journal counts (2^62).
     TooLarge,
+    /// The data of a position are longer than [`MAX_RESET_BYTES`].
+    TooLong,
     /// A configuration that no group can have, such as one without voters.
     BadConfiguration,
 }
@@ -69,6 +71,10 @@ impl fmt::Display for Refusal {
                 "entries up to {upto} can't be released: the group's last entry is {last}; release only what was written"
             ),
             Refusal::TooLarge => f.write_str("an index or a term is larger than 2^62"),
+            Refusal::TooLong => write!(
+                f,
+                "the data of a position are longer than {MAX_RESET_BYTES} bytes; keep them in a file, and its name in the journal"
+            ),
             Refusal::BadConfiguration => {
                 f.write_str("no group can have this configuration; Configuration::check says why")
             }
@@ -89,7 +95,7 @@ pub(super) struct End {
 
 impl End {
     fn recovered(group: &RecoveredGroup) -> End {
-        let start = group.start.as_ref().map(|start| (start.end.index, start.end.term));
+        let start = group.start.as_ref().map(|start| (start.index, start.term));
         let (begin, term) = start.unwrap_or_default();
         let released = group.flushed.max(begin);
         let last = group.entries.last().map(|entry| (entry.index, entry.term));
@@ -141,11 +147,15 @@ impl End {
         Ok(())
     }
 
-    fn reset(&mut self, index: LogIndex, term: Term, configuration: &Configuration) -> Result<(), Refusal> {
+    fn reset(&mut self, start: &Snapshot) -> Result<(), Refusal> {
+        let (index, term) = (start.index, start.term);
+        if start.data.len() > MAX_RESET_BYTES {
+            return Err(Refusal::TooLong);
+        }
         if index.0 > MAX_NUMBER || term.0 > MAX_NUMBER {
             return Err(Refusal::TooLarge);
         }
-        check_configuration(configuration)?;
+        check_configuration(&start.configuration)?;
         *self = End {
             released: index,
             last: index,
@@ -194,7 +204,7 @@ impl Ends {
             let checked = match record {
                 Record::Entry { entry, .. } => end.append(entry, batch.rewrites(group)),
                 Record::Truncate { from, .. } => end.truncate(*from),
-                Record::Reset { start, .. } => end.reset(start.end.index, start.end.term, &start.configuration),
+                Record::Reset { start, .. } => end.reset(start),
                 Record::HardState { state, .. } if state.term.0 > MAX_NUMBER => Err(Refusal::TooLarge),
                 _ => Ok(()),
             };

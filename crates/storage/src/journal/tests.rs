@@ -1,15 +1,13 @@
 mod golden;
+mod group_commit;
 mod misuse;
 mod owner;
 
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};
-use crate::producers::ProducedBatch;
-use crate::scale::LogEnd;
 use bytes::Bytes;
 use std::io::IoSlice;
 use trimaran_raft::{Configuration, Entry, Life, NodeId, Payload, Term};
-use trimaran_wire::batch::Offset;
 
 const DIR: &str = "/data/journal";
 const SMALL: JournalOptions = JournalOptions {
@@ -53,12 +51,13 @@ fn configured(index: u64, term: u64, voters: &[u64]) -> Entry {
     }
 }
 
-fn start(index: u64, term: u64, offset: i64) -> LogStart {
-    let (index, term, offset) = (LogIndex(index), Term(term), Offset(offset));
-    LogStart {
-        end: LogEnd { index, term, offset },
+/// A position, with data of which the journal understands nothing.
+fn start(index: u64, term: u64, data: &'static [u8]) -> Snapshot {
+    Snapshot {
+        index: LogIndex(index),
+        term: Term(term),
         configuration: configuration(&[1, 2, 3]),
-        producers: Vec::new(),
+        data: Bytes::from_static(data),
     }
 }
 
@@ -137,7 +136,7 @@ fn repair(round: u64) -> Option<Step> {
         }
         3 => return Some(Step::Release(5, 2)),
         4 => {
-            batch.reset(group, &start(0, 0, 0));
+            batch.reset(group, &start(0, 0, b""));
             let barred = LogIndex(u64::MAX);
             batch.hard_state(
                 group,
@@ -148,7 +147,7 @@ fn repair(round: u64) -> Option<Step> {
             );
         }
         5 => {
-            batch.reset(group, &start(150, 9, 77));
+            batch.reset(group, &start(150, 9, b"of nobody's concern"));
             batch.entries(group, &[entry(151, 9, &[6; 50])]);
         }
         6 => return Some(Step::Release(5, 120)),
@@ -198,7 +197,7 @@ fn step_model(model: &mut Model, step: &Step) {
                         let group = model.entry(*group).or_default();
                         *group = RecoveredGroup {
                             hard_state: group.hard_state,
-                            start: (start.end.index > LogIndex::ZERO).then(|| start.clone()),
+                            start: (start.index > LogIndex::ZERO).then(|| start.clone()),
                             ..RecoveredGroup::default()
                         };
                     }
@@ -214,7 +213,7 @@ fn step_model(model: &mut Model, step: &Step) {
 }
 
 fn release_model(group: &mut RecoveredGroup, upto: LogIndex) {
-    let reset_at = group.start.as_ref().map_or(LogIndex::ZERO, |start| start.end.index);
+    let reset_at = group.start.as_ref().map_or(LogIndex::ZERO, |start| start.index);
     if upto < reset_at {
         return;
     }
@@ -517,7 +516,7 @@ fn a_missing_file_is_noticed() {
 fn a_newer_version_is_refused_and_not_cut() {
     let mut image = image(&finished(1));
     let bytes = &mut image.last_mut().unwrap().1;
-    bytes[4] = 5;
+    bytes[4] = 6;
     let crc = crc32c::crc32c(&bytes[..44]).to_le_bytes();
     bytes[44..48].copy_from_slice(&crc);
     let Err(JournalError::Corrupt { position: 0, what, .. }) = open(&restore(&image)) else {
@@ -749,17 +748,6 @@ fn one_batch_is_one_write_and_one_sync() {
     assert_eq!(found[&GroupId(2000)].entries.len(), 2);
 }
 
-fn sent() -> ProducedBatch {
-    ProducedBatch {
-        producer: 77,
-        epoch: 3,
-        first_sequence: 40,
-        last_sequence: 41,
-        index: LogIndex(6),
-        base_offset: Offset(35),
-    }
-}
-
 #[test]
 fn a_reset_is_remembered_until_the_folder_reflects_it() {
     let fs = FaultyFs::new(1);
@@ -767,10 +755,7 @@ fn a_reset_is_remembered_until_the_folder_reflects_it() {
     let group = GroupId(1);
     journal.write(&append(1, &[entry(1, 1, &[1; 1000])])).unwrap();
     let mut batch = JournalBatch::default();
-    let position = LogStart {
-        producers: vec![sent()],
-        ..start(100, 3, 50)
-    };
+    let position = start(100, 3, &[7; 300]);
     batch.reset(group, &position);
     batch.entries(group, &[entry(101, 3, b"x")]);
     journal.write(&batch).unwrap();

@@ -12,15 +12,16 @@
 //! | 8 | length of the configuration in bytes `u32` |
 //! | 12 | CRC-32C of the group `u64`, of the 12 bytes before it and of everything after it `u32` |
 //! | 16 | index `u64` |
-//! | 24 | configuration, as told in [`crate::start`] |
+//! | 24 | configuration: three counts `u32` (voters, outgoing voters, learners), then their ids `u64` in that order |
 //!
 //! All little-endian.
 
 use super::segment::read_bounded;
 use super::{LogError, corrupt, io_error};
+use crate::codec::{put_configuration, take_configuration, take_counted};
 use crate::fs::{Fs, Mode};
 use crate::fs::{Wrong, read_until_sound};
-use crate::start::{LogStart, put_configuration, take_configuration, take_counted};
+use crate::start::LogStart;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use trimaran_raft::{Configuration, Entry, GroupId, LogIndex, Payload};

@@ -25,9 +25,10 @@
 
 use super::segment::{read_bounded, sound};
 use super::{LogError, corrupt, io_error};
+use crate::codec::take_counted;
 use crate::fs::{Fs, Mode, Wrong};
 use crate::producers::{KEPT_BATCHES, MAX_PRODUCERS, ProducedBatch, RECORD_LEN, newest, put_batch, take_so_many};
-use crate::start::{LogStart, take_counted};
+use crate::start::LogStart;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use trimaran_raft::{GroupId, LogIndex};

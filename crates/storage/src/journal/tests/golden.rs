@@ -24,7 +24,7 @@ fn the_bytes_of_a_frame() {
     journal.release(GroupId(1), LogIndex(4)).unwrap();
     journal.write(&append(1, &[entry(6, 2, b"!")])).unwrap();
     let bytes = fs.contents(&file_path(Path::new(DIR), 1)).unwrap();
-    assert_eq!(hex(&bytes), golden_frames(["04", "d817df96", "9d179f88"]));
+    assert_eq!(hex(&bytes), golden_frames(["05", "f3021f4b", "b6025f55"]));
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -75,6 +75,7 @@ fn a_journal_of_an_earlier_version_is_read() {
         ["01", "4ccd2b32", "09cd6b2c"],
         ["02", "c0848751", "8584c74f"],
         ["03", "eb91478c", "ae910792"],
+        ["04", "d817df96", "9d179f88"],
     ] {
         check_is_read(&golden_frames(version));
     }
@@ -82,7 +83,7 @@ fn a_journal_of_an_earlier_version_is_read() {
 
 #[track_caller]
 fn check_is_read(golden: &str) {
-    let bytes: Vec<u8> = golden.as_bytes().chunks(2).map(byte_of_hex).collect();
+    let bytes = bytes_of(golden);
     let path = file_path(Path::new(DIR), 1);
     let (mut journal, found) = open(&restore(&[(path, bytes)])).unwrap();
     let expected = RecoveredGroup {
@@ -107,11 +108,7 @@ fn the_bytes_of_the_later_records() {
         life: Life(8),
         ..hard(2, Some(3))
     };
-    let position = Box::new(start(7, 2, 99));
-    let knowing = Box::new(LogStart {
-        producers: vec![sent()],
-        ..start(7, 2, 99)
-    });
+    let position = Box::new(start(7, 2, b"data"));
     let golden = [
         (
             Record::Entry {
@@ -132,18 +129,20 @@ fn the_bytes_of_the_later_records() {
                 group,
                 start: position.clone(),
             },
-            // Group; index, term, offset; three counts; three voters.
-            "0a0100000000000000\
-             070000000000000002000000000000006300000000000000\
+            // Group; index, term; three counts; three voters; the data.
+            "100100000000000000\
+             07000000000000000200000000000000\
              030000000000000000000000\
-             010000000000000002000000000000000300000000000000",
+             010000000000000002000000000000000300000000000000\
+             0400000064617461",
         ),
         (
             Record::Start { group, start: position },
-            "0b0100000000000000\
-             070000000000000002000000000000006300000000000000\
+            "110100000000000000\
+             07000000000000000200000000000000\
              030000000000000000000000\
-             010000000000000002000000000000000300000000000000",
+             010000000000000002000000000000000300000000000000\
+             0400000064617461",
         ),
         (
             Record::Configured {
@@ -152,30 +151,6 @@ fn the_bytes_of_the_later_records() {
             },
             "0c01000000000000000700000000000000",
         ),
-        (
-            Record::Reset {
-                group,
-                start: knowing.clone(),
-            },
-            // As a reset without; one batch: producer, index, offset, sequences, epoch, zero.
-            "0d0100000000000000\
-             070000000000000002000000000000006300000000000000\
-             030000000000000000000000\
-             010000000000000002000000000000000300000000000000\
-             01000000\
-             4d0000000000000006000000000000002300000000000000\
-             280000002900000003000000",
-        ),
-        (
-            Record::Start { group, start: knowing },
-            "0e0100000000000000\
-             070000000000000002000000000000006300000000000000\
-             030000000000000000000000\
-             010000000000000002000000000000000300000000000000\
-             01000000\
-             4d0000000000000006000000000000002300000000000000\
-             280000002900000003000000",
-        ),
     ];
     for (record, expected) in golden {
         let mut bytes = Vec::new();
@@ -183,4 +158,78 @@ fn the_bytes_of_the_later_records() {
         assert_eq!(hex(&bytes), expected, "{record:?}");
         assert_eq!(Record::decode(&mut &bytes[..]).as_ref(), Ok(&record));
     }
+}
+
+/// Versions before 5 wrote an offset and what producers had sent, and not bytes of the caller's.
+#[test]
+fn the_positions_of_earlier_versions_are_read() {
+    let offset = "6300000000000000";
+    let batches = "01000000\
+                   4d0000000000000006000000000000002300000000000000\
+                   280000002900000003000000";
+    for (kind, producers, data) in [
+        ("0a", "", ["01", offset, ""]),
+        ("0b", "", ["01", offset, ""]),
+        ("0d", batches, ["02", offset, batches]),
+        ("0e", batches, ["02", offset, batches]),
+    ] {
+        let golden = [
+            // Group; index, term, offset; three counts; three voters.
+            kind,
+            "0100000000000000",
+            "07000000000000000200000000000000",
+            offset,
+            "030000000000000000000000",
+            "010000000000000002000000000000000300000000000000",
+            producers,
+        ];
+        let bytes = bytes_of(&golden.concat());
+        let mut rest = &bytes[..];
+        let (Record::Reset { group, start } | Record::Start { group, start }) = Record::decode(&mut rest).unwrap()
+        else {
+            panic!("another record");
+        };
+        let expected = Snapshot {
+            data: bytes_of(&data.concat()).into(),
+            ..super::start(7, 2, b"")
+        };
+        assert_eq!((group, *start, rest), (GroupId(1), expected, &[][..]));
+        for len in 0..bytes.len() {
+            assert!(Record::decode(&mut &bytes[..len]).is_err(), "{kind}: {len} bytes");
+        }
+    }
+}
+
+/// What such a position says to the replica logs.
+#[cfg(feature = "segments")]
+#[test]
+fn a_log_knows_the_positions_of_earlier_versions() {
+    use crate::producers::ProducedBatch;
+    use trimaran_wire::batch::Offset;
+
+    let data = "02\
+                6300000000000000\
+                01000000\
+                4d0000000000000006000000000000002300000000000000\
+                280000002900000003000000";
+    let snapshot = Snapshot {
+        data: bytes_of(data).into(),
+        ..start(7, 2, b"")
+    };
+    let start = crate::start::LogStart::from_snapshot(&snapshot).unwrap();
+    assert_eq!(start.end.offset, Offset(99));
+    let sent = ProducedBatch {
+        producer: 77,
+        epoch: 3,
+        first_sequence: 40,
+        last_sequence: 41,
+        index: LogIndex(6),
+        base_offset: Offset(35),
+    };
+    assert_eq!(start.producers, [sent]);
+    assert_eq!(start.to_snapshot(), snapshot);
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    hex.as_bytes().chunks(2).map(byte_of_hex).collect()
 }

@@ -68,7 +68,7 @@ fn a_gap_is_refused() {
     };
     check_refused(truncate_first, gap(4, 2));
     let reset_first = |batch: &mut JournalBatch| {
-        batch.reset(GROUP, &start(10, 2, 0));
+        batch.reset(GROUP, &start(10, 2, b""));
         batch.entries(GROUP, &[entry(12, 2, b"")]);
     };
     check_refused(reset_first, gap(12, 10));
@@ -90,7 +90,7 @@ fn a_new_group_begins_with_its_first_entry_or_with_a_reset() {
          first, or let the log begin elsewhere by a reset"
     );
     let mut batch = JournalBatch::default();
-    batch.reset(GROUP, &start(9, 1, 0));
+    batch.reset(GROUP, &start(9, 1, b""));
     batch.entries(GROUP, &[entry(10, 1, b"")]);
     journal.write(&batch).unwrap();
     drop(journal);
@@ -116,7 +116,7 @@ fn what_was_released_is_not_replaced() {
     check_refused(|batch| batch.entries(GROUP, &[entry(1, 2, b"")]), released(1, 1));
     check_refused(|batch| batch.truncate(GROUP, LogIndex(1)), released(1, 1));
     let reset_first = |batch: &mut JournalBatch| {
-        batch.reset(GROUP, &start(10, 2, 0));
+        batch.reset(GROUP, &start(10, 2, b""));
         batch.entries(GROUP, &[entry(10, 2, b"")]);
     };
     check_refused(reset_first, released(10, 10));
@@ -134,16 +134,21 @@ fn numbers_and_configurations_that_recovery_would_not_take_are_refused() {
     );
     check_refused(|batch| batch.truncate(GROUP, LogIndex(u64::MAX)), Refusal::TooLarge);
     check_refused(|batch| batch.hard_state(GROUP, hard(u64::MAX, None)), Refusal::TooLarge);
-    check_refused(|batch| batch.reset(GROUP, &start(u64::MAX, 2, 0)), Refusal::TooLarge);
+    check_refused(|batch| batch.reset(GROUP, &start(u64::MAX, 2, b"")), Refusal::TooLarge);
     check_refused(
         |batch| batch.entries(GROUP, &[configured(4, 2, &[])]),
         Refusal::BadConfiguration,
     );
-    let of_nobody = LogStart {
+    let of_nobody = Snapshot {
         configuration: configuration(&[]),
-        ..start(9, 2, 0)
+        ..start(9, 2, b"")
     };
     check_refused(|batch| batch.reset(GROUP, &of_nobody), Refusal::BadConfiguration);
+    let long = Snapshot {
+        data: vec![0; MAX_RESET_BYTES + 1].into(),
+        ..start(9, 2, b"")
+    };
+    check_refused(|batch| batch.reset(GROUP, &long), Refusal::TooLong);
 }
 
 #[test]

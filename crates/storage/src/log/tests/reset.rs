@@ -72,7 +72,7 @@ fn what_producers_sent_before_a_position_is_remembered_whenever_a_crash_comes() 
 fn known(start: &LogStart, entries: &[Entry]) -> RecoveredGroup {
     RecoveredGroup {
         entries: entries.to_vec(),
-        start: Some(Box::new(start.clone())),
+        start: Some(Box::new(start.to_snapshot())),
         ..RecoveredGroup::default()
     }
 }
@@ -316,7 +316,8 @@ fn a_lost_log_is_filled_again_and_the_journal_forgets_what_it_promised() {
             end: LogEnd::default(),
             configuration: voters(&[1]),
             producers: Vec::new(),
-        },
+        }
+        .to_snapshot(),
     );
     writer.write(&batch).unwrap();
     drop(writer);
