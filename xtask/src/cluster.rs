@@ -261,10 +261,10 @@ fn describe(local: &Local) -> Result<()> {
 }
 
 fn status(local: &Local) -> Result<()> {
-    let mut answering = false;
+    let mut runs = false;
     for broker in local.plan.ids() {
         let (state, ready) = (local.state(broker)?, local.is_ready(broker));
-        answering |= ready;
+        runs |= state == State::Running;
         let words = match (state, ready) {
             (State::Running, true) => "ready",
             (State::Running, false) => "running, not ready",
@@ -276,13 +276,13 @@ fn status(local: &Local) -> Result<()> {
         let admin = local.plan.address(broker, Purpose::Admin);
         println!("broker {broker}  {words:<18}  process {pid:<8}  clients {client}  administration http://{admin}");
     }
-    if answering {
+    if runs {
         println!();
         if !local.cli().show_status()? {
             println!("`cargo xtask cluster restart N` starts a broker again.");
         }
     } else {
-        println!("\nNo broker is ready, so that none can say who leads what; `cargo xtask cluster up` starts them.");
+        println!("\nNo broker runs, so that none can say who leads what; `cargo xtask cluster up` starts them.");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! A program adds [`Command`] to its own subcommands and hands what was parsed to [`run`]. What a command has to say goes
 //! to standard output; why it failed is returned as a [`Failure`], for the program to print.
 
+mod address;
 mod cluster;
 mod consume;
 mod produce;
@@ -123,7 +124,7 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct Reach {
     /// Any brokers of the cluster [env: TRIMARAN_BOOTSTRAP]
-    #[arg(long, short, value_name = "HOST:PORT,...", value_delimiter = ',', default_values_t = bootstrap())]
+    #[arg(long, short, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = address::parse, default_values_t = bootstrap())]
     bootstrap: Vec<String>,
     /// How long to try, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
@@ -134,7 +135,8 @@ pub struct Reach {
 fn bootstrap() -> Vec<String> {
     let named = variable("TRIMARAN_BOOTSTRAP").and_then(|value| value.into_string().ok());
     let named = named.unwrap_or_else(|| "127.0.0.1:9092".to_owned());
-    named.split(',').map(|address| address.trim().to_owned()).collect()
+    let addresses = named.split(',').map(str::trim).filter(|address| !address.is_empty());
+    addresses.map(str::to_owned).collect()
 }
 
 /// A variable of the environment. An empty one counts as unset: container definitions often leave one out that way.

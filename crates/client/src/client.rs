@@ -21,6 +21,9 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// One attempt waits no longer for one broker, so that a dead one does not use up the whole deadline.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
+/// How long a controller may be missing while a majority is there: an election takes a fraction of it.
+pub const ELECTION_WAIT: Duration = Duration::from_secs(3);
+
 /// Addresses that a survey asks, at most: brokers name further brokers, and a wrong answer must not have us ask the world.
 const MAX_SURVEYED: usize = 1000;
 
@@ -150,6 +153,18 @@ impl Client {
         Ok(&self.cluster)
     }
 
+    /// The same of all topics, or of these; after [`ELECTION_WAIT`] also from brokers that know no controller.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`].
+    pub async fn settled_metadata(&mut self, topics: Option<&[&str]>) -> Result<&ClusterInfo, ClientError> {
+        let deadline = self.deadline().min(Instant::now() + ELECTION_WAIT);
+        while self.metadata(topics, false).await?.controller.is_none() && Instant::now() < deadline {
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+        Ok(&self.cluster)
+    }
+
     /// That something can't be known, because those that answered last know no controller.
     pub(crate) fn no_quorum(&self, what: impl Into<String>) -> ClientError {
         ClientError::NoQuorum {
@@ -194,7 +209,8 @@ impl Client {
     /// cluster allows it.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if there is no such topic; [`ClientError::NoQuorum`] if nobody can say whether there is.
+    /// [`ClientError::Refused`] if there is no such topic; [`ClientError::NoQuorum`] if nobody can say whether there is, or who
+    /// leads it.
     pub async fn topic(&mut self, topic: &str, create: bool) -> Result<Vec<PartitionInfo>, ClientError> {
         let deadline = self.deadline();
         loop {
@@ -224,6 +240,9 @@ impl Client {
                 if unknown && !informed {
                     return Err(self.no_quorum(format!("whether there is a topic `{topic}`")));
                 }
+                if !informed {
+                    return Err(self.no_quorum(format!("who leads topic `{topic}`")));
+                }
                 let last = error.map_or("partitions are without a leader".to_owned(), |error| error.to_string());
                 let what = format!("finding the leaders of topic `{topic}`");
                 return Err(ClientError::TimedOut { what, last });
@@ -235,7 +254,7 @@ impl Client {
     /// Creates a topic; -1 for the cluster's defaults.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with the cluster's reason.
+    /// [`ClientError::Refused`] with the cluster's reason; [`ClientError::NoQuorum`] if there is no controller to ask.
     pub async fn create_topic(
         &mut self,
         name: &str,
@@ -246,36 +265,40 @@ impl Client {
         let config = config.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let request = requests::create_topic(name, partitions, replication, config, self.timeout_ms());
         let what = format!("creating topic `{name}`");
-        self.ask_any(&what, 5, &request, |response| match response.topics.first() {
-            Some(result) => check(&what, result.error_code, result.error_message.as_ref()),
-            None => Err(incomplete()),
-        })
-        .await
+        let created = self
+            .ask_any(&what, 5, &request, |response| match response.topics.first() {
+                Some(result) => check(&what, result.error_code, result.error_message.as_ref()),
+                None => Err(incomplete()),
+            })
+            .await;
+        self.outcome(&what, created).await
     }
 
     /// Deletes a topic.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with the cluster's reason.
+    /// As [`Client::create_topic`].
     pub async fn delete_topic(&mut self, name: &str) -> Result<(), ClientError> {
         let request = requests::delete_topic(name, self.timeout_ms());
         let what = format!("deleting topic `{name}`");
-        self.ask_any(&what, 4, &request, |response| match response.responses.first() {
-            // To a deletion, "unknown" is final, not a reason to try again.
-            Some(result) if result.error_code == ResponseError::UnknownTopicOrPartition.code() => {
-                Err(Attempt::Never(refused(&what, result.error_code, None)))
-            }
-            Some(result) => check(&what, result.error_code, result.error_message.as_ref()),
-            None => Err(incomplete()),
-        })
-        .await
+        let deleted = self
+            .ask_any(&what, 4, &request, |response| match response.responses.first() {
+                // To a deletion, "unknown" is final, not a reason to try again.
+                Some(result) if result.error_code == ResponseError::UnknownTopicOrPartition.code() => {
+                    Err(Attempt::Never(refused(&what, result.error_code, None)))
+                }
+                Some(result) => check(&what, result.error_code, result.error_message.as_ref()),
+                None => Err(incomplete()),
+            })
+            .await;
+        self.outcome(&what, deleted).await
     }
 
     /// Keeps partitions of a topic on these brokers from now on, the preferred leader first; none: where they were before
     /// the reassignment that is under way. Done when the cluster has taken it up; see [`Client::reassignments`].
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with the cluster's reason, for the first partition that it refuses.
+    /// As [`Client::create_topic`]; the reason is that for the first partition that the cluster refuses.
     pub async fn reassign(&mut self, topic: &str, wanted: &[(i32, Option<Vec<i32>>)]) -> Result<(), ClientError> {
         let partitions = wanted.iter().map(|(partition, replicas)| {
             let replicas = replicas.as_ref();
@@ -290,22 +313,24 @@ impl Client {
             .with_timeout_ms(self.timeout_ms())
             .with_topics(vec![of_topic]);
         let what = format!("reassigning topic `{topic}`");
-        self.ask_any(&what, 0, &request, |response| {
-            check(&what, response.error_code, response.error_message.as_ref())?;
-            let results = response.responses.iter().flat_map(|topic| &topic.partitions);
-            for result in results {
-                let of_partition = format!("reassigning {topic}/{}", result.partition_index);
-                match check(&of_partition, result.error_code, result.error_message.as_ref()) {
-                    // No other broker knows better.
-                    Err(_) if result.error_code == ResponseError::UnknownTopicOrPartition.code() => {
-                        return Err(Attempt::Never(refused(&of_partition, result.error_code, None)));
+        let taken_up = self
+            .ask_any(&what, 0, &request, |response| {
+                check(&what, response.error_code, response.error_message.as_ref())?;
+                let results = response.responses.iter().flat_map(|topic| &topic.partitions);
+                for result in results {
+                    let of_partition = format!("reassigning {topic}/{}", result.partition_index);
+                    match check(&of_partition, result.error_code, result.error_message.as_ref()) {
+                        // No other broker knows better.
+                        Err(_) if result.error_code == ResponseError::UnknownTopicOrPartition.code() => {
+                            return Err(Attempt::Never(refused(&of_partition, result.error_code, None)));
+                        }
+                        outcome => outcome?,
                     }
-                    outcome => outcome?,
                 }
-            }
-            Ok(())
-        })
-        .await
+                Ok(())
+            })
+            .await;
+        self.outcome(&what, taken_up).await
     }
 
     /// The partitions that are on their way to other brokers.
@@ -402,21 +427,19 @@ impl Client {
         mut judge: impl FnMut(R::Response) -> Result<T, Attempt>,
     ) -> Result<T, ClientError> {
         let deadline = self.deadline();
-        let mut answer = None;
         loop {
-            let mut attempts = Vec::new();
-            match self.leader_address(topic, partition).await? {
+            let last = match self.leader_address(topic, partition).await? {
                 Some(address) => match self.ask_at(&address, version, request, deadline).await.map(&mut judge) {
                     Ok(Ok(result)) => return Ok(result),
                     Ok(Err(Attempt::Never(error))) => return Err(error),
-                    Ok(Err(Attempt::Again(reason))) => answer = Some(reason),
-                    Err(error) => attempts.push(Unanswered { address, error }),
+                    Ok(Err(Attempt::Again(reason))) => reason,
+                    Err(error) => format!("its leader, {address}: {error}"),
                 },
-                None => answer = Some(NO_LEADER.to_owned()),
-            }
+                None => NO_LEADER.to_owned(),
+            };
             self.cluster.topics.remove(topic);
             if Instant::now() >= deadline {
-                return Err(gave_up(what, answer, attempts));
+                return Err(self.gave_up_on_leader(what, topic, partition, last));
             }
             tokio::time::sleep(RETRY_EVERY).await;
         }
@@ -433,20 +456,29 @@ impl Client {
     ) -> Result<(), ClientError> {
         let deadline = self.deadline();
         loop {
-            let mut answer = None;
-            let mut attempts = Vec::new();
-            match self.leader_address(topic, partition).await? {
+            let last = match self.leader_address(topic, partition).await? {
                 Some(address) => match self.tell_at(&address, version, request, deadline).await {
                     Ok(()) => return Ok(()),
-                    Err(error) => attempts.push(Unanswered { address, error }),
+                    Err(error) => format!("its leader, {address}: {error}"),
                 },
-                None => answer = Some(NO_LEADER.to_owned()),
-            }
+                None => NO_LEADER.to_owned(),
+            };
             self.cluster.topics.remove(topic);
             if Instant::now() >= deadline {
-                return Err(gave_up(what, answer, attempts));
+                return Err(self.gave_up_on_leader(what, topic, partition, last));
             }
             tokio::time::sleep(RETRY_EVERY).await;
+        }
+    }
+
+    /// Brokers that know no controller may name a leader that is long gone.
+    fn gave_up_on_leader(&self, what: &str, topic: &str, partition: i32, last: String) -> ClientError {
+        match self.cluster.controller {
+            Some(_) => ClientError::TimedOut {
+                what: what.to_owned(),
+                last,
+            },
+            None => self.no_quorum(format!("who leads {topic}/{partition}")),
         }
     }
 
@@ -506,9 +538,23 @@ impl Client {
         all
     }
 
+    /// How long a broker may take over a request to the controller: less than an attempt, so that its answer is heard.
     fn timeout_ms(&self) -> i32 {
-        let left = self.deadline().saturating_duration_since(Instant::now());
-        i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
+        let wait = attempt(self.deadline()) * 4 / 5;
+        i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// Why a request to the controller was not answered in time: perhaps because there is none.
+    async fn outcome<T>(&mut self, what: &str, result: Result<T, ClientError>) -> Result<T, ClientError> {
+        if let Err(ClientError::TimedOut { .. } | ClientError::Unreachable { .. }) = &result
+            && self
+                .metadata(Some(&[]), false)
+                .await
+                .is_ok_and(|cluster| cluster.controller.is_none())
+        {
+            return Err(self.no_quorum(format!("the outcome of {what}")));
+        }
+        result
     }
 }
 

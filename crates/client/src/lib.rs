@@ -30,7 +30,7 @@ pub mod exchange;
 mod producer;
 pub mod requests;
 
-pub use client::{Account, Client, ClientOptions};
+pub use client::{Account, Client, ClientOptions, ELECTION_WAIT};
 pub use cluster::{BrokerInfo, ClusterInfo, PartitionInfo, ReassignmentInfo};
 pub use connection::Connection;
 pub use error::{ClientError, RequestError, Unanswered};

@@ -41,7 +41,8 @@ fn good_lines_are_understood() {
         "produce a --acks all",
         "consume a --from-beginning --max-messages 1",
         "consume a --partition 0 --offset 5 --until-end --show-position",
-        "cluster status",
+        "cluster status --bootstrap [::1]:9092,localhost:9093",
+        "cluster drain 3 --wait --timeout-ms 5000",
         "node",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -62,6 +63,8 @@ fn bad_lines_are_usage_errors() {
         "consume a --partition 0 --offset 5 --from-beginning",
         "consume a --max-messages 0",
         "topic list --timeout-ms 0",
+        "topic list --bootstrap ::1",
+        "topic list --bootstrap localhost",
         "broker --no-such-key 1",
     ] {
         let error = parse(line).expect_err(line);

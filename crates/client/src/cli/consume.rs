@@ -336,10 +336,14 @@ impl Consumer {
         ))
     }
 
-    /// Finds the leaders anew, unless nothing good was heard for too long.
+    /// Looks for the leaders again, unless nothing good was heard for too long.
     async fn recover(&mut self, heard: Instant, last: String) -> Result<(), Failure> {
         let patience = Duration::from_millis(self.arguments.reach.timeout_ms);
         if heard.elapsed() > patience {
+            if self.client.cluster().controller.is_none() {
+                let what = format!("who leads topic `{}`", self.arguments.topic);
+                return Err(self.client.no_quorum(what).into());
+            }
             let what = format!("reading topic `{}`", self.arguments.topic);
             return Err(ClientError::TimedOut { what, last }.into());
         }

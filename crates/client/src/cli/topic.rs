@@ -76,7 +76,7 @@ pub struct Reassign {
     /// The partition; all of the topic's if not given
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// The brokers that shall keep it, the preferred leader first
+    /// The brokers that keep it from now on, the preferred leader first
     #[arg(long, short, value_name = "BROKER,...", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..))]
     replicas: Vec<i32>,
     /// Take the reassignment back that is under way
@@ -140,17 +140,24 @@ async fn run_create(create: Create) -> Result<Exit, Failure> {
 
 async fn run_list(list: List) -> Result<Exit, Failure> {
     let mut client = list.reach.client();
-    let cluster = client.metadata(None, false).await?;
+    let cluster = client.settled_metadata(None).await?;
     let names: Vec<&str> = cluster.topics.keys().map(String::as_str).collect();
     super::print(&lines(&names))?;
-    Ok(Exit::Done)
+    match client.cluster().controller {
+        Some(_) => Ok(Exit::Done),
+        None => Err(client.no_quorum("whether there are other topics").into()),
+    }
 }
 
 async fn run_describe(describe: Describe) -> Result<Exit, Failure> {
     let mut client = describe.reach.client();
     let name = describe.name.as_str();
-    let cluster = client.metadata(Some(&[name]), false).await?;
+    let cluster = client.settled_metadata(Some(&[name])).await?;
+    let is_current = cluster.controller.is_some();
     let Some(partitions) = cluster.topics.get(name).cloned() else {
+        if !is_current {
+            return Err(client.no_quorum(format!("whether there is a topic `{name}`")).into());
+        }
         return Err(Failure::failed(format!(
             "there is no topic `{name}`; `trimaran topic list` shows those there are"
         )));
@@ -165,7 +172,12 @@ async fn run_describe(describe: Describe) -> Result<Exit, Failure> {
         }
     }
     super::print(&text)?;
-    Ok(Exit::Done)
+    match is_current {
+        true => Ok(Exit::Done),
+        false => Err(client
+            .no_quorum(format!("what has changed of topic `{name}` since"))
+            .into()),
+    }
 }
 
 fn table(name: &str, partitions: &[PartitionInfo]) -> String {
@@ -200,6 +212,7 @@ fn lines(names: &[&str]) -> String {
 
 async fn run_reassign(reassign: Reassign) -> Result<Exit, Failure> {
     let mut client = reassign.reach.client();
+    client.share_deadline();
     let name = reassign.name.as_str();
     let known = client.topic(name, false).await?;
     if !reassign.replicas.is_empty() || reassign.cancel {
