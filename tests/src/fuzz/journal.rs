@@ -240,8 +240,9 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     for rounds in 1..=2 {
         first = FaultyFs::new(rounds);
         let (mut journal, _) = open(&first).expect("nothing fails");
+        let mut state = Groups::new();
         for round in 1..=rounds {
-            let (mut batch, mut state) = (JournalBatch::default(), Groups::new());
+            let mut batch = JournalBatch::default();
             write(&mut batch, &mut state, 1, round);
             batch.truncate(GroupId(2), LogIndex(5));
             batch.forget(GroupId(3));
