@@ -1,7 +1,7 @@
 //! The command line: `trimaran broker` and `node`, and the client commands of `trimaran-client`.
 //!
-//! Exit codes, for scripts: see [`Exit`]. What a command has to say goes to standard output, what went wrong to standard
-//! error, with what to do about it.
+//! Exit codes, for scripts: see [`Exit`]. What a command has to say goes to standard output, what went wrong to
+//! standard error, with what to do about it.
 
 mod broker;
 #[cfg(test)]
@@ -22,8 +22,8 @@ Try it:
   trimaran consume greetings --from-beginning --max-messages 1
   trimaran cluster status
 
-Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 the cluster could not be reached, or did not get there, in
-time; 4 brokers answer, but none is in contact with a majority, so that what was asked for can't be known.
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 the cluster could not be reached, or did not get there,
+in time; 4 brokers answer, but none is in contact with a majority, so that what was asked for can't be known.
 Any Apache Kafka client works as well: its bootstrap server is a broker's client listener.";
 
 /// A replicated log that Apache Kafka clients use unmodified; every partition is a Raft group.

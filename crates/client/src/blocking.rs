@@ -7,17 +7,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long connecting may take: the brokers of a program with threads are on its machine, or near.
+/// The time that connecting may take: the brokers of a program with threads are on its machine, or near.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a broker may take none of a request's bytes.
+/// The time for which a broker may take none of a request's bytes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A blocking connection. Several requests may be on their way; responses come in their order. After an error it is of no
-/// use any more.
+/// A blocking connection. Several requests may be on their way; responses come in their order. After an error it is of
+/// no use any more.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -62,7 +62,7 @@ impl Connection {
     /// Waits until a response begins, and leaves it where it is.
     ///
     /// # Errors
-    /// It does not, or the connection broke.
+    /// No response begins in time, or the connection broke.
     pub fn await_bytes(&mut self, wait: Duration) -> Result<(), RequestError> {
         self.set_read_timeout(wait)?;
         match self.stream.peek(&mut [0]).map_err(RequestError::from_io)? {

@@ -1,7 +1,7 @@
 //! The client commands of the command line: `topic`, `produce`, `consume` and `cluster`.
 //!
-//! A program adds [`Command`] to its own subcommands and hands what was parsed to [`run`]. What a command has to say goes
-//! to standard output; why it failed is returned as a [`Failure`], for the program to print.
+//! A program adds [`Command`] to its own subcommands and hands what was parsed to [`run`]. What a command has to say
+//! goes to standard output; why it failed is returned as a [`Failure`], for the program to print.
 
 mod address;
 mod cluster;
@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How a command ended.
+/// The exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// 0: done.
@@ -28,8 +28,8 @@ pub enum Exit {
     Usage,
     /// 3: the cluster could not be reached, or did not get there in time. Trying again may help.
     Unreachable,
-    /// 4: brokers answer, but none is in contact with a majority: what was printed, if anything, is what one of them knew
-    /// last, and what was asked for can't be known or done.
+    /// 4: brokers answer, but none is in contact with a majority: what was printed, if anything, is what one of them
+    /// knew last, and what was asked for can't be known or done.
     NoQuorum,
 }
 
@@ -45,7 +45,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command failed: how to exit, and what to say.
+/// The failure of a command: its exit status, and the text to print.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit status.
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// What was asked for goes on, but is not done within the time that was given ([`Exit::Unreachable`]).
+    /// The operation goes on, but is not done within the time that was given ([`Exit::Unreachable`]).
     pub fn late(text: impl Into<String>) -> Failure {
         Failure {
             exit: Exit::Unreachable,
@@ -104,7 +104,7 @@ impl From<std::io::Error> for Failure {
 pub enum Command {
     /// Creates, lists, describes, moves and deletes topics.
     Topic {
-        /// What to do.
+        /// The subcommand.
         #[command(subcommand)]
         command: topic::Command,
     },
@@ -114,7 +114,7 @@ pub enum Command {
     Consume(consume::Arguments),
     /// Asks about the cluster as a whole.
     Cluster {
-        /// What to do.
+        /// The subcommand.
         #[command(subcommand)]
         command: cluster::Command,
     },
@@ -124,7 +124,8 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct Reach {
     /// Any brokers of the cluster [env: TRIMARAN_BOOTSTRAP]
-    #[arg(long, short, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = address::parse, default_values_t = bootstrap())]
+    #[arg(long, short, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    #[arg(value_parser = address::parse, default_values_t = bootstrap())]
     bootstrap: Vec<String>,
     /// How long to try, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]

@@ -1,14 +1,7 @@
 //! A client of one cluster: any broker to begin with, leaders followed from there, everything retried until a deadline.
 
-use crate::cluster::reassignments;
-use crate::requests::{self, topic_name};
-use crate::{ClientError, ClusterInfo, Connection, PartitionInfo, ReassignmentInfo, RequestError, Unanswered};
+use crate::{ClientError, ClusterInfo, Connection, PartitionInfo, RequestError, Unanswered, requests};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, DescribeConfigsRequest, ListPartitionReassignmentsRequest,
-};
 use kafka_protocol::protocol::{Request, StrBytes};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -21,30 +14,31 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// One attempt waits no longer for one broker, so that a dead one does not use up the whole deadline.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
-/// How long a controller may be missing while a majority is there: an election takes a fraction of it.
+/// The time for which a controller may be missing while a majority is there: an election takes a fraction of it.
 pub const ELECTION_WAIT: Duration = Duration::from_secs(3);
 
-/// Addresses that a survey asks, at most: brokers name further brokers, and a wrong answer must not have us ask the world.
+/// Addresses that a survey asks, at most: brokers name further brokers, and a wrong answer must not have us ask the
+/// world.
 const MAX_SURVEYED: usize = 1000;
 
 /// The version of Metadata that this client speaks.
 const METADATA_VERSION: i16 = 8;
 
-/// Why one attempt failed.
+/// The failure of one attempt.
 #[derive(Debug)]
 pub(crate) enum Attempt {
     /// Another broker, or this one a moment later, may do better.
     Again(String),
-    /// It will not get better.
+    /// Another attempt would fail as well.
     Never(ClientError),
 }
 
-/// Where to begin, and how long to go on.
+/// The configuration of a client.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// Any brokers of the cluster, `host:port`.
     pub bootstrap: Vec<String>,
-    /// How long one operation is retried.
+    /// The time for which one operation is retried.
     pub timeout: Duration,
 }
 
@@ -52,15 +46,15 @@ pub struct ClientOptions {
 pub struct Client {
     options: ClientOptions,
     connections: HashMap<String, Connection>,
-    /// What Metadata said last.
+    /// The last Metadata.
     cluster: ClusterInfo,
-    /// If that was said by brokers that know no controller: their addresses.
+    /// The addresses of the brokers that gave it, if they know no controller.
     uninformed: Vec<String>,
     /// The latest deadline of any operation.
     until: Option<Instant>,
 }
 
-/// What one broker says of the cluster.
+/// One broker's description of the cluster.
 #[derive(Debug)]
 pub struct Account {
     /// The broker's address.
@@ -81,12 +75,12 @@ impl Client {
         }
     }
 
-    /// What Metadata said last.
+    /// The last Metadata.
     pub fn cluster(&self) -> &ClusterInfo {
         &self.cluster
     }
 
-    /// When an operation that begins now gives up.
+    /// The time at which an operation that begins now gives up.
     pub fn deadline(&self) -> Instant {
         let deadline = Instant::now() + self.options.timeout;
         self.until.map_or(deadline, |until| deadline.min(until))
@@ -97,8 +91,8 @@ impl Client {
         self.until = Some(self.deadline());
     }
 
-    /// Brokers and topics (all, or these), as a broker describes them that knows a controller. If none of those that answer
-    /// does, as the one describes them that knows most; [`ClusterInfo::controller`] says so.
+    /// Brokers and topics (all, or these), as a broker describes them that knows a controller. If none of those that
+    /// answer does, as the one describes them that knows most; [`ClusterInfo::controller`] says so.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`]; topics that do not exist are no error, but listed in [`ClusterInfo::errors`].
@@ -165,7 +159,7 @@ impl Client {
         Ok(&self.cluster)
     }
 
-    /// That something can't be known, because those that answered last know no controller.
+    /// The error for what can't be known because the brokers that answered last know no controller.
     pub(crate) fn no_quorum(&self, what: impl Into<String>) -> ClientError {
         ClientError::NoQuorum {
             what: what.into(),
@@ -173,8 +167,8 @@ impl Client {
         }
     }
 
-    /// What each broker says of the whole cluster: those to begin with, and those that they name. All are asked side by
-    /// side, once.
+    /// Asks every broker for its description of the whole cluster: those to begin with, and those that they name. All
+    /// are asked side by side, once.
     pub async fn survey(&self) -> Vec<Account> {
         let mut known: BTreeSet<String> = BTreeSet::new();
         let mut accounts = Vec::new();
@@ -205,12 +199,12 @@ impl Client {
         accounts
     }
 
-    /// The partitions of a topic, once each has a leader. With `create` set, a topic that is not there is created if the
-    /// cluster allows it.
+    /// The partitions of a topic, once each has a leader. With `create` set, a topic that is not there is created if
+    /// the cluster allows it.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if there is no such topic; [`ClientError::NoQuorum`] if nobody can say whether there is, or who
-    /// leads it.
+    /// [`ClientError::Refused`] if there is no such topic; [`ClientError::NoQuorum`] if nobody can say whether there
+    /// is, or who leads it.
     pub async fn topic(&mut self, topic: &str, create: bool) -> Result<Vec<PartitionInfo>, ClientError> {
         let deadline = self.deadline();
         loop {
@@ -249,131 +243,6 @@ impl Client {
             }
             tokio::time::sleep(RETRY_EVERY).await;
         }
-    }
-
-    /// Creates a topic; -1 for the cluster's defaults.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] with the cluster's reason; [`ClientError::NoQuorum`] if there is no controller to ask.
-    pub async fn create_topic(
-        &mut self,
-        name: &str,
-        partitions: i32,
-        replication: i16,
-        config: &[(String, String)],
-    ) -> Result<(), ClientError> {
-        let config = config.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let request = requests::create_topic(name, partitions, replication, config, self.timeout_ms());
-        let what = format!("creating topic `{name}`");
-        let created = self
-            .ask_any(&what, 5, &request, |response| match response.topics.first() {
-                Some(result) => check(&what, result.error_code, result.error_message.as_ref()),
-                None => Err(incomplete()),
-            })
-            .await;
-        self.outcome(&what, created).await
-    }
-
-    /// Deletes a topic.
-    ///
-    /// # Errors
-    /// As [`Client::create_topic`].
-    pub async fn delete_topic(&mut self, name: &str) -> Result<(), ClientError> {
-        let request = requests::delete_topic(name, self.timeout_ms());
-        let what = format!("deleting topic `{name}`");
-        let deleted = self
-            .ask_any(&what, 4, &request, |response| match response.responses.first() {
-                // To a deletion, "unknown" is final, not a reason to try again.
-                Some(result) if result.error_code == ResponseError::UnknownTopicOrPartition.code() => {
-                    Err(Attempt::Never(refused(&what, result.error_code, None)))
-                }
-                Some(result) => check(&what, result.error_code, result.error_message.as_ref()),
-                None => Err(incomplete()),
-            })
-            .await;
-        self.outcome(&what, deleted).await
-    }
-
-    /// Keeps partitions of a topic on these brokers from now on, the preferred leader first; none: where they were before
-    /// the reassignment that is under way. Done when the cluster has taken it up; see [`Client::reassignments`].
-    ///
-    /// # Errors
-    /// As [`Client::create_topic`]; the reason is that for the first partition that the cluster refuses.
-    pub async fn reassign(&mut self, topic: &str, wanted: &[(i32, Option<Vec<i32>>)]) -> Result<(), ClientError> {
-        let partitions = wanted.iter().map(|(partition, replicas)| {
-            let replicas = replicas.as_ref();
-            ReassignablePartition::default()
-                .with_partition_index(*partition)
-                .with_replicas(replicas.map(|ids| ids.iter().map(|id| BrokerId(*id)).collect()))
-        });
-        let of_topic = ReassignableTopic::default()
-            .with_name(topic_name(topic))
-            .with_partitions(partitions.collect());
-        let request = AlterPartitionReassignmentsRequest::default()
-            .with_timeout_ms(self.timeout_ms())
-            .with_topics(vec![of_topic]);
-        let what = format!("reassigning topic `{topic}`");
-        let taken_up = self
-            .ask_any(&what, 0, &request, |response| {
-                check(&what, response.error_code, response.error_message.as_ref())?;
-                let results = response.responses.iter().flat_map(|topic| &topic.partitions);
-                for result in results {
-                    let of_partition = format!("reassigning {topic}/{}", result.partition_index);
-                    match check(&of_partition, result.error_code, result.error_message.as_ref()) {
-                        // No other broker knows better.
-                        Err(_) if result.error_code == ResponseError::UnknownTopicOrPartition.code() => {
-                            return Err(Attempt::Never(refused(&of_partition, result.error_code, None)));
-                        }
-                        outcome => outcome?,
-                    }
-                }
-                Ok(())
-            })
-            .await;
-        self.outcome(&what, taken_up).await
-    }
-
-    /// The partitions that are on their way to other brokers.
-    ///
-    /// # Errors
-    /// [`ClientError`], when no broker answers in time.
-    pub async fn reassignments(&mut self) -> Result<Vec<ReassignmentInfo>, ClientError> {
-        let request = ListPartitionReassignmentsRequest::default()
-            .with_timeout_ms(self.timeout_ms())
-            .with_topics(None);
-        let what = "listing reassignments";
-        self.ask_any(what, 0, &request, |response| {
-            check(what, response.error_code, response.error_message.as_ref())?;
-            Ok(response.topics.iter().flat_map(reassignments).collect())
-        })
-        .await
-    }
-
-    /// A topic's configuration: name, value, and whether the topic itself sets it.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] with the cluster's reason.
-    pub async fn topic_config(&mut self, name: &str) -> Result<Vec<(String, String, bool)>, ClientError> {
-        /// Kafka's ConfigResource.Type.TOPIC.
-        const TOPIC: i8 = 2;
-        /// Kafka's ConfigSource.DYNAMIC_TOPIC_CONFIG.
-        const FROM_TOPIC: i8 = 1;
-        let resource = DescribeConfigsResource::default()
-            .with_resource_type(TOPIC)
-            .with_resource_name(StrBytes::from_string(name.to_owned()))
-            .with_configuration_keys(None);
-        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-        let what = format!("describing topic `{name}`");
-        self.ask_any(&what, 2, &request, |mut response| {
-            let result = response.results.pop().ok_or_else(incomplete)?;
-            check(&what, result.error_code, result.error_message.as_ref())?;
-            let configs = result.configs.into_iter().map(|config| {
-                let value = config.value.map_or_else(String::new, |value| value.to_string());
-                (config.name.to_string(), value, config.config_source == FROM_TOPIC)
-            });
-            Ok(configs.collect())
-        })
-        .await
     }
 
     /// An offset of a partition: of a timestamp in milliseconds, or -1 for the end, -2 for the beginning.
@@ -537,31 +406,12 @@ impl Client {
         }
         all
     }
-
-    /// How long a broker may take over a request to the controller: less than an attempt, so that its answer is heard.
-    fn timeout_ms(&self) -> i32 {
-        let wait = attempt(self.deadline()) * 4 / 5;
-        i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
-    }
-
-    /// Why a request to the controller was not answered in time: perhaps because there is none.
-    async fn outcome<T>(&mut self, what: &str, result: Result<T, ClientError>) -> Result<T, ClientError> {
-        if let Err(ClientError::TimedOut { .. } | ClientError::Unreachable { .. }) = &result
-            && self
-                .metadata(Some(&[]), false)
-                .await
-                .is_ok_and(|cluster| cluster.controller.is_none())
-        {
-            return Err(self.no_quorum(format!("the outcome of {what}")));
-        }
-        result
-    }
 }
 
 const NO_LEADER: &str = "the partition has no leader";
 
-/// How long one attempt waits. A deadline that has come leaves time for one more answer: the first attempt is always made.
-fn attempt(deadline: Instant) -> Duration {
+/// The wait of one attempt. A deadline that has come leaves time for one more answer: the first attempt is always made.
+pub(crate) fn attempt(deadline: Instant) -> Duration {
     const LEAST: Duration = Duration::from_millis(50);
     deadline.saturating_duration_since(Instant::now()).clamp(LEAST, ATTEMPT)
 }
@@ -576,7 +426,7 @@ async fn describe(address: &str, wait: Duration) -> Result<ClusterInfo, RequestE
         .map(ClusterInfo::from)
 }
 
-/// Why an operation ends at its deadline: what was answered last, or that nobody answers.
+/// The error of an operation that ends at its deadline: the last answer, or that nobody answers.
 fn gave_up(what: &str, answer: Option<String>, attempts: Vec<Unanswered>) -> ClientError {
     match answer {
         Some(last) => ClientError::TimedOut {
@@ -608,7 +458,7 @@ pub(crate) fn check(what: &str, code: i16, message: Option<&StrBytes>) -> Result
     }
 }
 
-fn refused(what: &str, code: i16, message: Option<&StrBytes>) -> ClientError {
+pub(crate) fn refused(what: &str, code: i16, message: Option<&StrBytes>) -> ClientError {
     let words = ResponseError::try_from_code(code).map_or_else(|| format!("error {code}"), |error| error.to_string());
     ClientError::Refused {
         what: what.to_owned(),

@@ -26,11 +26,11 @@ pub struct PartitionInfo {
     pub epoch: i32,
     /// Its replicas.
     pub replicas: Vec<i32>,
-    /// Those in sync.
+    /// The replicas in sync.
     pub in_sync: Vec<i32>,
 }
 
-/// What a broker's Metadata says.
+/// The content of a broker's Metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterInfo {
     /// The cluster's id.
@@ -58,7 +58,7 @@ impl ClusterInfo {
         self.brokers.iter().find(|broker| broker.id == id)
     }
 
-    /// How much a broker knows, to choose between brokers that know no controller: the one that was cut off last knows most.
+    /// A measure of what a broker knows, to choose between brokers that know no controller.
     pub(crate) fn knowledge(&self) -> (usize, usize) {
         (self.partitions().count(), self.brokers.len())
     }

@@ -1,20 +1,20 @@
-//! Why requests and whole operations fail.
+//! The failures of requests and of whole operations.
 
 use kafka_protocol::ResponseError;
 use std::fmt;
 use std::io;
 
-/// Why one request to one broker has no good answer.
+/// The failure of one request to one broker.
 #[derive(Debug)]
 pub enum RequestError {
     /// There is no connection: nobody listens at the address, or it can't be reached.
     Connect(io::Error),
     /// The connection broke, or the broker closed it.
     Io(io::Error),
-    /// No answer in time, although the connection stands: the broker starts, is overloaded, or hangs. The connection is of
-    /// no use any more.
+    /// No answer in time, although the connection stands: the broker starts, is overloaded, or hangs. The connection is
+    /// of no use any more.
     TimedOut,
-    /// What came is not Kafka's protocol.
+    /// The answer is not Kafka's protocol.
     Malformed(String),
     /// A Kafka error code.
     Code(i16),
@@ -60,7 +60,7 @@ impl std::error::Error for RequestError {}
 pub struct Unanswered {
     /// The broker's address.
     pub address: String,
-    /// Why there is no answer.
+    /// The reason.
     pub error: RequestError,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Unanswered {
     }
 }
 
-/// Why the client gives up.
+/// The failure of a whole operation.
 #[derive(Debug)]
 pub enum ClientError {
     /// No broker answered until the deadline.
@@ -80,21 +80,21 @@ pub enum ClientError {
     },
     /// The cluster answered, but not as asked until the deadline.
     TimedOut {
-        /// What was to be done.
+        /// The operation.
         what: String,
         /// The last answer.
         last: String,
     },
     /// Brokers answer, and none of them is in contact with a majority: what was asked for can't be known.
     NoQuorum {
-        /// What can't be known.
+        /// The subject that can't be known.
         what: String,
         /// The addresses that answered.
         asked: Vec<String>,
     },
     /// The cluster refuses.
     Refused {
-        /// What was to be done.
+        /// The operation.
         what: String,
         /// Kafka's error code.
         code: i16,
@@ -105,9 +105,9 @@ pub enum ClientError {
     Protocol(String),
 }
 
-/// What to do when brokers answer that know no controller.
-pub(crate) const QUORUM_ADVICE: &str = "a majority of the brokers in `cluster.voters` must run, with their data, and reach each other; \
-     `trimaran cluster status` shows which answer";
+/// The advice for a cluster in which no broker knows a controller.
+pub(crate) const QUORUM_ADVICE: &str = "a majority of the brokers in `cluster.voters` must run, with their data, and \
+     reach each other; `trimaran cluster status` shows which answer";
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,8 +145,8 @@ fn unreachable(attempts: &[Unanswered], f: &mut fmt::Formatter<'_>) -> fmt::Resu
     let any = |wanted: fn(&RequestError) -> bool| attempts.iter().any(|attempt| wanted(&attempt.error));
     // The most telling one: where some brokers are silent, it matters little that others don't run.
     f.write_str(if any(|error| matches!(error, RequestError::TimedOut)) {
-        ". A broker that accepts connections and does not answer is not ready, or hangs: at its start it asks the others in \
-         `cluster.voters` first; its log and GET /health/ready on its administration port say more"
+        ". A broker that accepts connections and does not answer is not ready, or hangs: at its start it asks the others \
+         in `cluster.voters` first; its log and GET /health/ready on its administration port say more"
     } else if any(|error| matches!(error, RequestError::Malformed(_) | RequestError::Io(_))) {
         ". Is that the port of `listeners.client`? (Another address: --bootstrap HOST:PORT)"
     } else {

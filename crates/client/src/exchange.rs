@@ -58,7 +58,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Where bytes that arrive are appended.
+    /// The buffer that arriving bytes are appended to.
     pub fn arrived(&mut self) -> &mut BytesMut {
         &mut self.arrived
     }
@@ -113,7 +113,7 @@ impl Exchange {
         encode_request(&self.client_id, version, self.correlation, request)
     }
 
-    /// Where bytes that arrive are appended.
+    /// The buffer that arriving bytes are appended to.
     pub fn arrived(&mut self) -> &mut BytesMut {
         self.frames.arrived()
     }

@@ -2,7 +2,7 @@
 //!
 //! | module | responsibility |
 //! |---|---|
-//! | [`Client`] | one cluster: any broker to begin with, leaders followed from there, requests retried until a deadline |
+//! | [`Client`] | one cluster: any broker to begin with, leaders followed, requests retried until a deadline |
 //! | [`Producer`] | idempotent sending: a batch that is sent again after a lost answer is stored once |
 //! | [`Connection`], [`blocking::Connection`] | one connection to one broker, with a runtime and without |
 //! | [`requests`] | requests about one topic or partition, and what of their responses is of interest |
@@ -13,13 +13,14 @@
 //!
 //! # What it does not know
 //!
-//! How a broker works: it sees one through Kafka's protocol only, and nothing here is shared with what answers it but the
-//! bytes of `trimaran-wire`. It has no threads, no background tasks and no consumer groups: everything happens inside the
-//! call that asks for it, and ends at that call's deadline.
+//! How a broker works: it sees one through Kafka's protocol only, and nothing here is shared with what answers it but
+//! the bytes of `trimaran-wire`. It has no threads, no background tasks and no consumer groups: everything happens
+//! inside the call that asks for it, and ends at that call's deadline.
 //!
 //! How to drive it in a dozen lines is in the README.
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod blocking;
 pub mod cli;
 mod client;
@@ -36,7 +37,7 @@ pub use connection::Connection;
 pub use error::{ClientError, RequestError, Unanswered};
 pub use producer::{Producer, partition_for_key};
 
-/// What this client calls itself in its requests.
+/// The client id of all requests.
 const CLIENT_ID: &str = "trimaran";
 
 #[doc = include_str!("../README.md")]

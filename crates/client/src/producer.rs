@@ -7,7 +7,7 @@ use kafka_protocol::ResponseError;
 use std::collections::HashMap;
 use trimaran_wire::batch::{self, KeyValue, ProducerStamp};
 
-/// How long a broker may wait for other replicas: shorter than one attempt, so that its answer is heard.
+/// The time that a broker may wait for other replicas: shorter than one attempt, so that its answer is heard.
 const PRODUCE_TIMEOUT_MS: i32 = 4_000;
 
 /// Produces to one topic.

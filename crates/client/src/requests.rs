@@ -1,5 +1,5 @@
-//! Kafka's requests about one topic or one partition, and what of their responses is of interest. They suit every version
-//! of their API unless they say otherwise.
+//! Kafka's requests about one topic or one partition, and what of their responses is of interest. They suit every
+//! version of their API unless they say otherwise.
 
 use crate::RequestError;
 use bytes::Bytes;
@@ -102,10 +102,10 @@ pub fn produced(response: &ProduceResponse) -> Result<i64, RequestError> {
     Ok(found.base_offset)
 }
 
-/// How much a fetch may return, and how long a broker may wait for records.
+/// The limits of a fetch's response, in bytes and time.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchLimits {
-    /// How long a broker may wait before it answers with nothing.
+    /// The time that a broker may wait before it answers with nothing.
     pub max_wait_ms: i32,
     /// Bytes of the whole response.
     pub max_bytes: i32,
@@ -133,7 +133,7 @@ pub fn fetch(topic: FetchTopic, positions: &[(i32, i64)], rack: &str, limits: Fe
         .with_topics(vec![topic.with_partitions(positions.iter().map(partition).collect())])
 }
 
-/// What a fetch of one partition returned.
+/// The result of a fetch of one partition.
 ///
 /// # Errors
 /// [`RequestError::Code`], and [`RequestError::Malformed`] if the response says nothing of the partition.
@@ -172,7 +172,7 @@ pub fn listed_offset(response: &ListOffsetsResponse) -> Result<i64, RequestError
     Ok(found.offset)
 }
 
-/// Whether an error code says that all is well.
+/// Turns an error code into a result.
 ///
 /// # Errors
 /// [`RequestError::Code`].

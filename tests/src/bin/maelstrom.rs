@@ -1,5 +1,5 @@
-//! Drives `trimaran node` processes as Jepsen's Maelstrom does, and judges what they answered. `cargo xtask maelstrom` builds
-//! both and runs it.
+//! Drives `trimaran node` processes as Jepsen's Maelstrom does, and judges what they answered. `cargo xtask maelstrom`
+//! builds both and runs it.
 
 use clap::Parser;
 use std::path::PathBuf;

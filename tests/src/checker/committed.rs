@@ -1,5 +1,5 @@
-//! Offsets that consumers commit: what is looked up was committed, and is never behind what was known to be committed before
-//! the lookup began.
+//! Offsets that consumers commit: what is looked up was committed, and is never behind what was known to be committed
+//! before the lookup began.
 
 use super::{Law, Violation};
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A partition, or a key: anything that an offset is committed for.
 pub type Key = usize;
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It was acknowledged at this time.
+    /// Acknowledged at this time.
     Done {
         /// In the observer's unit.
         at: u64,
     },
-    /// It was refused for certain.
+    /// Refused for certain.
     Refused,
-    /// It may have happened, or may yet.
+    /// Unknown: it may have happened, or may yet.
     Unknown,
 }
 
@@ -25,7 +25,7 @@ pub enum Fate {
 #[derive(Clone, Debug, Default)]
 pub struct CommitChecker {
     attempts: BTreeSet<(Key, i64)>,
-    /// What was known to be committed, and from when on.
+    /// The offsets that were known to be committed, and from when on.
     known: BTreeMap<Key, Vec<(u64, i64)>>,
     lookups: Vec<Lookup>,
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Clients at once, for each node.
 const CLIENTS_PER_NODE: usize = 3;
 
-/// How long a client waits for an answer, and for that to a failover: longer than nodes take to give up.
+/// The wait for an answer, and for that to a failover: longer than nodes take to give up.
 const PATIENCE: Duration = Duration::from_secs(6);
 const FAILOVER_PATIENCE: Duration = Duration::from_secs(12);
 
@@ -23,19 +23,19 @@ const KEYS: [&str; 4] = ["k0", "k1", "k2", "k3"];
 const INDEFINITE: [u64; 2] = [0, 13];
 
 struct Client {
-    /// What it waits for: an index of the history, and until when.
+    /// The operation that it waits for, an index of the history, and the deadline.
     waiting: Option<(usize, Instant)>,
     next_at: Instant,
-    /// Where it goes on reading.
+    /// The offsets to read next.
     positions: BTreeMap<Key, u64>,
     leaders: BTreeMap<Key, String>,
 }
 
-/// What is still to be seen when everything has been asked.
+/// The part of the history that is still missing when all requests have been made.
 struct WindDown {
     /// Logs that have not taken a message since.
     unsent: BTreeSet<Key>,
-    /// Where each node's reading of each log goes on.
+    /// The offset to read next of each log at each node.
     unread: BTreeMap<(String, Key), u64>,
 }
 
@@ -77,7 +77,7 @@ impl Clients {
         self.history
     }
 
-    /// When a client has something to do, or gives up.
+    /// The next time at which a client has something to do, or gives up.
     pub(super) fn next_at(&self) -> Instant {
         let next = |client: &Client| client.waiting.map_or(client.next_at, |(_, until)| until);
         self.clients.iter().map(next).min().unwrap_or_else(Instant::now)
@@ -173,7 +173,7 @@ impl Clients {
         Request::Poll { offsets }
     }
 
-    /// What it has read has been processed.
+    /// Commits everything that the client has read.
     fn commit(&mut self, number: usize) -> Option<Request> {
         let read = self.clients[number]
             .positions
@@ -235,7 +235,7 @@ impl Clients {
         }
     }
 
-    /// Who has waited too long goes on without knowing.
+    /// Lets clients that have waited too long go on without an answer.
     pub(super) fn give_up_late(&mut self) {
         let now = Instant::now();
         for client in &mut self.clients {
@@ -263,7 +263,7 @@ impl Clients {
         wind_down.unsent.is_empty() && self.unread().next().is_none()
     }
 
-    /// What the nodes fail to do, for a message.
+    /// A text for the task that the nodes fail to complete.
     pub(super) fn wants(&self) -> String {
         match &self.wind_down {
             Some(wind_down) if !wind_down.unsent.is_empty() => {
@@ -326,7 +326,7 @@ fn body(id: usize, request: &Request) -> Json {
     body
 }
 
-/// What an answer means; one that can't be understood leaves everything open, and the history says so.
+/// The outcome that an answer stands for: unknown, if it can't be understood.
 fn outcome(request: &Request, body: &Json) -> Outcome {
     if body["type"] == "error" {
         return match body["code"].as_u64() {

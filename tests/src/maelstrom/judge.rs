@@ -1,4 +1,4 @@
-//! What Maelstrom's clients saw, as the checkers take it.
+//! Translates the observations of Maelstrom's clients for the checkers.
 
 use super::operation::{Answer, Key, Operation, Outcome, Request, Value};
 use crate::checker::committed::{CommitChecker, Fate};
@@ -52,8 +52,8 @@ fn offset(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
-/// What clients sent, were told and read, in the order of time. What began at the moment at which something else ended
-/// counts as earlier, since nothing says that it is later.
+/// The records that clients sent and read and the answers that they got, in the order of time. An operation that began
+/// at the moment at which another ended counts as earlier, since nothing says that it is later.
 fn observed(operations: &[Operation], keys: &Keys, findings: &mut Vec<Finding>) -> History {
     let began = operations
         .iter()
@@ -126,8 +126,8 @@ fn polled(
     }
 }
 
-/// What each log holds in the end: what the node shows that shows most, with which all others must agree as far as they
-/// show anything. Each must show everything that was acknowledged.
+/// The content of each log in the end, from the node that shows most of it. All others must agree as far as they show
+/// anything. Each must show everything that was acknowledged.
 fn final_logs(operations: &[Operation], keys: &Keys, findings: &mut Vec<Finding>) -> Vec<Log> {
     let mut shown: BTreeMap<usize, BTreeMap<&str, BTreeMap<i64, RecordId>>> = BTreeMap::new();
     for operation in operations.iter().filter(|operation| operation.last) {

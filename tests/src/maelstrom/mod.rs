@@ -1,5 +1,5 @@
-//! Maelstrom's part, in one program: starts `trimaran node` processes, carries their messages (late, or not at all, or not
-//! across a partition), drives them with requests, and checks what they answered.
+//! Maelstrom's part, in one program: starts `trimaran node` processes, carries their messages (late, or not at all, or
+//! not across a partition), drives them with requests, and checks what they answered.
 
 mod clients;
 mod judge;
@@ -18,29 +18,29 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long the nodes may take to recover once the network is whole again.
+/// The time that the nodes may take to recover once the network is whole again.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// How long it takes from one state of the network to the next, with `--partitions`.
+/// The time between two states of the network, with `--partitions`.
 const NEMESIS_EVERY: Duration = Duration::from_secs(4);
 
 /// Violations that are printed; all are counted.
 const SHOWN: usize = 20;
 
-/// What is run.
+/// The configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: u32,
     /// Decides requests, delays, losses and partitions.
     pub seed: u64,
-    /// How long requests are made.
+    /// The time for which requests are made.
     pub lasts: Duration,
     /// The share of messages between nodes that is lost.
     pub loss: f64,
-    /// How late messages come on average.
+    /// The average delay of a message.
     pub delay: Duration,
-    /// Whether the network is cut and healed again, all the time.
+    /// Cuts and heals the network all the time.
     pub partitions: bool,
     /// The folder that the history is written to.
     pub out: PathBuf,

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a node may take for its first answer, or to end.
+/// The time that a node may take for its first answer, or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const MILLION: u64 = 1_000_000;
@@ -21,12 +21,12 @@ fn lost_of_a_million(share: f64) -> u64 {
     (share * MILLION as f64) as u64
 }
 
-/// What messages suffer.
+/// The faults of the network.
 #[derive(Clone, Copy)]
 pub(super) struct Conditions {
     /// The share of messages between nodes that is lost.
     pub(super) loss: f64,
-    /// How late any message comes on average.
+    /// The average delay of a message.
     pub(super) delay: Duration,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Starts the nodes and tells them who they are.
+    /// Starts the nodes and initializes them.
     pub(super) fn start(binary: &Path, count: u32, conditions: Conditions, rng: Rng) -> Result<Network> {
         let (sender, output) = channel();
         let names: Vec<String> = (1..=count).map(|number| format!("n{number}")).collect();
@@ -151,7 +151,7 @@ impl Network {
         let name = &self.names[node];
         let Some(line) = line else {
             let status = self.nodes[node].process.wait()?;
-            bail!("node {name} has ended of its own accord: {status}");
+            bail!("node {name} has ended without being told: {status}");
         };
         let message: Value =
             serde_json::from_str(&line).with_context(|| format!("node {name} wrote no JSON: {line}"))?;
@@ -278,7 +278,7 @@ fn spawn(binary: &Path, number: usize, output: &Sender<FromNode>) -> Result<Node
     })
 }
 
-/// In a thread of its own: a node that doesn't read must not stop the others.
+/// Runs in a separate thread: a node that doesn't read must not stop the others.
 fn write_lines(mut stdin: ChildStdin, lines: &Receiver<String>) {
     for line in lines {
         if writeln!(stdin, "{line}").and_then(|()| stdin.flush()).is_err() {

@@ -1,4 +1,4 @@
-//! What clients asked, and what nodes answered.
+//! Clients' requests, and nodes' answers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ pub(super) type Key = String;
 /// A message: every one that is sent is another number.
 pub(super) type Value = u64;
 
-/// What a client asked.
+/// A client's request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Request {
     Send { key: Key, value: Value },
@@ -20,7 +20,7 @@ pub(super) enum Request {
     Failover { topic: Key, partition: u32, failed: String },
 }
 
-/// What a node answered.
+/// A node's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Answer {
     Sent { offset: u64 },
@@ -30,13 +30,13 @@ pub(super) enum Answer {
     Leads { leader: String, term: u64 },
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {
     Done(Answer),
     /// By Maelstrom's rules it did not happen, and won't.
     Refused(u64),
-    /// It may have happened, or may yet.
+    /// The request may have been carried out, or may be yet.
     Unknown,
 }
 
@@ -45,12 +45,12 @@ pub(super) enum Outcome {
 pub(super) struct Operation {
     pub(super) client: usize,
     pub(super) node: String,
-    /// When it was made and when it was over, in microseconds.
+    /// The times of its start and its end, in microseconds.
     pub(super) invoked_us: u64,
     pub(super) completed_us: u64,
     pub(super) request: Request,
     pub(super) outcome: Outcome,
-    /// It belongs to the reading of everything, at the end.
+    /// Part of the reading of everything, at the end.
     pub(super) last: bool,
 }
 

@@ -1,5 +1,5 @@
-//! A view of a cluster from all of its brokers at once, whose every wait is known: for measuring the brokers rather than a
-//! client's back-off.
+//! A view of a cluster from all of its brokers at once, whose every wait is known: for measuring the brokers rather
+//! than a client's back-off.
 
 use super::requests::{self, Fetched, Reading};
 use crate::checker::history::RecordId;
@@ -66,7 +66,8 @@ impl KafkaClient {
             .max_by_key(|leader| leader.epoch)
     }
 
-    /// The same of the topic with this id: one of the same name that was deleted before may be all that some brokers know.
+    /// The same of the topic with this id: one of the same name that was deleted before may be all that some brokers
+    /// know.
     pub fn leader_by_id(&self, topic: &str, id: Uuid, partition: i32) -> Option<Leader> {
         let told = self.brokers.iter().filter_map(|broker| {
             let metadata = self.metadata(*broker, topic).ok()?;

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 /// Reads `HOST:PORT` or `[IPV6]:PORT`.
 ///
 /// # Errors
-/// What to write instead.
+/// The text says what to write instead.
 pub(super) fn parse(text: &str) -> Result<String, String> {
     let text = text.trim();
     if let Some((scheme, rest)) = text.split_once("://") {

@@ -13,8 +13,8 @@ pub enum Command {
 Try it:
   trimaran cluster status --bootstrap 127.0.0.1:9092,127.0.0.1:9093
 
-Exit codes: 0 every partition has a leader; 1 some have none; 3 no broker answers; 4 brokers answer, but none is in contact
-with a majority: what is shown is what one of them knew last.")]
+Exit codes: 0 every partition has a leader; 1 some have none; 3 no broker answers; 4 brokers answer, but none is in
+contact with a majority: what is shown is what one of them knew last.")]
     Status(Reach),
     /// Moves every replica away from a broker, to those that have the least. What is under way already is left alone.
     #[command(after_help = "\

@@ -16,17 +16,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use trimaran_wire::batch::{self, BatchError, Record};
 
-/// What one fetch may take: memory for a few of them side by side, and half a second until an answer without records.
+/// The limits of one fetch: memory for a few of them side by side, and half a second until an answer without records.
 const LIMITS: FetchLimits = FetchLimits {
     max_wait_ms: 500,
     max_bytes: 16 << 20,
     partition_max_bytes: 1 << 20,
 };
 
-/// How long a broker may take beyond that.
+/// The time that a broker may take beyond that.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
-/// What a batch may decompress to.
+/// The most that a batch may decompress to.
 const MAX_BATCH_BYTES: usize = 256 << 20;
 
 #[derive(Debug, Args)]
@@ -74,7 +74,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         result = consumer.run() => result,
         _ = tokio::signal::ctrl_c() => Ok(()),
     }?;
-    // Whoever reads may have gone away, which is a good end as well.
+    // The reader may have gone away, which is a good end as well.
     let _ = std::io::stdout().flush();
     Ok(Exit::Done)
 }
@@ -92,14 +92,14 @@ struct Consumer {
     left: u64,
 }
 
-/// Whether to go on.
+/// The decision whether to go on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     More,
     Enough,
 }
 
-/// A fetch that has ended: from whom, and what came.
+/// A fetch that has ended: the address that was asked, and its answer.
 struct Fetched {
     address: String,
     outcome: Result<(Connection, FetchResponse), RequestError>,
@@ -197,7 +197,7 @@ impl Consumer {
         }
     }
 
-    /// Which broker to ask for which partitions.
+    /// The partitions to ask each broker for.
     fn by_broker(&self) -> BTreeMap<String, Vec<i32>> {
         let mut parts: BTreeMap<String, Vec<i32>> = BTreeMap::new();
         for partition in self.positions.keys() {
@@ -272,7 +272,7 @@ impl Consumer {
         let flow = self.write(partition, records, &mut out)?;
         match out.flush() {
             Ok(()) => Ok(flow),
-            // Whoever read has had enough.
+            // The reader has had enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Flow::Enough),
             Err(error) => Err(error.into()),
         }

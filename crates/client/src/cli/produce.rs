@@ -124,7 +124,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Reads standard input on a thread of its own, since that blocks.
+/// Reads standard input on a separate thread, since that blocks.
 fn read_lines(separator: Option<String>) -> mpsc::Receiver<Result<Record, Failure>> {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     std::thread::spawn(move || {
@@ -176,7 +176,7 @@ struct Sender {
     topic: String,
     partitions: usize,
     fixed: Option<i32>,
-    /// Where the next records without a key go: a batch to each partition in turn.
+    /// The partition that the next records without a key go to: a batch to each in turn.
     keyless: usize,
     verbose: bool,
 }

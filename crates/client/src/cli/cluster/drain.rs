@@ -31,7 +31,7 @@ pub(super) async fn run(drain: Drain) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Whether a broker still has, or is to have, a replica of anything.
+/// Reports whether a broker still has a replica of anything, or is given one.
 async fn is_left(client: &mut Client, broker: i32) -> Result<bool, ClientError> {
     let cluster = client.current_metadata().await?;
     let left = cluster

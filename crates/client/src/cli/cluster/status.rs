@@ -1,4 +1,4 @@
-//! `trimaran cluster status`: what the brokers say, from whom it is, and what can't be known.
+//! `trimaran cluster status`: the brokers' descriptions of the cluster, their source, and what can't be known.
 
 use crate::cli::{Exit, Failure, Reach, print};
 use crate::error::QUORUM_ADVICE;
@@ -44,7 +44,7 @@ async fn survey(client: &Client) -> Result<Status, ClientError> {
     }
 }
 
-/// What is known of a cluster, and from whom.
+/// The best description of a cluster, and its source.
 #[derive(Debug)]
 struct Status {
     /// Whose description this is.
