@@ -113,6 +113,8 @@ struct Totals {
     /// The longest time that a cluster needed to become whole again, and with which seed.
     slowest: (u64, u64),
     records: usize,
+    /// Runs that ended without some broker.
+    bereft: u64,
     failed: Vec<u64>,
 }
 
@@ -127,6 +129,7 @@ impl Totals {
         self.elections += report.elections;
         self.slowest = self.slowest.max((report.whole_after_us, seed));
         self.records += report.tally.sent;
+        self.bereft += u64::from(report.missed > 0);
     }
 
     fn line(&self, took: Duration) -> String {
@@ -135,9 +138,10 @@ impl Totals {
         let faults: u64 = self.faults.values().sum();
         let (longest_us, seed) = self.slowest;
         format!(
-            "{} seeds, {rate:.1}/s, {hours:.2} virtual hours, {} events, {faults} faults, {} elections, {} records checked; \
-             whole again within {} ms (seed {seed})",
+            "{} seeds ({} without a minority in the end), {rate:.1}/s, {hours:.2} virtual hours, {} events, {faults} faults, {} \
+             elections, {} records checked; whole again within {} ms (seed {seed})",
             self.seeds,
+            self.bereft,
             self.events,
             self.elections,
             self.records,

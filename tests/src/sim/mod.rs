@@ -123,6 +123,8 @@ pub struct Report {
     pub elections: u64,
     /// How long it took, once faults had stopped, until clients had their answers and every group was whole.
     pub whole_after_us: Micros,
+    /// Brokers that never came back.
+    pub missed: usize,
     /// Records that retention deleted.
     pub deleted: i64,
     /// How the records fared.
@@ -133,13 +135,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "trace {:016x}, {} events in {} virtual seconds, {} faults, {} terms, whole after {} ms, records: {} sent, {} acknowledged \
-             ({} by acks=1), {} stored, {} read, {} deleted",
+            "trace {:016x}, {} events in {} virtual seconds, {} faults, {} terms, {} brokers missed, whole after {} ms, records: \
+             {} sent, {} acknowledged ({} by acks=1), {} stored, {} read, {} deleted",
             self.trace_hash,
             self.events,
             self.virtual_time_us / 1_000_000,
             self.faults.values().sum::<u64>(),
             self.elections,
+            self.missed,
             self.whole_after_us / 1_000,
             self.tally.sent,
             self.tally.acknowledged,

@@ -132,6 +132,8 @@ pub trait Client {
     fn answer(&mut self, now: Micros, number: u64, answer: Answer, moves: &mut Moves);
     /// Begin nothing new.
     fn finish(&mut self);
+    /// Ask for nothing that may need brokers which don't come back.
+    fn spare_the_missing(&mut self) {}
     /// Nothing is begun that has not ended.
     fn is_done(&self) -> bool;
     /// What it is and what it waits for, for the report of a failure.

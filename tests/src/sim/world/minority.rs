@@ -11,8 +11,8 @@
 //! voters and the outgoing ones have a majority among replicas that run and have lost nothing. A replica that has lost
 //! what it promised may not vote until a leader has filled it again: two voters left of three, one of them lost, have to
 //! wait for the third. Brokers that are down when faults stop are among those that are missed, since what their logs hold
-//! can't be seen. While an administrator has something left to do, or some disk takes no writes for good, nobody is missed:
-//! that may need everyone. Nor does anything hang in the end where somebody is missed.
+//! can't be seen. While an administrator has something left to do but moves, or some disk takes no writes for good, nobody is
+//! missed: that may need everyone. Nor does anything hang in the end where somebody is missed.
 
 use super::World;
 use crate::sim::broker::{METADATA, Running};
@@ -21,7 +21,7 @@ use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use crate::sim::rng::Rng;
 use std::collections::BTreeSet;
-use trimaran_raft::{Configuration, GroupId, NodeId};
+use trimaran_raft::{Configuration, GroupId, LogIndex, NodeId};
 use trimaran_registry::BrokerId;
 use trimaran_storage::fs::faulty::FaultyFs;
 
@@ -59,6 +59,11 @@ impl Endings {
     pub(super) fn nobody_is_gone(&self) -> bool {
         self.gone.is_empty()
     }
+
+    /// Brokers that don't come back.
+    pub(super) fn missed(&self) -> usize {
+        self.gone.len()
+    }
 }
 
 impl World {
@@ -90,13 +95,42 @@ impl World {
 
     /// Faults stop. What is on its way to and from those that are missed is lost as well.
     pub(super) fn choose_ending(&mut self) {
-        let administers = self.clients.first().is_some_and(|client| !client.is_done());
         let all_write = !self.machines.iter().any(|machine| machine.has_dead_segments);
         match self.endings.ending {
-            Ending::Down | Ending::CutOff if !administers && all_write => self.lose_minority(),
+            Ending::Down | Ending::CutOff if all_write => {
+                if self.administers_nothing() {
+                    self.lose_minority();
+                }
+            }
             Ending::Wiped => self.wipe_victim(),
             _ => {}
         }
+    }
+
+    /// Moves that have not begun are given up; whether nothing else is left to do.
+    fn administers_nothing(&mut self) -> bool {
+        self.clients.first_mut().is_none_or(|client| {
+            client.spare_the_missing();
+            client.is_done()
+        })
+    }
+
+    /// Shortly before faults stop, one broker is cut off from the others: it won't know what they decide until then, such
+    /// as who has taken a partition over from whom.
+    pub(super) fn single_one_out(&mut self) {
+        let broker = 1 + u32::try_from(self.endings.rng.below(u64::from(self.brokers()))).unwrap_or(0);
+        self.note(format!("b{broker} is left out"));
+        for other in (1..=self.brokers()).filter(|other| *other != broker) {
+            self.network.cut(Place::Broker(broker), Place::Broker(other));
+            self.network.cut(Place::Broker(other), Place::Broker(broker));
+        }
+    }
+
+    /// When to single one out, if at all.
+    pub(super) fn singles_out_at(&mut self, suffers_until: Micros) -> Option<Micros> {
+        let misses = matches!(self.endings.ending, Ending::Down | Ending::CutOff);
+        let before = self.endings.rng.between(500_000, 2_500_000);
+        (misses && self.endings.rng.chance(500)).then(|| suffers_until.saturating_sub(before))
     }
 
     fn lose_minority(&mut self) {
@@ -194,15 +228,22 @@ impl World {
             .filter(|(id, (member, _))| !member.is_lost() && self.failing_disk != Some(*id))
             .map(|(id, _)| NodeId(u64::from(*id)))
             .collect();
-        let committed = replicas
+        // Whoever is elected holds what is committed, as far as a sound replica knows: an earlier configuration decides nothing.
+        let known = replicas.iter().filter_map(|(_, (member, log))| {
+            let mut entered = log.configurations().iter().rev();
+            entered
+                .find(|(index, _)| *index <= member.commit())
+                .map(|(index, _)| *index)
+        });
+        let committed = known.max().unwrap_or_default();
+        let entered = replicas.iter().flat_map(|(_, (_, log))| log.configurations());
+        let later = entered
+            .filter(|(index, _)| *index >= committed)
+            .map(|(_, entered)| entered);
+        let founded = replicas
             .iter()
-            .map(|(_, (member, _))| member.commit())
-            .max()
-            .unwrap_or_default();
-        let in_force = replicas.iter().map(|(_, (member, _))| member.configuration());
-        let logs = replicas.iter().flat_map(|(_, (_, log))| log.configurations());
-        let later = logs.filter(|(index, _)| *index > committed).map(|(_, known)| known);
-        let mut relevant = in_force.chain(later);
+            .filter(|(_, (_, log))| committed == LogIndex::default() && log.configurations().is_empty());
+        let mut relevant = later.chain(founded.map(|(_, (member, _))| member.configuration()));
         let is_majority = |of: &[NodeId]| of.iter().filter(|node| sound.contains(node)).count() * 2 > of.len();
         let decides =
             |known: &Configuration| is_majority(&known.voters) && (!known.is_joint() || is_majority(&known.outgoing));

@@ -81,6 +81,8 @@ enum Event {
     /// A copy of a broker's journal takes its place.
     BringJournalBack(u32, Micros),
     Heal,
+    /// One broker is cut off from the others until faults stop.
+    SingleOut,
     Ask,
 }
 
@@ -242,6 +244,9 @@ impl World {
         }
         self.queue
             .after(self.rng.between(SECOND / 4, SECOND), Event::Misfortune);
+        if let Some(at) = self.singles_out_at(self.suffers_until) {
+            self.queue.at(at, Event::SingleOut);
+        }
         self.queue.at(self.suffers_until, Event::Heal);
         while !self.finished {
             let Some(event) = self.queue.next_event() else {
@@ -334,6 +339,10 @@ impl World {
             }
             Event::BringJournalBack(broker, downtime) => {
                 self.bring_journal_back(broker, downtime);
+                Ok(())
+            }
+            Event::SingleOut => {
+                self.single_one_out();
                 Ok(())
             }
             Event::Heal => self.heal(),

@@ -25,6 +25,7 @@ impl World {
             faults: self.faults.clone(),
             deleted: logs.iter().map(|log| log.start).sum(),
             elections: self.elections.terms(),
+            missed: self.endings.missed(),
             whole_after_us: self.whole_at.saturating_sub(self.healed_at),
             tally,
         })
