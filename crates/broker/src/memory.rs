@@ -29,18 +29,19 @@ pub const MIN_BYTES: u64 = 64 << 20;
 const UNIT: u64 = 1024;
 
 /// The budget of a broker. The rest, which no share has, is for what hardly grows with load: code, stacks, connections,
-/// the catalog, and what the allocator keeps. What waits for a peer is mostly what tails hold, too, and has limits of its
-/// link ([`trimaran_transport::LinkLimits`]).
+/// the catalog, and what the allocator keeps.
 #[derive(Debug)]
 pub struct MemoryBudget {
     total: u64,
-    /// Log tails: three eighths. Enforced by the shards, which drop what is in segments already, the idlest first, and
+    /// Log tails: five sixteenths. Enforced by the shards, which drop what is in segments already, the idlest first, and
     /// refuse appends when what is not exceeds it.
     tails: u64,
     /// Bytes in use by the tails, as the shards last said: one value a shard.
     tails_held: Vec<AtomicU64>,
     /// Clients' requests being worked on: a quarter.
     requests: u64,
+    /// Messages that wait for a peer, with what was read for replicas that are behind: an eighth.
+    peers: u64,
     /// Responses that wait for their sockets: an eighth.
     pub responses: Share,
     /// Records being decompressed, for validation and for look-ups: a sixteenth.
@@ -53,9 +54,10 @@ impl MemoryBudget {
         let total = total.max(MIN_BYTES);
         MemoryBudget {
             total,
-            tails: total / 8 * 3,
+            tails: total / 16 * 5,
             tails_held: (0..shards.max(1)).map(|_| AtomicU64::new(0)).collect(),
             requests: total / 4,
+            peers: total / 8,
             responses: Share::new("responses", total / 8),
             decompression: Share::new("decompression", total / 16),
         }
@@ -74,6 +76,12 @@ impl MemoryBudget {
     /// Bytes for clients' requests being worked on.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// Bytes that may wait for each of so many peers. Entries from a log's tail are counted there as well; those that were
+    /// read from segments, for a replica that is behind, only here.
+    pub fn queue_of_peer(&self, peers: usize) -> u64 {
+        self.peers / peers.max(1) as u64
     }
 
     /// A shard says what its tails take.
@@ -247,7 +255,8 @@ mod tests {
         for total in [MIN_BYTES, 1 << 30, 5 << 40] {
             let budget = MemoryBudget::new(total, 2);
             let shares: u64 = budget.shares().iter().map(|share| share.bytes()).sum();
-            assert!(budget.tails() + budget.requests() + shares <= total / 8 * 7 + 2 * UNIT);
+            let peers = 4 * budget.queue_of_peer(4);
+            assert!(budget.tails() + budget.requests() + peers + shares <= total / 8 * 7 + 2 * UNIT);
         }
         assert_eq!(MemoryBudget::new(1, 1).total(), MIN_BYTES, "a budget is never useless");
     }

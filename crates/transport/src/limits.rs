@@ -69,8 +69,10 @@ impl Default for Limits {
 pub struct LinkLimits {
     /// Frames that wait in one peer's queue. One more drops the oldest: the newest says most about the present.
     pub queue_frames: usize,
-    /// Bytes that wait in one peer's queue, with the same rule. A longer frame is itself dropped.
+    /// Bytes that wait in one peer's queue, with the same rule. A longer frame waits alone.
     pub queue_bytes: usize,
+    /// The longest frame that is sent, in bytes: what a peer accepts. A longer one is dropped.
+    pub max_frame_bytes: usize,
     /// The longest welcome accepted, in bytes.
     pub max_welcome_bytes: usize,
     /// The time that a connection may take to be made.
@@ -94,6 +96,7 @@ impl Default for LinkLimits {
         LinkLimits {
             queue_frames: 16 * 1024,
             queue_bytes: 64 * 1024 * 1024,
+            max_frame_bytes: PeerLimits::default().max_frame_bytes,
             max_welcome_bytes: 64 * 1024,
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(2),

@@ -15,6 +15,7 @@ pub(crate) struct FrameQueue {
     filled: Notify,
     max_frames: usize,
     max_bytes: usize,
+    max_frame_bytes: usize,
     statistics: Arc<LinkStatistics>,
 }
 
@@ -44,15 +45,17 @@ impl FrameQueue {
             filled: Notify::new(),
             max_frames: limits.queue_frames.max(1),
             max_bytes: limits.queue_bytes,
+            max_frame_bytes: limits.max_frame_bytes,
             statistics,
         }
     }
 
-    /// Puts a frame in, dropping the oldest ones if there is no room. Says whether the frame is in.
+    /// Puts a frame in, dropping the oldest ones if there is no room; one that is longer than the queue waits alone. Says
+    /// whether the frame is in.
     pub(crate) fn put(&self, chunks: Vec<Bytes>) -> bool {
         let length = length_of(&chunks);
         let mut waiting = self.lock();
-        if !waiting.open || length > self.max_bytes {
+        if !waiting.open || length > self.max_frame_bytes {
             self.count_dropped(1, length);
             return false;
         }
@@ -77,7 +80,7 @@ impl FrameQueue {
     pub(crate) fn put_urgent(&self, chunks: Vec<Bytes>) -> bool {
         let length = length_of(&chunks);
         let mut waiting = self.lock();
-        if !waiting.open || length > self.max_bytes {
+        if !waiting.open || length > self.max_frame_bytes {
             self.count_dropped(1, length);
             return false;
         }
@@ -156,6 +159,7 @@ mod tests {
         let limits = LinkLimits {
             queue_frames,
             queue_bytes,
+            max_frame_bytes: 10,
             ..LinkLimits::default()
         };
         FrameQueue::new(&limits, Arc::default())
@@ -196,11 +200,21 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_could_never_fit_drops_nothing_but_itself() {
+    fn a_frame_longer_than_the_queue_waits_alone() {
+        let queue = queue(100, 6);
+        assert!(queue.put(frame("aa")) && queue.put(frame("7 bytes")));
+        assert_eq!(counts(&queue), (1, 2, 7));
+        assert!(queue.put(frame("b")));
+        assert_eq!(counts(&queue), (2, 9, 1));
+        assert_eq!(queue.take(100), [frame("b")]);
+    }
+
+    #[test]
+    fn a_frame_that_no_peer_takes_drops_nothing_but_itself() {
         let queue = queue(100, 6);
         assert!(queue.put(frame("aa")));
-        assert!(!queue.put(frame("7 bytes")));
-        assert_eq!(counts(&queue), (1, 7, 2));
+        assert!(!queue.put(frame("eleven char")) && !queue.put_urgent(frame("eleven char")));
+        assert_eq!(counts(&queue), (2, 22, 2));
         assert_eq!(queue.take(100), [frame("aa")]);
     }
 

@@ -165,7 +165,8 @@ impl Assembly {
             metrics: Arc::clone(&metrics),
         });
         let seed = seed(&identity.broker);
-        let links = links(&settings, &peers, &control, seed);
+        let peer_queue = memory.queue_of_peer(identity.others.len());
+        let links = links(&settings, peer_queue, &peers, &control, seed);
         for (node, address) in &identity.others {
             links.set_peer(PeerId(node.0), address);
         }
@@ -472,11 +473,16 @@ fn client_limits(settings: &Settings, memory: &MemoryBudget) -> transport::Limit
     }
 }
 
-fn links(settings: &Settings, peers: &Arc<Peers>, control: &Arc<ControlQueue>, seed: u64) -> PeerLinks {
+fn links(
+    settings: &Settings,
+    queue_bytes: u64,
+    peers: &Arc<Peers>,
+    control: &Arc<ControlQueue>,
+    seed: u64,
+) -> PeerLinks {
     let limits = transport::LinkLimits {
         queue_frames: settings.limits.peer_queue,
-        // The largest batch that a topic may allow (64 MiB) must fit, and other groups' messages beside it.
-        queue_bytes: 128 << 20,
+        queue_bytes: usize::try_from(queue_bytes).unwrap_or(usize::MAX),
         ..transport::LinkLimits::default()
     };
     let control = Arc::clone(control);

@@ -416,12 +416,12 @@ async fn a_peer_that_reads_nothing_makes_its_queue_drop_and_not_grow() {
 }
 
 #[tokio::test]
-async fn a_frame_longer_than_the_queue_is_dropped_alone() {
+async fn a_frame_longer_than_peers_accept_is_dropped_alone() {
     let peers = Peers::start(PeerLimits::default()).await;
     let mut outgoing = Outgoing::to(
         peers.address,
         LinkLimits {
-            queue_bytes: 100,
+            max_frame_bytes: 100,
             ..impatient()
         },
     );
