@@ -4,7 +4,7 @@
 //! leader and tries again after 2 ms, so that they show the brokers' failover and not a client's back-off.
 
 use std::time::{Duration, Instant};
-use trimaran_tests::process::{Cluster, KafkaClient, Load, LoadOptions, Outage, announce, wait_until};
+use trimaran_tests::process::{Cluster, KafkaClient, Load, LoadOptions, Outage, announce, get, wait_until};
 
 const ROUNDS: usize = 20;
 const TOPIC: &str = "load";
@@ -126,6 +126,10 @@ fn without_a_majority_nothing_is_acknowledged() {
         let metadata = client.metadata(survivor, TOPIC).ok()?;
         let mut partitions = metadata.topics.iter().flat_map(|topic| &topic.partitions);
         partitions.all(|partition| partition.leader_id.0 == -1).then_some(())
+    });
+    wait_until("the metrics say so too", || {
+        let metrics = get(cluster.broker(1).admin, "/metrics").ok()?;
+        metrics.body.contains("trimaran_partitions_offline 1\n").then_some(())
     });
     let (before, errors) = (load.acknowledged(0), load.errors());
     wait_until("the load is refused again and again", || {

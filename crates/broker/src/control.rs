@@ -195,6 +195,7 @@ struct Published {
     leaders: u64,
     controller: Option<BrokerId>,
     unreachable: BTreeSet<BrokerId>,
+    refusing: BTreeSet<BrokerId>,
     ready: bool,
 }
 
@@ -659,6 +660,7 @@ impl Control {
             leaders: self.agent.leaders().version(),
             controller,
             unreachable: self.watch.unreachable(),
+            refusing: self.watch.refusing(),
             ready: self.opened_all && registered && controller.is_some() && !self.leaving,
         };
         if versions == self.published {
@@ -672,6 +674,7 @@ impl Control {
             leaders: self.agent.leaders().clone(),
             controller,
             unreachable: versions.unreachable.clone(),
+            refusing: versions.refusing.clone(),
             ready: versions.ready,
         };
         if versions.catalog != self.published.catalog {

@@ -44,6 +44,9 @@ pub struct ClusterView {
     /// Brokers that are out of contact with this one and with all that it hears. Empty where this broker hears from no
     /// majority: then it may well be itself that is out of contact, and knows nothing of the others.
     pub unreachable: BTreeSet<BrokerId>,
+    /// Brokers whose machines refuse connections: their processes have ended, so none of them leads anything. Known even
+    /// where nobody is heard.
+    pub refusing: BTreeSet<BrokerId>,
     /// This broker is registered, and has opened every replica that the catalog gives it.
     pub ready: bool,
 }
@@ -55,6 +58,40 @@ impl ClusterView {
             .brokers()
             .filter(|broker| !self.unreachable.contains(&broker.id))
     }
+
+    /// The broker that leads a group, if one is known that may be running and in reach.
+    pub fn leader(&self, group: trimaran_registry::GroupId) -> Option<BrokerId> {
+        let leader = self.leaders.leader(group)?;
+        (!self.is_lost(leader)).then_some(leader)
+    }
+
+    /// Whether a broker is known to be out of reach, or to run no more.
+    pub fn is_lost(&self, broker: BrokerId) -> bool {
+        self.unreachable.contains(&broker) || self.refusing.contains(&broker)
+    }
+
+    /// The state of all partitions, as seen from here.
+    pub(crate) fn partition_health(&self) -> PartitionHealth {
+        let partitions = self.catalog.topics().flat_map(|topic| &topic.partitions);
+        partitions.fold(PartitionHealth::default(), |mut health, partition| {
+            let in_sync = self.leaders.leadership(partition.group);
+            let in_sync = in_sync.map_or(0, |leadership| leadership.in_sync.len());
+            let is_led = self.leader(partition.group).is_some();
+            health.offline += u64::from(!is_led);
+            // A leader that has not reported yet is in sync with itself.
+            health.under_replicated += u64::from(in_sync.max(usize::from(is_led)) < partition.replicas.len());
+            health
+        })
+    }
+}
+
+/// How many partitions of the cluster need an operator's attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartitionHealth {
+    /// Partitions without a leader: Kafka's `OfflinePartitionsCount`.
+    pub(crate) offline: u64,
+    /// Partitions with fewer replicas in sync than they have: Kafka's `UnderReplicatedPartitions`, over all brokers.
+    pub(crate) under_replicated: u64,
 }
 
 /// A handle to the broker's threads; cheap to clone.

@@ -1,5 +1,6 @@
 //! What `/metrics` shows: one registry, and the counters that the threads add to.
 
+use crate::engine::ClusterView;
 use crate::journal::JournalQueue;
 use crate::memory::MemoryBudget;
 use crate::shards::Mailboxes;
@@ -14,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use trimaran_transport::{PeerLinks, Statistics};
 
 /// Counters, gauges and histograms that the broker's threads add to. Their parts are shared with the [`Exporter`].
@@ -289,6 +291,7 @@ pub(crate) struct Elsewhere {
     pub(crate) journal: Arc<JournalQueue>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) view: watch::Receiver<Arc<ClusterView>>,
 }
 
 impl std::fmt::Debug for Elsewhere {
@@ -313,7 +316,19 @@ impl Collector for Elsewhere {
             read(&closed.oversized) + read(&closed.stalled) + read(&closed.slow_reader) + read(&closed.by_service);
         let mailboxes = self.mailboxes.all();
         let waiting = mailboxes.iter().map(crate::shards::Mailbox::len).sum::<usize>();
+        let view = Arc::clone(&self.view.borrow());
+        let partitions = view.partition_health();
         let gauges = [
+            (
+                "partitions_offline",
+                "Partitions of the cluster without a leader, as this broker sees it",
+                partitions.offline,
+            ),
+            (
+                "partitions_under_replicated",
+                "Partitions of the cluster with replicas out of sync, as this broker sees it",
+                partitions.under_replicated,
+            ),
             ("connections", "Client connections", read(&clients.open)),
             (
                 "requests_in_flight",

@@ -311,6 +311,13 @@ impl LivenessMonitor {
         }
     }
 
+    /// The peers whose machines refuse connections, which no other peer hears either: their processes have ended. That is
+    /// known even where nobody at all is heard.
+    pub fn refusing(&self) -> BTreeSet<NodeId> {
+        let dead = self.peers.iter().filter(|(_, peer)| peer.liveness == Liveness::Dead);
+        dead.map(|(&id, _)| id).collect()
+    }
+
     /// The peers that this broker is in contact with.
     fn contacts(&self) -> Vec<NodeId> {
         let heard = self.peers.iter().filter(|(_, peer)| peer.is_heard());

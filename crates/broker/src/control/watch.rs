@@ -101,6 +101,11 @@ impl Watch {
         self.monitor.unreachable().into_iter().map(crate::ids::broker).collect()
     }
 
+    /// The brokers whose machines refuse connections.
+    pub(super) fn refusing(&self) -> BTreeSet<BrokerId> {
+        self.monitor.refusing().into_iter().map(crate::ids::broker).collect()
+    }
+
     /// Tells the metadata group which brokers its messages reach by another way, if they are others than before.
     fn tell_routes<'a>(
         &self,

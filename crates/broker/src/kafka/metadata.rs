@@ -218,9 +218,7 @@ fn missing(name: Option<&str>, id: TopicId, failure: &Failure) -> MetadataRespon
 
 fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataResponsePartition {
     let leadership = view.leaders.leadership(partition.group);
-    let leader = leadership
-        .and_then(|leadership| leadership.leader)
-        .filter(|leader| !view.unreachable.contains(leader));
+    let leader = view.leader(partition.group);
     let reported = leadership.map_or(&[][..], |leadership| &leadership.in_sync[..]);
     // A leader that has not reported yet is in sync with itself.
     let in_sync = if reported.is_empty() {
@@ -233,7 +231,7 @@ fn partition(view: &ClusterView, index: i32, partition: &Partition) -> MetadataR
     let offline: Vec<_> = replicas
         .iter()
         .copied()
-        .filter(|replica| view.unreachable.contains(replica))
+        .filter(|replica| view.is_lost(*replica))
         .collect();
     let error = if leader.is_some() {
         0

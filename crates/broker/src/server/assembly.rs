@@ -347,6 +347,7 @@ impl Assembly {
             journal: Arc::clone(&self.journal),
             workers: Arc::clone(&self.workers),
             memory: Arc::clone(&self.memory),
+            view: engine.views(),
         });
         let handlers = Arc::new(Handlers::new(engine.clone()));
         let client = transport::Listener::new("client", client);

@@ -377,6 +377,22 @@ fn a_witness_that_falls_silent_itself_counts_no_more() {
 }
 
 #[test]
+fn processes_that_have_ended_are_known_without_hearing_anybody() {
+    let mut events = Vec::new();
+    let mut monitor = monitor();
+    monitor.tick(Instant(0), &mut events);
+    for peer in [2, 3] {
+        monitor.received(Instant(1_000), NodeId(peer), heartbeat(7, 1, 0), &mut events);
+    }
+    assert_eq!(monitor.refusing(), BTreeSet::new());
+    monitor.refused(Instant(2_000), NodeId(2), &mut events);
+    assert_eq!(monitor.refusing(), BTreeSet::from([NodeId(2)]));
+    monitor.refused(Instant(2_000), NodeId(3), &mut events);
+    assert_eq!(monitor.refusing(), BTreeSet::from([NodeId(2), NodeId(3)]));
+    assert_eq!(monitor.unreachable(), BTreeSet::new(), "it hears nobody");
+}
+
+#[test]
 fn a_refusal_that_a_witness_goes_on_contradicting_becomes_a_suspicion() {
     for (hears, expected) in [(&[1, 2][..], Liveness::Suspected), (&[1][..], Liveness::Dead)] {
         let mut events = Vec::new();

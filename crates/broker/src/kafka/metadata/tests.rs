@@ -69,6 +69,21 @@ fn brokers_and_cluster_are_described() {
 }
 
 #[test]
+fn a_broker_that_has_ended_stays_listed_and_its_replicas_are_offline() {
+    let mut view = view();
+    view.refusing.insert(registry::BrokerId(3));
+    let (response, _) = describe(&view, "configured", 12, &request(None));
+    assert_eq!(response.brokers.len(), 3);
+    let partitions = &response.topics[0].partitions;
+    assert!(partitions.iter().all(|p| p.offline_replicas == [BrokerId(3)]));
+    assert_eq!(
+        view.partition_health().offline,
+        partitions.len() as u64,
+        "none has a leader yet"
+    );
+}
+
+#[test]
 fn a_broker_out_of_contact_is_not_listed_and_its_replicas_are_offline() {
     let mut view = view();
     view.unreachable.insert(registry::BrokerId(3));
