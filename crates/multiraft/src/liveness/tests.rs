@@ -379,7 +379,8 @@ fn a_witness_that_falls_silent_itself_counts_no_more() {
 #[test]
 fn processes_that_have_ended_are_known_without_hearing_anybody() {
     let mut events = Vec::new();
-    let mut monitor = monitor();
+    let config = monitor().config;
+    let mut monitor = LivenessMonitor::new(config, &[NodeId(1), NodeId(2), NodeId(3)], Instant(0));
     monitor.tick(Instant(0), &mut events);
     for peer in [2, 3] {
         monitor.received(Instant(1_000), NodeId(peer), heartbeat(7, 1, 0), &mut events);

@@ -96,12 +96,9 @@ impl World {
     /// Faults stop. What is on its way to and from those that are missed is lost as well.
     pub(super) fn choose_ending(&mut self) {
         let all_write = !self.machines.iter().any(|machine| machine.has_dead_segments);
-        match self.endings.ending {
-            Ending::Down | Ending::CutOff if all_write => {
-                if self.administers_nothing() {
-                    self.lose_minority();
-                }
-            }
+        let ending = self.endings.ending;
+        match ending {
+            Ending::Down | Ending::CutOff if all_write && self.administers_nothing() => self.lose_minority(),
             Ending::Wiped => self.wipe_victim(),
             _ => {}
         }
