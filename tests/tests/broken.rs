@@ -1,5 +1,5 @@
-//! Cores that are broken on purpose: the model check finds each of them. Built with the switches (the feature `sabotage`), and
-//! so apart from all other tests: those shall judge what is delivered.
+//! Cores that are broken on purpose: the model check finds each of them. Built with the switches (the feature
+//! `sabotage`), and so apart from all other tests: those judge what is delivered.
 
 use trimaran_raft::{Group, Sabotage};
 use trimaran_tests::model::{Law, Limits, Scenario, explore};

@@ -1,5 +1,5 @@
-//! What hangs beside a broker, or inside it: whoever reads its log, one of its threads; and what only looks like a reason to
-//! stop.
+//! What hangs beside a broker, or inside it: the reader of its log, one of its threads; and what only looks like a
+//! reason to stop.
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpStream;
@@ -47,8 +47,8 @@ fn metric(cluster: &mut Cluster, broker: u32, name: &str) -> Option<f64> {
     line.split(' ').nth(1)?.parse().ok()
 }
 
-/// Standard error is a pipe that nobody reads, and the broker has a lot to say: it serves clients, health and SIGTERM all the
-/// same, and says afterwards what it left out.
+/// Standard error is a pipe that nobody reads, and the broker has a lot to say: it serves clients, health and SIGTERM
+/// all the same, and says afterwards what it left out.
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
     let mut cluster = Cluster::with(&ClusterOptions {
@@ -121,8 +121,8 @@ fn hang(cluster: &mut Cluster, broker: u32, thread: &str) -> Option<HungThread> 
     }
 }
 
-/// One thread of the broker that leads everything hangs: others lead, the broker says that it is not ready and why, and it is
-/// whole again once the thread goes on.
+/// One thread of the broker that leads everything hangs: others lead, the broker says that it is not ready and why, and
+/// it is whole again once the thread goes on.
 fn a_thread_hangs(thread: &str) {
     let mut cluster = Cluster::with(&ClusterOptions {
         // Longer than the hiccups of a machine on which other tests run.

@@ -86,7 +86,7 @@ struct Up {
     /// hundred. 9092 for a new cluster.
     #[arg(long, value_name = "PORT")]
     base_port: Option<u16>,
-    /// Stops what runs, deletes its data, and begins anew.
+    /// Stops what runs, deletes its data, and starts over.
     #[arg(long)]
     fresh: bool,
 }

@@ -106,8 +106,8 @@ pub(crate) struct JournalThread {
     pub(crate) noted_at: Instant,
 }
 
-/// Between two notes of how far the journal has come, while it is written to: an older copy is recognised from the last one on.
-/// A note is one more small write with its sync, so seldom that it is not seen among the journal's own.
+/// Between two notes of how far the journal has come, while it is written to: an older copy is recognised from the last
+/// one on. A note is one more small write with its sync, so seldom that it is not seen among the journal's own.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 /// Batches after which the journal is asked which groups hold its oldest files, when nothing was released meanwhile.
@@ -171,7 +171,7 @@ impl JournalThread {
                 JournalInput::Closed(group) => closed.push(group),
             }
         }
-        // They are about what was there before: a group that begins anew in this write must not be released afterwards.
+        // They are about what was there before: a group that starts over in this write must not be released afterwards.
         for (group, upto) in releases {
             match self.journal.release(group, upto) {
                 // A flush that was under way when its replica was closed and opened again as an empty one. What is not

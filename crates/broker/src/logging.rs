@@ -1,5 +1,5 @@
-//! Logs to standard error, and the limits on them: what strangers can cause must not fill a disk, and a reader that stalls
-//! must not stop the broker.
+//! Logs to standard error, and the limits on them: what strangers can cause must not fill a disk, and a reader that
+//! stalls must not stop the broker.
 
 mod lines;
 
@@ -15,7 +15,8 @@ use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// Lines that one place in the code may log in one [`WINDOW`]. A person reads the first few; what only counts is a metric.
+/// Lines that one place in the code may log in one [`WINDOW`]. A person reads the first few; what only counts is a
+/// metric.
 const BURST: u32 = 20;
 
 /// How long a place that has used up its lines is silent, at most.
@@ -48,8 +49,8 @@ impl std::fmt::Display for StartError {
     }
 }
 
-/// Logs what `filter` lets through to standard error, at most [`BURST`] lines a second of each kind. Logging never blocks:
-/// while nobody reads standard error, lines are dropped. Panics are logged, too.
+/// Logs what `filter` lets through to standard error, at most [`BURST`] lines a second of each kind. Logging never
+/// blocks: while nobody reads standard error, lines are dropped. Panics are logged, too.
 ///
 /// # Errors
 /// If something logs already, or the system has no thread to give.
@@ -115,7 +116,7 @@ pub(crate) fn left_out() -> u64 {
 }
 
 /// Lets a burst of each kind of line through, and then none until the window ends. Debug lines and below are asked for
-/// by whoever sets the level, and are not limited.
+/// by the operator who sets the level, and are not limited.
 #[derive(Default)]
 struct Moderate {
     kinds: Mutex<HashMap<Identifier, Kind>>,

@@ -47,7 +47,7 @@ pub struct Metrics {
     pub learners: Gauge,
     /// Changes of members of groups led here.
     pub member_changes: Counter,
-    /// Logs here that were begun anew behind a position of their leader's.
+    /// Logs here that were started over behind a position of their leader's.
     pub log_resets: Counter,
     /// Brokers believed alive, this one included.
     pub brokers_alive: Gauge,

@@ -20,7 +20,7 @@ pub(crate) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
-    /// Threads in `wait`: whoever pushes wakes one only if there is one.
+    /// Threads in `wait`: a push wakes one only if there is one.
     asleep: usize,
     closed: bool,
 }
@@ -43,8 +43,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// An empty, open queue from which one thread takes. From the moment that something waits for it, that thread counts as
-    /// busy: one that is not woken hangs as well as one that does not return.
+    /// An empty, open queue from which one thread takes. From the moment that something waits for it, that thread
+    /// counts as busy: one that is not woken hangs as well as one that does not return.
     pub(crate) fn watched(taker: Arc<Activity>) -> Queue<T> {
         Queue {
             taker: Some(taker),

@@ -1,7 +1,7 @@
 //! The threads that drive the Raft groups, and their mailboxes.
 //!
 //! A shard drains its mailbox, steps every group that has input, hands on what follows (to the journal, the peers, the
-//! I/O threads, the control thread and whoever waits), and goes on without waiting for the disk.
+//! I/O threads, the control thread and those that wait), and goes on without waiting for the disk.
 
 use crate::clock::Clock;
 use crate::control::{ControlInput, ControlQueue};
@@ -115,7 +115,8 @@ impl Mailbox {
     fn put(&self, mut state: MutexGuard<'_, State>, input: Input) {
         state.inputs.push(input);
         if std::mem::take(&mut state.asleep) {
-            // From now on the shard has something to do: one that is not woken hangs as well as one that does not return.
+            // From now on the shard has something to do: one that is not woken hangs as well as one that does not
+            // return.
             self.activity.called();
             drop(state);
             self.ready.notify_one();

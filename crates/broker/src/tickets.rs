@@ -51,10 +51,10 @@ impl Tickets {
         Some((ticket(at, slot.generation), receiver))
     }
 
-    /// Hands an answer to whoever waits for it. Returns how long it took; none if the ticket is not known.
+    /// Hands an answer to the request that waits for it. Returns how long it took; none if the ticket is not known.
     pub(crate) fn complete(&self, ticket: Ticket, completion: Completion) -> Option<Duration> {
         let waiter = self.lock().remove(ticket)?;
-        // Whoever gave up waiting doesn't want the answer.
+        // A request that gave up doesn't want the answer.
         let _ = waiter.answer.send(completion);
         Some(waiter.since.elapsed())
     }

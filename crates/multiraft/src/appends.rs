@@ -53,7 +53,8 @@ pub enum AppendError {
     },
     /// Leads, but may not serve yet: try again in a moment.
     NotServing,
-    /// More is uncommitted, or not in segments yet, than may be: the followers or the disk can't keep up. Try again later.
+    /// More is uncommitted, or not in segments yet, than may be: the followers or the disk can't keep up. Try again
+    /// later.
     Busy,
     /// The cluster's: with [`Acks::All`], fewer replicas are in sync than `min_insync_replicas`.
     NotEnoughReplicas {
@@ -78,7 +79,8 @@ pub enum AppendError {
         /// The one that came.
         found: i32,
     },
-    /// Too many idempotent producers have begun within the last quarter of an hour: what they sent has to be remembered.
+    /// Too many idempotent producers have begun within the last quarter of an hour: what they sent has to be
+    /// remembered.
     TooManyProducers,
     /// The producer's: its epoch is older than the one known, so another one has taken its place.
     Fenced,
@@ -270,7 +272,7 @@ impl Replica {
             }
         }
         if !proposal.payloads.is_empty() {
-            // Whoever was staged has been answered; nobody is left to be refused.
+            // Those that were staged have been answered; none is left to be refused.
             let _ = self.propose_staged(&mut proposal, desk, out);
         }
         desk.proposal = proposal;
@@ -368,7 +370,7 @@ impl Replica {
         }
     }
 
-    /// Hands the staged batches to the core, all or none, and begins anew behind them.
+    /// Hands the staged batches to the core, all or none, and starts over behind them.
     fn propose_staged(
         &mut self,
         proposal: &mut Proposal,
@@ -405,7 +407,7 @@ impl Replica {
         outcome.map(|_: Proposed| ())
     }
 
-    /// Answers whoever has waited long enough for disks.
+    /// Answers requests that have waited long enough for disks.
     pub(crate) fn complete_appends(&mut self, desk: &Desk, out: &mut Outbox) {
         if desk.breakage.is(Sabotage::KeepWaiters) && !self.leads() {
             let commit = self.group.commit();
@@ -418,7 +420,7 @@ impl Replica {
         self.waiters.complete(self.group.durable(), held, out);
     }
 
-    /// The in-sync view changed: whoever waits for more replicas than there are is told so.
+    /// The in-sync view changed: requests that wait for more replicas than there are are told so.
     pub(crate) fn fail_unreachable_appends(&mut self, out: &mut Outbox) {
         let (in_sync, min) = (self.in_sync.count(), self.min_insync());
         if in_sync < min {
@@ -427,9 +429,9 @@ impl Replica {
         }
     }
 
-    /// The effective `min.insync.replicas`: no more than the replicas that the partition is assigned, so that a topic with
-    /// one replica can be written to (Kafka's `Partition.effectiveMinIsr`). A replica that is lost, or still being filled, is
-    /// assigned all the same: the promise does not shrink with the disks that keep it.
+    /// The effective `min.insync.replicas`: no more than the replicas that the partition is assigned, so that a topic
+    /// with one replica can be written to (Kafka's `Partition.effectiveMinIsr`). A replica that is lost, or still being
+    /// filled, is assigned all the same: the promise does not shrink with the disks that keep it.
     fn min_insync(&self) -> usize {
         self.options
             .min_insync_replicas
@@ -445,7 +447,7 @@ fn append_error(error: ProposeError) -> AppendError {
     match error {
         ProposeError::NotLeader(leader) => AppendError::NotLeader { leader },
         ProposeError::Busy => AppendError::Busy,
-        // Whoever takes over is not known yet, but it won't be this node.
+        // The successor is not known yet, but it won't be this node.
         ProposeError::Transferring => AppendError::NotLeader { leader: None },
     }
 }

@@ -1,5 +1,5 @@
-//! The leader's view of which replicas are in sync: a report, and the gate of `min.insync.replicas`. It takes no part in
-//! the commit rule, which is Raft's.
+//! The leader's view of which replicas are in sync: a report, and the gate of `min.insync.replicas`. It takes no part
+//! in the commit rule, which is Raft's.
 //!
 //! A replica joins the view when it holds everything that is committed, and leaves it when it is dead, or when for
 //! `replica_lag` it has not reached what the log's end was when it fell behind (Kafka's `replica.lag.time.max.ms`).
@@ -118,7 +118,7 @@ impl InSyncView {
         self.members.iter().find(|member| member.node == node)?.fit_since
     }
 
-    /// A broker was away, if only for a moment: it has to be fit anew.
+    /// A broker was away, if only for a moment: it has to be fit again.
     pub(crate) fn note_restart(&mut self, node: NodeId) {
         let members = self.members.iter_mut();
         members

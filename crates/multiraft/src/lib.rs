@@ -27,12 +27,12 @@
 //!     shard.step(now, &mut inputs, &mut out)
 //!     out.journal      -> write and sync (elsewhere), then Input::Persisted(out.sequence)
 //!     out.messages     -> peers; theirs come back as Input::Messages
-//!     out.completions  -> whoever holds the ticket
+//!     out.completions  -> the request with that ticket
 //!     out.committed    -> state machines, before out.leaders is looked at
 //!     out.flushes      -> run (elsewhere), then Input::Flushed, and release the journal
 //!     out.loads        -> run (elsewhere), then Input::Loaded
 //!     out.lost         -> set the log aside (elsewhere), then Input::Open with Open::lost
-//!     out.members      -> whoever wished for other replicas
+//!     out.members      -> the registry agent
 //!     out.stranded     -> an operator
 //!     out.contradictions -> an operator
 //! }
@@ -43,8 +43,9 @@
 //! # Files, along the way of a batch
 //!
 //! `mailbox` (what goes in and out) → `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`,
-//! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `damaged`, `upkeep`, `handover`, `leaving`,
-//! `preference`, `membership` (from who belongs to a group to who is to), `snapshots`, `throttle`, `timers`, `numbers`, `desk` (what a shard's replicas share); `liveness`, `watchdog` and `intervals` stand for themselves.
+//! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `damaged`, `upkeep`, `handover`,
+//! `leaving`, `preference`, `membership` (from who belongs to a group to who is to), `snapshots`, `throttle`, `timers`,
+//! `numbers`, `desk` (what a shard's replicas share); `liveness`, `watchdog` and `intervals` stand for themselves.
 #![forbid(unsafe_code)]
 
 mod appends;

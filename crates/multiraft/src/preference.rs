@@ -1,9 +1,9 @@
 //! Giving leaderships back to the replicas that are preferred for them (Kafka's `auto.leader.rebalance.enable`).
 //!
-//! Placement spreads leaderships evenly by the order of each group's voters. Every failover and every broker that leaves
-//! moves some away, and nothing in Raft brings them back: after a restart of one broker after the other, the last one to
-//! restart leads nothing, and perhaps one leads everything. So a leader that is not the group's first live voter hands
-//! over to that one, by the ordinary transfer, once it has been in sync and alive without interruption for
+//! Placement spreads leaderships evenly by the order of each group's voters. Every failover and every broker that
+//! leaves moves some away, and nothing in Raft brings them back: after a restart of one broker after the other, the
+//! last one to restart leads nothing, and perhaps one leads everything. So a leader that is not the group's first live
+//! voter hands over to that one, by the ordinary transfer, once it has been in sync and alive without interruption for
 //! [`ShardConfig::give_back_after`](crate::ShardConfig::give_back_after). Only the first live voter is considered: to
 //! move to the second best while the best one is catching up would move twice.
 //!
@@ -11,7 +11,7 @@
 //!
 //! - Few at a time ([`GROUPS_A_TICK`]): a transfer refuses appends for a moment, and thousands of elections are a load.
 //! - Whoever doesn't take over isn't asked again soon, for this group ([`RETRY_PAUSE`]) or any other (the stated time
-//!   anew): it may be leaving, and then refuses them all. And whatever became of it: what was given back once is not
+//!   again): it may be leaving, and then refuses them all. And whatever became of it: what was given back once is not
 //!   given back again within [`RETRY_PAUSE`], so that leaderships that nobody can hold don't go to and fro.
 //! - Whom a failover on request has relieved ([`crate::Input::Failover`]) gets nothing back for [`RESPITE`].
 //!
@@ -27,15 +27,15 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use trimaran_raft::{GroupId, Input as CoreInput, Instant, NodeId};
 
-/// How many groups of a shard are given back in a tick, and how far ticks are apart: 320 a second, each of which refuses
-/// appends for some exchanges. A thousand leaderships are back in three seconds.
+/// How many groups of a shard are given back in a tick, and how far ticks are apart: 320 a second, each of which
+/// refuses appends for some exchanges. A thousand leaderships are back in three seconds.
 const GROUPS_A_TICK: usize = 32;
 /// See [`GROUPS_A_TICK`].
 const TICK: Duration = Duration::from_millis(100);
 /// After an attempt, a group is not given back again for so long.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
-/// Whom a failover on request has relieved is not given the group back for so long: whoever asked had a reason, and sees
-/// that it was heeded.
+/// Whom a failover on request has relieved is not given the group back for so long: whoever asked had a reason, and
+/// sees that it was heeded.
 const RESPITE: Duration = Duration::from_secs(30);
 
 /// Who waits in line, for all groups of a shard.
@@ -118,8 +118,8 @@ impl Replica {
         Some((heir, fit_at.max(self.preference.not_before).max(respite).max(spared)))
     }
 
-    /// Stands in line if there is somebody to give back to. Whoever does so already is looked at when it is its turn; who
-    /// leads no more leaves the line.
+    /// Stands in line if there is somebody to give back to. Whoever does so already is looked at when it is its turn;
+    /// who leads no more leaves the line.
     pub(crate) fn mind_preference(&mut self, desk: &mut Desk) {
         let queued = self.preference.queued;
         if queued.is_none()
@@ -142,7 +142,7 @@ impl Replica {
         }
     }
 
-    /// Its turn: gives back, or stands in line anew if it is too early, after all.
+    /// Its turn: gives back, or stands in line again if it is too early, after all.
     pub(crate) fn give_back(&mut self, desk: &mut Desk, out: &mut Outbox) {
         self.preference.queued = None;
         let Some((heir, at)) = self.heir(desk) else { return };
@@ -157,8 +157,8 @@ impl Replica {
         }
     }
 
-    /// Under load no follower ever holds the whole log: the transfer waits until the heir does, refusing appends. One that
-    /// holds what is committed is there in an exchange.
+    /// Under load no follower ever holds the whole log: the transfer waits until the heir does, refusing appends. One
+    /// that holds what is committed is there in an exchange.
     fn holds_what_is_committed(&self, node: NodeId) -> bool {
         let progress = self.group.progress(node);
         progress.is_some_and(|progress| progress.match_index >= self.group.commit())
@@ -176,8 +176,8 @@ impl Replica {
         self.preference.asked = None;
     }
 
-    /// A failover on request relieves a leader. All replicas are told, so whoever follows it knows; one that has taken over
-    /// already must know as well.
+    /// A failover on request relieves a leader. All replicas are told, so whoever follows it knows; one that has taken
+    /// over already must know as well.
     pub(crate) fn note_relief(&mut self, failed: Option<NodeId>, desk: &Desk) {
         if let Some(failed) = failed.or(self.group.leader()) {
             self.preference.relieved = Some((failed, desk.now + RESPITE));

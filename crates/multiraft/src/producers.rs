@@ -4,13 +4,14 @@
 //! knew. Uncommitted batches are in it too (a producer pipelines), so five *committed* ones are kept behind them: a
 //! truncation then takes away exactly what it takes from the log, and nothing needs to be read again.
 //!
-//! A producer is forgotten when nothing has come from it for [`EXPIRATION`], by the clock of whoever keeps the table: nothing
-//! that a client says makes it older. Where more than [`MAX_PRODUCERS`] have sent something within that time, those go whose last
-//! batch lies furthest back in the log: the same ones on every replica, since only what is committed counts. They have been
-//! silent for [`RETRIED_WITHIN`] at least: a leader takes in no more new ones than that. So whatever a client sends again while
-//! it may still be waiting for an answer is known.
+//! A producer is forgotten when nothing has come from it for [`EXPIRATION`], by the clock of the replica: nothing that
+//! a client says makes it older. Where more than [`MAX_PRODUCERS`] have sent something within that time, those go whose
+//! last batch lies furthest back in the log: the same ones on every replica, since only what is committed counts. They
+//! have been silent for [`RETRIED_WITHIN`] at least: a leader takes in no more new ones than that. So whatever a client
+//! sends again while it may still be waiting for an answer is known.
 //!
-//! What retention deletes from the log stays in the table. For the next start, the log is told before ([`ReplicaLog::retain`]).
+//! What retention deletes from the log stays in the table. For the next start, the log is told before
+//! ([`ReplicaLog::retain`]).
 //!
 //! [`ReplicaLog::retain`]: trimaran_storage::log::ReplicaLog::retain
 
@@ -30,8 +31,8 @@ use trimaran_storage::producers::{KEPT_BATCHES, MAX_PRODUCERS, ProducedBatch};
 /// A producer of which nothing has come for so long is forgotten (Kafka's `producer.id.expiration.ms`).
 const EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// No producer is forgotten for lack of room before it has been silent for so long: several times what clients wait for an
-/// answer, retries included (Kafka's `delivery.timeout.ms`: two minutes).
+/// No producer is forgotten for lack of room before it has been silent for so long: several times what clients wait for
+/// an answer, retries included (Kafka's `delivery.timeout.ms`: two minutes).
 const RETRIED_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// Producers that each group may remember although its shard remembers more than it should in all: some 2 MB.
@@ -81,8 +82,8 @@ struct Refused {
 }
 
 impl ProducerTable {
-    /// From what is remembered of before a log and from its batches, each in order, of which those up to `committed` can't
-    /// be truncated any more.
+    /// From what is remembered of before a log and from its batches, each in order, of which those up to `committed`
+    /// can't be truncated any more.
     pub(crate) fn rebuild(remembered: &[ProducedBatch], batches: &[BatchMeta], committed: LogIndex) -> ProducerTable {
         let mut table = ProducerTable::default();
         let produced = batches.iter().filter_map(ProducedBatch::of_meta);
@@ -223,8 +224,8 @@ impl ProducerTable {
         }
     }
 
-    /// Forgets those that have expired, and those that are more than `most`; returns how many the latter were. Only what is
-    /// committed counts: what takes a producer's place must not be truncated afterwards.
+    /// Forgets those that have expired, and those that are more than `most`; returns how many the latter were. Only
+    /// what is committed counts: what takes a producer's place must not be truncated afterwards.
     pub(crate) fn trim(&mut self, committed: LogIndex, most: usize, now: Instant) -> usize {
         while let Some((index, producer)) = self.by_age.first_key_value().map(|(index, id)| (*index, *id)) {
             if index > committed || self.silence(producer, now) < EXPIRATION {

@@ -203,7 +203,7 @@ impl Replica {
         self.reads.waiting = waiting;
     }
 
-    /// Whoever waits in vain is told.
+    /// Tells requests that wait in vain.
     pub(crate) fn cancel_read(&mut self, ticket: Ticket, out: &mut Outbox) {
         if self.reads.cancel(ticket) {
             out.completions

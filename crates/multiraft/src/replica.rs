@@ -74,7 +74,7 @@ pub(crate) struct Replica {
     pub(crate) tail: Held,
     /// A flush job is out.
     pub(crate) is_flushing: bool,
-    /// The write that begins the log anew, until it is durable.
+    /// The write that starts the log over, until it is durable.
     pub(crate) resetting: Option<Token>,
     /// How the log failed during this step.
     pub(crate) failing: Option<LogError>,
@@ -539,7 +539,7 @@ impl Replica {
         }
     }
 
-    /// Whoever takes no part knows of nobody.
+    /// A replica that takes no part knows of nobody.
     fn believed_leader(&self) -> Option<NodeId> {
         self.group.leader().filter(|_| !self.broken)
     }
@@ -575,7 +575,7 @@ impl Replica {
         }
     }
 
-    /// Whoever has not been proposed yet is told.
+    /// Tells requests that have not been proposed yet.
     pub(crate) fn refuse_pending(&mut self, error: &AppendError, out: &mut Outbox) {
         for append in self.pending.drain(..) {
             out.completions

@@ -1,6 +1,6 @@
 //! From the core's append plans to messages with entries in them.
 //!
-//! Entries of the tail are at hand. Older ones are loaded by whoever may block; meanwhile the plans for the same
+//! Entries of the tail are at hand. Older ones are loaded by a thread that may block; meanwhile the plans for the same
 //! follower queue up behind, since out of order they would be refused. One load a group and follower is out at a time,
 //! so a follower far behind costs one read at a time and delays nobody else. How much all of them read together is
 //! limited ([`crate::throttle`]).
@@ -117,7 +117,7 @@ impl Replica {
             }
             Err(error) => {
                 self.loads.done(&plan);
-                // Retention was faster than the plan; the core plans anew from what is left.
+                // Retention was faster than the plan; the core plans again from what is left.
                 if !matches!(error, LogError::NotHeld { .. }) {
                     self.note_failure(error);
                 }

@@ -1,8 +1,8 @@
 //! Followers that lack what has been deleted.
 //!
-//! A log's snapshot is a position ([`trimaran_storage::start`]): the leader names the place before its first entry and what
-//! producers sent last before it, the follower's log begins anew there, and the rest follows as ordinary appends, read out of
-//! the leader's segments.
+//! A log's snapshot is a position ([`trimaran_storage::start`]): the leader names the place before its first entry and
+//! what producers sent last before it, the follower's log starts over there, and the rest follows as ordinary appends,
+//! read out of the leader's segments.
 
 use crate::desk::Desk;
 use crate::mailbox::Outbox;
@@ -33,14 +33,14 @@ impl Replica {
         }
     }
 
-    /// Whether this log could begin there. A state machine can't be had from a position: whoever is delivered every entry
-    /// waits for all of them, and such a group's log is not shortened.
+    /// Whether this log could begin there. A state machine can't be had from a position: whoever is delivered every
+    /// entry waits for all of them, and such a group's log is not shortened.
     pub(crate) fn can_begin_at(&self, snapshot: &Snapshot) -> bool {
         let is_sound = snapshot.configuration.check().is_ok() && position(snapshot).is_some();
         is_sound && !self.options.deliver
     }
 
-    /// The log begins anew where the leader's does.
+    /// The log starts over where the leader's does.
     pub(crate) fn begin_anew(&mut self, snapshot: &Snapshot, token: Token, now: Instant, out: &mut Outbox) {
         let position = position(snapshot).expect("what can't be used never gets to the core");
         let LogEnd { index, offset, .. } = position.end;

@@ -1,7 +1,7 @@
 //! How fast a shard reads segments for followers that are far behind.
 //!
 //! A replica that is filled again, or one that was away for long, is sent all it lacks. Without a limit that takes the
-//! disk and the network from whoever produces and consumes. So reads from segments for followers take tokens of a bucket
+//! disk and the network from producers and consumers. So reads from segments for followers take tokens of a bucket
 //! that fills at a steady rate; who finds none waits in line. Nothing else waits: what is in memory is sent at once.
 
 use crate::timers::Armed;
@@ -9,8 +9,8 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use trimaran_raft::{AppendPlan, GroupId, Instant};
 
-/// The bucket holds what fills it in this time: short enough for the rate to be a rate, long enough that a timer that is
-/// late costs nothing.
+/// The bucket holds what fills it in this time: short enough for the rate to be a rate, long enough that a timer that
+/// is late costs nothing.
 const BURST: Duration = Duration::from_millis(250);
 
 /// A read that waits for its turn. It holds no file open: thousands may wait.

@@ -1,7 +1,7 @@
 //! The replicated state machine of the metadata group.
 //!
 //! The log holds facts, not wishes: [`Catalog::plan`] checks a wish against rules, limits and load, and makes a
-//! [`Command`] of it that says exactly what shall be; [`Catalog::apply`] checks only what other commands may have
+//! [`Command`] of it that says exactly what should be; [`Catalog::apply`] checks only what other commands may have
 //! changed meanwhile. So rules, limits and the placement of replicas may change between versions, and an old log still
 //! replays to the same state.
 
@@ -36,7 +36,7 @@ pub struct Endpoint {
 /// A broker as it registered itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
-    /// Its id; chosen by whoever configures it.
+    /// Its id; chosen by its operator.
     pub id: BrokerId,
     /// Which start of its process this is.
     pub incarnation: Incarnation,
@@ -102,7 +102,7 @@ pub enum TopicRef {
 /// What someone wishes the catalog to become.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
-    /// The cluster shall have this id, unless it has one.
+    /// Gives the cluster this id, unless it has one.
     FoundCluster(String),
     /// A broker has started.
     RegisterBroker {
@@ -111,20 +111,20 @@ pub enum Wish {
         /// The folder that it has its data in.
         folder: FolderId,
     },
-    /// A topic shall be; the asker chooses its id, so that a retry is no second topic.
+    /// Creates a topic; the asker chooses its id, so that a retry is no second topic.
     CreateTopic(TopicId, NewTopic),
-    /// A topic shall be gone.
+    /// Deletes a topic.
     DeleteTopic(TopicRef),
-    /// A topic shall have more partitions.
+    /// Adds partitions to a topic.
     AddPartitions {
         /// The topic.
         topic: String,
-        /// How many it shall have in all.
+        /// How many it should have in all.
         total: i32,
         /// Replicas of the new ones, if the asker chooses them.
         assignments: Option<Vec<Vec<BrokerId>>>,
     },
-    /// A topic shall have exactly these settings of its own.
+    /// Replaces a topic's own settings.
     ConfigureTopic {
         /// The topic.
         topic: TopicRef,
@@ -133,7 +133,7 @@ pub enum Wish {
     },
     /// A block of producer ids for the asker.
     AllocateProducerIds,
-    /// A partition shall be kept on exactly these brokers.
+    /// Moves a partition to exactly these brokers.
     Reassign {
         /// The topic.
         topic: TopicRef,
@@ -142,7 +142,7 @@ pub enum Wish {
         /// The preferred leader first.
         replicas: Vec<BrokerId>,
     },
-    /// A partition shall be kept where it was before its reassignment began.
+    /// Cancels a partition's reassignment.
     CancelReassignment {
         /// The topic.
         topic: TopicRef,
@@ -301,8 +301,8 @@ impl Catalog {
         self.brokers.get(&id)
     }
 
-    /// The command that first registered a broker with the data folder that it has now. What it was given before that, it
-    /// has lost. None if it is not registered.
+    /// The command that first registered a broker with the data folder that it has now. What it was given before that,
+    /// it has lost. None if it is not registered.
     pub fn folder_since(&self, id: BrokerId) -> Option<CommandIndex> {
         self.folders.get(&id).map(|folder| folder.since)
     }

@@ -1,10 +1,10 @@
 //! The write-ahead journal of a broker: all groups' hard states and entries, one write and one sync a batch.
 //!
 //! # Files
-//! The journal is a row of files, `SEQUENCE.journal`, of which a contiguous run is live: from the oldest that still holds
-//! an entry which some group needs, to the current one. A file holds frames back to back; a frame is one batch. The
-//! first frame of a file begins with everything that is known of all groups beside their entries (hard states, and how
-//! far each is flushed), so that older files are needed for nothing else.
+//! The journal is a row of files, `SEQUENCE.journal`, of which a contiguous run is live: from the oldest that still
+//! holds an entry which some group needs, to the current one. A file holds frames back to back; a frame is one batch.
+//! The first frame of a file begins with everything that is known of all groups beside their entries (hard states, and
+//! how far each is flushed), so that older files are needed for nothing else.
 //!
 //! Files that nothing needs are kept and overwritten, under a new name: blocks that were written before make the sync
 //! cheaper. Their old frames are told from new ones by the file's sequence number, which every frame carries.
@@ -95,8 +95,8 @@ pub enum JournalError {
         /// The journal's folder.
         dir: PathBuf,
     },
-    /// The request contradicts what the journal holds of the group, and would lose entries. Nothing was written, and the
-    /// journal can be used as before.
+    /// The request contradicts what the journal holds of the group, and would lose entries. Nothing was written, and
+    /// the journal can be used as before.
     Refused {
         /// The group that the request is wrong about.
         group: GroupId,
@@ -178,7 +178,7 @@ impl GroupState {
         true
     }
 
-    /// The group's log begins anew.
+    /// The group's log starts over.
     fn reset(&mut self, start: &Snapshot) {
         (self.flushed, self.configured) = (LogIndex::ZERO, LogIndex::ZERO);
         // An empty folder says by itself that its log begins at the beginning.
@@ -227,12 +227,12 @@ impl Journal {
     /// Opens or creates; returns what each group had. Cuts a torn end of the last file.
     ///
     /// Every entry that is returned keeps its file from being recycled until [`Journal::release`] is called for its
-    /// group: call it once the group's store is open, with the last entry that is durable there. Groups that the caller no
-    /// longer knows are to be forgotten by a batch.
+    /// group: call it once the group's store is open, with the last entry that is durable there. Groups that the caller
+    /// no longer knows are to be forgotten by a batch.
     ///
     /// # Errors
-    /// [`JournalError::Corrupt`] if something that was synced is not there any more; nothing is skipped. The broker must
-    /// not vote or lead with what is left. [`JournalError::Locked`] if the journal is open already.
+    /// [`JournalError::Corrupt`] if something that was synced is not there any more; nothing is skipped. The broker
+    /// must not vote or lead with what is left. [`JournalError::Locked`] if the journal is open already.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
@@ -241,14 +241,14 @@ impl Journal {
         Journal::open_as(fs, dir, options, None, Breakage::default())
     }
 
-    /// As [`Journal::open`], for an owner that notes elsewhere how far its journal has come. A journal that has no owner yet
-    /// gets this one.
+    /// As [`Journal::open`], for an owner that notes elsewhere how far its journal has come. A journal that has no
+    /// owner yet gets this one.
     ///
     /// On return, the journal and its mark durably name this start. A mark of another owner counts as none.
     ///
     /// # Errors
-    /// As [`Journal::open`]; and [`JournalError::Mismatch`] if it is not the owner's latest journal, in which case nothing
-    /// was written.
+    /// As [`Journal::open`]; and [`JournalError::Mismatch`] if it is not the owner's latest journal, in which case
+    /// nothing was written.
     pub fn open_owned(
         fs: Arc<dyn Fs>,
         dir: &Path,
@@ -321,8 +321,8 @@ impl Journal {
     /// One write, one sync; on return all of the batch is durable. An empty batch is not written.
     ///
     /// # Errors
-    /// [`JournalError::Refused`] if the batch contradicts what the journal holds of a group: nothing was written. After any
-    /// other error it is unknown how much of the batch is durable, and nothing more is accepted
+    /// [`JournalError::Refused`] if the batch contradicts what the journal holds of a group: nothing was written. After
+    /// any other error it is unknown how much of the batch is durable, and nothing more is accepted
     /// ([`JournalError::Poisoned`]): open the journal again to find out.
     pub fn write(&mut self, batch: &JournalBatch) -> Result<(), JournalError> {
         let mut ends = NewEnds::default();
@@ -333,8 +333,8 @@ impl Journal {
         self.write_checked(batch, ends)
     }
 
-    /// Writes the batches that are not refused, with one write and one sync. Returns why batches were refused, by their place,
-    /// and how the write of the others went.
+    /// Writes the batches that are not refused, with one write and one sync. Returns why batches were refused, by their
+    /// place, and how the write of the others went.
     fn write_each(&mut self, batches: Vec<JournalBatch>) -> (Vec<Option<JournalError>>, Result<(), JournalError>) {
         let (mut together, mut ends) = (JournalBatch::default(), NewEnds::default());
         let mut take = |batch: JournalBatch| match self.ends.check(&batch, &mut ends) {
@@ -398,8 +398,8 @@ impl Journal {
     /// very beginning is to be written after all releases of what was there before.)
     ///
     /// # Errors
-    /// [`JournalError::Refused`] if the group's entries end before `upto`: nothing was released. Writes nothing; names of
-    /// files change only with the next write.
+    /// [`JournalError::Refused`] if the group's entries end before `upto`: nothing was released. Writes nothing; names
+    /// of files change only with the next write.
     pub fn release(&mut self, group: GroupId, upto: LogIndex) -> Result<(), JournalError> {
         if !self.ends.release(group, upto)? {
             return Ok(());
@@ -541,8 +541,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Gives a file that nothing needs, if there is one, the name of the next file. Whether a file has that name already: a
-    /// crash came after its renaming, and perhaps in the midst of its first frame.
+    /// Gives a file that nothing needs, if there is one, the name of the next file. Whether a file has that name
+    /// already: a crash came after its renaming, and perhaps in the midst of its first frame.
     fn take_spare(&mut self, sequence: u64, path: &Path) -> Result<bool, JournalError> {
         if self.spares.remove(&sequence) {
             return Ok(true);
@@ -606,8 +606,8 @@ fn file_path(dir: &Path, sequence: u64) -> PathBuf {
     dir.join(format!("{sequence:020}.journal"))
 }
 
-/// No journal counts this far, not files, batches, entries or terms: whatever is beyond was not written by one, and what
-/// is below leaves room to count on.
+/// No journal counts this far, not files, batches, entries or terms: whatever is beyond was not written by one, and
+/// what is below leaves room to count on.
 const MAX_NUMBER: u64 = 1 << 62;
 
 /// The sequence number of a journal file; none for other files.

@@ -1,8 +1,8 @@
 //! A replica's log: committed entries in segments of record batches, the tail in memory (and in the journal).
 //!
 //! # Where an entry lives
-//! An appended entry is in memory, and in the journal. Once it is committed, a [`FlushJob`] writes it into a segment; only
-//! then may the journal let go of it. So a segment never has to take anything back, and its end is committed. Some
+//! An appended entry is in memory, and in the journal. Once it is committed, a [`FlushJob`] writes it into a segment;
+//! only then may the journal let go of it. So a segment never has to take anything back, and its end is committed. Some
 //! flushed entries stay in memory, because they are what followers and consumers ask for next.
 //!
 //! # Look-up
@@ -11,9 +11,9 @@
 //! only in a segment, and no file is kept open: a replica that is idle costs a few hundred bytes.
 //!
 //! # What is believed of a disk
-//! Nothing that a checksum does not confirm; what it does not confirm is read again before it counts as damage. Index records
-//! bear one, batches bear their own, and what a batch's checksum does not cover (base offset, leader epoch, length) is known
-//! from elsewhere and compared on every read.
+//! Nothing that a checksum does not confirm; what it does not confirm is read again before it counts as damage. Index
+//! records bear one, batches bear their own, and what a batch's checksum does not cover (base offset, leader epoch,
+//! length) is known from elsewhere and compared on every read.
 //!
 //! # Driving it
 //!
@@ -95,8 +95,8 @@ pub struct LogOptions {
     /// Bytes of record batches in a segment before the next one is begun. One batch may exceed it alone; beyond 4 GiB a
     /// new one is begun in any case.
     pub segment_bytes: u64,
-    /// How much later than a segment's first batch (by their timestamps, in milliseconds) a batch may be before it begins
-    /// the next segment. Lets time-based retention do its work where little is written.
+    /// How much later than a segment's first batch (by their timestamps, in milliseconds) a batch may be before it
+    /// begins the next segment. Lets time-based retention do its work where little is written.
     pub segment_ms: u64,
     /// Flushed entries kept in memory for reads of the tail, at most, their overhead included.
     pub tail_bytes: u64,
@@ -213,10 +213,10 @@ impl ReplicaLog {
     }
 
     /// Opens an empty log where a damaged one is, or none: that one's files are set aside, under names that end in
-    /// `.damaged`, until [`ReplicaLog::delete_aside`]. No [`FlushJob`] of the damaged log may be under way. To be journaled
-    /// as a reset to the very beginning ([`crate::journal::JournalBatch::reset`]); until it is, the journal goes on taking
-    /// the log for a damaged one. May block. Tries whether the folder can be written: a replica is not filled where nothing
-    /// that it is given can stay.
+    /// `.damaged`, until [`ReplicaLog::delete_aside`]. No [`FlushJob`] of the damaged log may be under way. To be
+    /// journaled as a reset to the very beginning ([`crate::journal::JournalBatch::reset`]); until it is, the journal
+    /// goes on taking the log for a damaged one. May block. Tries whether the folder can be written: a replica is not
+    /// filled where nothing that it is given can stay.
     ///
     /// # Errors
     /// [`LogError::Io`]: some files may have been set aside; what is left is still known for a damaged log.
@@ -307,14 +307,14 @@ impl ReplicaLog {
         self.configurations.truncate(from);
     }
 
-    /// The log begins anew behind a position that a leader named, because the entries up to there are gone for everybody:
-    /// nothing of what it held is left. In memory at once; the caller journals it
+    /// The log starts over behind a position that a leader named, because the entries up to there are gone for
+    /// everybody: nothing of what it held is left. In memory at once; the caller journals it
     /// ([`crate::journal::JournalBatch::reset`]), and when that is durable, the next [`ReplicaLog::flush`] gives out a
     /// job that does the same to the folder. If a crash comes between, [`ReplicaLog::open`] does it.
     ///
     /// # Panics
-    /// If the position lies before entries that are in segments: committed entries were to be deleted without need, and a
-    /// stopped replica is safer than a wrong one.
+    /// If the position lies before entries that are in segments: committed entries were to be deleted without need, and
+    /// a stopped replica is safer than a wrong one.
     pub fn reset(&mut self, start: LogStart) {
         let LogEnd { index, term, offset } = start.end;
         assert!(
@@ -337,8 +337,8 @@ impl ReplicaLog {
         self.segments.first().map_or(self.base, |first| first.start.end())
     }
 
-    /// The configurations that the log holds, ascending: the latest one at or before its start, and all later ones. None
-    /// if none was ever entered: then the group's first one is in force.
+    /// The configurations that the log holds, ascending: the latest one at or before its start, and all later ones.
+    /// None if none was ever entered: then the group's first one is in force.
     pub fn configurations(&self) -> &[(LogIndex, Configuration)] {
         &self.configurations.list
     }
@@ -368,7 +368,8 @@ impl ReplicaLog {
         self.tail.unflushed_bytes()
     }
 
-    /// What the tail takes in memory, overhead included: of entries that are not in segments yet, and of those that are.
+    /// What the tail takes in memory, overhead included: of entries that are not in segments yet, and of those that
+    /// are.
     pub fn tail_bytes(&self) -> (u64, u64) {
         self.tail.weights()
     }
@@ -396,8 +397,8 @@ impl ReplicaLog {
         self.reset.is_some()
     }
 
-    /// Committed entries that are not in segments yet, to be written; none while a job is out or nothing is there. After a
-    /// [`ReplicaLog::reset`], `committed` must not reach its position before the journal has it.
+    /// Committed entries that are not in segments yet, to be written; none while a job is out or nothing is there.
+    /// After a [`ReplicaLog::reset`], `committed` must not reach its position before the journal has it.
     pub fn flush(&mut self, committed: LogIndex) -> Option<FlushJob> {
         let upto = committed.min(self.last_index());
         let is_reset = self.reset.is_some() && upto >= self.flushed.index;

@@ -2,8 +2,8 @@
 //!
 //! A log's state is the log itself, so a snapshot of it is no more than a position: what lies before the first entry is
 //! deleted for everybody, and what follows is sent as ordinary entries. What must be known at the position is its term
-//! (the next append is checked against it), its offset (the next batch is stamped with it), and who belongs to the group
-//! there (the entry that said so may lie before it).
+//! (the next append is checked against it), its offset (the next batch is stamped with it), and who belongs to the
+//! group there (the entry that said so may lie before it).
 //!
 //! # What a snapshot carries
 //! Beside index, term and configuration: the offset that comes next, and what idempotent producers sent last before the
@@ -74,9 +74,9 @@ impl fmt::Display for BadPosition {
 
 impl std::error::Error for BadPosition {}
 
-/// Batches of producers that a position names: a mebibyte of them, some six thousand producers with all that they may have in
-/// flight, or five times as many that sent little. They go through the journal, and a broker that was away for long begins
-/// anew with all of its logs at once; few of them have more than some dozens.
+/// Batches of producers that a position names: a mebibyte of them, some six thousand producers with all that they may
+/// have in flight, or five times as many that sent little. They go through the journal, and a broker that was away for
+/// long begins again with all of its logs at once; few of them have more than some dozens.
 pub const MAX_SENT_BATCHES: usize = (1 << 20) / producers::RECORD_LEN;
 
 /// The version of what [`encode_position`] writes.
@@ -84,8 +84,9 @@ const POSITION_VERSION: u8 = 2;
 /// An offset alone: also what followers of before know.
 const OFFSET_VERSION: u8 = 1;
 
-/// What a snapshot carries beside index, term and configuration: the offset that the next record gets, and what producers
-/// sent last before the position, ascending by index. What is too much is left out, as [`producers::newest`] does.
+/// What a snapshot carries beside index, term and configuration: the offset that the next record gets, and what
+/// producers sent last before the position, ascending by index. What is too much is left out, as [`producers::newest`]
+/// does.
 pub fn encode_position(offset: Offset, batches: &[ProducedBatch]) -> Vec<u8> {
     let batches = producers::newest(batches, MAX_SENT_BATCHES);
     let version = if batches.is_empty() {

@@ -30,13 +30,14 @@ enum Step {
     Retain { group: u64 },
     /// A group gets a configuration.
     Configure { group: u64, term: u64, voters: u64 },
-    /// A group's log begins anew behind a position.
+    /// A group's log starts over behind a position.
     Reset { group: u64, index: u64, term: u64 },
-    /// A group's log is set aside, and begins anew.
+    /// A group's log is set aside, and starts over.
     Lose { group: u64 },
 }
 
-/// Group 1 flushes all it has, group 2 now and then, group 3 never; group 4 changes its members, is lost, and is reset twice.
+/// Group 1 flushes all it has, group 2 now and then, group 3 never; group 4 changes its members, is lost, and is reset
+/// twice.
 fn script() -> Vec<Step> {
     let mut steps = vec![Step::Append { term: 1, count: 1 }];
     for round in 1..=7 {
@@ -416,8 +417,8 @@ impl Store {
         self.logs.get_mut(&group).expect("every group has a log")
     }
 
-    /// Whether every log holds exactly what the model says, but for what retention deleted. Even of that, it is known what
-    /// producers sent last.
+    /// Whether every log holds exactly what the model says, but for what retention deleted. Even of that, it is known
+    /// what producers sent last.
     fn holds(&self, models: &Models) -> bool {
         { GROUPS }.all(|group| {
             let model = models.get(&group).cloned().unwrap_or_default();

@@ -2,8 +2,8 @@
 //! every file, and the regions are those of the formats' own tables (`journal/frame.rs`, `journal/batch.rs`,
 //! `log/sidecar.rs`, `log/configurations.rs`, `log/remembered.rs`, Kafka's record batch).
 //!
-//! `testdata/damage.txt` is the outcome; `UPDATE_DAMAGE=1 cargo test -p trimaran-storage --test damage` writes it. What may
-//! not come out, whatever the table says, is anything else than what was written: [`outcome`] panics then.
+//! `testdata/damage.txt` is the outcome; `UPDATE_DAMAGE=1 cargo test -p trimaran-storage --test damage` writes it. What
+//! may not come out, whatever the table says, is anything else than what was written: [`outcome`] panics then.
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,8 +111,8 @@ fn read_log(log: &ReplicaLog, groups: BTreeMap<GroupId, RecoveredGroup>) -> Resu
     })
 }
 
-/// Rounds after which the journal has a frame between others, and after which it still holds what the segments end with; and
-/// where it holds positions that name what producers sent, before which entry.
+/// Rounds after which the journal has a frame between others, and after which it still holds what the segments end
+/// with; and where it holds positions that name what producers sent, before which entry.
 const ROUNDS: [[u64; 2]; 3] = [[23, 1], [20, 1], [22, 3]];
 
 /// A folder as a broker's: segments, a journal of several files that were used more than once, and one that is spare.
@@ -169,8 +169,8 @@ fn sent_before(first: LogIndex) -> Vec<ProducedBatch> {
     (1..first.0).map(sent).collect()
 }
 
-/// Groups of which only the journal knows: one lost what it had promised, one begins anew behind a position, and is told what
-/// producers sent before an entry.
+/// Groups of which only the journal knows: one lost what it had promised, one starts over behind a position, and is
+/// told what producers sent before an entry.
 fn others(batch: &mut JournalBatch, round: u64, told: LogIndex) {
     let loser = HardState {
         barred: LogIndex(round),

@@ -344,7 +344,8 @@ pub fn stamp(batch: &mut BytesMut, base_offset: Offset, epoch: LeaderEpoch) {
 }
 
 /// Makes the batch's timestamps the time of appending (`message.timestamp.type=LogAppendTime`): sets the attribute bit
-/// (and clears the one that only compaction sets) and the maximum timestamp, from which readers take every record's timestamp, and computes the CRC anew.
+/// (and clears the one that only compaction sets) and the maximum timestamp, from which readers take every record's
+/// timestamp, and recomputes the CRC.
 ///
 /// # Panics
 /// If `batch` is shorter than a header: it must have been parsed before.
@@ -356,8 +357,8 @@ pub fn set_log_append_time(batch: &mut BytesMut, now_ms: i64) {
     write_crc(batch);
 }
 
-/// Makes the batch's timestamps the producer's (`message.timestamp.type=CreateTime`), the largest of them `max_timestamp`:
-/// clears the attribute bits that only brokers set. Computes the CRC only if something changes.
+/// Makes the batch's timestamps the producer's (`message.timestamp.type=CreateTime`), the largest of them
+/// `max_timestamp`: clears the attribute bits that only brokers set. Computes the CRC only if something changes.
 ///
 /// # Panics
 /// If `batch` is shorter than a header: it must have been parsed before.
@@ -423,7 +424,7 @@ fn put_header(batch: &mut BytesMut, timestamp_ms: i64, count: i32) {
     batch.put_i32(count);
 }
 
-/// Gives a batch a producer's identity and computes the CRC anew: what an idempotent producer does before it sends.
+/// Gives a batch a producer's identity and recomputes the CRC: what an idempotent producer does before it sends.
 /// For the project's own clients and for tests.
 ///
 /// # Panics

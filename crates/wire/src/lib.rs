@@ -13,7 +13,7 @@
 //! * [`peer`]: what brokers say to each other. [`frame`]: Kafka's frames as a codec. [`json`]: Maelstrom's lines.
 //!
 //! What this crate deliberately does not know: sockets, files, clocks, and the other crates of Trimaran. Ids are
-//! newtypes of its own where it needs them; whoever composes converts them.
+//! newtypes of its own where it needs them; their user converts them.
 //!
 //! # Driving it
 //!

@@ -45,7 +45,7 @@ impl Terms {
                 self.terms.truncate(kept);
                 self.terms.extend(change.terms);
             }
-            // It begins anew.
+            // It starts over.
             _ => *self = Terms::behind(change.before, change.terms),
         }
     }
@@ -93,8 +93,8 @@ pub struct Disks {
 }
 
 impl Disks {
-    /// A replica is opened with what its disk holds. If the disk may lose something, what it held before counts on: it may have been
-    /// acknowledged, which nobody can take back.
+    /// A replica is opened with what its disk holds. If the disk may lose something, what it held before counts on: it
+    /// may have been acknowledged, which nobody can take back.
     pub fn opened(&mut self, (broker, shard, group): (u32, usize, u64), log: &impl Look, may_lose: bool) {
         let held = Terms::behind(log.start(), (log.start() + 1..=log.last()).map(|index| log.term(index)));
         // Another number of shards is another shard.
@@ -183,8 +183,8 @@ impl Disks {
         }
     }
 
-    /// A leader says that all up to this entry is committed: by a majority of each of these sets of voters (as they are, or as they
-    /// were a moment ago, before what is committed changed them).
+    /// A leader says that all up to this entry is committed: by a majority of each of these sets of voters (as they
+    /// are, or as they were a moment ago, before what is committed changed them).
     pub fn committed(
         &mut self,
         group: u64,

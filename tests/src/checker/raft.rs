@@ -28,9 +28,9 @@ pub struct RaftChecker {
 /// What is certain about one group.
 #[derive(Debug, Default)]
 struct Truth {
-    /// Who led each term, by whoever said so first.
+    /// Who led each term, by the first that said so.
     leaders: BTreeMap<u64, i32>,
-    /// What an entry made in a term at an index is, by whoever showed it first.
+    /// What an entry made in a term at an index is, by the first that showed it.
     entries: BTreeMap<(u64, u64), (u64, Fingerprint)>,
     /// Committed entries: index 1 is at position 0.
     committed: Vec<(u64, Fingerprint)>,
@@ -145,9 +145,9 @@ impl RaftChecker {
         ))
     }
 
-    /// A log holds two configurations, one right after the other, each with the sets of voters of which it takes a majority
-    /// (two sets while voters are exchanged): a majority by the one and a majority by the other must have a member in
-    /// common, or two leaders could decide side by side (Raft dissertation, sections 4.1 and 4.3).
+    /// A log holds two configurations, one right after the other, each with the sets of voters of which it takes a
+    /// majority (two sets while voters are exchanged): a majority by the one and a majority by the other must have a
+    /// member in common, or two leaders could decide side by side (Raft dissertation, sections 4.1 and 4.3).
     pub fn succession(group: u64, before: &[Vec<u32>], after: &[Vec<u32>]) -> Result<(), Violation> {
         let meet = |one: &Vec<u32>, other: &Vec<u32>| {
             let both = other.iter().filter(|voter| one.contains(voter)).count();

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Law {
     /// Election Safety (Raft paper, figure 3).
     OneLeaderATerm,
-    /// Whoever leads has the votes of a majority (Raft paper, section 5.2).
+    /// A leader has the votes of a majority (Raft paper, section 5.2).
     LeaderIsElected,
     /// Log Matching (Raft paper, figure 3).
     LogsMatch,

@@ -84,7 +84,7 @@ impl BrokerProcess {
         );
     }
 
-    /// Whoever reads its log stands still, as long as the process lives and [`BrokerProcess::resume_log`] is not
+    /// The reader of its log stands still, as long as the process lives and [`BrokerProcess::resume_log`] is not
     /// called.
     ///
     /// # Panics

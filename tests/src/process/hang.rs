@@ -1,6 +1,7 @@
 //! Threads of a broker that hang, as in a system call that does not return.
 //!
-//! The product has no switch for that: the thread is stopped by the system, with `ptrace`, and none of the others notices.
+//! The product has no switch for that: the thread is stopped by the system, with `ptrace`, and none of the others
+//! notices.
 
 use nix::errno::Errno;
 use nix::sys::ptrace;
@@ -12,8 +13,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Between two looks whether the process has ended: its parent can't be told as long as its threads have not been seen off by
-/// whoever holds them.
+/// Between two looks whether the process has ended: its parent can't be told as long as its threads have not been seen
+/// off by whoever holds them.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// One thread of a process, which stands still until this is dropped, or the process ends.
@@ -27,7 +28,8 @@ impl HungThread {
     /// Stops the thread of this name.
     ///
     /// # Errors
-    /// The system does not permit it ([`io::ErrorKind::PermissionDenied`], in some containers), or there is no such thread.
+    /// The system does not permit it ([`io::ErrorKind::PermissionDenied`], in some containers), or there is no such
+    /// thread.
     pub fn stop(pid: u32, name: &str) -> io::Result<HungThread> {
         let thread = find(pid, name)?;
         let (release, released) = channel();
@@ -72,7 +74,7 @@ fn hold(thread: Pid, tell: &Sender<nix::Result<()>>, released: &Receiver<()>) {
         .and_then(|()| ptrace::interrupt(thread))
         .and_then(|()| waitpid(thread, Some(WaitPidFlag::__WALL)).map(drop));
     let is_stopped = stopped.is_ok();
-    // Whoever asked may have given up.
+    // The caller may have given up.
     let _ = tell.send(stopped);
     if is_stopped {
         // The other end is dropped: that is the signal.

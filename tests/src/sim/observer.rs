@@ -19,7 +19,7 @@ pub struct Observer {
     checker: RaftChecker,
     /// The commit index of each running replica when it was last looked at.
     commits: BTreeMap<(u32, GroupId), u64>,
-    /// Replicas that were opened anew while their broker ran, and have not been seen with their new logs.
+    /// Replicas that were reopened while their broker ran, and have not been seen with their new logs.
     begun_anew: BTreeSet<(u32, GroupId)>,
     /// What is on whose disk.
     disks: Disks,
@@ -40,7 +40,7 @@ impl Observer {
         }
     }
 
-    /// A broker's process begins anew: what it knew to be committed it may have to learn again.
+    /// A broker's process starts over: what it knew to be committed it may have to learn again.
     pub fn forget(&mut self, broker: u32) {
         self.commits.retain(|(of, _), _| *of != broker);
         self.voters.retain(|(of, _), _| *of != broker);

@@ -145,7 +145,7 @@ impl Producer {
         self.hear()
     }
 
-    /// Whoever leads is asked anew for each connection: the epoch never goes back.
+    /// The leader is asked again for each connection: the epoch never goes back.
     fn connect(&mut self) -> Result<(), RequestError> {
         let known = self.leader.map_or(-1, |leader| leader.epoch);
         let found = match self.to.id {

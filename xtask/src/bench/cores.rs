@@ -1,4 +1,4 @@
-//! The consensus core beside others, by a package of its own: nobody else's build shall compile those.
+//! The consensus core beside others, by a package of its own: nobody else's build should compile those.
 
 use crate::workspace::{Workspace, run as run_command};
 use anyhow::Result;

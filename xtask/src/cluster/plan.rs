@@ -1,5 +1,5 @@
-//! What a local cluster consists of: its brokers, their ports, folders and configuration. Written to `cluster.json` in its
-//! folder, so that every later command finds the same cluster.
+//! What a local cluster consists of: its brokers, their ports, folders and configuration. Written to `cluster.json` in
+//! its folder, so that every later command finds the same cluster.
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     format: u32,
-    /// Tells this cluster from all others; chosen anew by `--fresh`.
+    /// Tells this cluster from all others; chosen again by `--fresh`.
     pub(crate) cluster_id: String,
     pub(crate) base_port: u16,
     pub(crate) brokers: u16,

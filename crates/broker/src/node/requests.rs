@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Requests that wait at once, at most.
 const MOST_WAITING: usize = 10_000;
 
-/// A partition's number that a request may create: whoever asks for more means something else.
+/// A partition's number that a request may create: a caller that asks for more means something else.
 const LAST_PARTITION: u32 = 999;
 
 /// Logs in one poll, at most.
@@ -612,8 +612,8 @@ impl Requests {
         self.finish(id, Outcome::Own(reply));
     }
 
-    /// Every log from this node's own replica where it has one, from the leader otherwise. What can't be had now is left
-    /// for the next poll.
+    /// Every log from this node's own replica where it has one, from the leader otherwise. What can't be had now is
+    /// left for the next poll.
     fn poll(&mut self, room: &mut Room, id: u64, pending: &mut Pending) -> Step {
         let Task::Poll {
             wanted,

@@ -145,7 +145,7 @@ async fn without_a_majority_nothing_is_acknowledged_and_nothing_is_lost() {
     let answer = tokio::time::timeout(LONG, lonely).await.expect("an answer in time");
     assert_eq!(answer.unwrap_err(), AppendError::Lost, "one of three");
     trio.restart(others[0]).await;
-    // Whoever leads now: one majority, one history.
+    // Any leader now: one majority, one history.
     let begin = std::time::Instant::now();
     let offset = loop {
         let now = leader(trio.engine(at), group, None).await;

@@ -49,7 +49,7 @@ fn an_unknown_producer_does_not_overtake_what_was_refused() {
     table.refuse(&batch(0, 10, 19, 0));
     table.refuse(&batch(0, 20, 29, 0));
     check(&table, (0, 20, 29), out_of_order(10, 20));
-    // It gave up, and began anew.
+    // It gave up, and started over.
     check(&table, (1, 0, 3), Verdict::New);
     check(&table, (0, 10, 19), Verdict::New);
     table.refuse(&batch(0, 0, 9, 0));

@@ -197,8 +197,8 @@ fn is_whole(cluster: &mut Cluster, replicas: &[u64]) -> bool {
         })
 }
 
-/// As [`live`], while replicas are wiped, found damaged and moved, and logs shortened; returns how often they were whole
-/// again, and how often a log began anew.
+/// As [`live`], while replicas are wiped, found damaged and moved, and logs shortened; returns how often they were
+/// whole again, and how often a log started over.
 fn live_with_repairs(seed: u64) -> [u32; 2] {
     let chance = &mut Chance(seed);
     let settings = Settings {

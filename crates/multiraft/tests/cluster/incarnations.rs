@@ -32,7 +32,7 @@ fn is_serving(shard: &mut Shard, now: Instant) -> bool {
     }
 }
 
-/// Each opening counts its writes anew: the first one's writes must not vouch for the second one's.
+/// Each opening counts its own writes: the first one's writes must not vouch for the second one's.
 #[test]
 fn writes_of_an_earlier_opening_say_nothing_about_the_next_one() {
     let plan = IntervalPlan::new(Duration::from_millis(250)).expect("in range");

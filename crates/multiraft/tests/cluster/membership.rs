@@ -52,7 +52,7 @@ fn check_replicas(cluster: &mut Cluster, replicas: &[u64], records: usize) {
     }
 }
 
-/// Something to produce while it goes on: one record each few milliseconds, to whoever leads.
+/// Something to produce while it goes on: one record each few milliseconds, to the leader.
 struct Load {
     tickets: Vec<Ticket>,
 }
@@ -177,8 +177,8 @@ fn a_reassignment_that_is_taken_back_leaves_nothing_behind() {
     cluster.until("nobody learns", |cluster| is_done(cluster, &[1, 2, 3]));
 }
 
-/// The new ones die before they have acknowledged that they are voters. Without them the exchange can't be completed, and
-/// nothing is committed: it is put off until they are back.
+/// The new ones die before they have acknowledged that they are voters. Without them the exchange can't be completed,
+/// and nothing is committed: it is put off until they are back.
 #[test]
 fn an_exchange_that_can_not_be_completed_is_taken_back() {
     let mut cluster = cluster();
@@ -300,7 +300,8 @@ fn min_insync_replicas_asks_for_the_replicas_that_are_assigned_while_a_group_gro
     cluster.produce(batch_of(&["on two"])).expect("two are in sync");
 }
 
-/// 2 hears nothing of the exchange, and goes on believing in 1, whose replica is closed afterwards; then the leader dies.
+/// 2 hears nothing of the exchange, and goes on believing in 1, whose replica is closed afterwards; then the leader
+/// dies.
 #[test]
 fn a_leader_whose_replica_is_closed_is_not_believed_in_for_ever() {
     let mut cluster = cluster();

@@ -1,5 +1,5 @@
 //! Leaderships come back to the replicas that are preferred for them: after a while, a few at a time, and not to those
-//! who can't or shall not have them.
+//! who can't or should not have them.
 
 use crate::harness::{Cluster, G, Settings, batch_of, from};
 use std::collections::BTreeSet;

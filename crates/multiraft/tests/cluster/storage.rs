@@ -104,7 +104,7 @@ fn groups_that_hold_the_journal_are_flushed_or_written_again() {
     assert!(cluster.status(leader, G).expect("here").last_index >= before);
 }
 
-/// Its answer was lost, and it is sent again when the batch is long gone, to whoever leads then.
+/// Its answer was lost, and it is sent again when the batch is long gone, to the next leader.
 #[test]
 fn what_a_producer_sent_is_not_stored_again_though_retention_deleted_it() {
     let settings = Settings {
@@ -281,8 +281,8 @@ fn committed_payloads_are_delivered_in_order_on_every_replica_and_again_after_a_
     }
 }
 
-/// Two followers commit without the leader's own slow journal. What it writes to its segments ahead of its journal would
-/// be a gap in the journal after a crash.
+/// Two followers commit without the leader's own slow journal. What it writes to its segments ahead of its journal
+/// would be a gap in the journal after a crash.
 #[test]
 fn what_the_own_journal_does_not_hold_is_not_flushed() {
     let settings = Settings {

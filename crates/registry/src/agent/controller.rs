@@ -6,8 +6,8 @@ use crate::{BrokerId, CatalogError, CommandIndex, Instant, Term, limits};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-/// Commands that are proposed and not yet applied, at most; whoever asks for more asks again. One commit takes about
-/// a millisecond.
+/// Commands that are proposed and not yet applied, at most; a caller that asks for more asks again. One commit takes
+/// about a millisecond.
 const IN_FLIGHT: usize = 1_024;
 
 /// What a controller has begun in its term.
@@ -92,8 +92,8 @@ impl Agent {
         }
         let change = match base.plan(wish, &self.down) {
             Ok(change) => change,
-            // Only what is in flight says this against it, and that may be lost: it is asked again, and refused once that is
-            // applied.
+            // Only what is in flight says this against it, and that may be lost: it is asked again, and refused once
+            // that is applied.
             Err(error) if self.catalog.plan(wish, &self.down).err().as_ref() != Some(&error) => return,
             Err(error) if is_about_what_there_is(&error) => Change::Refuse(error),
             Err(error) if request.broker == self.id() => return self.refused(now, request, error, effects),

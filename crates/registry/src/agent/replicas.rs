@@ -10,7 +10,7 @@
 //!   are. So whoever can lead the group once it has arrived wants it there.
 //! - A broker that starts replays the whole history of the catalog, including where a partition once was. So before its
 //!   registration comes by, which is behind all that happened before this start, it closes nothing because of a
-//!   reassignment, and tells no shard where a partition shall be.
+//!   reassignment, and tells no shard where a partition should be.
 
 use super::{Agent, Effect, Message, OpenReplica, Purpose, Registration};
 use crate::catalog::{Outcome, Partition, Topic, Wish};
@@ -203,7 +203,7 @@ impl Agent {
         }
     }
 
-    /// Where a partition shall be, once every broker that could lead it there knows.
+    /// Where a partition should be, once every broker that could lead it there knows.
     fn wanted(&self, placed: &Partition) -> Option<Arc<[BrokerId]>> {
         let knows = |member: &BrokerId, since: CommandIndex| {
             *member == self.id() || self.replicas.heard.get(member).is_some_and(|heard| *heard >= since)
@@ -215,7 +215,7 @@ impl Agent {
         (all_know && self.replicas.settled).then(|| placed.wanted().clone())
     }
 
-    /// Tells the shard where a partition shall be; or to leave its members as they are, if that is not known to
+    /// Tells the shard where a partition should be; or to leave its members as they are, if that is not known to
     /// everyone.
     fn tell_wanted(&mut self, placed: &Partition, effects: &mut Vec<Effect>) {
         let group = placed.group;
@@ -284,7 +284,7 @@ impl Agent {
         self.announce_to(&curious, effects);
     }
 
-    /// A group that is led here has these members, and nothing more to change, given where it shall be as of `since`.
+    /// A group that is led here has these members, and nothing more to change, given where it should be as of `since`.
     pub(super) fn members(&mut self, group: GroupId, since: CommandIndex, voters: &[BrokerId], learners: &[BrokerId]) {
         let found = self.catalog.partition_of(group);
         let placed = found.and_then(|(topic, partition)| topic.partition(partition));

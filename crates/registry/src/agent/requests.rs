@@ -360,7 +360,7 @@ impl Agent {
         }
     }
 
-    /// A command was applied: if it was one of ours, whoever waits for it is answered.
+    /// A command was applied: if it was one of ours, the request that waits for it is answered.
     pub(super) fn answer(&mut self, now: Instant, command: &Command, outcome: Outcome, effects: &mut Vec<Effect>) {
         if outcome == Outcome::Baseless {
             return self.requests.repeat(command.request);

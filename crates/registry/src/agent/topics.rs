@@ -1,4 +1,4 @@
-//! Requests that many clients make at once and that are one request to the controller: a topic that shall exist, and
+//! Requests that many clients make at once and that are one request to the controller: a topic that should exist, and
 //! producer ids.
 
 use super::{AdminError, AdminReply, Agent, Effect, Purpose, Ticket};

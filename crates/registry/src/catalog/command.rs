@@ -70,7 +70,7 @@ pub enum Change {
         /// Where it has its data.
         folder: FolderId,
     },
-    /// A partition shall be kept on these brokers.
+    /// A partition is being moved to these brokers.
     Reassign {
         /// The topic.
         id: TopicId,
@@ -79,7 +79,7 @@ pub enum Change {
         /// Checked; the preferred leader first.
         replicas: Vec<BrokerId>,
     },
-    /// A partition shall be kept where it was before the reassignment that is under way.
+    /// A partition's reassignment was cancelled.
     CancelReassignment {
         /// The topic.
         id: TopicId,

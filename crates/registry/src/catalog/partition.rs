@@ -25,7 +25,7 @@ pub struct Partition {
 /// A partition's way to other brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reassignment {
-    /// Where it shall be, the preferred leader first.
+    /// Where it should be, the preferred leader first.
     pub target: Arc<[BrokerId]>,
     /// The command that asked for it. Names it: a later one replaces it.
     pub since: CommandIndex,
@@ -46,7 +46,7 @@ impl Partition {
         }
     }
 
-    /// Where it shall be: the target of its reassignment, or where it is.
+    /// Where it should be: the target of its reassignment, or where it is.
     pub fn wanted(&self) -> &Arc<[BrokerId]> {
         self.reassignment
             .as_ref()
@@ -60,20 +60,20 @@ impl Partition {
             .map_or(self.created, |under_way| under_way.since)
     }
 
-    /// Where it is or shall be, each broker once: what Kafka's clients are told are its replicas.
+    /// Where it is or should be, each broker once: what Kafka's clients are told are its replicas.
     pub fn assigned(&self) -> Vec<BrokerId> {
         let mut assigned = self.replicas.to_vec();
         assigned.extend(self.adding());
         assigned
     }
 
-    /// Brokers that it is not kept on yet, and shall be.
+    /// Brokers that it is not kept on yet, and should be.
     pub fn adding(&self) -> Vec<BrokerId> {
         let wanted = self.wanted().iter().copied();
         wanted.filter(|broker| !self.replicas.contains(broker)).collect()
     }
 
-    /// Brokers that it is kept on, and shall not be any more.
+    /// Brokers that it is kept on, and should no longer be.
     pub fn removing(&self) -> Vec<BrokerId> {
         let replicas = self.replicas.iter().copied();
         replicas.filter(|broker| !self.wanted().contains(broker)).collect()
@@ -108,7 +108,7 @@ impl Partition {
         hosts
     }
 
-    /// From now on it shall be there.
+    /// From now on it should be there.
     pub(super) fn reassign(&mut self, target: &[BrokerId], since: CommandIndex) {
         let kept = |broker: &BrokerId| target.contains(broker) || self.replicas.contains(broker);
         let stranded = self.hosts().into_iter().filter(|broker| !kept(broker)).collect();
@@ -119,7 +119,7 @@ impl Partition {
         }));
     }
 
-    /// It is where it shall be. Returns where it is no more.
+    /// It is where it should be. Returns where it is no more.
     pub(super) fn finish(&mut self) -> Vec<BrokerId> {
         let hosts = self.hosts();
         if let Some(under_way) = self.reassignment.take() {

@@ -45,7 +45,7 @@ fn check_contract(fs: &dyn Fs, root: &Path) {
     assert_eq!(fs.list(&dir).unwrap(), std::slice::from_ref(&path));
     assert_eq!(fs.list(root).unwrap(), [root.join("a")]);
     assert_eq!(read(&*fs.open(&path, Mode::Write).unwrap()), b"two");
-    // The old file is still there for whoever has it open.
+    // The old file is still there for a reader that has it open.
     assert_eq!(file.len().unwrap(), 3);
     fs.sync_dir(&dir).unwrap();
     fs.remove_file(&path).unwrap();

@@ -53,8 +53,9 @@ mod kind {
     pub(super) const START: u8 = 17;
 }
 
-/// The longest data of a position: each file of the journal begins with the positions that are still needed. Twice what a
-/// position of the replica logs takes. What is larger, such as a state machine's snapshot, belongs into a file of its own.
+/// The longest data of a position: each file of the journal begins with the positions that are still needed. Twice what
+/// a position of the replica logs takes. What is larger, such as a state machine's snapshot, belongs into a file of its
+/// own.
 pub const MAX_RESET_BYTES: usize = 2 << 20;
 
 /// What one or more groups want written together, in order.
@@ -89,8 +90,8 @@ impl JournalBatch {
         self.records.push(Record::Truncate { group, from });
     }
 
-    /// Appends to the group's entries. The first one follows the group's last entry, or replaces the entries from its index
-    /// on, none of which was released; the others follow it. Payloads are not copied.
+    /// Appends to the group's entries. The first one follows the group's last entry, or replaces the entries from its
+    /// index on, none of which was released; the others follow it. Payloads are not copied.
     pub fn entries(&mut self, group: GroupId, entries: &[Entry]) {
         self.records.reserve(entries.len());
         for entry in entries {
@@ -102,8 +103,9 @@ impl JournalBatch {
         }
     }
 
-    /// Writes a group's entries that are not released again, so that the older files that hold them can be recycled. The answer
-    /// to [`crate::journal::Journal::laggards`] where nothing (more) can be released, because the rest is not committed.
+    /// Writes a group's entries that are not released again, so that the older files that hold them can be recycled.
+    /// The answer to [`crate::journal::Journal::laggards`] where nothing (more) can be released, because the rest is
+    /// not committed.
     ///
     /// It must be the whole tail: entries supersede everything behind them.
     pub fn rewrite(&mut self, group: GroupId, unflushed: &[Entry]) {
@@ -111,12 +113,12 @@ impl JournalBatch {
         self.entries(group, unflushed);
     }
 
-    /// The group's log begins behind this position from now on: what was journaled of its entries is gone, and so is what was
-    /// released. At [`LogIndex::ZERO`], the log is empty.
+    /// The group's log begins behind this position from now on: what was journaled of its entries is gone, and so is
+    /// what was released. At [`LogIndex::ZERO`], the log is empty.
     ///
     /// The journal keeps the position, its data included, until entries up to there are released
-    /// ([`crate::journal::Journal::release`]): until the group's store reflects it. It never looks into the data, which must
-    /// not be longer than [`MAX_RESET_BYTES`]: each file repeats them.
+    /// ([`crate::journal::Journal::release`]): until the group's store reflects it. It never looks into the data, which
+    /// must not be longer than [`MAX_RESET_BYTES`]: each file repeats them.
     pub fn reset(&mut self, group: GroupId, start: &Snapshot) {
         let start = Box::new(start.clone());
         self.records.push(Record::Reset { group, start });
@@ -146,7 +148,8 @@ impl JournalBatch {
 /// One thing that a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// The first one of a file. What follows it in its frame replaces all hard states and flushed marks that were known.
+    /// The first one of a file. What follows it in its frame replaces all hard states and flushed marks that were
+    /// known.
     Begin {
         /// Where the last frame of the file before this one ends; zero if there is none.
         previous_end: u64,
@@ -171,7 +174,7 @@ pub(super) enum Record {
     Forget {
         group: GroupId,
     },
-    /// The group's log begins anew: all that was said of its entries before is void.
+    /// The group's log starts over: all that was said of its entries before is void.
     Reset {
         group: GroupId,
         start: Box<Snapshot>,
@@ -345,8 +348,8 @@ fn take_position(kind: u8, body: &mut &[u8]) -> Result<Snapshot, &'static str> {
     })
 }
 
-/// What versions before 5 said of a position, as the data that the replica logs give it today (`crate::start`): a version, the
-/// offset, and the batches of producers.
+/// What versions before 5 said of a position, as the data that the replica logs give it today (`crate::start`): a
+/// version, the offset, and the batches of producers.
 fn take_old_data(offset: [u8; 8], has_producers: bool, body: &mut &[u8]) -> Result<Bytes, &'static str> {
     const BATCH_LEN: usize = 36;
     if !has_producers {

@@ -120,7 +120,7 @@ pub(super) struct FrameWriter {
 }
 
 impl FrameWriter {
-    /// Starts anew.
+    /// Starts again.
     pub(super) fn begin(&mut self) {
         self.small.clear();
         self.small.resize(HEADER_LEN, 0);
@@ -362,8 +362,8 @@ impl FrameReader {
         Ok(bytes.map(|records| [&header.encode()[..], records].concat()))
     }
 
-    /// Writes the frame at `position` as it was read, and syncs. False if it can't be read any more: what is not sound must
-    /// not be written.
+    /// Writes the frame at `position` as it was read, and syncs. False if it can't be read any more: what is not sound
+    /// must not be written.
     pub(super) fn write_again(&mut self, position: u64) -> io::Result<bool> {
         let bytes = self.read_until_sound(position, "a frame's checksum is wrong", |frames| frames.whole(position))?;
         let Some(bytes) = bytes else { return Ok(false) };

@@ -79,8 +79,8 @@ enum Step {
 }
 
 /// Groups 1 to 3 write in turn, are released, truncated and rewritten; group 3 never releases but rewrites, and group 2
-/// is forgotten in the end. Group 5 changes its members, is lost and begins anew, and is reset to what its leader still has.
-/// Long enough for several files to be recycled.
+/// is forgotten in the end. Group 5 changes its members, is lost and starts over, and is reset to what its leader still
+/// has. Long enough for several files to be recycled.
 fn script() -> Vec<Step> {
     let mut steps = Vec::new();
     let mut first = JournalBatch::default();

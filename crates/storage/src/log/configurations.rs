@@ -2,7 +2,7 @@
 //! since segments hold record batches and nothing else.
 //!
 //! The file is `configurations`, in the replica's folder: records back to back, ascending by index, appended and synced
-//! before the segment that holds the entry. A log that was reset begins it anew, with the configuration at its start.
+//! before the segment that holds the entry. A log that was reset starts it over, with the configuration at its start.
 //!
 //! | at | field |
 //! |---|---|
@@ -59,8 +59,8 @@ impl Configurations {
         while self.list.pop_if(|(index, _)| *index >= from).is_some() {}
     }
 
-    /// As [`Configurations::truncate`], of a log all of whose entries are in its folder: the file is cut as well, by the
-    /// next one that is written to it. What was behind had been written before its entry's segment was.
+    /// As [`Configurations::truncate`], of a log all of whose entries are in its folder: the file is cut as well, by
+    /// the next one that is written to it. What was behind had been written before its entry's segment was.
     pub(super) fn cut(&mut self, from: LogIndex) {
         while let Some((_, configuration)) = self.list.pop_if(|(index, _)| *index >= from) {
             self.file_bytes -= record_bytes(&configuration);
@@ -91,8 +91,8 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("configurations")
 }
 
-/// Appends records to the file, durably, and cuts off what an interrupted attempt left behind them. Returns how long it is
-/// then.
+/// Appends records to the file, durably, and cuts off what an interrupted attempt left behind them. Returns how long it
+/// is then.
 pub(super) fn append<'a>(
     fs: &dyn Fs,
     dir: &Path,
@@ -146,8 +146,8 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, expected: &Expected<'_>) -> Result<C
     Ok(found)
 }
 
-/// Begins the file anew with the configuration at a log's start. A crash leaves it to be done again: the journal holds on
-/// to the start until the log's folder reflects it.
+/// Starts the file over with the configuration at a log's start. A crash leaves it to be done again: the journal holds
+/// on to the start until the log's folder reflects it.
 pub(super) fn begin(fs: &dyn Fs, dir: &Path, group: GroupId, start: &LogStart) -> Result<Configurations, LogError> {
     let mut configurations = Configurations::at(start);
     let list = configurations

@@ -1,9 +1,9 @@
 //! What idempotent producers sent before the log's first entry: retention has deleted the batches, and they must not be
 //! stored again for that (KIP-98).
 //!
-//! The file is `producers`, in the replica's folder. It is written anew, beside itself (`producers.new`), and durable before
-//! the segments go. It says for which first entry it was written, and with it goes what the log holds from its own first
-//! entry on:
+//! The file is `producers`, in the replica's folder. It is rewritten, beside itself (`producers.new`), and durable
+//! before the segments go. It says for which first entry it was written, and with it goes what the log holds from its
+//! own first entry on:
 //!
 //! * A log that begins earlier holds some of the file's batches itself, and those are not taken from the file: a crash came
 //!   before all the segments were deleted.
@@ -43,8 +43,8 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("producers")
 }
 
-/// Replaces the file, durably: the log is to begin with `first`, and these batches lie before it, ascending. Of more than
-/// can be remembered, the newest are.
+/// Replaces the file, durably: the log is to begin with `first`, and these batches lie before it, ascending. Of more
+/// than can be remembered, the newest are.
 pub(super) fn write(
     fs: &dyn Fs,
     dir: &Path,
@@ -64,8 +64,8 @@ pub(super) fn write(
     fs.sync_dir(dir).map_err(io_error(dir))
 }
 
-/// What a position says that the log begins behind. Without any, a file of earlier counts for nothing, or for what is still
-/// true: what was committed.
+/// What a position says that the log begins behind. Without any, a file of earlier counts for nothing, or for what is
+/// still true: what was committed.
 pub(super) fn begin(fs: &dyn Fs, dir: &Path, group: GroupId, start: &LogStart) -> Result<(), LogError> {
     match start.producers.is_empty() {
         true => Ok(()),

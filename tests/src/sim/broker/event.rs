@@ -14,9 +14,9 @@ use trimaran_wire::peer::Frame;
 pub enum Event {
     /// A shard has input.
     Step(usize),
-    /// A shard's timer, if it was not set anew since.
+    /// A shard's timer, if it was not set again since.
     Timer(usize, Micros),
-    /// The control thread's timer, if it was not set anew since.
+    /// The control thread's timer, if it was not set again since.
     Control(Micros),
     /// The journal's write is done.
     Journal,
@@ -48,7 +48,7 @@ pub enum Event {
     Failover(GroupId),
     /// Delete what retention allows, and again after a while.
     Retain,
-    /// Make a lost replica anew, if the disk takes it now.
+    /// Make a lost replica again, if the disk takes it now.
     Reopen(GroupId),
     /// Its clock is ahead by so much more.
     ClockJump(Micros),

@@ -39,7 +39,7 @@ pub enum Task {
     Grow {
         /// Its name.
         name: String,
-        /// How many it shall have in all.
+        /// How many it should have in all.
         total: i32,
     },
     /// Keep a partition on other brokers.

@@ -1,18 +1,18 @@
-//! Endings in which somebody is missed: when faults stop, a minority of the brokers is down for good, or cut off for good
-//! from everybody, or one is wiped in that moment and comes back.
+//! Endings in which somebody is missed: when faults stop, a minority of the brokers is down for good, or cut off for
+//! good from everybody, or one is wiped in that moment and comes back.
 //!
 //! **What is demanded** of those that are left is what is demanded of a whole cluster: every client has its answers, every
-//! group has one serving leader known to all, its replicas hold the same, all that was acknowledged is there, and an idle
-//! group says nothing. Not demanded is what needs a broker that is gone: that a partition arrives there, and that it leads
-//! what it is preferred for.
+//! group has one serving leader known to all, its replicas hold the same, all that was acknowledged is there, and an
+//! idle group says nothing. Not demanded is what needs a broker that is gone: that a partition arrives there, and that
+//! it leads what it is preferred for.
 //!
 //! **When:** a broker is spared only if every group can decide without it. Of every configuration that may be in force
 //! somewhere (those of the replicas that run, and each one that their logs hold beyond what is committed), both the
 //! voters and the outgoing ones have a majority among replicas that run and have lost nothing. A replica that has lost
-//! what it promised may not vote until a leader has filled it again: two voters left of three, one of them lost, have to
-//! wait for the third. Brokers that are down when faults stop are among those that are missed, since what their logs hold
-//! can't be seen. While an administrator has something left to do but moves, or some disk takes no writes for good, nobody is
-//! missed: that may need everyone. Nor does anything hang in the end where somebody is missed.
+//! what it promised may not vote until a leader has filled it again: two voters left of three, one of them lost, have
+//! to wait for the third. Brokers that are down when faults stop are among those that are missed, since what their logs
+//! hold can't be seen. While an administrator has something left to do but moves, or some disk takes no writes for
+//! good, nobody is missed: that may need everyone. Nor does anything hang in the end where somebody is missed.
 
 use super::World;
 use crate::sim::broker::{METADATA, Running};
@@ -112,8 +112,8 @@ impl World {
         })
     }
 
-    /// Shortly before faults stop, one broker is cut off from the others: it won't know what they decide until then, such
-    /// as who has taken a partition over from whom.
+    /// Shortly before faults stop, one broker is cut off from the others: it won't know what they decide until then,
+    /// such as who has taken a partition over from whom.
     pub(super) fn single_one_out(&mut self) {
         let broker = 1 + u32::try_from(self.endings.rng.below(u64::from(self.brokers()))).unwrap_or(0);
         self.note(format!("b{broker} is left out"));
@@ -193,8 +193,8 @@ impl World {
             .map(|machine| Some((machine.settings.id, machine.running.as_ref()?)))
             .collect();
         let Some(running) = running else { return false };
-        // Only who leads the metadata group knows all partitions: after a restart, a catalog is empty until a leader says
-        // what is committed.
+        // Only who leads the metadata group knows all partitions: after a restart, a catalog is empty until a leader
+        // says what is committed.
         let leads = |up: &Running| {
             let replica = up.shard_of(METADATA).replica(METADATA);
             replica.is_some_and(|(member, _)| member.is_serving())
@@ -225,7 +225,8 @@ impl World {
             .filter(|(id, (member, _))| !member.is_lost() && self.failing_disk != Some(*id))
             .map(|(id, _)| NodeId(u64::from(*id)))
             .collect();
-        // Whoever is elected holds what is committed, as far as a sound replica knows: an earlier configuration decides nothing.
+        // The next leader holds what is committed, as far as a sound replica knows: an earlier configuration decides
+        // nothing.
         let known = replicas.iter().filter_map(|(_, (member, log))| {
             let mut entered = log.configurations().iter().rev();
             entered

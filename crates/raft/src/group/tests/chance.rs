@@ -501,8 +501,8 @@ impl World {
                 let delay = self.chance.millis(0, 30);
                 self.notice(at, node, delay, None);
                 if self.nodes[node].disk.hard_state.barred == LogIndex::MAX {
-                    // It knows but the first members, so it can't tell the others that it leads no more. Connections do:
-                    // what it said in its former life arrives no later than that.
+                    // It knows but the first members, so it can't tell the others that it leads no more. Connections
+                    // do: what it said in its former life arrives no later than that.
                     let delay = self.chance.millis(130, 150);
                     self.notice(at, node, delay, None);
                 }
@@ -551,7 +551,8 @@ impl World {
         self.cut[a][b] = false;
         for (at, of) in [(a, b), (b, a)] {
             let delay = self.chance.millis(1, 20);
-            // That a node began anew is noticed at the latest when it is back; and without its disk it may know nobody.
+            // That a node started over is noticed at the latest when it is back; and without its disk it may know
+            // nobody.
             let was_wiped = self.nodes[of].disk.hard_state.life > crate::Life::default();
             let evidence = (self.chance.percent(50) && !was_wiped).then_some(Liveness::Alive);
             self.notice(at, of, delay, evidence);
@@ -631,8 +632,8 @@ impl World {
     }
 }
 
-/// Once all faults are gone, so many terms may begin at most. A few attempts may fail, and each change of members may need a
-/// handover.
+/// Once all faults are gone, so many terms may begin at most. A few attempts may fail, and each change of members may
+/// need a handover.
 const MOST_ELECTIONS: u64 = 20;
 
 /// With all faults gone, the members become those that they were first, and a proposal is committed everywhere within a
@@ -809,8 +810,9 @@ fn finds(how: Sabotage, seeds: u64) -> Option<u64> {
     })
 }
 
-/// What shows only among more brokers, longer delays and more terms than there are here, or where more things come in the right
-/// order: the simulation of a whole cluster finds them, or the model check, or something else makes up for them.
+/// What shows only among more brokers, longer delays and more terms than there are here, or where more things come in
+/// the right order: the simulation of a whole cluster finds them, or the model check, or something else makes up for
+/// them.
 const LEFT_TO_OTHERS: [Sabotage; 4] = [
     Sabotage::LearnersNeverStand,
     Sabotage::LoseSecondSnapshot,

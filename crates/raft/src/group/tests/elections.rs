@@ -25,7 +25,7 @@ fn stands(replica: &mut Replica, term: u64, body: Body) -> bool {
         .any(|(_, message)| matches!(message.body, Body::PreVote { .. }))
 }
 
-/// When its turn comes it stands, and may be hurried anew.
+/// When its turn comes it stands, and may be hurried again.
 fn wait_for_its_turn(replica: &mut Replica) {
     let turn = replica.up().deadline().expect("it waits for something");
     assert!(turn <= Instant::ZERO + Duration::from_millis(400), "and not for long");

@@ -32,7 +32,7 @@ struct Node {
     open: BTreeMap<GroupId, TopicConfig>,
     /// Groups led here.
     leads: BTreeMap<GroupId, Term>,
-    /// Where groups shall be, as this broker's shards were told last.
+    /// Where groups should be, as this broker's shards were told last.
     wanted: BTreeMap<GroupId, (Arc<[BrokerId]>, CommandIndex)>,
     disk: Disk,
 }
@@ -315,7 +315,7 @@ impl Cluster {
         }
     }
 
-    /// This broker leads the metadata group from now on: everything before is applied there. Whoever led before hears
+    /// This broker leads the metadata group from now on: everything before is applied there. The previous leader hears
     /// of it now.
     pub(super) fn lead(&mut self, id: usize) {
         self.term = Term(self.term.0 + 1);
@@ -465,7 +465,7 @@ impl Cluster {
         begun.map(|(_, decision)| decision).collect()
     }
 
-    /// The broker's process starts anew, and has its log still. Returns what it was.
+    /// The broker's process starts again, and has its log still. Returns what it was.
     pub(super) fn restart(&mut self, id: usize) -> Agent {
         let incarnation = self.nodes[id].agent.config.broker.incarnation.0 + 1;
         let brokers = self.nodes.len() as i32;

@@ -1,4 +1,4 @@
-//! A log that begins anew behind a position, and one that begins anew altogether.
+//! A log that starts over behind a position, and one that starts over altogether.
 
 use super::configurations::{configured, voters};
 use super::*;

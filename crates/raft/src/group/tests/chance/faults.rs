@@ -33,7 +33,7 @@ impl World {
                 let delay = self.chance.millis(10, 100);
                 self.notice(a, b, delay, Some(Liveness::Alive));
             }
-            // The group starts anew, and its node never had an interruption that anyone could see.
+            // The group starts again, and its node never had an interruption that anyone could see.
             15 | 16 => {
                 let node = self.leader().unwrap_or(a);
                 if !self.is_down(node) {

@@ -1,18 +1,20 @@
 //! Endings: when faults stop, not everybody comes back.
 //!
-//! In a quarter of the runs all do. In the others a minority, drawn from the seed, is down for good, or is cut off for good
-//! from all others (and from nobody of its own side), or is wiped and comes back. In some of them one more member is wiped in
-//! the same moment. In three of ten, a leader is drained and replaced shortly before that, with one voter cut off.
+//! In a quarter of the runs all do. In the others a minority, drawn from the seed, is down for good, or is cut off for
+//! good from all others (and from nobody of its own side), or is wiped and comes back. In some of them one more member
+//! is wiped in the same moment. In three of ten, a leader is drained and replaced shortly before that, with one voter
+//! cut off.
 //!
 //! **What is demanded** of those that are left: one leader that serves, everything committed everywhere, the members that
 //! are asked for, no election without end, and silence; all that was acknowledged is there, since the checkers go on.
 //!
 //! **When that is possible**, and only then is anybody spared: of every configuration that may be in force somewhere (the
 //! last one that is committed, each one that a log holds beyond that, each one that is on its way), both the voters and
-//! the outgoing ones have a majority among those that are left and have lost nothing. Fewer could not decide, whatever they
-//! did: a member that has lost what it promised may not vote until it is filled again, and it is filled only by a leader.
-//! Two voters left of three, one of them lost, are an example: they wait for the third one, and have to. Whether a
-//! majority remains when a lost voter is made a learner need not be asked: of fewer voters it is a larger part.
+//! the outgoing ones have a majority among those that are left and have lost nothing. Fewer could not decide, whatever
+//! they did: a member that has lost what it promised may not vote until it is filled again, and it is filled only by a
+//! leader. Two voters left of three, one of them lost, are an example: they wait for the third one, and have to.
+//! Whether a majority remains when a lost voter is made a learner need not be asked: of fewer voters it is a larger
+//! part.
 
 use super::*;
 use alloc::collections::BTreeSet;
@@ -71,8 +73,8 @@ impl World {
         }
     }
 
-    /// The leader hands over to another one, which is to replace it by a node that was no member. One of the voters hears
-    /// nothing of that, and goes on believing in a leader that is no member any more.
+    /// The leader hands over to another one, which is to replace it by a node that was no member. One of the voters
+    /// hears nothing of that, and goes on believing in a leader that is no member any more.
     pub(super) fn drain(&mut self) {
         let settled = self.settled().voters;
         let Some(leader) = self.leader().filter(|_| self.members_change && settled.len() > 2) else {
@@ -122,7 +124,7 @@ impl World {
                     continue;
                 }
                 if is_down {
-                    // One that has begun anew since may not have heard.
+                    // One that has started over since may not have heard.
                     let delay = self.endings.chance.millis(30, 60);
                     self.notice(other, node, delay, Some(Liveness::Dead));
                 } else {
@@ -179,8 +181,8 @@ impl World {
         settled.chain(self.unsettled().chain(sent).cloned()).collect()
     }
 
-    /// The voters that there are, as far as they can go on; those that are gone may be replaced. Nobody can become a voter
-    /// who doesn't come back.
+    /// The voters that there are, as far as they can go on; those that are gone may be replaced. Nobody can become a
+    /// voter who doesn't come back.
     fn wanted_in_the_end(&mut self) -> Vec<NodeId> {
         let settled = self.settled().voters;
         let relevant = self.relevant();
