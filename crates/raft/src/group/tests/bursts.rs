@@ -172,7 +172,7 @@ fn what_is_applied_needs_no_settling() {
 }
 
 #[test]
-#[should_panic(expected = "a full step was told more")]
+#[should_panic(expected = "`ready` must be called before a full step handles more")]
 fn a_full_step_takes_no_more() {
     let mut replica = member(1, &[]);
     let (log, mut output) = (MemoryLog::new(), Output::default());
