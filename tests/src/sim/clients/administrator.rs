@@ -209,13 +209,11 @@ impl Client for Administrator {
     fn finish(&mut self) {}
 
     fn spare_the_missing(&mut self) {
-        let is_move = |task: &Task| matches!(task, Task::Reassign { .. });
-        if self.tasks.front().is_some_and(|(_, task)| is_move(task)) {
-            // It may be done all the same; its answer is not waited for.
-            self.waiting = None;
-            self.asked_before = false;
-        }
-        self.tasks.retain(|(_, task)| !is_move(task));
+        // One that was asked for may still be carried out.
+        let asked = usize::from(self.waiting.is_some() || self.asked_before).min(self.tasks.len());
+        let mut later = self.tasks.split_off(asked);
+        later.retain(|(_, task)| !matches!(task, Task::Reassign { .. }));
+        self.tasks.append(&mut later);
     }
 
     fn is_done(&self) -> bool {

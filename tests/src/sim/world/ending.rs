@@ -6,7 +6,6 @@ use crate::sim::Length;
 use crate::sim::broker::{METADATA, Running};
 use crate::sim::focus::Focus;
 use crate::sim::queue::Micros;
-use std::collections::BTreeSet;
 use trimaran_raft::{Group, GroupId, LogView, NodeId};
 use trimaran_storage::log::ReplicaLog;
 
@@ -181,27 +180,8 @@ impl World {
             .or_else(|| dead.and_then(|dead| needed(&running, dead)))
     }
 
-    /// Groups of partitions that are being moved to a broker that is gone. Such a move doesn't end, and until it does, its
-    /// group's leadership stays where it is.
-    fn held_up(&self) -> BTreeSet<GroupId> {
-        let left = self
-            .machines
-            .iter()
-            .filter(|machine| !self.is_gone(machine.settings.id));
-        let Some(running) = left.filter_map(|machine| machine.running.as_ref()).next() else {
-            return BTreeSet::new();
-        };
-        let topics = running.agent().catalog().topics();
-        let partitions = topics.flat_map(|topic| &topic.partitions);
-        partitions
-            .filter(|partition| partition.reassignment.is_some() && self.needs_gone(partition.wanted()))
-            .map(|partition| GroupId(partition.group.0))
-            .collect()
-    }
-
     /// A group that isn't led by its preferred leader; none if all are.
     fn astray(&self) -> Option<String> {
-        let held_up = self.held_up();
         let is_gone = |node: &NodeId| u32::try_from(node.0).is_ok_and(|broker| self.is_gone(broker));
         let left = self
             .machines
@@ -209,7 +189,7 @@ impl World {
             .filter(|machine| !self.is_gone(machine.settings.id));
         let running = left.filter_map(|machine| machine.running.as_ref());
         running.into_iter().find_map(|running| {
-            let mut hosted = running.hosted().filter(|group| !held_up.contains(group));
+            let mut hosted = running.hosted();
             let strays = hosted.find(|group| {
                 let member = running.shard_of(*group).replica(*group).map(|(member, _)| member);
                 member.is_some_and(|member| {

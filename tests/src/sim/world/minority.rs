@@ -10,9 +10,11 @@
 //! somewhere (those of the replicas that run, and each one that their logs hold beyond what is committed), both the
 //! voters and the outgoing ones have a majority among replicas that run and have lost nothing. A replica that has lost
 //! what it promised may not vote until a leader has filled it again: two voters left of three, one of them lost, have
-//! to wait for the third. Brokers that are down when faults stop are among those that are missed, since what their logs
-//! hold can't be seen. While an administrator has something left to do but moves, or some disk takes no writes for
-//! good, nobody is missed: that may need everyone. Nor does anything hang in the end where somebody is missed.
+//! to wait for the third. Nor is a broker lost to which a partition is being moved: until all of the new replicas are
+//! there, it may have fewer in sync than it needs to be written. Brokers that are down when faults stop are among those
+//! that are missed, since what their logs hold can't be seen. While an administrator has something left to do but
+//! moves, or some disk takes no writes for good, nobody is missed: that may need everyone. Nor does anything hang in
+//! the end where somebody is missed.
 
 use super::World;
 use crate::sim::broker::{METADATA, Running};
@@ -202,12 +204,19 @@ impl World {
         let Some((_, controller)) = running.iter().find(|(_, up)| leads(up)) else {
             return false;
         };
-        let partitions = controller
-            .agent()
-            .catalog()
-            .topics()
-            .flat_map(|topic| &topic.partitions);
-        let groups = partitions.map(|partition| GroupId(partition.group.0));
+        let topics = controller.agent().catalog().topics();
+        let partitions: Vec<_> = topics.flat_map(|topic| &topic.partitions).collect();
+        // Where a partition is being moved to, it may not be writable before all are there.
+        let needs = |wanted: &[BrokerId]| {
+            wanted
+                .iter()
+                .any(|id| gone.iter().any(|gone| i64::from(*gone) == i64::from(id.0)))
+        };
+        let is_awaited = partitions.iter().any(|p| p.reassignment.is_some() && needs(p.wanted()));
+        if is_awaited {
+            return false;
+        }
+        let groups = partitions.iter().map(|partition| GroupId(partition.group.0));
         groups
             .chain([METADATA])
             .chain(self.groups())
