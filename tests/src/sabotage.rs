@@ -422,7 +422,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "IgnoreUnknownGroups",
         "a broker closes a replica that led, and doesn't say so to those that go on believing in it",
         "Trimaran's own, found with a minority down for good",
-        NOT_SHOWN,
+        Noticed::Nowhere,
     ),
     raft(
         "SendOnce",
