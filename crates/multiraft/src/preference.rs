@@ -34,7 +34,7 @@ const GROUPS_A_TICK: usize = 32;
 const TICK: Duration = Duration::from_millis(100);
 /// After an attempt, a group is not given back again for so long.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
-/// Whom a failover on request has relieved is not given the group back for so long: whoever asked had a reason, and
+/// Whom a failover on request has relieved is not given the group back for so long: the caller had a reason, and
 /// sees that it was heeded.
 const RESPITE: Duration = Duration::from_secs(30);
 
@@ -176,7 +176,7 @@ impl Replica {
         self.preference.asked = None;
     }
 
-    /// A failover on request relieves a leader. All replicas are told, so whoever follows it knows; one that has taken
+    /// A failover on request relieves a leader. All replicas are told, so its followers know; one that has taken
     /// over already must know as well.
     pub(crate) fn note_relief(&mut self, failed: Option<NodeId>, desk: &Desk) {
         if let Some(failed) = failed.or(self.group.leader()) {

@@ -10,7 +10,7 @@
     )
 )]
 
-/// What it does wrong.
+/// Its built-in bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sabotage {
     /// Who waits for an acknowledgement goes on waiting when its leader leads no more, and gets it for whatever is

@@ -19,7 +19,7 @@ use trimaran_raft::{
 /// Names a client's request at the member that it came to.
 type Ticket = u64;
 
-/// What one member sends to another.
+/// A message from one member to another.
 #[derive(Debug)]
 enum Packet {
     Raft(Message),

@@ -412,7 +412,7 @@ mod tests {
         None,
         /// The place before the first entry counts as deleted.
         ForgetStart,
-        /// What is deleted counts as missing.
+        /// Deleted entries count as missing.
         TakeCompactedForMissing,
         /// The entry with the highest such term, wherever it is.
         IgnoreUpto,

@@ -12,7 +12,7 @@ use crate::FolderId;
 use crate::sabotage::{Breakage, Sabotage};
 use std::fmt;
 
-/// What is found in a data folder at a start.
+/// The contents of a data folder, as found at a start.
 #[derive(Clone, Debug, Default)]
 pub struct FolderParts {
     /// Its description, if there is one.
@@ -26,7 +26,7 @@ pub struct FolderParts {
     pub(crate) breakage: Breakage,
 }
 
-/// What a folder's description says.
+/// The description of a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     /// The folder's name. None in a folder that was made before folders had names.
@@ -37,7 +37,7 @@ pub struct Description {
     pub is_lost: bool,
 }
 
-/// What is found of a journal.
+/// The state in which a journal is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JournalPart {
     /// None.
@@ -49,7 +49,7 @@ pub enum JournalPart {
     Of(FolderId),
 }
 
-/// What a data folder is.
+/// The identity of a data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FolderState {
     /// The folder that it was at the last start. Without a name, it gets its first one.
@@ -125,7 +125,7 @@ impl fmt::Display for MixedParts {
 impl std::error::Error for MixedParts {}
 
 impl FolderParts {
-    /// What the folder is.
+    /// The identity of the folder.
     ///
     /// # Errors
     /// [`MixedParts`]: the folder must not be used, or written to, before somebody has put the right parts together.

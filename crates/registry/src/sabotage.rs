@@ -10,7 +10,7 @@
     )
 )]
 
-/// What it does wrong.
+/// Its built-in bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sabotage {
     /// A deleted topic's groups are given to the next topic that is created (the bug that Ra's unique ids rule out).

@@ -5,7 +5,7 @@
 
 use trimaran_raft::{Configuration, NodeId};
 
-/// What is wrong with a record that ends before it should.
+/// The fault of a record that ends before it should.
 pub(crate) const CUT_SHORT: &str = "a record is cut short";
 
 /// Appends a configuration to a record.

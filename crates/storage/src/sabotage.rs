@@ -10,7 +10,7 @@
     )
 )]
 
-/// What it does wrong.
+/// Its built-in bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sabotage {
     /// A journal that ends before its mark passes for the latest one (Trimaran's own: an older copy brought back).

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Between two looks whether the process has ended: its parent can't be told as long as its threads have not been seen
-/// off by whoever holds them.
+/// off by those who hold them.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// One thread of a process, which stands still until this is dropped, or the process ends.

@@ -16,7 +16,7 @@ const FORBIDDEN: [&str; 4] = ["tokio", "tokio_util", "kafka_protocol", "trimaran
 /// The page that shows the trees.
 const PAGE: &str = "docs/crates.md";
 
-/// What is wrong with the trees, and with the page that shows them.
+/// The faults of the trees, and of the page that shows them.
 pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let page = read(&workspace.root.join(PAGE))?;
     let mut wrong = Vec::new();

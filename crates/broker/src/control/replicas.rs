@@ -458,7 +458,7 @@ pub(super) fn say_contradiction(agent: &Agent, found: &Contradiction) {
     );
 }
 
-/// What an operator calls a group.
+/// The name that an operator knows a group by.
 fn partition_name(catalog: &Catalog, group: GroupId) -> String {
     match catalog.partition_of(ids::catalog_group(group)) {
         Some((topic, partition)) => format!("{}-{}", topic.name, partition.0),

@@ -17,7 +17,7 @@ const MAX_FRAME: u32 = 64 << 20;
 /// peers are lost.
 const MAX_QUEUED: usize = 1024;
 
-/// What is sent over a connection, each behind its length.
+/// A message on a connection, each behind its length.
 #[derive(Serialize, Deserialize)]
 enum Frame {
     Raft(NodeId, Box<Message>),
@@ -50,7 +50,7 @@ pub(crate) enum Answer {
     },
 }
 
-/// What a member's thread is told.
+/// An input of a member's thread.
 pub(crate) enum Told {
     Raft(NodeId, Message),
     Asked(Request, Sender<Answer>),
