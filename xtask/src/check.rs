@@ -152,7 +152,7 @@ const ROOMS: [Room; 9] = [
     Room {
         name: "storage",
         ours: &["raft", "wire"],
-        // crc32c: journal frames and sidecars carry one. rustix: preallocation, and positioned reads and writes.
+        // crc32c: journal frames and index records carry one. rustix: preallocation, and positioned reads and writes.
         others: &["bytes", "serde", "postcard", "crc32c", "rustix"],
     },
     Room {

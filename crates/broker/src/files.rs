@@ -21,7 +21,7 @@ use trimaran_registry::starts::{Accepted, Announcement, Start};
 use trimaran_registry::{BrokerId, Standing};
 use trimaran_storage::fs::{Fs, RealFs};
 use trimaran_storage::journal::RecoveredGroup;
-use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog, delete_aside};
+use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog, delete_quarantine};
 
 /// The disk. What is read wrong and then right does no harm, and is said: memory, a cable or a controller may be
 /// failing.
@@ -319,7 +319,7 @@ impl FileThreads {
             .submit(JournalInput::Release(job.group, log.flushed_index()));
         // What it may have promised before it was lost, it holds again.
         let whole = hard_state.barred <= log.last_index();
-        if whole && log.has_aside() {
+        if whole && log.has_quarantine() {
             self.delete_aside(job.group);
         }
         let open = Open::new(job.founders.clone(), log, hard_state, job.options.clone())?;
@@ -341,7 +341,7 @@ impl FileThreads {
     /// The files that were set aside are not needed any more.
     fn delete_aside(&self, group: GroupId) {
         let dir = self.partitions.join(group_folder(group));
-        match delete_aside(&*self.fs, &dir) {
+        match delete_quarantine(&*self.fs, &dir) {
             Ok(()) => tracing::info!(%group, "what was damaged of this replica is deleted"),
             Err(error) => tracing::warn!(
                 %group, %error,

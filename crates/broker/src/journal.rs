@@ -214,7 +214,7 @@ impl JournalThread {
     }
 
     fn flush_laggards(&self) {
-        for group in self.journal.laggards() {
+        for group in self.journal.groups_to_flush() {
             self.mailboxes.of(group).tell(Input::FlushNow(group));
         }
     }

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use core::fmt;
 use std::collections::VecDeque;
 use trimaran_raft::{LogIndex, LogView, NodeId, ProposeError, Proposed};
+use trimaran_storage::offsets::leader_epoch;
 use trimaran_storage::producers::ProducedBatch;
-use trimaran_storage::scale::leader_epoch;
 use trimaran_wire::batch::{self, BatchError, BatchHeader, Offset};
 
 /// A single proposal is at most this part of what a group may hold uncommitted: one that is larger than everything

@@ -12,7 +12,7 @@ mod tests;
 use crate::mailbox::{GroupStatus, Outbox};
 use trimaran_raft::{Body, Configuration, GroupId, Input as CoreInput, LogIndex, Message, NodeId, Payload, Role, Term};
 use trimaran_storage::journal::RecoveredGroup;
-use trimaran_storage::scale::HighWatermark;
+use trimaran_storage::offsets::HighWatermark;
 use trimaran_wire::batch::Offset;
 
 /// A replica whose log can't be opened for now. What the journal has of it is kept there: its vote is not forgotten.

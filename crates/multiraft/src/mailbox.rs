@@ -12,7 +12,7 @@ use trimaran_raft::{
 };
 use trimaran_storage::journal::JournalBatch;
 use trimaran_storage::log::{FlushJob, Flushed, LoadJob, LogError, LogOptions};
-use trimaran_storage::scale::HighWatermark;
+use trimaran_storage::offsets::HighWatermark;
 use trimaran_wire::batch::{LeaderEpoch, Offset};
 
 /// Names who waits for an answer. Chosen by the caller, and used once.

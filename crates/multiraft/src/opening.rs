@@ -4,8 +4,8 @@ use crate::mailbox::Outbox;
 use crate::producers::ProducerTable;
 use trimaran_raft::{Configuration, GroupId, HardState, Life, LogIndex, LogView, NodeId};
 use trimaran_storage::log::{LogError, ReplicaLog, Retention};
-use trimaran_storage::scale::LogEnd;
-use trimaran_storage::start::LogStart;
+use trimaran_storage::offsets::LogEnd;
+use trimaran_storage::snapshot::LogStart;
 
 /// Entries whose producers are read at open: as much as a broker may read before it is ready. Producers that were
 /// silent for longer may begin again, as those that expired.
@@ -150,7 +150,7 @@ pub(crate) fn forget_past(group: GroupId, founders: &[NodeId], hard_state: HardS
 fn producers_of(log: &ReplicaLog) -> Result<ProducerTable, LogError> {
     let window = LogIndex(log.last_index().0.saturating_sub(PRODUCER_WINDOW));
     let remembered = match window <= log.first_index() {
-        true => log.remembered()?,
+        true => log.producer_snapshot()?,
         false => Vec::new(),
     };
     let batches = log.batches(log.first_index().max(window))?;

@@ -6,7 +6,7 @@ use crate::replica::Replica;
 use core::fmt;
 use trimaran_raft::{GroupId, NodeId};
 use trimaran_storage::log::{BatchMeta, Chunk, LogError};
-use trimaran_storage::scale::{HighWatermark, leader_epoch};
+use trimaran_storage::offsets::{HighWatermark, leader_epoch};
 use trimaran_wire::batch::{LeaderEpoch, Offset};
 
 /// One consumer's read of one partition.

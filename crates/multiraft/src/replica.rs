@@ -24,8 +24,8 @@ use trimaran_raft::{
     SafetyViolation, Term, Token, TransferError,
 };
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog};
+use trimaran_storage::offsets::{HighWatermark, leader_epoch};
 use trimaran_storage::producers::ProducedBatch;
-use trimaran_storage::scale::{HighWatermark, leader_epoch};
 use trimaran_wire::batch::{BatchHeader, Offset};
 
 /// Committed payloads are delivered in pieces of about so many bytes, so that a long log is not in memory at once.

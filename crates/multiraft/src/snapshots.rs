@@ -1,16 +1,16 @@
 //! Followers that lack what has been deleted.
 //!
-//! A log's snapshot is a position ([`trimaran_storage::start`]): the leader names the place before its first entry and
-//! what producers sent last before it, the follower's log starts over there, and the rest follows as ordinary appends,
-//! read out of the leader's segments.
+//! A log's snapshot is a position ([`trimaran_storage::snapshot`]): the leader names the place before its first entry
+//! and what producers sent last before it, the follower's log starts over there, and the rest follows as ordinary
+//! appends, read out of the leader's segments.
 
 use crate::desk::Desk;
 use crate::mailbox::Outbox;
 use crate::producers::ProducerTable;
 use crate::replica::Replica;
 use trimaran_raft::{Configuration, Input as CoreInput, Instant, LogIndex, NodeId, Snapshot, Token};
-use trimaran_storage::scale::{HighWatermark, LogEnd};
-use trimaran_storage::start::LogStart;
+use trimaran_storage::offsets::{HighWatermark, LogEnd};
+use trimaran_storage::snapshot::LogStart;
 
 impl Replica {
     /// Tells a follower where this log begins.

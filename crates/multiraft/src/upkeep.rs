@@ -186,9 +186,9 @@ impl Replica {
 
     /// What a damaged log left behind is deleted once the group has filled the new one.
     pub(crate) fn clear_aside(&mut self) {
-        if self.log.has_aside() && !self.is_barred() {
+        if self.log.has_quarantine() && !self.is_barred() {
             // What is left after an error is found again at the next start.
-            let _ = self.log.delete_aside();
+            let _ = self.log.delete_quarantine();
         }
     }
 

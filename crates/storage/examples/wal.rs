@@ -1,7 +1,7 @@
 //! The journal as a write-ahead log for a store of one's own: a map that survives a crash at any moment.
 //!
-//! `cargo run -p trimaran-storage --example wal -- FOLDER colour=red shape=round` sets two keys and shows all there are;
-//! run it again with other keys, or none.
+//! `cargo run -p trimaran-storage --example wal -- FOLDER colour=red shape=round` sets two keys and shows all there
+//! are; run it again with other keys, or none.
 
 use std::collections::BTreeMap;
 use std::error::Error;

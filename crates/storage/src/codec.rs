@@ -1,11 +1,11 @@
 //! Integers and configurations as records on disk hold them, taken from bytes that are not trusted.
 //!
-//! All little-endian. A configuration is three counts `u32` (voters, outgoing voters, learners), then their ids `u64` in that
-//! order.
+//! All little-endian. A configuration is three counts `u32` (voters, outgoing voters, learners), then their ids `u64`
+//! in that order.
 
 use trimaran_raft::{Configuration, NodeId};
 
-/// The fault of a record that ends before it should.
+/// The error of a record that ends before it should.
 pub(crate) const CUT_SHORT: &str = "a record is cut short";
 
 /// Appends a configuration to a record.
@@ -52,7 +52,8 @@ pub(crate) fn take_number(from: &mut &[u8]) -> Result<u64, &'static str> {
     Ok(u64::from_le_bytes(take(from)?))
 }
 
-/// The largest index, term or offset: whatever is beyond was not written by us, and what is below leaves room to count on.
+/// The largest index, term or offset: whatever is beyond was not written by us, and what is below leaves room to count
+/// on.
 pub(crate) const MAX_NUMBER: u64 = 1 << 62;
 
 /// An index, a term or an offset.

@@ -17,7 +17,7 @@ pub use real::RealFs;
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It must exist.
+    /// Read only; it must exist.
     Read,
     /// Read and write; it must exist.
     Write,
@@ -25,8 +25,8 @@ pub enum Mode {
     Create,
 }
 
-/// A file system. Durability follows POSIX: data after [`File::sync_data`], names after [`Fs::sync_dir`]. Errors are the
-/// operating system's.
+/// A file system. Durability follows POSIX: data after [`File::sync_data`], names after [`Fs::sync_dir`]. Errors are
+/// the operating system's.
 pub trait Fs: Send + Sync + 'static {
     /// Opens a file.
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>>;
@@ -49,8 +49,8 @@ pub trait Fs: Send + Sync + 'static {
     /// Makes the names in `dir` durable: new, renamed and removed ones.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Takes the folder for one holder, among all threads and processes, until the lock is dropped or the process ends. Keeps
-    /// nobody from reading or writing its files. Fails with [`io::ErrorKind::WouldBlock`] if there is a holder.
+    /// Takes the folder for one holder, among all threads and processes, until the lock is dropped or the process ends.
+    /// Keeps nobody from reading or writing its files. Fails with [`io::ErrorKind::WouldBlock`] if there is a holder.
     fn lock_dir(&self, dir: &Path) -> io::Result<DirLock>;
 }
 
@@ -77,8 +77,8 @@ pub trait File: Send + Sync {
     /// Reads some bytes at `offset`; zero at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes all the slices back to back from `offset` on, in one system call if the operating system takes them. After
-    /// an error any part may have been written.
+    /// Writes all the slices back to back from `offset` on, in one system call if the operating system takes them.
+    /// After an error any part may have been written.
     fn write_all_at(&self, slices: &[io::IoSlice<'_>], offset: u64) -> io::Result<()>;
 
     /// Makes everything written so far durable, and the length that is needed to read it. After an error nothing is
@@ -88,12 +88,11 @@ pub trait File: Send + Sync {
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// What was read from this range did not pass its check: the next read of it is to come from the device, and not from
-    /// what the operating system holds of it in memory, as far as that can be told to. What was not yet written to the
-    /// device stays.
+    /// Lets the next read of this range come from the device, and not from what the operating system holds of it in
+    /// memory, as far as possible: what was read did not pass its check. What was not yet written to the device stays.
     fn forget_cached(&self, offset: u64, len: u64);
 
-    /// What did not pass its check did when it was read again. Whoever owns the disk is to know.
+    /// Reports that what did not pass its check did when it was read again, for the disk's operator.
     fn note_misread(&self, position: u64, what: &'static str);
 
     /// When the file was last written to, in milliseconds since 1970, by the clock of the machine.

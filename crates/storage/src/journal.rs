@@ -12,22 +12,22 @@
 //! # What recovery relies on
 //! - What a checksum does not confirm is read again, so that an end is not cut off that was only read wrong.
 //! - A frame is written only after the one before it was synced. So a bad frame with a valid one behind it was not torn
-//!   by a crash but damaged later: corruption. A bad frame at the end is a torn one, and cut: nobody was told that it
-//!   is durable. (Damage to the very last frame can't be told from a torn write by anyone who has only the journal.)
+//!   by a crash but damaged later: corruption. A bad frame at the end is a torn one, and cut: it was never reported
+//!   durable. (Damage to the very last frame can't be told from a torn write by anyone who has only the journal.)
 //! - A file's first frame says where the file before it ends. So in all files but the last, every frame must be there.
 //! - Every frame says which file is the oldest live one. A file is overwritten or removed only once a durable frame has
 //!   said that it is not needed, so every file from there on must be there.
-//! - How far a group is flushed is written no later than the frame that gives up its entries. So an entry is either in a
-//!   live file, or the group's segments are known to have held it.
-//! - A journal that is deleted, or replaced by an older copy, may look sound. An owned journal ([`Journal::open_owned`]) is
-//!   compared with what its owner has noted elsewhere: [`Owner`] says how.
+//! - How far a group is flushed is written no later than the frame that gives up its entries. So an entry is either in
+//!   a live file, or the group's segments are known to have held it.
+//! - A journal that is deleted, or replaced by an older copy, may look sound. An owned journal
+//!   ([`Journal::open_owned`]) is compared with what its owner has noted elsewhere: [`Owner`] says how.
 
 mod batch;
 mod configured;
+mod file_refs;
 mod frame;
 mod group_commit;
 mod owner;
-mod pins;
 mod recovery;
 mod refusal;
 
@@ -42,8 +42,8 @@ pub use refusal::Refusal;
 
 use self::batch::Record;
 use self::configured::Configured;
+use self::file_refs::FileRefs;
 use self::frame::FrameWriter;
-use self::pins::Pins;
 use self::refusal::{Ends, NewEnds};
 use crate::fs::{DirLock, File, Fs, Mode};
 use crate::sabotage::{Breakage, Sabotage};
@@ -57,10 +57,10 @@ use trimaran_raft::{GroupId, HardState, LogIndex, Snapshot};
 /// Sizes and limits.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
-    /// A file's size in bytes before the next one is begun. A batch larger than this gets a file of its own.
+    /// A file's size in bytes before the next one is begun. A batch larger than this gets its own file.
     pub file_bytes: u64,
-    /// Files beyond which [`Journal::laggards`] names the groups that hold the oldest ones, and up to which files that
-    /// nothing needs are kept for reuse.
+    /// Files beyond which [`Journal::groups_to_flush`] names the groups that hold the oldest ones, and up to which
+    /// files that nothing needs are kept for reuse.
     pub max_files: usize,
 }
 
@@ -71,7 +71,7 @@ pub enum JournalError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
     /// The disk, or someone, changed what had been written and synced.
@@ -80,14 +80,14 @@ pub enum JournalError {
         path: PathBuf,
         /// Where in it, in bytes.
         position: u64,
-        /// What is wrong there.
+        /// The defect.
         what: &'static str,
     },
-    /// It is not the latest journal of the owner that opens it.
+    /// The journal is not the latest one of the owner that opens it.
     Mismatch {
         /// The journal's folder.
         dir: PathBuf,
-        /// What does not fit.
+        /// The mismatch.
         what: Mismatch,
     },
     /// Another process, or another [`Journal`] of this one, has the journal open.
@@ -100,7 +100,7 @@ pub enum JournalError {
     Refused {
         /// The group that the request is wrong about.
         group: GroupId,
-        /// What is wrong.
+        /// The contradiction.
         what: Refusal,
     },
     /// An earlier write or sync failed: nothing is accepted until the journal is opened again.
@@ -119,8 +119,8 @@ impl fmt::Display for JournalError {
             }
             JournalError::Locked { dir } => write!(
                 f,
-                "the journal in {} is in use, and has one owner at a time; stop the process that has it open, or choose another \
-                 folder",
+                "the journal in {} is in use, and has one owner at a time; stop the process that has it open, or \
+                 choose another folder",
                 dir.display()
             ),
             JournalError::Refused { group, what } => {
@@ -151,7 +151,7 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> JournalError + '_ {
     }
 }
 
-/// What every file begins with, of one group.
+/// A group's state at the beginning of every file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct GroupState {
     hard_state: HardState,
@@ -178,7 +178,7 @@ impl GroupState {
         true
     }
 
-    /// The group's log starts over.
+    /// The group's log begins behind this position.
     fn reset(&mut self, start: &Snapshot) {
         (self.flushed, self.configured) = (LogIndex::ZERO, LogIndex::ZERO);
         // An empty folder says by itself that its log begins at the beginning.
@@ -195,10 +195,10 @@ pub struct Journal {
     ends: Ends,
     /// Groups that were flushed further since the last frame; the next one says so.
     newly_flushed: BTreeSet<GroupId>,
-    pins: Pins,
+    file_refs: FileRefs,
     configured: Configured,
     /// Files whose content is not needed, as a durable frame has said.
-    spares: BTreeSet<u64>,
+    recycled: BTreeSet<u64>,
     current: Option<Current>,
     /// The next frame's number.
     next_batch: u64,
@@ -303,9 +303,9 @@ impl Journal {
             groups: found.groups.iter().map(|(id, group)| (*id, group.state())).collect(),
             ends: Ends::recovered(&found.groups),
             newly_flushed: BTreeSet::new(),
-            pins: found.pins,
+            file_refs: found.file_refs,
             configured: found.configured,
-            spares: found.spares,
+            recycled: found.recycled,
             current: found.current,
             next_batch: found.next_batch,
             is_nameless: owner.is_some() && !found.is_owned,
@@ -404,7 +404,7 @@ impl Journal {
         if !self.ends.release(group, upto)? {
             return Ok(());
         }
-        self.pins.release(group, upto);
+        self.file_refs.release(group, upto);
         let state = self.groups.entry(group).or_default();
         if state.flush(upto) {
             let configured = self.configured.release(group, upto);
@@ -416,11 +416,11 @@ impl Journal {
 
     /// Groups whose entries hold the oldest file while there are more than `max_files`. Each should be flushed and then
     /// released; what can't be flushed because it is not committed is to be written again
-    /// ([`JournalBatch::rewrite`]), which lets go of the older files as well; a group that no longer exists is to be
+    /// ([`JournalBatch::rewrite`]), which frees the older files as well; a group that no longer exists is to be
     /// forgotten.
-    pub fn laggards(&self) -> Vec<GroupId> {
-        if self.pins.live_files() > self.options.max_files {
-            self.pins.holders_of_oldest()
+    pub fn groups_to_flush(&self) -> Vec<GroupId> {
+        if self.file_refs.live_files() > self.options.max_files {
+            self.file_refs.holders_of_oldest()
         } else {
             Vec::new()
         }
@@ -428,23 +428,23 @@ impl Journal {
 
     /// Files that hold something that is needed, the current one included.
     pub fn live_files(&self) -> usize {
-        self.pins.live_files()
+        self.file_refs.live_files()
     }
 
-    /// A tail that was to be written again may have been flushed and released while it waited: nobody would release it
-    /// once more.
+    /// A tail that was to be written again may have been flushed and released while it waited: it would never be
+    /// released again.
     fn let_go_of_flushed(&mut self, records: &[Record]) {
         for record in records {
             if let Record::Entry { group, entry } = record
                 && let Some(state) = self.groups.get(group)
                 && entry.index <= state.flushed
             {
-                self.pins.release(*group, state.flushed);
+                self.file_refs.release(*group, state.flushed);
             }
         }
     }
 
-    /// Writes which start begins, as the beginning of a file or as a frame of its own.
+    /// Writes the number of the start that begins, as the beginning of a file or as a separate frame.
     fn begin_start(&mut self) -> Result<(), JournalError> {
         let owner = self.owner.as_ref();
         let record = owner.map(|Owner { id, start, .. }| Record::Owner { id: *id, start: *start });
@@ -464,13 +464,13 @@ impl Journal {
             self.is_nameless = false;
             self.writer.put_all(records);
         }
-        self.spares.extend(self.pins.recycle());
-        let oldest = self.pins.oldest();
+        self.recycled.extend(self.file_refs.recycle());
+        let oldest = self.file_refs.oldest();
         self.append_frame(records, oldest)?;
         self.newly_flushed.clear();
         self.next_batch += 1;
         for record in records {
-            apply(record, &mut self.groups, &mut self.pins, &mut self.configured);
+            apply(record, &mut self.groups, &mut self.file_refs, &mut self.configured);
         }
         self.let_go_of_flushed(records);
         if begins_file {
@@ -516,7 +516,7 @@ impl Journal {
         let sequence = self.current.as_ref().map_or(1, |current| current.sequence + 1);
         let previous_end = self.current.as_ref().map_or(0, |current| current.position);
         let path = file_path(&self.dir, sequence);
-        let was_torn = self.take_spare(sequence, &path)?;
+        let was_torn = self.take_recycled(sequence, &path)?;
         let file = self.fs.open(&path, Mode::Create).map_err(io_error(&path))?;
         if was_torn {
             // As a torn end is cut: its records must not be searched for frames.
@@ -529,7 +529,7 @@ impl Journal {
             path,
             position: 0,
         });
-        self.pins.begin_file(sequence);
+        self.file_refs.begin_file(sequence);
         self.writer.begin();
         self.writer.put(&Record::Begin { previous_end });
         if let Some(Owner { id, start, .. }) = &self.owner {
@@ -543,35 +543,40 @@ impl Journal {
 
     /// Gives a file that nothing needs, if there is one, the name of the next file. Whether a file has that name
     /// already: a crash came after its renaming, and perhaps in the midst of its first frame.
-    fn take_spare(&mut self, sequence: u64, path: &Path) -> Result<bool, JournalError> {
-        if self.spares.remove(&sequence) {
+    fn take_recycled(&mut self, sequence: u64, path: &Path) -> Result<bool, JournalError> {
+        if self.recycled.remove(&sequence) {
             return Ok(true);
         }
-        let Some(spare) = self.spares.first().copied() else {
+        let Some(recycled) = self.recycled.first().copied() else {
             return Ok(false);
         };
-        let from = file_path(&self.dir, spare);
+        let from = file_path(&self.dir, recycled);
         self.fs.rename(&from, path).map_err(io_error(&from))?;
-        self.spares.remove(&spare);
+        self.recycled.remove(&recycled);
         Ok(false)
     }
 
     /// Keeps no more than `max_files`.
     fn remove_surplus(&mut self) -> Result<(), JournalError> {
-        while self.pins.live_files() + self.spares.len() > self.options.max_files {
-            let Some(spare) = self.spares.first().copied() else {
+        while self.file_refs.live_files() + self.recycled.len() > self.options.max_files {
+            let Some(recycled) = self.recycled.first().copied() else {
                 break;
             };
-            let path = file_path(&self.dir, spare);
+            let path = file_path(&self.dir, recycled);
             self.fs.remove_file(&path).map_err(io_error(&path))?;
-            self.spares.remove(&spare);
+            self.recycled.remove(&recycled);
         }
         Ok(())
     }
 }
 
-/// What a record means for what is known of the groups and for who needs which file.
-fn apply(record: &Record, groups: &mut BTreeMap<GroupId, GroupState>, pins: &mut Pins, configured: &mut Configured) {
+/// Applies a record to the groups' states and to the references to files.
+fn apply(
+    record: &Record,
+    groups: &mut BTreeMap<GroupId, GroupState>,
+    file_refs: &mut FileRefs,
+    configured: &mut Configured,
+) {
     match record {
         Record::HardState { group, state } => groups.entry(*group).or_default().hard_state = *state,
         Record::Flushed { group, upto } => {
@@ -580,22 +585,22 @@ fn apply(record: &Record, groups: &mut BTreeMap<GroupId, GroupState>, pins: &mut
         }
         Record::Configured { group, index } => groups.entry(*group).or_default().configured = *index,
         Record::Truncate { group, from } => {
-            pins.truncate(*group, *from);
+            file_refs.truncate(*group, *from);
             configured.truncate(*group, *from);
         }
         Record::Entry { group, entry } => {
-            pins.append(*group, entry.index);
+            file_refs.append(*group, entry.index);
             configured.append(*group, entry);
         }
         Record::Reset { group, start } => {
-            pins.forget(*group);
+            file_refs.forget(*group);
             configured.forget(*group);
             groups.entry(*group).or_default().reset(start);
         }
         Record::Start { group, start } => groups.entry(*group).or_default().start = Some(start.clone()),
         Record::Forget { group } => {
             groups.remove(group);
-            pins.forget(*group);
+            file_refs.forget(*group);
             configured.forget(*group);
         }
         Record::Begin { .. } | Record::Owner { .. } => {}

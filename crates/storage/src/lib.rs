@@ -11,16 +11,16 @@
 //!
 //! * `log`: one replica's log. The tail is in memory, committed entries go to segments of record batches behind the
 //!   journal; look-up by index, by offset and by timestamp; retention by whole segments.
-//! * `scale`: index and term on one side, offset and leader epoch on the other, and every conversion between them.
-//! * `start`: where a log begins, which is what a snapshot of it is.
+//! * `offsets`: index and term on one side, offset and leader epoch on the other, and every conversion between them.
+//! * `snapshot`: where a log begins, which is what a snapshot of it is.
 //! * `producers`: what idempotent producers sent last, also where retention has deleted it.
 //!
 //! What this crate deliberately does not know: which entries are committed (it is told), who leads, threads (its jobs
 //! run wherever the caller runs them), clocks (it is given the time), and the meaning of records beyond their
 //! batch's header.
 //!
-//! The [README](https://github.com/trimaran/trimaran/tree/main/crates/storage) shows how to drive the journal, and in which
-//! order it and a snapshot become durable; `log` shows how to drive both.
+//! The [README](https://github.com/trimaran/trimaran/tree/main/crates/storage) shows how to drive the journal, and in
+//! which order it and a snapshot become durable; `log` shows how to drive both.
 #![forbid(unsafe_code)]
 
 mod codec;
@@ -29,12 +29,12 @@ pub mod journal;
 #[cfg(feature = "segments")]
 pub mod log;
 #[cfg(feature = "segments")]
+pub mod offsets;
+#[cfg(feature = "segments")]
 pub mod producers;
 mod sabotage;
 #[cfg(feature = "segments")]
-pub mod scale;
-#[cfg(feature = "segments")]
-pub mod start;
+pub mod snapshot;
 
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;

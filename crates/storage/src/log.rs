@@ -2,7 +2,7 @@
 //!
 //! # Where an entry lives
 //! An appended entry is in memory, and in the journal. Once it is committed, a [`FlushJob`] writes it into a segment;
-//! only then may the journal let go of it. So a segment never has to take anything back, and its end is committed. Some
+//! only then may the journal release it. So a segment never has to take anything back, and its end is committed. Some
 //! flushed entries stay in memory, because they are what followers and consumers ask for next.
 //!
 //! # Look-up
@@ -42,7 +42,7 @@
 //! batch.entries(group, &entries);
 //! journal.write(&batch)?;
 //!
-//! // It is committed: consumers may read it, and it may go to a segment, after which the journal lets go of it.
+//! // It is committed: consumers may read it, and it may go to a segment, and then it is released from the journal.
 //! let upto = log.high_watermark(LogIndex(1));
 //! assert_eq!(log.read(Offset(0), upto, 1 << 20)?.len(), 1);
 //! let flushed = log.flush(LogIndex(1)).expect("one entry").run()?;
@@ -51,39 +51,39 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod aside;
 mod configurations;
 mod error;
 mod flush;
+mod index;
 mod lookup;
+mod producer_snapshot;
+mod quarantine;
 mod read;
 mod recovery;
-mod remembered;
 mod retention;
 mod segment;
-mod sidecar;
 mod tail;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::aside::delete as delete_aside;
 pub use self::error::LogError;
 pub use self::flush::{FlushJob, Flushed};
+pub use self::quarantine::delete as delete_quarantine;
 pub use self::read::{Chunk, Entries, FileSlice, LoadJob};
 pub use self::retention::Retention;
-pub use crate::scale::HighWatermark;
+pub use crate::offsets::HighWatermark;
 
 use self::configurations::Configurations;
 use self::error::{corrupt, io_error};
+use self::index::NO_TIMESTAMP;
 use self::recovery::Known;
 use self::segment::Segment;
-use self::sidecar::NO_TIMESTAMP;
 use self::tail::{Tail, TailEntry};
 use crate::fs::Fs;
 use crate::journal::RecoveredGroup;
-use crate::scale::{LogEnd, TermStarts};
-use crate::start::LogStart;
+use crate::offsets::{LogEnd, TermStarts};
+use crate::snapshot::LogStart;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trimaran_raft::{Configuration, Entry, GroupId, LogIndex, LogView, Payload, Term};
@@ -102,7 +102,7 @@ pub struct LogOptions {
     pub tail_bytes: u64,
 }
 
-/// What is known of one stored batch without reading it.
+/// A stored batch, as far as it is known without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchMeta {
     /// The entry that carries it.
@@ -134,10 +134,10 @@ pub struct ReplicaLog {
     /// Where the log begins while there is no segment.
     base: LogEnd,
     configurations: Box<Configurations>,
-    /// A reset that the folder does not reflect.
+    /// The position of a reset that the folder does not reflect yet.
     reset: Option<Box<LogStart>>,
     /// Files of a damaged log are in the folder.
-    has_aside: bool,
+    has_quarantine: bool,
     /// How often the log was reset since it was opened: tells a [`FlushJob`] of before from one of after.
     resets: u64,
     /// Where terms begin, from the place before the first entry on.
@@ -187,7 +187,7 @@ impl ReplicaLog {
             rest_in_journal: first.is_some_and(|first| first <= recovered.flushed.next()),
         };
         let found = recovery::recover(&*fs, dir, &known)?;
-        let has_aside = !aside::files(&*fs, dir)?.is_empty();
+        let has_quarantine = !quarantine::files(&*fs, dir)?.is_empty();
         let flushed = found.segments.last().map_or(LogEnd::default(), |last| last.end);
         check_joint(dir, found.segments.last(), &flushed, &recovered)?;
         let mut log = ReplicaLog {
@@ -199,7 +199,7 @@ impl ReplicaLog {
             base: LogEnd::default(),
             configurations: Box::new(found.configurations),
             reset: None,
-            has_aside,
+            has_quarantine,
             resets: 0,
             terms: found.terms,
             tail: Tail::default(),
@@ -212,32 +212,32 @@ impl ReplicaLog {
         Ok(log)
     }
 
-    /// Opens an empty log where a damaged one is, or none: that one's files are set aside, under names that end in
-    /// `.damaged`, until [`ReplicaLog::delete_aside`]. No [`FlushJob`] of the damaged log may be under way. To be
+    /// Opens an empty log where a damaged one is, or none: that one's files are quarantined, under names that end in
+    /// `.damaged`, until [`ReplicaLog::delete_quarantine`]. No [`FlushJob`] of the damaged log may be under way. To be
     /// journaled as a reset to the very beginning ([`crate::journal::JournalBatch::reset`]); until it is, the journal
     /// goes on taking the log for a damaged one. May block. Tries whether the folder can be written: a replica is not
     /// filled where nothing that it is given can stay.
     ///
     /// # Errors
-    /// [`LogError::Io`]: some files may have been set aside; what is left is still known for a damaged log.
+    /// [`LogError::Io`]: some files may have been quarantined; what is left is still recognised as a damaged log.
     pub fn open_lost(fs: Arc<dyn Fs>, dir: &Path, group: GroupId, options: LogOptions) -> Result<ReplicaLog, LogError> {
-        aside::set_aside(&*fs, dir, group)?;
-        aside::check_writable(&*fs, dir)?;
+        quarantine::quarantine(&*fs, dir, group)?;
+        quarantine::check_writable(&*fs, dir)?;
         ReplicaLog::open(fs, dir, group, options, RecoveredGroup::default())
     }
 
     /// Whether files of a damaged log are kept beside this one.
-    pub fn has_aside(&self) -> bool {
-        self.has_aside
+    pub fn has_quarantine(&self) -> bool {
+        self.has_quarantine
     }
 
-    /// The log holds again what the damaged one was to hold: what was set aside is deleted.
+    /// Deletes the quarantined files, once the log holds again what the damaged one should have held.
     ///
     /// # Errors
     /// [`LogError::Io`]; what was not deleted is found again at the next start.
-    pub fn delete_aside(&mut self) -> Result<(), LogError> {
-        self.has_aside = false;
-        aside::delete(&*self.fs, &self.dir)
+    pub fn delete_quarantine(&mut self) -> Result<(), LogError> {
+        self.has_quarantine = false;
+        quarantine::delete(&*self.fs, &self.dir)
     }
 
     /// Its folder.
@@ -307,8 +307,8 @@ impl ReplicaLog {
         self.configurations.truncate(from);
     }
 
-    /// The log starts over behind a position that a leader named, because the entries up to there are gone for
-    /// everybody: nothing of what it held is left. In memory at once; the caller journals it
+    /// Replaces the log by an empty one that begins behind a position that a leader named: the entries up to there are
+    /// deleted at the leader, and nothing of what this log held is left. In memory at once; the caller journals it
     /// ([`crate::journal::JournalBatch::reset`]), and when that is durable, the next [`ReplicaLog::flush`] gives out a
     /// job that does the same to the folder. If a crash comes between, [`ReplicaLog::open`] does it.
     ///
@@ -368,8 +368,7 @@ impl ReplicaLog {
         self.tail.unflushed_bytes()
     }
 
-    /// What the tail takes in memory, overhead included: of entries that are not in segments yet, and of those that
-    /// are.
+    /// The tail's bytes in memory, overhead included: of entries that are not in segments yet, and of those that are.
     pub fn tail_bytes(&self) -> (u64, u64) {
         self.tail.weights()
     }

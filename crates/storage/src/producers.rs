@@ -1,7 +1,7 @@
-//! What idempotent producers sent last (KIP-98): what has to be known of a batch so that it is not stored twice.
+//! The last batches of idempotent producers (KIP-98), so that none is stored twice.
 //!
-//! While the batches are in a log, they are found there. What retention deletes of them is remembered beside it
-//! (`producers`, a file in the replica's folder), and told to a follower whose log is to begin behind it ([`crate::start`]).
+//! While the batches are in a log, they are found there. What retention deletes of them is kept beside it (`producers`,
+//! a file in the replica's folder), and sent to a follower whose log is to begin behind it ([`crate::snapshot`]).
 //!
 //! # How a batch looks on disk
 //!
@@ -24,10 +24,10 @@ use std::collections::BTreeMap;
 use trimaran_raft::LogIndex;
 use trimaran_wire::batch::{BatchHeader, Offset, ProducerStamp};
 
-/// Batches remembered a producer: as many as it may have in flight (Kafka's `ProducerStateEntry`).
+/// Batches kept of a producer: as many as it may have in flight (Kafka's `ProducerStateEntry`).
 pub const KEPT_BATCHES: usize = 5;
-/// Producers remembered a group: up to 36 MB in memory, and a file of at most 12 MB. One that is forgotten may begin with any
-/// sequence again.
+/// Producers kept of a group: up to 36 MB in memory, and a file of at most 12 MB. One that is forgotten may begin with
+/// any sequence again.
 pub const MAX_PRODUCERS: usize = 65_536;
 
 /// Bytes of a batch on disk.
@@ -92,7 +92,8 @@ fn advanced(sequence: i32, by: i64) -> i32 {
     i32::try_from(wrapped).unwrap_or(0)
 }
 
-/// As many of these batches as that, ascending by index as they are: all those of the producers that sent something last.
+/// As many of these batches as that, ascending by index as they are: all those of the producers that sent something
+/// last.
 pub fn newest(batches: &[ProducedBatch], count: usize) -> Vec<ProducedBatch> {
     if batches.len() <= count {
         return batches.to_vec();
@@ -148,8 +149,8 @@ pub(crate) fn take_batches(
     take_so_many(from, count, first)
 }
 
-/// Takes `count` batches off the front of a record: their indexes ascend, and lie before `first`. The count is held against
-/// what is left before anything is allocated.
+/// Takes `count` batches off the front of a record: their indexes ascend, and lie before `first`. The count is held
+/// against what is left before anything is allocated.
 pub(crate) fn take_so_many(
     from: &mut &[u8],
     count: usize,

@@ -10,7 +10,7 @@
     )
 )]
 
-/// Its built-in bug.
+/// A way to be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sabotage {
     /// A journal that ends before its mark passes for the latest one (Trimaran's own: an older copy brought back).
@@ -23,7 +23,7 @@ impl Sabotage {
     pub const ALL: &'static [Sabotage] = &[Sabotage::IgnoreMark];
 }
 
-/// What is broken in a journal: in a product build, nothing, at no cost.
+/// The bug that is built into a journal: in a product build, nothing, at no cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Breakage {
     #[cfg(feature = "sabotage")]

@@ -8,8 +8,8 @@ use trimaran_raft::{GroupId, LogIndex, LogView, Payload, Persist, Term, TermAt};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{LogOptions, ReplicaLog, Retention};
-use trimaran_storage::scale::{LogEnd, leader_epoch};
-use trimaran_storage::start::LogStart;
+use trimaran_storage::offsets::{LogEnd, leader_epoch};
+use trimaran_storage::snapshot::LogStart;
 use trimaran_wire::batch::{self, BatchHeader, Offset};
 
 struct Replica {

@@ -7,9 +7,9 @@ use trimaran_raft::{Configuration, Entry, GroupId, HardState, LogIndex, LogView,
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions, Owner, OwnerId, read_mark};
 use trimaran_storage::log::{Entries, LogError, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::offsets::{LogEnd, leader_epoch};
 use trimaran_storage::producers::{KEPT_BATCHES, ProducedBatch};
-use trimaran_storage::scale::{LogEnd, leader_epoch};
-use trimaran_storage::start::LogStart;
+use trimaran_storage::snapshot::LogStart;
 use trimaran_wire::batch::{self, BatchHeader, Offset, ProducerStamp};
 
 const GROUPS: std::ops::RangeInclusive<u64> = 1..=4;
@@ -24,15 +24,15 @@ enum Step {
     Replace { group: u64, from: u64, term: u64 },
     /// One group's entries up to here are committed and flushed.
     Flush { group: u64, upto: u64 },
-    /// Whoever holds the oldest journal file writes its tail again.
+    /// The groups that hold the oldest journal file write their tails again.
     Rewrite,
     /// Old segments of a group go.
     Retain { group: u64 },
     /// A group gets a configuration.
     Configure { group: u64, term: u64, voters: u64 },
-    /// A group's log starts over behind a position.
+    /// A group's log is reset to a position.
     Reset { group: u64, index: u64, term: u64 },
-    /// A group's log is set aside, and starts over.
+    /// A group's log is quarantined, and begins empty.
     Lose { group: u64 },
 }
 
@@ -345,7 +345,7 @@ impl Store {
                     store.journal.release(GroupId(group), log.flushed_index())?;
                     store.logs.insert(group, log);
                 }
-                // It was being set aside.
+                // It was being quarantined.
                 Err(LogError::Corrupt { .. } | LogError::Gap { .. }) if group == REPAIRED => store.lose(group)?,
                 Err(error) => return Err(error.into()),
             }
@@ -391,7 +391,7 @@ impl Store {
             }
             Step::Rewrite => {
                 let mut batch = JournalBatch::default();
-                for group in self.journal.laggards() {
+                for group in self.journal.groups_to_flush() {
                     batch.rewrite(group, &self.logs[&group.0].unflushed());
                 }
                 self.journal.write(&batch)?;
@@ -431,7 +431,7 @@ impl Store {
                 Entries::Ready(found) => found,
                 Entries::Load(job) => job.run().unwrap(),
             };
-            let remembered = log.remembered().unwrap().into_iter();
+            let remembered = log.producer_snapshot().unwrap().into_iter();
             let batches = log.batches(first).unwrap();
             let sent = last_sent(remembered.chain(batches.iter().filter_map(ProducedBatch::of_meta)));
             found == model.since(first.0)
@@ -510,7 +510,7 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged_and_invents_nothing() {
     }
     assert!(store.holds(&models[steps.len()]));
     assert!(store.logs[&1].first_index() > LogIndex(1), "something was deleted");
-    let remembered = store.logs[&1].remembered().unwrap();
+    let remembered = store.logs[&1].producer_snapshot().unwrap();
     assert!(remembered.len() > KEPT_BATCHES, "{remembered:?}");
     let first_file = Path::new("/data/journal/00000000000000000001.journal");
     assert!(fs.contents(first_file).is_none(), "journal files were recycled");

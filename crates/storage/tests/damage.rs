@@ -1,6 +1,6 @@
 //! A flipped bit in every region of every file that storage writes, and what becomes of it. Enumerated: every bit of
 //! every file, and the regions are those of the formats' own tables (`journal/frame.rs`, `journal/batch.rs`,
-//! `log/sidecar.rs`, `log/configurations.rs`, `log/remembered.rs`, Kafka's record batch).
+//! `log/index.rs`, `log/configurations.rs`, `log/producer_snapshot.rs`, Kafka's record batch).
 //!
 //! `testdata/damage.txt` is the outcome; `UPDATE_DAMAGE=1 cargo test -p trimaran-storage --test damage` writes it. What
 //! may not come out, whatever the table says, is anything else than what was written: [`outcome`] panics then.
@@ -16,9 +16,9 @@ use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::fs::{Fs, Mode};
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions, RecoveredGroup};
 use trimaran_storage::log::{Chunk, Entries, HighWatermark, LogError, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::offsets::{LogEnd, leader_epoch};
 use trimaran_storage::producers::ProducedBatch;
-use trimaran_storage::scale::{LogEnd, leader_epoch};
-use trimaran_storage::start::LogStart;
+use trimaran_storage::snapshot::LogStart;
 use trimaran_wire::batch::{self, Offset};
 
 const JOURNAL: &str = "/data/journal";
@@ -107,7 +107,7 @@ fn read_log(log: &ReplicaLog, groups: BTreeMap<GroupId, RecoveredGroup>) -> Resu
         groups,
         entries,
         bytes,
-        remembered: log.remembered()?,
+        remembered: log.producer_snapshot()?,
     })
 }
 
@@ -169,8 +169,8 @@ fn sent_before(first: LogIndex) -> Vec<ProducedBatch> {
     (1..first.0).map(sent).collect()
 }
 
-/// Groups of which only the journal knows: one lost what it had promised, one starts over behind a position, and is
-/// told what producers sent before an entry.
+/// Groups of which only the journal knows: one lost what it had promised, one was reset to a position, and was told
+/// what producers sent before an entry.
 fn others(batch: &mut JournalBatch, round: u64, told: LogIndex) {
     let loser = HardState {
         barred: LogIndex(round),

@@ -1,5 +1,5 @@
-//! The store of `examples/kv_disk.rs`, as real processes: what it acknowledged survives kill -9 of its leader, again and
-//! again, and members that come and go.
+//! The store of `examples/kv_disk.rs`, as real processes: what it acknowledged survives kill -9 of its leader, again
+//! and again, and members that come and go.
 //!
 //! This program is the members, too: it starts itself.
 
@@ -289,8 +289,8 @@ fn members_come_and_go_while_it_is_written() {
     println!("a member added and one removed, {written} writes acknowledged and read again");
 }
 
-/// The journal that a member finds, and where its log begins and ends once it has recovered with a snapshot of entry 10 in
-/// term 2.
+/// The journal that a member finds, and where its log begins and ends once it has recovered with a snapshot of entry 10
+/// in term 2.
 fn check_recovery(terms: &[u64], released: u64, expected: (u64, u64)) {
     let book = tempfile::tempdir().expect("a folder");
     let dir = book.path().join("member-1");

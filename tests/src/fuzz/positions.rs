@@ -2,7 +2,7 @@
 
 use trimaran_raft::LogIndex;
 use trimaran_storage::producers::ProducedBatch;
-use trimaran_storage::start::{MAX_SENT_BATCHES, decode_position, encode_position};
+use trimaran_storage::snapshot::{MAX_SENT_BATCHES, decode_position, encode_position};
 use trimaran_wire::batch::Offset;
 
 /// The first byte is the position's index.

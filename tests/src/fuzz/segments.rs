@@ -8,8 +8,8 @@ use trimaran_raft::{Entry, GroupId, LogIndex, LogView, Payload, Term};
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{Chunk, Entries, HighWatermark, LogError, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::offsets::leader_epoch;
 use trimaran_storage::producers::ProducedBatch;
-use trimaran_storage::scale::leader_epoch;
 use trimaran_wire::batch::{self, BatchHeader, Offset};
 
 const DIR: &str = "/replica";
@@ -17,11 +17,11 @@ const GROUP: GroupId = GroupId(7);
 /// Entries that are in segments.
 const FLUSHED: u64 = 10;
 
-/// A record of the index, as `log/sidecar.rs` documents it.
+/// A record of the index, as `log/index.rs` documents it.
 const RECORD_LEN: usize = 64;
 const CRC_AT: usize = 60;
 
-/// The file that `log/remembered.rs` documents.
+/// The file that `log/producer_snapshot.rs` documents.
 const PRODUCERS: &str = "producers";
 
 fn open(fs: &FaultyFs, recovered: RecoveredGroup) -> Result<ReplicaLog, LogError> {
@@ -192,7 +192,7 @@ fn read_all(log: &ReplicaLog) -> Result<Everything, LogError> {
     Ok(Everything {
         entries,
         bytes,
-        remembered: log.remembered()?,
+        remembered: log.producer_snapshot()?,
     })
 }
 

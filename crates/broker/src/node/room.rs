@@ -335,7 +335,7 @@ impl Room {
             // Nothing of it is needed any more; what stays after an error is a little memory.
             let _ = self.fs.remove_dir_all(&folder(group));
         }
-        for group in self.journal.laggards() {
+        for group in self.journal.groups_to_flush() {
             self.inputs.push(Input::FlushNow(group));
         }
         Ok(())

@@ -9,9 +9,9 @@
 //! kv member 4 /tmp/kv & kv add 4 /tmp/kv; kv remove 1 /tmp/kv
 //! ```
 //!
-//! Members listen on loopback, on ports that the system chooses, and find each other by files in the folder that all are
-//! given. A member may be killed and started again at any moment. One that has lost its folder must not come back under
-//! its old id: it has forgotten its vote. (`HardState::lost` is for members that do.)
+//! Members listen on loopback, on ports that the system chooses, and find each other by files in the folder that all
+//! are given. A member may be killed and started again at any moment. One that has lost its folder must not come back
+//! under its old id: it has forgotten its vote. (`HardState::lost` is for members that do.)
 
 pub(crate) mod net;
 
@@ -32,7 +32,8 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A journal serves any number of groups. This store has one.
 const GROUP: GroupId = GroupId(1);
 const FOUNDERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-/// Entries between two snapshots, and entries before a snapshot that are kept in memory for members that are a little behind.
+/// Entries between two snapshots, and entries before a snapshot that are kept in memory for members that are a little
+/// behind.
 const SNAPSHOT_EVERY: u64 = 200;
 const KEPT: u64 = 50;
 /// Requests that are handled before one write makes what follows from them durable.
@@ -81,8 +82,8 @@ impl Member {
             );
         }
         if let Some(snapshot) = &snapshot {
-            // A snapshot is durable before the journal hears of it. After a crash in between, the journal still holds the
-            // entries that it covers; or others, if it came from a leader, and then it replaces them all.
+            // A snapshot is durable before the journal hears of it. After a crash in between, the journal still holds
+            // the entries that it covers; or others, if it came from a leader, and then it replaces them all.
             let is_covered = |entry: &Entry| (entry.index, entry.term) == (at, snapshot.term);
             if begins < at && !found.entries.iter().any(is_covered) {
                 // The leader's term may not have been written.
@@ -262,7 +263,8 @@ impl Member {
         Ok(output)
     }
 
-    /// Notes a write, in the order that the core asks for. A snapshot goes to its own file, before the journal hears of it.
+    /// Notes a write, in the order that the core asks for. A snapshot goes to its own file, before the journal hears of
+    /// it.
     fn note(&mut self, write: Persist) -> Result<(), Failure> {
         let (batch, token) = &mut self.unwritten;
         if let Some(hard_state) = write.hard_state {

@@ -13,8 +13,8 @@ use trimaran_raft::{Message, NodeId};
 
 /// The largest frame: the core sends appends of 1 MiB at most, and a snapshot goes in one piece.
 const MAX_FRAME: u32 = 64 << 20;
-/// Messages that wait for a member's thread, or for a connection. Beyond it, connections are read later, and messages to
-/// peers are lost.
+/// Messages that wait for a member's thread, or for a connection. Beyond it, connections are read later, and messages
+/// to peers are lost.
 const MAX_QUEUED: usize = 1024;
 
 /// A message on a connection, each behind its length.

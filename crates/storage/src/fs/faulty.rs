@@ -1,7 +1,7 @@
 //! A file system in memory that loses, tears, fails and fills; deterministic from a seed.
 //!
-//! What POSIX leaves open is decided against the caller: at a [`FaultyFs::crash`] every unsynced sector of 512 bytes may
-//! be kept or lost, new lengths included, and in every folder only some of the unsynced names (a prefix of what was
+//! What POSIX leaves open is decided against the caller: at a [`FaultyFs::crash`] every unsynced sector of 512 bytes
+//! may be kept or lost, new lengths included, and in every folder only some of the unsynced names (a prefix of what was
 //! done, as on a file system with a journal) survive.
 
 mod disk;
@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What can be made to fail.
+/// An operation that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Opening a file.
@@ -74,9 +74,9 @@ impl FaultyFs {
         self.disk().kill();
     }
 
-    /// Goes down at this operation that changes something (see [`FaultyFs::operations`]): from there on everything fails
-    /// until [`FaultyFs::crash`] or [`FaultyFs::kill`]. A write at that point has reached the page cache; a sync has done
-    /// nothing.
+    /// Goes down at this operation that changes something (see [`FaultyFs::operations`]): from there on everything
+    /// fails until [`FaultyFs::crash`] or [`FaultyFs::kill`]. A write at that point has reached the page cache; a sync
+    /// has done nothing.
     pub fn crash_at(&self, operation: u64) {
         self.disk().crash_at = Some(operation);
     }
@@ -101,14 +101,14 @@ impl FaultyFs {
         self.disk().heal();
     }
 
-    /// What the machine's clock shows from now on, in milliseconds since 1970: the files that are written to are as old as
+    /// Sets the machine's clock, in milliseconds since 1970: the files that are written to are as old as
     /// that. It begins at 0 and stands still.
     pub fn set_clock(&self, now_ms: i64) {
         self.disk().now_ms = now_ms;
     }
 
-    /// Bytes that all files may have together; none is no limit. A write that does not fit is cut where the room ends and
-    /// fails with [`io::ErrorKind::StorageFull`].
+    /// Bytes that all files may have together; none is no limit. A write that does not fit is cut where the room ends
+    /// and fails with [`io::ErrorKind::StorageFull`].
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().capacity = bytes;
     }
@@ -134,7 +134,7 @@ impl FaultyFs {
         self.disk().corrupt_cached(path, position);
     }
 
-    /// What was read wrong and then right ([`File::note_misread`]), since this was last called.
+    /// The misreads ([`File::note_misread`]) since this was last called.
     pub fn misreads(&self) -> Vec<Misread> {
         std::mem::take(&mut self.disk().misreads)
     }

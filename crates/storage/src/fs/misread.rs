@@ -1,7 +1,7 @@
-//! What is wrong once is no damage yet: it is read again.
+//! Bytes that fail their check are read again before they count as damage.
 //!
-//! A flip may have happened on the way: in the controller, on the bus, in the memory that the operating system keeps of the
-//! file. Only what is wrong each time is taken for what the disk holds.
+//! A flip may have happened on the way: in the controller, on the bus, in the memory that the operating system keeps of
+//! the file. Only what is wrong each time is taken for what the disk holds.
 
 use super::File;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct Misread {
     pub path: PathBuf,
     /// Where in it, in bytes.
     pub position: u64,
-    /// What was wrong there.
+    /// The defect.
     pub what: &'static str,
 }
 
@@ -36,8 +36,8 @@ pub(crate) struct Wrong {
     pub(crate) what: &'static str,
 }
 
-/// Calls `read` until what it reads passes its check, but not for ever; `len` bytes from the verdict's position on are taken
-/// from the device then. Errors of the operating system (`E`) stand at once.
+/// Calls `read` until what it reads passes its check, but not for ever; `len` bytes from the verdict's position on are
+/// taken from the device then. Errors of the operating system (`E`) stand at once.
 pub(crate) fn read_until_sound<T, E>(
     file: &dyn File,
     len: u64,

@@ -14,11 +14,11 @@ use std::time::UNIX_EPOCH;
 /// Slices that one system call takes: Linux's IOV_MAX.
 const MAX_SLICES: usize = 1024;
 
-/// What the kernel keeps of a file goes in pieces that lie at multiples of their length, and no longer ones than this; a
-/// piece that is only named in part stays.
+/// The kernel drops what it keeps of a file in pieces that lie at multiples of their length, and no longer ones than
+/// this; a piece that is only named in part stays.
 const CACHED_PIECE: u64 = 2 << 20;
 
-/// Who is told of what was read wrong.
+/// The receiver of misreads.
 type Witness = Arc<dyn Fn(Misread) + Send + Sync>;
 
 /// The operating system's files.
@@ -28,7 +28,7 @@ pub struct RealFs {
 }
 
 impl RealFs {
-    /// Each misread is told to `witness`, on the thread that reads.
+    /// Reports each misread to `witness`, on the thread that reads.
     pub fn telling(witness: impl Fn(Misread) + Send + Sync + 'static) -> RealFs {
         RealFs {
             witness: Some(Arc::new(witness)),
@@ -99,7 +99,8 @@ impl Fs for RealFs {
         fs::File::open(dir)?.sync_all()
     }
 
-    /// By a file `lock` in the folder, which stays there: locks on folders themselves are not known to all file systems.
+    /// By a file `lock` in the folder, which stays there: locks on folders themselves are not known to all file
+    /// systems.
     fn lock_dir(&self, dir: &Path) -> io::Result<DirLock> {
         let mut options = fs::OpenOptions::new();
         let file = options

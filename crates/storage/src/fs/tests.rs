@@ -13,7 +13,7 @@ fn read(file: &dyn File) -> Vec<u8> {
     bytes
 }
 
-/// What both file systems must do alike.
+/// The contract of both file systems.
 fn check_contract(fs: &dyn Fs, root: &Path) {
     let dir = root.join("a/b");
     fs.create_dir_all(&dir).unwrap();
@@ -45,7 +45,7 @@ fn check_contract(fs: &dyn Fs, root: &Path) {
     assert_eq!(fs.list(&dir).unwrap(), std::slice::from_ref(&path));
     assert_eq!(fs.list(root).unwrap(), [root.join("a")]);
     assert_eq!(read(&*fs.open(&path, Mode::Write).unwrap()), b"two");
-    // The old file is still there for a reader that has it open.
+    // The old file is still there where it is open.
     assert_eq!(file.len().unwrap(), 3);
     fs.sync_dir(&dir).unwrap();
     fs.remove_file(&path).unwrap();
@@ -220,7 +220,7 @@ fn what_is_cached_wrong_is_read_again_from_the_disk() {
 }
 
 #[test]
-fn a_misread_is_told_to_whoever_asked_to_be() {
+fn a_misread_is_reported_to_the_witness() {
     let root = tempfile::tempdir().unwrap();
     let (path, told) = (root.path().join("one"), Arc::new(Mutex::new(Vec::new())));
     let witness = Arc::clone(&told);

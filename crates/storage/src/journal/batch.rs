@@ -1,4 +1,4 @@
-//! What is written together, and how each record of it looks on disk.
+//! A batch of records that are written together, and each record's layout on disk.
 //!
 //! Integers are little-endian and of fixed width. A record begins with a byte that says what it is:
 //!
@@ -54,11 +54,10 @@ mod kind {
 }
 
 /// The longest data of a position: each file of the journal begins with the positions that are still needed. Twice what
-/// a position of the replica logs takes. What is larger, such as a state machine's snapshot, belongs into a file of its
-/// own.
+/// a position of the replica logs takes. What is larger, such as a state machine's snapshot, belongs into its own file.
 pub const MAX_RESET_BYTES: usize = 2 << 20;
 
-/// What one or more groups want written together, in order.
+/// Writes of one or more groups that become durable together, in order.
 ///
 /// A group's entries supersede what the journal holds of the group from the first one's index on.
 #[derive(Clone, Debug, Default)]
@@ -104,10 +103,10 @@ impl JournalBatch {
     }
 
     /// Writes a group's entries that are not released again, so that the older files that hold them can be recycled.
-    /// The answer to [`crate::journal::Journal::laggards`] where nothing (more) can be released, because the rest is
-    /// not committed.
+    /// The answer to [`crate::journal::Journal::groups_to_flush`] where nothing (more) can be released, because the
+    /// rest is not committed.
     ///
-    /// It must be the whole tail: entries supersede everything behind them.
+    /// Give it the whole tail: entries supersede everything behind them.
     pub fn rewrite(&mut self, group: GroupId, unflushed: &[Entry]) {
         self.rewritten.insert(group);
         self.entries(group, unflushed);
@@ -174,7 +173,7 @@ pub(super) enum Record {
     Forget {
         group: GroupId,
     },
-    /// The group's log starts over: all that was said of its entries before is void.
+    /// The group's log begins behind this position: all earlier records of its entries are void.
     Reset {
         group: GroupId,
         start: Box<Snapshot>,
@@ -348,7 +347,7 @@ fn take_position(kind: u8, body: &mut &[u8]) -> Result<Snapshot, &'static str> {
     })
 }
 
-/// What versions before 5 said of a position, as the data that the replica logs give it today (`crate::start`): a
+/// The positions of versions before 5, as the data that the replica logs give them today (`crate::snapshot`): a
 /// version, the offset, and the batches of producers.
 fn take_old_data(offset: [u8; 8], has_producers: bool, body: &mut &[u8]) -> Result<Bytes, &'static str> {
     const BATCH_LEN: usize = 36;

@@ -1,8 +1,8 @@
 //! Which configuration entries of which groups are in the journal only.
 //!
-//! A log keeps its configurations in a file beside its segments. A lost end of that file would look like one that was never
-//! written, and the replica would take an old configuration for the current one. So the journal notes, with how far a
-//! group is flushed, which configuration was the last one to get there.
+//! A log keeps its configurations in a file beside its segments. A lost end of that file would look like one that was
+//! never written, and the replica would take an old configuration for the current one. So the journal notes, with how
+//! far a group is flushed, which configuration was the last one to get there.
 
 use std::collections::{BTreeMap, VecDeque};
 use trimaran_raft::{Entry, GroupId, LogIndex, Payload};
@@ -31,8 +31,8 @@ impl Configured {
         }
     }
 
-    /// The group's entries up to here are in its folder; returns the last of them that is a configuration, if it was not
-    /// known to be there.
+    /// The group's entries up to here are in its folder; returns the last of them that is a configuration, if it was
+    /// not known to be there.
     pub(super) fn release(&mut self, group: GroupId, upto: LogIndex) -> Option<LogIndex> {
         let indices = self.0.get_mut(&group)?;
         let flushed = indices.partition_point(|index| *index <= upto);

@@ -7,7 +7,7 @@
 //! | 6 | zero `u16` |
 //! | 8 | length of the records in bytes `u32` |
 //! | 12 | CRC-32C of the records `u32` |
-//! | 16 | sequence number of the file `u64`: frames of a recycled file's former life have another |
+//! | 16 | sequence number of the file `u64`: frames from before the file was recycled have another |
 //! | 24 | number of the batch `u64`, one more than the frame before it |
 //! | 32 | the oldest file that was still needed `u64` |
 //! | 40 | number of records `u32` |
@@ -38,7 +38,7 @@ const KEPT_BUFFER_BYTES: usize = 4 << 20;
 /// Read ahead this many bytes.
 const WINDOW_BYTES: usize = 256 << 10;
 
-/// What tells frames apart.
+/// The numbers that tell frames apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Numbers {
     /// The sequence number of the file.
@@ -120,7 +120,7 @@ pub(super) struct FrameWriter {
 }
 
 impl FrameWriter {
-    /// Starts again.
+    /// Empties the frame.
     pub(super) fn begin(&mut self) {
         self.small.clear();
         self.small.resize(HEADER_LEN, 0);

@@ -7,10 +7,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 /// Payload bytes that are written together, unless one batch alone has more: enough for a disk to be at its best, and a
-/// write that nobody waits for longer than some milliseconds.
+/// write that takes no longer than some milliseconds.
 const MAX_TOGETHER_BYTES: u64 = 16 << 20;
 
-/// Payload bytes that wait, at most, unless one batch alone has more: what is submitted beyond makes its caller write first.
+/// Payload bytes that wait, at most, unless one batch alone has more: what is submitted beyond makes its caller write
+/// first.
 const MAX_WAITING_BYTES: u64 = 64 << 20;
 
 /// The outcome of a write. Threads whose batches were written together share an error.
@@ -19,11 +20,11 @@ pub type Outcome = Result<(), Arc<JournalError>>;
 /// A journal that many threads may write to: their batches go to disk together, with one write and one sync. A clone is
 /// the same one.
 ///
-/// No thread of its own writes. The first caller that waits does, for all that have submitted something by then; the others
+/// It has no thread. The first caller that waits does, for all that have submitted something by then; the others
 /// sleep until theirs is durable. While it writes, the next batches gather.
 ///
-/// Batches are written in the order in which they were submitted, so two threads that write the same group must agree on
-/// that order between themselves.
+/// Batches are written in the order in which they were submitted, so two threads that write the same group must agree
+/// on that order between themselves.
 ///
 /// ```
 /// use std::{path::Path, sync::Arc, thread};
@@ -65,7 +66,8 @@ pub struct Counts {
     pub waiting: usize,
 }
 
-/// A batch that was submitted. It is certain to be written only if somebody waits: for it, or for one that was submitted later.
+/// A batch that was submitted. It is certain to be written only if somebody waits: for it, or for one that was
+/// submitted later.
 #[must_use = "nothing is written until somebody waits"]
 pub struct Ticket {
     shared: Arc<Shared>,
@@ -114,15 +116,15 @@ impl GroupCommit {
     /// Writes a batch; on return it is durable. Blocks.
     ///
     /// # Errors
-    /// [`JournalError::Refused`] if this batch was refused; the others are written. After any other error it is unknown how
-    /// much is durable of what was written together: everybody whose batch was among it gets that error, and so does everybody
-    /// after them. Drop all clones and tickets, and open the journal again to find out.
+    /// [`JournalError::Refused`] if this batch was refused; the others are written. After any other error it is unknown
+    /// how much is durable of what was written together: everybody whose batch was among it gets that error, and so
+    /// does everybody after them. Drop all clones and tickets, and open the journal again to find out.
     pub fn write(&self, batch: JournalBatch) -> Outcome {
         self.submit(batch).wait()
     }
 
-    /// Hands over a batch without waiting for the disk, unless too much is waiting already. An empty batch is durable when
-    /// everything that was submitted before it is.
+    /// Hands over a batch without waiting for the disk, unless too much is waiting already. An empty batch is durable
+    /// when everything that was submitted before it is.
     pub fn submit(&self, batch: JournalBatch) -> Ticket {
         let shared = &self.shared;
         let outcome = Arc::new(OnceLock::new());
@@ -141,11 +143,11 @@ impl GroupCommit {
         }
     }
 
-    /// Uses the journal between two writes: to release entries, or to ask for [`Journal::laggards`]. What is submitted
-    /// meanwhile waits.
+    /// Uses the journal between two writes: to release entries, or to ask for [`Journal::groups_to_flush`]. What is
+    /// submitted meanwhile waits.
     ///
     /// # Errors
-    /// Those of `f`; and [`JournalError::Poisoned`] if a thread panicked while it used the journal.
+    /// The errors of `f`; and [`JournalError::Poisoned`] if a thread panicked while it used the journal.
     pub fn with<R>(&self, f: impl FnOnce(&mut Journal) -> Result<R, JournalError>) -> Result<R, Arc<JournalError>> {
         let mut state = self.shared.lock();
         loop {
@@ -287,7 +289,7 @@ impl<'a> Turn<'a> {
         self.journal.as_mut().expect("a turn has the journal until it ends")
     }
 
-    /// Everybody whose batch was written in this turn is told.
+    /// Reports the outcome of this turn to all whose batches it wrote.
     fn finish(&mut self, refusals: Vec<Option<JournalError>>, written: Result<(), JournalError>) {
         let written = written.map_err(Arc::new);
         let mut state = self.shared.lock();

@@ -1,19 +1,20 @@
 //! Whose journal it is, and how a journal that is not the owner's latest one is recognised.
 //!
-//! A journal that was deleted, zeroed, or replaced by an older copy looks like a sound one with less in it. Nothing inside its
-//! folder can tell, so two things are known in two places:
+//! A journal that was deleted, zeroed, or replaced by an older copy looks like a sound one with less in it. Nothing
+//! inside its folder can tell, so two things are known in two places:
 //!
-//! - The journal carries the owner's id and the number of the owner's start: at the beginning of each file, and in a frame of
-//!   its own for each start.
-//! - A small file outside the journal's folder holds a [`Mark`]: how far the journal had come. It is written after the frame
-//!   that it speaks of is durable, and before anything in that file, or of that start, is reported durable. So a journal that
-//!   ends before its mark has lost something, and a crash at any moment leaves one that doesn't.
+//! - The journal carries the owner's id and the number of the owner's start: at the beginning of each file, and in a
+//!   frame of its own for each start.
+//! - A small file outside the journal's folder holds a [`Mark`]: how far the journal had come. It is written after the
+//!   frame that it speaks of is durable, and before anything in that file, or of that start, is reported durable. So a
+//!   journal that ends before its mark has lost something, and a crash at any moment leaves one that doesn't.
 //!
-//! What is lost behind the mark within one file and one start can't be told from what a crash tore off:
-//! [`super::Journal::note_progress`] narrows that down, and [`super::Journal::close`] closes it for a start that ends well.
+//! A loss behind the mark within one file and one start can't be told from a write that a crash tore:
+//! [`super::Journal::note_progress`] narrows that down, and [`super::Journal::close`] closes it for a start that ends
+//! well.
 //!
 //! # The mark's file
-//! It is replaced as a whole. 44 bytes, little-endian:
+//! Replaced as a whole. 44 bytes, little-endian:
 //!
 //! | at | field |
 //! |---|---|
@@ -153,28 +154,28 @@ fn decode(bytes: &[u8; MARK_BYTES]) -> Result<(OwnerId, Mark), &'static str> {
 /// Why a journal is not the owner's latest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// It belongs to another owner; or it has one, and is opened without.
+    /// The journal belongs to another owner; or it has one, and is opened without.
     Foreign {
         /// The owner that the journal names.
         found: OwnerId,
         /// The owner that opens it.
         expected: Option<OwnerId>,
     },
-    /// It names no owner, and so is older than the one that the owner had.
+    /// The journal names no owner, and so is older than the one that the owner had.
     Nameless,
     /// There is none, and the owner had one.
     Missing {
         /// How far it had come.
         mark: Mark,
     },
-    /// It ends before what the owner has seen of it: its last files are gone, or it is an older copy.
+    /// The journal ends before its mark: its last files are gone, or it is an older copy.
     Behind {
         /// How far it has come.
         found: Mark,
         /// How far it had come.
         mark: Mark,
     },
-    /// It was written by a later start than this one: the owner's own description is an older copy.
+    /// The journal was written by a later start than this one: the owner's own description is an older copy.
     Ahead {
         /// The start that wrote last.
         found: u64,
@@ -191,7 +192,10 @@ impl fmt::Display for Mismatch {
                 expected: Some(expected),
             } => write!(f, "it belongs to the data folder {found}, and this is {expected}"),
             Mismatch::Foreign { found, expected: None } => {
-                write!(f, "it belongs to the data folder {found}, and is opened as nobody's")
+                write!(
+                    f,
+                    "it belongs to the data folder {found}, and is opened without an owner"
+                )
             }
             Mismatch::Nameless => f.write_str("it names no owner, so it is older than the journal that was here"),
             Mismatch::Missing { mark } => write!(f, "it is gone; it had come to {mark}"),
@@ -201,7 +205,8 @@ impl fmt::Display for Mismatch {
             ),
             Mismatch::Ahead { found, start } => write!(
                 f,
-                "start {found} has written to it, and this is start {start}: the data folder's description is an older copy"
+                "start {found} has written to it, and this is start {start}: the data folder's description is an \
+                 older copy"
             ),
         }
     }

@@ -1,17 +1,17 @@
-//! What a journal's files say after a restart, whatever happened to them.
+//! Recovery of a journal from its files, whatever happened to them.
 
 use super::batch::Record;
 use super::configured::Configured;
+use super::file_refs::FileRefs;
 use super::frame::{FrameReader, Header};
 use super::owner::{self, Mark, Owner, OwnerId};
-use super::pins::Pins;
 use super::{Current, GroupState, JournalError, apply, file_path, file_sequence, io_error};
 use crate::fs::{Fs, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use trimaran_raft::{Entry, GroupId, HardState, LogIndex, Snapshot};
 
-/// What was found for a group.
+/// The recovered state of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveredGroup {
     /// The last hard state.
@@ -23,8 +23,8 @@ pub struct RecoveredGroup {
     pub flushed: LogIndex,
     /// This configuration entry was once durable in its folder, and was the last one of those; zero if there was none.
     pub configured: LogIndex,
-    /// The log begins behind this position, and the group's store may not reflect that: whatever it holds from before is void.
-    /// None if it does, or if the log has never been reset.
+    /// The log begins behind this position, and the group's store may not reflect that: whatever it holds from before
+    /// is void. None if it does, or if the log has never been reset.
     pub start: Option<Box<Snapshot>>,
 }
 
@@ -42,20 +42,20 @@ impl RecoveredGroup {
 /// All that [`super::Journal::open`] needs.
 pub(super) struct Found {
     pub(super) groups: BTreeMap<GroupId, RecoveredGroup>,
-    pub(super) pins: Pins,
+    pub(super) file_refs: FileRefs,
     pub(super) configured: Configured,
-    pub(super) spares: BTreeSet<u64>,
+    pub(super) recycled: BTreeSet<u64>,
     pub(super) current: Option<Current>,
     pub(super) next_batch: u64,
-    /// It names its owner.
+    /// Whether the journal names its owner.
     pub(super) is_owned: bool,
 }
 
-/// What is in a journal's folder, at a glance.
+/// The content of a journal's folder, at a glance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// No journal: the folder is not there, is empty, or holds nothing that a journal has written. A crash may have come while
-    /// its first file was made.
+    /// No journal: the folder is not there, is empty, or holds nothing that a journal has written. A crash may have
+    /// come while its first file was made.
     Nothing,
     /// A journal without an owner. Those of versions before 4 have none.
     Nameless,
@@ -63,7 +63,8 @@ pub enum Presence {
     Of(OwnerId),
 }
 
-/// Looks whether there is a journal, and whose. Changes nothing. Whether it is whole, [`super::Journal::open_owned`] says.
+/// Looks whether there is a journal, and whose. Changes nothing. Whether it is whole, [`super::Journal::open_owned`]
+/// says.
 ///
 /// # Errors
 /// [`JournalError::Io`]; and [`JournalError::Corrupt`] if there is a journal, and its last file can't be read.
@@ -87,7 +88,7 @@ fn files(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<u64>, JournalError> {
     Ok(names.iter().filter_map(|path| file_sequence(path)).collect())
 }
 
-/// It is compared with who opens it, and how far it had come, before anything is written.
+/// Recovers a journal. It is compared with its owner and its mark before anything is written.
 pub(super) fn recover(
     fs: &dyn Fs,
     dir: &Path,
@@ -125,18 +126,18 @@ pub(super) fn recover(
     reader.write_again(end.last_position)?;
     let file = fs.open(&reader.path, Mode::Write).map_err(io_error(&reader.path))?;
     if reader.header(end.position)?.is_some() {
-        // A torn frame. The next one may be shorter: what was left of these records behind it would be searched for frames,
-        // and records contain what clients send.
+        // A torn frame. The next one may be shorter: what was left of these records behind it would be searched for
+        // frames, and records contain what clients send.
         let cut = file.set_len(end.position).and_then(|()| file.sync_data());
         cut.map_err(io_error(&reader.path))?;
     }
     Ok(Found {
-        spares: files
+        recycled: files
             .into_iter()
             .filter(|file| *file < oldest || *file > last)
             .collect(),
         groups: replay.groups(),
-        pins: replay.pins,
+        file_refs: replay.file_refs,
         configured: replay.configured,
         current: Some(Current {
             sequence: last,
@@ -170,17 +171,17 @@ fn check_owner(
 fn empty(files: BTreeSet<u64>) -> Found {
     Found {
         groups: BTreeMap::new(),
-        pins: Pins::default(),
+        file_refs: FileRefs::default(),
         configured: Configured::default(),
-        spares: files,
+        recycled: files,
         current: None,
         next_batch: 1,
         is_owned: false,
     }
 }
 
-/// Whether there is nothing but zeros in the files: they were made, or overwritten, by something else than a journal. Where
-/// there is a journal, this ends with the first bytes.
+/// Whether there is nothing but zeros in the files: they were made, or overwritten, by something else than a journal.
+/// Where there is a journal, this ends with the first bytes.
 fn are_blank(fs: &dyn Fs, dir: &Path, files: &BTreeSet<u64>) -> Result<bool, JournalError> {
     for sequence in files {
         let mut reader = Reader::open(fs, dir, *sequence)?;
@@ -245,15 +246,15 @@ impl Reader {
         }
     }
 
-    /// The header of a whole frame of this file at `position`. Read more than once if there seems to be none: a flip on the
-    /// way must neither pass for damage nor cut off, as torn, what was acknowledged.
+    /// The header of a whole frame of this file at `position`. Read more than once if there seems to be none: a flip on
+    /// the way must neither pass for damage nor cut off, as torn, what was acknowledged.
     fn frame(&mut self, position: u64) -> Result<Option<Header>, JournalError> {
         let sequence = self.sequence;
         let found = self
             .frames
             .read_until_sound(position, "a frame's checksum is wrong", |frames| {
                 Ok(match frames.header(position)? {
-                    // What is left of the file's former life is sound.
+                    // A frame from before the file was recycled is sound.
                     Some(header) if header.numbers.file != sequence => Some(None),
                     Some(header) if !header.is_known_version() => Some(Some(header)),
                     Some(header) => frames.body(position, &header)?.is_some().then_some(Some(header)),
@@ -332,15 +333,15 @@ impl Reader {
     }
 }
 
-/// What the frames said so far.
+/// The state that the frames so far lead to.
 #[derive(Default)]
 struct Replay {
     states: BTreeMap<GroupId, GroupState>,
     entries: BTreeMap<GroupId, Vec<Entry>>,
-    pins: Pins,
+    file_refs: FileRefs,
     configured: Configured,
     last_batch: Option<u64>,
-    /// Who owns it, and the last start that wrote to it.
+    /// The owner, and its last start that wrote to the journal.
     owner: Option<(OwnerId, u64)>,
 }
 
@@ -354,7 +355,7 @@ impl Replay {
             } else {
                 previous_end(fs, dir, sequence + 1)?
             };
-            self.pins.begin_file(sequence);
+            self.file_refs.begin_file(sequence);
             self.file(&mut reader, end)?;
         }
         Ok(())
@@ -407,7 +408,7 @@ impl Replay {
     }
 
     fn record(&mut self, record: Record) -> Result<(), &'static str> {
-        apply(&record, &mut self.states, &mut self.pins, &mut self.configured);
+        apply(&record, &mut self.states, &mut self.file_refs, &mut self.configured);
         match record {
             Record::Begin { .. } => self.states.clear(),
             Record::Truncate { group, from } => {

@@ -1,4 +1,5 @@
-//! Requests that the journal refuses before it writes anything, because the next open would fail or entries would be lost.
+//! Requests that the journal refuses before it writes anything, because the next open would fail or entries would be
+//! lost.
 
 use super::batch::{MAX_RESET_BYTES, Record};
 use super::{JournalBatch, JournalError, MAX_NUMBER, RecoveredGroup};
@@ -6,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use trimaran_raft::{Configuration, Entry, GroupId, LogIndex, Payload, Snapshot, Term};
 
-/// Why a request was refused. The caller's state and the journal's have diverged: a bug of the caller, or two callers that
-/// write the same group.
+/// Why a request was refused. The caller's state and the journal's have diverged: a bug of the caller, or two callers
+/// that write the same group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// An entry doesn't follow the group's last one. After a gap the journal could not be opened any more.
@@ -53,27 +54,30 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Gap { index, last } => write!(
                 f,
-                "entry {index} does not follow entry {last}, the last one of the group; write entry {} first, or let the log \
-                 begin elsewhere by a reset",
+                "entry {index} does not follow entry {last}, the last one of the group; write entry {} first, or let \
+                 the log begin elsewhere by a reset",
                 last.next()
             ),
             Refusal::TermGoesBack { index, term, before } => write!(
                 f,
-                "entry {index} has term {term}, and the entry before it has term {before}; terms never go back within a log"
+                "entry {index} has term {term}, and the entry before it has term {before}; terms never go back \
+                 within a log"
             ),
             Refusal::Released { index, released } => write!(
                 f,
-                "entry {index} can't be replaced or truncated: everything up to {released} was released, or lies before \
-                 the beginning of the log"
+                "entry {index} can't be replaced or truncated: everything up to {released} was released, or lies \
+                 before the beginning of the log"
             ),
             Refusal::BeyondEnd { upto, last } => write!(
                 f,
-                "entries up to {upto} can't be released: the group's last entry is {last}; release only what was written"
+                "entries up to {upto} can't be released: the group's last entry is {last}; release only what was \
+                 written"
             ),
             Refusal::TooLarge => f.write_str("an index or a term is larger than 2^62"),
             Refusal::TooLong => write!(
                 f,
-                "the data of a position are longer than {MAX_RESET_BYTES} bytes; keep them in a file, and its name in the journal"
+                "the data of a position are longer than {MAX_RESET_BYTES} bytes; keep them in a file, and its name in \
+                 the journal"
             ),
             Refusal::BadConfiguration => {
                 f.write_str("no group can have this configuration; Configuration::check says why")
@@ -183,8 +187,8 @@ impl Ends {
         Ends(groups.iter().map(end).collect())
     }
 
-    /// Checks a batch that is written behind those that led to `ends`, and notes in there what it leads to. After a refusal
-    /// `ends` is as before.
+    /// Checks a batch that is written behind those that led to `ends`, and notes in there what it leads to. After a
+    /// refusal `ends` is as before.
     pub(super) fn check(&self, batch: &JournalBatch, ends: &mut NewEnds) -> Result<(), JournalError> {
         let mut changed = NewEnds::default();
         for record in batch.records() {

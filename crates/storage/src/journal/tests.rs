@@ -79,8 +79,8 @@ enum Step {
 }
 
 /// Groups 1 to 3 write in turn, are released, truncated and rewritten; group 3 never releases but rewrites, and group 2
-/// is forgotten in the end. Group 5 changes its members, is lost and starts over, and is reset to what its leader still
-/// has. Long enough for several files to be recycled.
+/// is forgotten in the end. Group 5 changes its members, is lost and begins empty, and is reset to what its leader
+/// still has. Long enough for several files to be recycled.
 fn script() -> Vec<Step> {
     let mut steps = Vec::new();
     let mut first = JournalBatch::default();
@@ -548,27 +548,27 @@ fn files_are_recycled_and_not_deleted() {
     assert_eq!(
         journal.live_files(),
         2,
-        "the one before the current one is let go by the next write"
+        "the one before the current one is recycled by the next write"
     );
 }
 
 #[test]
-fn whoever_holds_the_oldest_file_is_named_and_can_write_again() {
+fn the_group_that_holds_the_oldest_file_is_named_and_can_write_again() {
     let fs = FaultyFs::new(1);
     let (mut journal, _) = open(&fs).unwrap();
     journal.write(&append(7, &[entry(1, 1, b"held")])).unwrap();
     let mut next = 1;
     fill_to_file(&mut journal, 8, &mut next, 3);
     journal.release(GroupId(8), LogIndex(next - 1)).unwrap();
-    assert!(journal.laggards().is_empty(), "as many files as allowed");
+    assert!(journal.groups_to_flush().is_empty(), "as many files as allowed");
     fill_to_file(&mut journal, 8, &mut next, 5);
     journal.release(GroupId(8), LogIndex(next - 1)).unwrap();
-    assert_eq!(journal.laggards(), [GroupId(7)]);
+    assert_eq!(journal.groups_to_flush(), [GroupId(7)]);
 
     let mut again = JournalBatch::default();
     again.rewrite(GroupId(7), &[entry(1, 1, b"held")]);
     journal.write(&again).unwrap();
-    assert!(journal.laggards().is_empty() || journal.live_files() <= 3);
+    assert!(journal.groups_to_flush().is_empty() || journal.live_files() <= 3);
     journal.write(&append(8, &[entry(next, 1, b"")])).unwrap();
     assert_eq!(journal.live_files(), 1);
     assert!(fs.files().len() <= 3, "what is over the limit is deleted");
@@ -585,7 +585,7 @@ fn what_was_flushed_while_it_waited_to_be_written_again_holds_nothing() {
     let mut next = 1;
     fill_to_file(&mut journal, 8, &mut next, 5);
     journal.release(GroupId(8), LogIndex(next - 1)).unwrap();
-    assert_eq!(journal.laggards(), [GroupId(7)]);
+    assert_eq!(journal.groups_to_flush(), [GroupId(7)]);
     // Its tail is handed over to be written again, and a flush comes back before the disk takes it.
     let mut again = JournalBatch::default();
     again.rewrite(GroupId(7), &[entry(1, 1, b"held"), entry(2, 1, b"not flushed")]);
@@ -593,16 +593,16 @@ fn what_was_flushed_while_it_waited_to_be_written_again_holds_nothing() {
     journal.write(&again).unwrap();
     fill_to_file(&mut journal, 8, &mut next, 9);
     journal.release(GroupId(8), LogIndex(next - 1)).unwrap();
-    assert_eq!(journal.laggards(), [GroupId(7)], "for its second entry");
+    assert_eq!(journal.groups_to_flush(), [GroupId(7)], "for its second entry");
     journal.release(GroupId(7), LogIndex(2)).unwrap();
-    assert!(journal.laggards().is_empty());
+    assert!(journal.groups_to_flush().is_empty());
 
     let mut again = JournalBatch::default();
     again.rewrite(GroupId(7), &[entry(2, 1, b"flushed")]);
     journal.write(&again).unwrap();
     fill_to_file(&mut journal, 8, &mut next, 14);
     journal.release(GroupId(8), LogIndex(next - 1)).unwrap();
-    assert!(journal.laggards().is_empty(), "nobody would ever release it again");
+    assert!(journal.groups_to_flush().is_empty(), "it would never be released again");
 }
 
 #[test]
@@ -616,11 +616,11 @@ fn a_group_that_truncates_or_is_forgotten_lets_go() {
     let mut next = 1;
     fill_to_file(&mut journal, 3, &mut next, 5);
     journal.release(GroupId(3), LogIndex(next - 1)).unwrap();
-    assert_eq!(journal.laggards(), [GroupId(1), GroupId(2)]);
+    assert_eq!(journal.groups_to_flush(), [GroupId(1), GroupId(2)]);
     let mut batch = JournalBatch::default();
     batch.truncate(GroupId(1), LogIndex(1));
     journal.write(&batch).unwrap();
-    assert_eq!(journal.laggards(), [GroupId(2)]);
+    assert_eq!(journal.groups_to_flush(), [GroupId(2)]);
     let mut batch = JournalBatch::default();
     batch.forget(GroupId(2));
     journal.write(&batch).unwrap();

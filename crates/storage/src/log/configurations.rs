@@ -2,7 +2,8 @@
 //! since segments hold record batches and nothing else.
 //!
 //! The file is `configurations`, in the replica's folder: records back to back, ascending by index, appended and synced
-//! before the segment that holds the entry. A log that was reset starts it over, with the configuration at its start.
+//! before the segment that holds the entry. A log that was reset replaces it by one with the
+//! configuration at its start.
 //!
 //! | at | field |
 //! |---|---|
@@ -21,7 +22,7 @@ use super::{LogError, corrupt, io_error};
 use crate::codec::{put_configuration, take_configuration, take_counted};
 use crate::fs::{Fs, Mode};
 use crate::fs::{Wrong, read_until_sound};
-use crate::start::LogStart;
+use crate::snapshot::LogStart;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use trimaran_raft::{Configuration, Entry, GroupId, LogIndex, Payload};
@@ -30,7 +31,7 @@ const MAGIC: [u8; 4] = *b"TRIC";
 const VERSION: u16 = 1;
 const HEAD_LEN: usize = 24;
 
-/// What a log knows of its group's configurations.
+/// The configurations of a log's group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Configurations {
     /// Ascending; the first one may be of an entry that has been deleted.
@@ -79,7 +80,7 @@ impl Configurations {
         Some(&self.list[place].1)
     }
 
-    /// Those of the entries `first..=last`.
+    /// The configurations of the entries `first..=last`.
     pub(super) fn between(&self, first: LogIndex, last: LogIndex) -> Vec<(LogIndex, Configuration)> {
         let within = |index: &LogIndex| (first..=last).contains(index);
         let list = self.list.iter().filter(|(index, _)| within(index));
@@ -121,7 +122,7 @@ pub(super) fn append<'a>(
     Ok(end)
 }
 
-/// What a replica's folder must hold, and what else it may.
+/// The configurations that a replica's folder must hold, and others that it may.
 pub(super) struct Expected<'a> {
     pub(super) group: GroupId,
     /// The configuration of this entry was durable; zero if there was none.
@@ -146,8 +147,8 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, expected: &Expected<'_>) -> Result<C
     Ok(found)
 }
 
-/// Starts the file over with the configuration at a log's start. A crash leaves it to be done again: the journal holds
-/// on to the start until the log's folder reflects it.
+/// Replaces the file by one with the configuration at a log's start. A crash leaves it to be done again: the journal
+/// holds on to the start until the log's folder reflects it.
 pub(super) fn begin(fs: &dyn Fs, dir: &Path, group: GroupId, start: &LogStart) -> Result<Configurations, LogError> {
     let mut configurations = Configurations::at(start);
     let list = configurations

@@ -1,4 +1,4 @@
-//! What can go wrong, and whose fault it is.
+//! Errors, sorted by whose fault they are.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ pub enum LogError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
     /// The disk, or someone, changed what had been written and synced.
@@ -22,7 +22,7 @@ pub enum LogError {
         path: PathBuf,
         /// Where in it, in bytes.
         position: u64,
-        /// What is wrong there.
+        /// The defect.
         what: &'static str,
     },
     /// The tail found in the journal does not continue the segments: some were removed, or the folder is another's.
@@ -33,11 +33,11 @@ pub enum LogError {
         found: LogIndex,
     },
     /// An entry that can't stand where it was put: not the next index, or not a record batch with the next offset and
-    /// the entry's term. The caller's fault, or that of whoever the caller had it from.
+    /// the entry's term. The caller's fault, or that of the peer that the caller had it from.
     Malformed {
         /// The entry.
         index: LogIndex,
-        /// What does not fit.
+        /// The mismatch.
         what: &'static str,
     },
     /// The log does not hold these entries: deleted, or not there yet.
@@ -57,8 +57,8 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether what was once durable is not there any more: nothing but the group's other members can make it good. (Where
-    /// the operating system refuses, a later attempt may succeed.)
+    /// Whether what was once durable is not there any more: nothing but the group's other members can make it good.
+    /// (Where the operating system refuses, a later attempt may succeed.)
     pub fn is_damage(&self) -> bool {
         match self {
             LogError::Corrupt { .. } | LogError::Gap { .. } => true,

@@ -1,20 +1,20 @@
 //! Writing committed entries into segments.
 
+use super::index::{RECORD_LEN, Record, Start};
 use super::segment::{self, Name, Segment};
-use super::sidecar::{RECORD_LEN, Record, Start};
 use super::tail::TailEntry;
-use super::{LogError, LogOptions, configurations, io_error, remembered};
+use super::{LogError, LogOptions, configurations, io_error, producer_snapshot};
 use crate::fs::{File, Fs, Mode};
-use crate::scale::LogEnd;
-use crate::start::LogStart;
+use crate::offsets::LogEnd;
+use crate::snapshot::LogStart;
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trimaran_raft::{GroupId, LogIndex, Payload};
 
-/// Writes committed entries into segments; runs on any thread that may block. At most one a log is out at a time, and its
-/// outcome goes back by [`super::ReplicaLog::flushed`] or [`super::ReplicaLog::flush_failed`].
+/// Writes committed entries into segments; runs on any thread that may block. At most one a log is out at a time, and
+/// its outcome goes back by [`super::ReplicaLog::flushed`] or [`super::ReplicaLog::flush_failed`].
 pub struct FlushJob {
     pub(super) fs: Arc<dyn Fs>,
     pub(super) dir: PathBuf,
@@ -24,7 +24,7 @@ pub struct FlushJob {
     pub(super) active: Option<Segment>,
     /// Where the segments end.
     pub(super) end: LogEnd,
-    /// What follows there; all committed.
+    /// The entries that follow there; all committed.
     pub(super) entries: Vec<TailEntry>,
     /// An earlier job failed and may have left something behind the end.
     pub(super) sweep: bool,
@@ -36,7 +36,7 @@ pub struct FlushJob {
     pub(super) configurations_bytes: u64,
 }
 
-/// What a [`FlushJob`] made durable; goes back to its log by [`super::ReplicaLog::flushed`], and `upto` to
+/// The result of a [`FlushJob`]: goes back to its log by [`super::ReplicaLog::flushed`], and `upto` to
 /// [`crate::journal::Journal::release`].
 #[derive(Debug)]
 pub struct Flushed {
@@ -63,8 +63,8 @@ impl FlushJob {
         self.entries.iter().map(|entry| entry.entry.payload.len() as u64).sum()
     }
 
-    /// Writes and syncs. Each segment is durable, batches before index, before the next one is begun: after a crash only
-    /// the last one can be torn.
+    /// Writes and syncs. Each segment is durable, batches before index, before the next one is begun: after a crash
+    /// only the last one can be torn.
     ///
     /// # Errors
     /// [`LogError::Io`]: nothing is known to be written. A later job writes it all again.
@@ -115,10 +115,11 @@ impl FlushJob {
         configurations::append(&*self.fs, &self.dir, self.group, at, list)
     }
 
-    /// What producers sent before the position. The segment that begins there goes last: the journal need not say it then.
+    /// The batches of producers before the position. The segment that begins there goes last: the journal need not say
+    /// it then.
     fn write_producers(&self) -> Result<(), LogError> {
         match &self.reset {
-            Some(start) => remembered::begin(&*self.fs, &self.dir, self.group, start),
+            Some(start) => producer_snapshot::begin(&*self.fs, &self.dir, self.group, start),
             None => Ok(()),
         }
     }

@@ -1,11 +1,11 @@
 //! Finding entries by index, and batches by offset and by timestamp: in memory, or by bisection on disk.
 
+use super::index::{NO_TIMESTAMP, Record};
 use super::read::{Chunk, Entries, FileSlice, LoadJob};
 use super::segment::{Segment, SegmentReader};
-use super::sidecar::{NO_TIMESTAMP, Record};
 use super::tail::TailEntry;
 use super::{BatchMeta, LogError, ReplicaLog, configurations};
-use crate::scale::HighWatermark;
+use crate::offsets::HighWatermark;
 use trimaran_raft::{Entry, LogIndex, LogView, Payload, Term, TermAt};
 use trimaran_wire::batch::{BatchHeader, LeaderEpoch, Offset};
 
@@ -94,9 +94,8 @@ impl ReplicaLog {
         Ok(found.filter(|(meta, _)| meta.last_offset < upto.0))
     }
 
-    /// The batch below `upto` with the largest timestamp (ListOffsets -3); the first of several. None if no record has a
-    /// timestamp: negative ones count as none. `upto` must not be below
-    /// what is flushed, which is committed.
+    /// The batch below `upto` with the largest timestamp (ListOffsets -3); the first of several. None if no record has
+    /// a timestamp: negative ones count as none. `upto` must not be below what is flushed, which is committed.
     ///
     /// # Errors
     /// [`LogError::Io`] and [`LogError::Corrupt`] from a segment's index.

@@ -1,10 +1,10 @@
 //! Reading what is no longer in memory, on threads that may block.
 
+use super::index::{Kind, Record};
 use super::segment::{self, SegmentReader, check_batch, check_described, read_bounded};
-use super::sidecar::{Kind, Record};
 use super::{LogError, corrupt};
 use crate::fs::{File, Wrong};
-use crate::scale::{Epochs, term};
+use crate::offsets::{Epochs, term};
 use bytes::Bytes;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -21,7 +21,8 @@ pub enum Chunk {
     File(FileSlice),
 }
 
-/// A range of a segment file, readable from any thread even if the segment is deleted meanwhile. It keeps the file open.
+/// A range of a segment file, readable from any thread even if the segment is deleted meanwhile. It keeps the file
+/// open.
 #[derive(Clone)]
 pub struct FileSlice {
     pub(super) file: Arc<dyn File>,
@@ -46,8 +47,8 @@ impl FileSlice {
         self.length == 0
     }
 
-    /// One pread, and more only if something is wrong. Every batch is checked: that its checksum is right, and that offsets
-    /// and leader epochs, which the checksum does not cover, are those that belong here.
+    /// One pread, and more only if something is wrong. Every batch is checked: that its checksum is right, and that
+    /// offsets and leader epochs, which the checksum does not cover, are those that belong here.
     ///
     /// # Errors
     /// [`LogError::Io`], or [`LogError::Corrupt`] with the position of the damaged batch.
@@ -72,8 +73,8 @@ impl FileSlice {
         Ok(self.first_length()?.max(max_bytes).min(self.length))
     }
 
-    /// Reads whole batches from its beginning, about `max_bytes` of them but at least one, and cuts them off. Checked as by
-    /// [`FileSlice::read`].
+    /// Reads whole batches from its beginning, about `max_bytes` of them but at least one, and cuts them off. Checked
+    /// as by [`FileSlice::read`].
     ///
     /// # Errors
     /// As [`FileSlice::read`]; then nothing is cut off.
@@ -162,7 +163,7 @@ pub struct LoadJob {
     pub(super) configurations: Vec<(LogIndex, Configuration)>,
     /// Where those are on disk.
     pub(super) configurations_path: PathBuf,
-    /// What follows them in memory.
+    /// The entries that follow them in memory.
     pub(super) memory: Vec<Entry>,
 }
 

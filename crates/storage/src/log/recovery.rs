@@ -1,13 +1,13 @@
-//! What a log's folder holds after a restart, whatever happened to it.
+//! Recovery of a log from its folder, whatever happened to it.
 
 use super::configurations::{self, Configurations, Expected};
 use super::flush::{self, cut};
+use super::index::{self, NO_TIMESTAMP, Record, Start};
 use super::segment::{self, Kind, Name, Segment, SegmentReader};
-use super::sidecar::{self, NO_TIMESTAMP, Record, Start};
-use super::{LogError, corrupt, io_error, remembered};
+use super::{LogError, corrupt, io_error, producer_snapshot};
 use crate::fs::Fs;
-use crate::scale::{LogEnd, TermStarts};
-use crate::start::LogStart;
+use crate::offsets::{LogEnd, TermStarts};
+use crate::snapshot::LogStart;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -20,21 +20,21 @@ pub(super) struct Found {
     pub(super) configurations: Configurations,
 }
 
-/// What is known besides the folder.
+/// The journal's knowledge of the log.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) group: GroupId,
     /// Everything up to here was once durable in segments.
     pub(super) flushed: LogIndex,
-    /// The last entry that the journal knows of, in whichever way. Segments hold nothing beyond: only what is durable in the
-    /// journal is flushed.
+    /// The last entry that the journal knows of, in whichever way. Segments hold nothing beyond: only what is durable
+    /// in the journal is flushed.
     pub(super) journaled: LogIndex,
     /// The last configuration entry that was durable in the folder.
     pub(super) configured: LogIndex,
     /// The log was reset to this position, and its folder may not reflect that. Then `flushed` is not below it.
     pub(super) start: Option<&'a LogStart>,
-    /// Everything after `flushed` is in the journal, if there is anything. What segments hold of it need not be trusted:
-    /// it may be torn, or in the page cache only.
+    /// Everything after `flushed` is in the journal, if there is anything. What segments hold of it need not be
+    /// trusted: it may be torn, or in the page cache only.
     pub(super) rest_in_journal: bool,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known<'_>) -> Result<Foun
         segments.push(reader.segment);
     }
     if let (Some(start), true) = (known.start, segments.is_empty()) {
-        remembered::begin(fs, dir, known.group, start)?;
+        producer_snapshot::begin(fs, dir, known.group, start)?;
         // From here on the folder says by itself where the log begins.
         let segment = flush::create(fs, dir, Start::after(known.group, &start.end))?;
         terms.push(start.end.term, start.end.index, start.end.offset);
@@ -114,8 +114,8 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path, known: &Known<'_>) -> Result<Foun
     })
 }
 
-/// Removes the segments from before a reset that the folder does not reflect. Those behind it are from after it: before,
-/// nothing that far ahead had been committed.
+/// Removes the segments from before a reset that the folder does not reflect. Those behind it are from after it:
+/// before, nothing that far ahead had been committed.
 fn finish_reset(fs: &dyn Fs, dir: &Path, known: &Known<'_>, names: &mut Names) -> Result<(), LogError> {
     let Some(start) = known.start else { return Ok(()) };
     let kept = names.partition_point(|(name, _)| name.index <= start.end.index);
@@ -125,8 +125,8 @@ fn finish_reset(fs: &dyn Fs, dir: &Path, known: &Known<'_>, names: &mut Names) -
     Ok(())
 }
 
-/// Segments that go further than the journal prove that it is not the one that they were written behind: it is an older copy,
-/// or the replica was forgotten, or they are another folder's. What the replica has promised since, nobody knows.
+/// Segments that go further than the journal prove that it is not the one that they were written behind: it is an older
+/// copy, or the replica was forgotten, or they are another folder's. What the replica has promised since is unknown.
 fn check_journaled(fs: &dyn Fs, dir: &Path, known: &Known<'_>, names: &Names) -> Result<(), LogError> {
     let next = known.journaled.next();
     for (name, files) in names.iter().rev() {
@@ -172,7 +172,7 @@ fn check_configurations(
         let reader = SegmentReader::open(fs, dir, segment)?;
         let first = segment.start.index.max(known.flushed.next());
         for record in reader.records(first, segment.end.index)? {
-            if record.kind == sidecar::Kind::Configuration && configurations.of(record.index).is_none() {
+            if record.kind == index::Kind::Configuration && configurations.of(record.index).is_none() {
                 let path = configurations::path(dir);
                 let what = "the configuration of an entry is missing";
                 return Err(corrupt(&path, configurations.file_bytes, what));
@@ -247,7 +247,7 @@ fn is_begun(fs: &dyn Fs, dir: &Path, known: &Known<'_>, name: &Name, files: File
     SegmentReader::open(fs, dir, &Segment::empty(expected_start(known, name)))?.is_begun()
 }
 
-/// What the segment's own record must say, but for the term.
+/// The segment's own record as it must be, but for the term.
 fn expected_start(known: &Known<'_>, name: &Name) -> Start {
     Start {
         group: known.group,

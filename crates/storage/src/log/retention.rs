@@ -1,29 +1,29 @@
 //! Deleting what is old, or too much: by whole segments.
 
+use super::index::Start;
 use super::segment::{self, Name, Segment};
-use super::sidecar::Start;
-use super::{LogError, ReplicaLog, flush, io_error, remembered};
+use super::{LogError, ReplicaLog, flush, io_error, producer_snapshot};
 use crate::fs::Mode;
 use crate::producers::ProducedBatch;
 use trimaran_raft::{LogIndex, LogView};
 
-/// What must go; `None` keeps for ever.
+/// The limits beyond which segments are deleted; `None` keeps for ever.
 #[derive(Clone, Debug, Default)]
 pub struct Retention {
     /// Bytes of record batches beyond which the oldest segments go.
     pub bytes: Option<u64>,
-    /// Milliseconds after which a segment goes, counted from the largest timestamp in it, or from when its file was last
-    /// written to if its records have no timestamps that mean anything.
+    /// Milliseconds after which a segment goes, counted from the largest timestamp in it, or from when its file was
+    /// last written to if its records have no timestamps that mean anything.
     pub ms: Option<u64>,
 }
 
 impl ReplicaLog {
     /// Deletes whole segments that retention allows, none that holds an entry above `floor`; returns how many. Entries
-    /// that are not in segments are never deleted. If all that is flushed is too old, the last segment goes as well, and
-    /// an empty one takes its place.
+    /// that are not in segments are never deleted. If all that is flushed is too old, the last segment goes as well,
+    /// and an empty one takes its place.
     ///
-    /// Before anything goes, `produced` is asked for the last batches of each idempotent producer that lie before the entry
-    /// which the log is to begin with, ascending by index: they are remembered ([`ReplicaLog::remembered`]).
+    /// Before anything goes, `produced` is asked for the last batches of each idempotent producer that lie before the
+    /// entry which the log is to begin with, ascending by index: they are kept ([`ReplicaLog::producer_snapshot`]).
     ///
     /// # Errors
     /// [`LogError::Io`]; what was not deleted is found again at the next start.
@@ -42,7 +42,7 @@ impl ReplicaLog {
         let batches = produced(first);
         // Without any, a file of earlier is left behind: it counts for nothing in a log that begins later.
         if !batches.is_empty() {
-            remembered::write(&*self.fs, &self.dir, self.group, first, &batches)?;
+            producer_snapshot::write(&*self.fs, &self.dir, self.group, first, &batches)?;
         }
         if count == self.segments.len() {
             let created = flush::create(&*self.fs, &self.dir, Start::after(self.group, &last.end));
@@ -80,8 +80,8 @@ impl ReplicaLog {
         Ok(segment.bytes == 0 || is_older(self.newest_ms(segment)?))
     }
 
-    /// The time from which a segment's age counts. Producers may leave timestamps out (-1), or send what lies before 1970; as
-    /// in Kafka (`LogSegment.largestTimestamp`), the file tells instead how old its last record is at least.
+    /// The time from which a segment's age counts. Producers may leave timestamps out (-1), or send what lies before
+    /// 1970; as in Kafka (`LogSegment.largestTimestamp`), the file tells instead how old its last record is at least.
     fn newest_ms(&self, segment: &Segment) -> Result<i64, LogError> {
         if segment.latest_timestamp >= 0 {
             return Ok(segment.latest_timestamp);
@@ -100,16 +100,17 @@ impl ReplicaLog {
         segment::remove(&*self.fs, &self.dir, &Name::of(&oldest.start), self.group)
     }
 
-    /// The batches that idempotent producers had sent last before the log's first entry, and that retention has deleted, here
-    /// or where the log was filled from; ascending by index. With those that the log holds, that is what they have sent last. May block.
+    /// The batches that idempotent producers had sent last before the log's first entry, and that retention has
+    /// deleted, here or where the log was filled from; ascending by index. With those that the log holds, that is what
+    /// they have sent last. May block.
     ///
     /// # Errors
     /// [`LogError::Io`] and [`LogError::Corrupt`] from the file of producers.
-    pub fn remembered(&self) -> Result<Vec<ProducedBatch>, LogError> {
+    pub fn producer_snapshot(&self) -> Result<Vec<ProducedBatch>, LogError> {
         match &self.reset {
             // The folder says it later.
             Some(start) => Ok(start.producers.clone()),
-            None => remembered::read(&*self.fs, &self.dir, self.group, self.first_index()),
+            None => producer_snapshot::read(&*self.fs, &self.dir, self.group, self.first_index()),
         }
     }
 }

@@ -3,10 +3,10 @@
 //! The name begins with the base offset, in twenty digits, because Kafka's tools expect it to; the index makes it
 //! unique, since a segment may hold entries and no record.
 
-use super::sidecar::{self, NO_TIMESTAMP, RECORD_LEN, Record, Start};
+use super::index::{self, NO_TIMESTAMP, RECORD_LEN, Record, Start};
 use super::{LogError, LogOptions, corrupt, io_error};
 use crate::fs::{File, Fs, Mode, Wrong, read_exact_at, read_until_sound};
-use crate::scale::{LogEnd, leader_epoch};
+use crate::offsets::{LogEnd, leader_epoch};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trimaran_raft::{GroupId, LogIndex, Term};
@@ -18,7 +18,7 @@ const RECORDS_AT_ONCE: u64 = 1024;
 /// No log counts this far: what is beyond is no segment's name, and what is below leaves room to count on.
 const MAX_NUMBER: u64 = 1 << 62;
 
-/// What is kept in memory of a segment.
+/// A segment, as far as it is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) start: Start,
@@ -77,7 +77,7 @@ impl Segment {
         let aged = timed && u64::try_from(age).is_ok_and(|age| age > options.segment_ms);
         aged || self.bytes + length > options.segment_bytes
             || self.index_bytes() > options.segment_bytes.max(RECORDS_AT_ONCE * RECORD_LEN as u64)
-            || !sidecar::fits(&self.start, &self.end, self.bytes + length)
+            || !index::fits(&self.start, &self.end, self.bytes + length)
     }
 
     pub(super) fn log_path(&self, dir: &Path) -> PathBuf {
@@ -89,7 +89,7 @@ impl Segment {
     }
 }
 
-/// What a segment's file names say.
+/// The numbers in a segment's file names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name {
     pub(super) index: LogIndex,

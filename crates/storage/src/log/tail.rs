@@ -1,6 +1,6 @@
 //! The entries that are in memory: all that are not in segments yet, and some that are.
 
-use crate::scale::LogEnd;
+use crate::offsets::LogEnd;
 use std::collections::VecDeque;
 use std::mem::size_of;
 use trimaran_raft::{Entry, LogIndex};
@@ -25,7 +25,7 @@ impl TailEntry {
         }
     }
 
-    /// What it takes of the memory limit.
+    /// Its share of the memory limit, in bytes.
     fn weight(&self) -> u64 {
         (self.entry.payload.len() + size_of::<TailEntry>()) as u64
     }
@@ -118,7 +118,7 @@ impl Tail {
         }
     }
 
-    /// Lets go of the oldest flushed entries that are over the limit, or below `first`.
+    /// Drops the oldest flushed entries that are over the limit, or below `first`.
     pub(super) fn evict(&mut self, first: LogIndex, flushed: LogIndex, limit: u64) {
         while let Some(oldest) = self.entries.front() {
             let index = oldest.entry.index;

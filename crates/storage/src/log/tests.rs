@@ -1,14 +1,14 @@
 mod configurations;
 mod damage;
 mod model;
-mod remembered;
+mod producer_snapshot;
 mod reset;
 mod timestamps;
 
 use super::*;
 use crate::fs::faulty::{Fault, FaultyFs, Operation};
+use crate::offsets::leader_epoch;
 use crate::producers::ProducedBatch;
-use crate::scale::leader_epoch;
 use std::io;
 use trimaran_raft::TermAt;
 use trimaran_wire::batch::{self, LeaderEpoch, ProducerStamp};

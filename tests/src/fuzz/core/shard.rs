@@ -19,7 +19,7 @@ use trimaran_raft::{
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{LogOptions, ReplicaLog, Retention};
-use trimaran_storage::scale::leader_epoch;
+use trimaran_storage::offsets::leader_epoch;
 use trimaran_wire::batch::{self, Offset};
 use trimaran_wire::peer::{Frame, decode};
 

@@ -50,7 +50,7 @@ impl Running {
             }
             self.remove_folders(now, shard, sequence, effects)?;
         }
-        for group in self.journal.laggards() {
+        for group in self.journal.groups_to_flush() {
             effects.push(self.note(format!("asks group {group} to let go of the oldest journal file")));
             self.tell(now, group, Input::FlushNow(group), effects);
         }

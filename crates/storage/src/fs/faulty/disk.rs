@@ -1,4 +1,4 @@
-//! What the faulty file system holds: bytes and names as programs see them, and what a crash would leave of both.
+//! The content of the faulty file system: bytes and names as programs see them, and what a crash would leave of both.
 
 use super::{Fault, Misread, Mode, Operation};
 use std::collections::{BTreeMap, BTreeSet};

@@ -44,7 +44,8 @@ fn golden_frames([version, first, second]: [&str; 3]) -> String {
         "0100000000000000",
         "06000000",
         first,
-        // The file's summary (empty), hard state, truncate, blank entry, entry, forget; then zeros up to a multiple of 8.
+        // The file's summary (empty), hard state, truncate, blank entry, entry, forget; then zeros up to a multiple of
+        // 8.
         "010000000000000000",
         "0201000000000000000200000000000000010300000000000000",
         "0401000000000000000400000000000000",
@@ -216,7 +217,7 @@ fn a_log_knows_the_positions_of_earlier_versions() {
         data: bytes_of(data).into(),
         ..start(7, 2, b"")
     };
-    let start = crate::start::LogStart::from_snapshot(&snapshot).unwrap();
+    let start = crate::snapshot::LogStart::from_snapshot(&snapshot).unwrap();
     assert_eq!(start.end.offset, Offset(99));
     let sent = ProducedBatch {
         producer: 77,

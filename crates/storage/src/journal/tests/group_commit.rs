@@ -302,8 +302,8 @@ fn a_panic_of_one_thread_leaves_nobody_waiting() {
     assert!(matches!(&*error, JournalError::Poisoned));
 }
 
-/// In each round, every thread writes an entry of its own group, until the disk fails or the power does. What was acknowledged
-/// is there.
+/// In each round, every thread writes an entry of its own group, until the disk fails or the power does. What was
+/// acknowledged is there.
 #[test]
 fn nothing_acknowledged_is_lost_whatever_the_disk_does() {
     const THREADS: u64 = 8;

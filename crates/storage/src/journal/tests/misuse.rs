@@ -86,8 +86,8 @@ fn a_new_group_begins_with_its_first_entry_or_with_a_reset() {
     let error = journal.write(&append(1, &[entry(10, 1, b"")])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the journal refuses a request of group 1: entry 10 does not follow entry 0, the last one of the group; write entry 1 \
-         first, or let the log begin elsewhere by a reset"
+        "the journal refuses a request of group 1: entry 10 does not follow entry 0, the last one of the group; write \
+         entry 1 first, or let the log begin elsewhere by a reset"
     );
     let mut batch = JournalBatch::default();
     batch.reset(GROUP, &start(9, 1, b""));
@@ -158,8 +158,8 @@ fn what_was_not_written_is_not_released() {
     let error = journal.release(GROUP, LogIndex(100)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the journal refuses a request of group 1: entries up to 100 can't be released: the group's last entry is 3; release \
-         only what was written"
+        "the journal refuses a request of group 1: entries up to 100 can't be released: the group's last entry is 3; \
+         release only what was written"
     );
     // 60 KB, in many files. None of it is lost, since nobody has released it.
     for index in 4..=63 {
@@ -201,8 +201,8 @@ fn a_journal_has_one_owner() {
     let error = open(&fs).map(|_| ()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the journal in /data/journal is in use, and has one owner at a time; stop the process that has it open, or choose \
-         another folder"
+        "the journal in /data/journal is in use, and has one owner at a time; stop the process that has it open, \
+         or choose another folder"
     );
     first.write(&append(1, &[entry(4, 2, b"d")])).unwrap();
     drop(first);

@@ -1,4 +1,4 @@
-//! What is found after a crash, or on a disk that changed what it was given.
+//! Recovery after a crash, and from a disk that changed what it was given.
 
 use super::*;
 use std::io::IoSlice;
@@ -230,7 +230,8 @@ fn a_segment_that_an_interrupted_process_made_is_made_durable_before_it_is_used(
     }
 }
 
-/// Segments hold nothing that the journal has not held before: one that knows less is not the one they were written behind.
+/// Segments hold nothing that the journal has not held before: one that knows less is not the one they were written
+/// behind.
 #[test]
 fn segments_that_go_further_than_the_journal_are_damage_and_left_alone() {
     let all = entries(25);
@@ -257,5 +258,5 @@ fn segments_that_go_further_than_the_journal_are_damage_and_left_alone() {
     assert_eq!(open(&fs, mark(0, &all)).unwrap().last_index(), LogIndex(25));
     drop(ReplicaLog::open_lost(Arc::new(fs.clone()), Path::new(DIR), GROUP, options()).unwrap());
     let log = open(&fs, RecoveredGroup::default()).unwrap();
-    assert_eq!(log.last_index(), LogIndex::ZERO, "they were set aside");
+    assert_eq!(log.last_index(), LogIndex::ZERO, "they were quarantined");
 }

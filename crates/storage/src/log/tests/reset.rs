@@ -1,4 +1,4 @@
-//! A log that starts over behind a position, and one that starts over altogether.
+//! A log that is reset to a position, and one that is lost and begins empty.
 
 use super::configurations::{configured, voters};
 use super::*;
@@ -30,7 +30,7 @@ fn sent() -> Vec<ProducedBatch> {
 }
 
 #[test]
-fn what_producers_sent_before_a_position_is_remembered_whenever_a_crash_comes() {
+fn what_producers_sent_before_a_position_is_kept_whenever_a_crash_comes() {
     let start = LogStart {
         producers: sent(),
         ..position(100, 6, 500)
@@ -40,7 +40,7 @@ fn what_producers_sent_before_a_position_is_remembered_whenever_a_crash_comes() 
         log.append(&entries(9)).unwrap();
         flush(&mut log);
         log.reset(start.clone());
-        assert_eq!(log.remembered().unwrap(), sent(), "in memory at once");
+        assert_eq!(log.producer_snapshot().unwrap(), sent(), "in memory at once");
         let before = fs.operations();
         if let Some(at) = at {
             fs.crash_at(before + at);
@@ -58,13 +58,13 @@ fn what_producers_sent_before_a_position_is_remembered_whenever_a_crash_comes() 
         let told = if done { mark(100, &[]) } else { known(&start, &[]) };
         let log = open(&fs, told).unwrap();
         assert_eq!(
-            (log.start(), log.remembered().unwrap()),
+            (log.start(), log.producer_snapshot().unwrap()),
             (start.end, sent()),
             "operation {at}"
         );
         fs.crash();
         let log = open(&fs, mark(100, &[])).unwrap();
-        assert_eq!(log.remembered().unwrap(), sent(), "operation {at}, later");
+        assert_eq!(log.producer_snapshot().unwrap(), sent(), "operation {at}, later");
     }
 }
 
@@ -99,7 +99,7 @@ fn check(log: &ReplicaLog) {
 }
 
 #[test]
-fn a_log_begins_anew_behind_a_position() {
+fn a_reset_log_begins_behind_a_position() {
     let (fs, mut log) = flushed(&entries(9));
     log.append(&[blank(10, 2), data(11, 2, 16, 1, 2_000)]).unwrap();
     log.reset(position(100, 6, 500));
@@ -232,14 +232,14 @@ fn a_job_that_failed_is_done_again() {
 }
 
 #[test]
-fn a_damaged_log_is_set_aside_and_deleted_when_it_is_held_again() {
+fn a_damaged_log_is_quarantined_and_deleted_when_it_is_held_again() {
     let all = entries(9);
     let (fs, log) = flushed(&all);
     fs.corrupt(&log.segments[0].index_path(Path::new(DIR)), 70);
     drop(log);
     let lost = || ReplicaLog::open_lost(Arc::new(fs.clone()), Path::new(DIR), GROUP, options()).unwrap();
     let mut log = lost();
-    assert!(log.has_aside() && log.last_index() == LogIndex::ZERO);
+    assert!(log.has_quarantine() && log.last_index() == LogIndex::ZERO);
     let names = fs.files();
     assert!(
         names
@@ -251,16 +251,16 @@ fn a_damaged_log_is_set_aside_and_deleted_when_it_is_held_again() {
     flush(&mut log);
     drop(log);
     let mut log = open(&fs, mark(9, &[])).unwrap();
-    assert!(log.has_aside(), "after a restart, too");
-    log.delete_aside().unwrap();
-    assert!(!log.has_aside());
+    assert!(log.has_quarantine(), "after a restart, too");
+    log.delete_quarantine().unwrap();
+    assert!(!log.has_quarantine());
     assert_eq!(fs.files().len(), 4, "{:?}", fs.files());
     assert_eq!(load(&log, 1, 9).unwrap(), all);
 }
 
-/// Half set aside, it must not look like a log that retention has shortened.
+/// Half quarantined, it must not look like a log that retention has shortened.
 #[test]
-fn a_crash_while_a_log_is_set_aside_leaves_it_damaged_or_whole_or_empty() {
+fn a_crash_while_a_log_is_quarantined_leaves_it_damaged_or_whole_or_empty() {
     let mut all = entries(12);
     all.push(configured(13, 1, &[1, 2]));
     let flush_all = || flushed(&all).0;

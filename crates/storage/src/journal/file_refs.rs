@@ -1,4 +1,4 @@
-//! Which live files are held, and by whom.
+//! The references of groups to the journal's live files.
 
 use std::collections::{BTreeMap, VecDeque};
 use trimaran_raft::{GroupId, LogIndex};
@@ -6,29 +6,29 @@ use trimaran_raft::{GroupId, LogIndex};
 /// The live files, and for every group the entries in them that are still needed. A group whose entries are all
 /// released takes no memory.
 #[derive(Debug, Default)]
-pub(super) struct Pins {
+pub(super) struct FileRefs {
     /// Contiguous sequence numbers; the last one is current.
     files: VecDeque<LiveFile>,
     /// In the order of files; no two of the same group in one file, ranges ascending.
-    groups: BTreeMap<GroupId, VecDeque<Pin>>,
+    groups: BTreeMap<GroupId, VecDeque<FileRef>>,
 }
 
 #[derive(Debug)]
 struct LiveFile {
     sequence: u64,
-    /// Groups that have a pin in it.
+    /// Groups that refer to it.
     groups: usize,
 }
 
 /// A group's entries in one file, both ends included.
 #[derive(Clone, Copy, Debug)]
-struct Pin {
+struct FileRef {
     file: u64,
     first: LogIndex,
     last: LogIndex,
 }
 
-impl Pins {
+impl FileRefs {
     /// The file that entries are appended to from now on.
     pub(super) fn begin_file(&mut self, sequence: u64) {
         debug_assert!(self.files.back().is_none_or(|file| file.sequence + 1 == sequence));
@@ -41,8 +41,8 @@ impl Pins {
             .files
             .back_mut()
             .expect("a file was begun before entries are in it");
-        let pins = self.groups.entry(group).or_default();
-        if let Some(last) = pins.back_mut()
+        let refs = self.groups.entry(group).or_default();
+        if let Some(last) = refs.back_mut()
             && last.file == current.sequence
             && last.last.next() == index
         {
@@ -51,11 +51,11 @@ impl Pins {
         }
         self.cut(group, index);
         let current = self.files.back_mut().expect("checked above");
-        let pins = self.groups.entry(group).or_default();
-        match pins.back_mut() {
+        let refs = self.groups.entry(group).or_default();
+        match refs.back_mut() {
             Some(last) if last.file == current.sequence => last.last = index,
             _ => {
-                pins.push_back(Pin {
+                refs.push_back(FileRef {
                     file: current.sequence,
                     first: index,
                     last: index,
@@ -73,24 +73,24 @@ impl Pins {
 
     /// The group's entries up to `upto` are not needed any more.
     pub(super) fn release(&mut self, group: GroupId, upto: LogIndex) {
-        let Some(pins) = self.groups.get_mut(&group) else {
+        let Some(refs) = self.groups.get_mut(&group) else {
             return;
         };
-        while let Some(pin) = pins.front_mut() {
-            if pin.last > upto {
-                pin.first = pin.first.max(upto.next());
+        while let Some(file_ref) = refs.front_mut() {
+            if file_ref.last > upto {
+                file_ref.first = file_ref.first.max(upto.next());
                 break;
             }
-            unpin(&mut self.files, pin.file);
-            pins.pop_front();
+            drop_ref(&mut self.files, file_ref.file);
+            refs.pop_front();
         }
         self.drop_if_empty(group);
     }
 
     /// Nothing of the group is needed.
     pub(super) fn forget(&mut self, group: GroupId) {
-        for pin in self.groups.remove(&group).into_iter().flatten() {
-            unpin(&mut self.files, pin.file);
+        for file_ref in self.groups.remove(&group).into_iter().flatten() {
+            drop_ref(&mut self.files, file_ref.file);
         }
     }
 
@@ -117,25 +117,25 @@ impl Pins {
     /// The groups that need the oldest file.
     pub(super) fn holders_of_oldest(&self) -> Vec<GroupId> {
         let oldest = self.oldest();
-        let holds = |pins: &VecDeque<Pin>| pins.front().is_some_and(|pin| pin.file == oldest);
+        let holds = |refs: &VecDeque<FileRef>| refs.front().is_some_and(|file_ref| file_ref.file == oldest);
         self.groups
             .iter()
-            .filter(|(_, pins)| holds(pins))
+            .filter(|(_, refs)| holds(refs))
             .map(|(group, _)| *group)
             .collect()
     }
 
     fn cut(&mut self, group: GroupId, from: LogIndex) {
-        let Some(pins) = self.groups.get_mut(&group) else {
+        let Some(refs) = self.groups.get_mut(&group) else {
             return;
         };
-        while let Some(pin) = pins.back_mut() {
-            if pin.first < from {
-                pin.last = pin.last.min(from.prev());
+        while let Some(file_ref) = refs.back_mut() {
+            if file_ref.first < from {
+                file_ref.last = file_ref.last.min(from.prev());
                 break;
             }
-            unpin(&mut self.files, pin.file);
-            pins.pop_back();
+            drop_ref(&mut self.files, file_ref.file);
+            refs.pop_back();
         }
     }
 
@@ -146,7 +146,7 @@ impl Pins {
     }
 }
 
-fn unpin(files: &mut VecDeque<LiveFile>, sequence: u64) {
+fn drop_ref(files: &mut VecDeque<LiveFile>, sequence: u64) {
     let place = files.front().map_or(0, |oldest| sequence - oldest.sequence) as usize;
     files[place].groups -= 1;
 }

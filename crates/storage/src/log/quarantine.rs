@@ -1,19 +1,19 @@
-//! Damaged data is set aside, not deleted, until the group has filled the replica again: should the other replicas be lost
-//! too, it is all there is.
+//! Damaged data is quarantined, not deleted, until the group has filled the replica again: should the other replicas be
+//! lost too, it is all there is.
 
 use super::segment::{self, Name};
-use super::{LogError, configurations, io_error, remembered};
+use super::{LogError, configurations, io_error, producer_snapshot};
 use crate::fs::{Fs, Mode};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use trimaran_raft::GroupId;
 
-/// What is appended to the name of a file that was set aside.
+/// The suffix of a quarantined file's name.
 const SUFFIX: &str = ".damaged";
 
 /// Takes everything that a log holds out of its way, durably. The last segment goes first: what a crash leaves is a log
 /// that ends early, which the journal knows, and not one that begins late, which it would take for retention's work.
-pub(super) fn set_aside(fs: &dyn Fs, dir: &Path, group: GroupId) -> Result<(), LogError> {
+pub(super) fn quarantine(fs: &dyn Fs, dir: &Path, group: GroupId) -> Result<(), LogError> {
     let mut names: Vec<Name> = list(fs, dir)?
         .iter()
         .filter_map(|path| Name::parse(path))
@@ -23,7 +23,7 @@ pub(super) fn set_aside(fs: &dyn Fs, dir: &Path, group: GroupId) -> Result<(), L
     names.dedup();
     let segments = names.iter().rev().flat_map(|name| segment::paths(dir, name, group));
     let mut moved = false;
-    for path in segments.chain([configurations::path(dir), remembered::path(dir)]) {
+    for path in segments.chain([configurations::path(dir), producer_snapshot::path(dir)]) {
         moved |= rename(fs, &path)?;
     }
     if moved {
@@ -34,9 +34,9 @@ pub(super) fn set_aside(fs: &dyn Fs, dir: &Path, group: GroupId) -> Result<(), L
 
 /// False if there is no such file.
 fn rename(fs: &dyn Fs, path: &Path) -> Result<bool, LogError> {
-    let mut aside = path.to_owned().into_os_string();
-    aside.push(SUFFIX);
-    match fs.rename(path, Path::new(&aside)) {
+    let mut renamed = path.to_owned().into_os_string();
+    renamed.push(SUFFIX);
+    match fs.rename(path, Path::new(&renamed)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         result => result.map(|()| true).map_err(io_error(path)),
     }
@@ -54,15 +54,15 @@ pub(super) fn check_writable(fs: &dyn Fs, dir: &Path) -> Result<(), LogError> {
     written.and(removed).map_err(io_error(&path))
 }
 
-/// What was set aside.
+/// The quarantined files.
 pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<PathBuf>, LogError> {
     let mut paths = list(fs, dir)?;
     paths.retain(|path| path.to_str().is_some_and(|path| path.ends_with(SUFFIX)));
     Ok(paths)
 }
 
-/// Deletes what [`super::ReplicaLog::open_lost`] has set aside in this replica's folder: it holds again what the damaged log
-/// was to hold. May block.
+/// Deletes what [`super::ReplicaLog::open_lost`] has quarantined in this replica's folder, once it holds again what the
+/// damaged log should have held. May block.
 ///
 /// # Errors
 /// [`LogError::Io`]; what was not deleted is found again at the next start.

@@ -45,10 +45,10 @@ impl LogEnd {
     /// The end after `entry`, which must follow this one: the next index, a term that does not go back, and as its
     /// payload exactly one record batch, stamped with the next offset and the entry's term.
     ///
-    /// What a peer sends is to be checked by this before the core is told of it. The batch's CRC is not checked.
+    /// Check a peer's entries by this before they get to the core. The batch's CRC is not checked.
     ///
     /// # Errors
-    /// What does not fit.
+    /// The mismatch.
     pub fn after(&self, entry: &Entry) -> Result<LogEnd, &'static str> {
         if entry.index != self.index.next() {
             return Err("it is not the next entry");

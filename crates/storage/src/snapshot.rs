@@ -1,4 +1,4 @@
-//! Where a log begins: what a replica needs to go on from the middle of a group's history.
+//! The position at which a log begins: all that a replica needs to go on from the middle of a group's history.
 //!
 //! A log's state is the log itself, so a snapshot of it is no more than a position: what lies before the first entry is
 //! deleted for everybody, and what follows is sent as ordinary entries. What must be known at the position is its term
@@ -7,7 +7,7 @@
 //!
 //! # What a snapshot carries
 //! Beside index, term and configuration: the offset that comes next, and what idempotent producers sent last before the
-//! position, which nobody can read in the log behind it.
+//! position, which the log behind it does not hold.
 //!
 //! | at | field |
 //! |---|---|
@@ -17,8 +17,8 @@
 //! | 13 | the batches, as told in [`crate::producers`], ascending by index |
 
 use crate::codec::{take, take_counted};
+use crate::offsets::LogEnd;
 use crate::producers::{self, ProducedBatch, put_batches, take_batches};
-use crate::scale::LogEnd;
 use bytes::Bytes;
 use std::fmt;
 use trimaran_raft::{Configuration, LogIndex, Snapshot};
@@ -29,7 +29,7 @@ use trimaran_wire::batch::Offset;
 pub struct LogStart {
     /// The last entry that is not there any more, and what it leads to: the log goes on behind it.
     pub end: LogEnd,
-    /// Who belongs to the group at that entry.
+    /// The group's configuration at that entry.
     pub configuration: Configuration,
     /// The last batches of each idempotent producer up to there, ascending by index; no more than [`MAX_SENT_BATCHES`].
     pub producers: Vec<ProducedBatch>,
@@ -76,7 +76,7 @@ impl std::error::Error for BadPosition {}
 
 /// Batches of producers that a position names: a mebibyte of them, some six thousand producers with all that they may
 /// have in flight, or five times as many that sent little. They go through the journal, and a broker that was away for
-/// long begins again with all of its logs at once; few of them have more than some dozens.
+/// long resets all of its logs at once; few of them have more than some dozens.
 pub const MAX_SENT_BATCHES: usize = (1 << 20) / producers::RECORD_LEN;
 
 /// The version of what [`encode_position`] writes.
@@ -84,7 +84,7 @@ const POSITION_VERSION: u8 = 2;
 /// An offset alone: also what followers of before know.
 const OFFSET_VERSION: u8 = 1;
 
-/// What a snapshot carries beside index, term and configuration: the offset that the next record gets, and what
+/// Encodes a snapshot's data, beside index, term and configuration: the offset that the next record gets, and what
 /// producers sent last before the position, ascending by index. What is too much is left out, as [`producers::newest`]
 /// does.
 pub fn encode_position(offset: Offset, batches: &[ProducedBatch]) -> Vec<u8> {
@@ -102,10 +102,10 @@ pub fn encode_position(offset: Offset, batches: &[ProducedBatch]) -> Vec<u8> {
     bytes
 }
 
-/// What [`encode_position`] wrote for the position behind `index`.
+/// Decodes what [`encode_position`] wrote for the position behind `index`.
 ///
 /// # Errors
-/// It is of another version, of another length, or says what can't be.
+/// The data are of another version, of another length, or say what can't be.
 pub fn decode_position(mut bytes: &[u8], index: LogIndex) -> Result<(Offset, Vec<ProducedBatch>), BadPosition> {
     let from = &mut bytes;
     let [version] = take(from).map_err(BadPosition)?;

@@ -36,12 +36,12 @@
 //! All little-endian; what is not listed is zero.
 
 use crate::log::BatchMeta;
-use crate::scale::LogEnd;
+use crate::offsets::LogEnd;
 use trimaran_raft::{Entry, GroupId, LogIndex, Payload, Term};
 use trimaran_wire::batch::{BatchHeader, Offset};
 
 pub(super) const RECORD_LEN: usize = 64;
-/// What stands for the largest timestamp where there is none.
+/// The largest timestamp of an entry that has none.
 pub(super) const NO_TIMESTAMP: i64 = i64::MIN;
 const CRC_AT: usize = 60;
 const VERSION: u8 = 1;
@@ -113,7 +113,7 @@ impl Start {
         })
     }
 
-    /// What the records' CRCs begin with, so that those of another segment don't pass.
+    /// The beginning of the records' CRCs, so that those of another segment don't pass.
     fn seed(&self) -> u32 {
         let numbers = [self.group.0, self.index.0, self.offset.0 as u64];
         numbers
@@ -122,7 +122,7 @@ impl Start {
     }
 }
 
-/// What an entry carries.
+/// The kind of an entry's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Nothing.
@@ -133,7 +133,7 @@ pub(super) enum Kind {
     Configuration,
 }
 
-/// What is known of an entry without reading it.
+/// An entry, as far as it is known without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) index: LogIndex,

@@ -1,4 +1,4 @@
-//! What producers sent is remembered although retention has deleted it.
+//! Batches of producers are recognised although retention has deleted them.
 
 use super::configurations::voters;
 use super::*;
@@ -6,7 +6,7 @@ use crate::fs::{Fs as _, Mode};
 use std::io::IoSlice;
 
 fn path() -> PathBuf {
-    super::super::remembered::path(Path::new(DIR))
+    super::super::producer_snapshot::path(Path::new(DIR))
 }
 
 /// A batch of one record of this producer.
@@ -49,10 +49,10 @@ fn shortened() -> (FaultyFs, ReplicaLog) {
 fn what_retention_deletes_is_remembered() {
     let (fs, log) = shortened();
     let expected = &known()[..3];
-    assert_eq!(log.remembered().unwrap(), expected);
+    assert_eq!(log.producer_snapshot().unwrap(), expected);
     fs.kill();
     let mut log = open(&fs, mark(25, &[])).unwrap();
-    assert_eq!(log.remembered().unwrap(), expected);
+    assert_eq!(log.producer_snapshot().unwrap(), expected);
     let old = Retention {
         bytes: None,
         ms: Some(0),
@@ -60,11 +60,11 @@ fn what_retention_deletes_is_remembered() {
     log.retain(i64::MAX, &old, LogIndex(25), before).unwrap();
     assert_eq!(log.first_index(), LogIndex(26));
     fs.kill();
-    assert_eq!(open(&fs, mark(25, &[])).unwrap().remembered().unwrap(), known());
+    assert_eq!(open(&fs, mark(25, &[])).unwrap().producer_snapshot().unwrap(), known());
 }
 
 #[test]
-fn what_is_not_deleted_is_asked_for_by_nobody_and_takes_no_file() {
+fn what_is_not_deleted_is_not_asked_for_and_takes_no_file() {
     let (fs, mut log) = flushed(&entries(25));
     let nobody = |first| panic!("asked for what lies before {first}");
     assert_eq!(log.retain(0, &by_bytes(u64::MAX), LogIndex(25), nobody).unwrap(), 0);
@@ -72,7 +72,7 @@ fn what_is_not_deleted_is_asked_for_by_nobody_and_takes_no_file() {
     assert!(fs.contents(&path()).is_none(), "no producer is idempotent");
 }
 
-/// Whatever is deleted when the crash comes is remembered, and what is not is not taken from there.
+/// What is deleted when the crash comes is kept there, and what is not is not taken from there.
 #[test]
 fn a_crash_at_any_operation_of_retention_forgets_nothing() {
     let (fs, mut log) = flushed(&entries(25));
@@ -86,7 +86,7 @@ fn a_crash_at_any_operation_of_retention_forgets_nothing() {
         let _ = log.retain(0, &by_bytes(1000), LogIndex(25), before);
         fs.crash();
         let log = open(&fs, mark(25, &[])).unwrap();
-        let remembered = log.remembered().unwrap();
+        let remembered = log.producer_snapshot().unwrap();
         assert_eq!(remembered, before(log.first_index()), "operation {at}");
     }
 }
@@ -106,13 +106,13 @@ fn nothing_is_deleted_that_can_not_be_remembered() {
         assert!(matches!(error, LogError::Io { .. }), "{error}");
         assert_eq!(log.first_index(), LogIndex(1), "{operation:?}");
         assert!(log.retain(0, &by_bytes(1000), LogIndex(25), before).unwrap() > 0);
-        assert_eq!(log.remembered().unwrap(), before(log.first_index()));
+        assert_eq!(log.producer_snapshot().unwrap(), before(log.first_index()));
     }
 }
 
 /// What producers sent between what it holds and where it begins is not known.
 #[test]
-fn a_log_that_begins_anew_has_forgotten_what_was_before() {
+fn a_log_that_was_reset_has_forgotten_what_was_before() {
     let (fs, mut log) = shortened();
     let end = LogEnd {
         index: LogIndex(100),
@@ -125,11 +125,11 @@ fn a_log_that_begins_anew_has_forgotten_what_was_before() {
         configuration,
         producers: Vec::new(),
     });
-    assert!(log.remembered().unwrap().is_empty());
+    assert!(log.producer_snapshot().unwrap().is_empty());
     flush(&mut log);
-    assert!(log.remembered().unwrap().is_empty());
+    assert!(log.producer_snapshot().unwrap().is_empty());
     let log = open(&fs, mark(100, &[])).unwrap();
-    assert!(log.remembered().unwrap().is_empty());
+    assert!(log.producer_snapshot().unwrap().is_empty());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_lost_log_has_forgotten_what_was_before() {
     let (fs, log) = shortened();
     drop(log);
     let log = ReplicaLog::open_lost(Arc::new(fs.clone()), Path::new(DIR), GROUP, options()).unwrap();
-    assert!(log.remembered().unwrap().is_empty());
+    assert!(log.producer_snapshot().unwrap().is_empty());
     assert!(fs.contents(&path()).is_none(), "it is set aside");
     assert!(fs.contents(&path().with_extension("damaged")).is_some());
 }
@@ -175,7 +175,7 @@ fn a_file_that_is_cut_or_longer_is_damaged() {
     let cut = (0..whole.len()).map(|length| &whole[..length]);
     for bytes in cut.chain([&longer[..]]) {
         replace(&fs, bytes);
-        let error = log.remembered().unwrap_err();
+        let error = log.producer_snapshot().unwrap_err();
         assert!(error.is_damage(), "{error}");
         let LogError::Corrupt { path: named, .. } = error else {
             panic!("{error}")
@@ -183,13 +183,13 @@ fn a_file_that_is_cut_or_longer_is_damaged() {
         assert_eq!(named, path());
     }
     replace(&fs, &whole);
-    assert_eq!(log.remembered().unwrap().len(), 3);
+    assert_eq!(log.producer_snapshot().unwrap().len(), 3);
 }
 
 #[test]
 fn another_groups_file_is_damaged() {
     let (fs, _) = shortened();
-    let read = super::super::remembered::read(&fs, Path::new(DIR), GroupId(8), LogIndex(1));
+    let read = super::super::producer_snapshot::read(&fs, Path::new(DIR), GroupId(8), LogIndex(1));
     assert!(read.unwrap_err().is_damage());
 }
 
@@ -209,7 +209,7 @@ fn what_can_not_be_is_refused() {
         let sealed = [&7u64.to_le_bytes()[..], &head, &body].concat();
         let bytes = [&head[..], &crc32c::crc32c(&sealed).to_le_bytes(), &body].concat();
         replace(&fs, &bytes);
-        super::super::remembered::read(&fs, Path::new(DIR), GROUP, LogIndex(first))
+        super::super::producer_snapshot::read(&fs, Path::new(DIR), GROUP, LogIndex(first))
     };
     let good = [sent(2, 7, 0), sent(3, 8, 0)];
     assert_eq!(check(2, 1, &good, 4).unwrap(), good);
@@ -233,6 +233,6 @@ fn a_file_of_any_length_is_not_read_into_memory() {
     let (fs, log) = shortened();
     let file = fs.open(&path(), Mode::Write).unwrap();
     file.set_len(1 << 30).unwrap();
-    let error = log.remembered().unwrap_err();
+    let error = log.producer_snapshot().unwrap_err();
     assert!(error.to_string().contains("longer than it can be"), "{error}");
 }

@@ -1,15 +1,14 @@
-//! What idempotent producers sent before the log's first entry: retention has deleted the batches, and they must not be
-//! stored again for that (KIP-98).
+//! The last batches of idempotent producers before the log's first entry. Retention has deleted them, and they must
+//! still be recognised when they are sent again (KIP-98).
 //!
-//! The file is `producers`, in the replica's folder. It is rewritten, beside itself (`producers.new`), and durable
+//! The file is `producers`, in the replica's folder. It is replaced as a whole (by way of `producers.new`), durably,
 //! before the segments go. It says for which first entry it was written, and with it goes what the log holds from its
 //! own first entry on:
 //!
-//! * A log that begins earlier holds some of the file's batches itself, and those are not taken from the file: a crash came
-//!   before all the segments were deleted.
-//! * A log that begins later was reset since, and nobody told what producers had sent until there, or nothing was to be told. Of
-//!   what lies between, the file knows nothing, so nothing of it counts: it would refuse what a producer sends next. Nobody
-//!   has to delete it.
+//! * A log that begins earlier holds some of the file's batches itself, and those are not taken from the file: a crash
+//!   came before all the segments were deleted.
+//! * A log that begins later was reset since, by a position that named no batches. Of what lies between, the file knows
+//!   nothing, so nothing of it counts: it would refuse what a producer sends next. It need not be deleted.
 //!
 //! | at | field |
 //! |---|---|
@@ -28,7 +27,7 @@ use super::{LogError, corrupt, io_error};
 use crate::codec::take_counted;
 use crate::fs::{Fs, Mode, Wrong};
 use crate::producers::{KEPT_BATCHES, MAX_PRODUCERS, ProducedBatch, RECORD_LEN, newest, put_batch, take_so_many};
-use crate::start::LogStart;
+use crate::snapshot::LogStart;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use trimaran_raft::{GroupId, LogIndex};
@@ -36,7 +35,7 @@ use trimaran_raft::{GroupId, LogIndex};
 const MAGIC: [u8; 4] = *b"TRIP";
 const VERSION: u16 = 1;
 const HEAD_LEN: usize = 24;
-/// Batches in a file: as many as are remembered at all. What is more was not written by us, and is not read.
+/// Batches in a file: as many as are kept of all producers. What is more was not written by us, and is not read.
 const MAX_BATCHES: usize = KEPT_BATCHES * MAX_PRODUCERS;
 
 pub(super) fn path(dir: &Path) -> PathBuf {
@@ -44,7 +43,7 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 }
 
 /// Replaces the file, durably: the log is to begin with `first`, and these batches lie before it, ascending. Of more
-/// than can be remembered, the newest are.
+/// than can be kept, the newest are.
 pub(super) fn write(
     fs: &dyn Fs,
     dir: &Path,
