@@ -173,14 +173,7 @@ impl JournalThread {
         }
         // They are about what was there before: a group that starts over in this write must not be released afterwards.
         for (group, upto) in releases {
-            match self.journal.release(group, upto) {
-                // A flush that was under way when its replica was closed and opened again as an empty one. What is not
-                // released stays in the journal, so nothing is lost.
-                Err(JournalError::Refused { .. }) => {
-                    tracing::warn!(%group, %upto, "late flush of a closed replica not released from the journal");
-                }
-                released => released?,
-            }
+            self.journal.release(group, upto)?;
         }
         if !write.is_empty() {
             self.write(&write)?;

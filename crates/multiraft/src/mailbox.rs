@@ -23,7 +23,8 @@ pub struct Ticket(pub u64);
 /// answer, and dropped otherwise.
 pub enum Input {
     /// Adds a group. Ignored if it is here already (unless it is opened as lost, and this shard has asked for that by
-    /// [`Outbox::lost`]), or if its first configuration can't be.
+    /// [`Outbox::lost`]), if it was closed and [`Outbox::closed`] has not named it yet, or if its first configuration
+    /// can't be.
     Open(Box<Open>),
     /// A replica whose log can't be opened for now, although nothing says that it is damaged (the operating system
     /// refuses): it neither votes nor leads, but tells the others that it doesn't. A node that asks it for something
@@ -307,7 +308,8 @@ pub struct Outbox {
     pub flushes: Vec<FlushJob>,
     /// To be run where blocking is allowed, and returned by [`Input::Loaded`].
     pub loads: Vec<Load>,
-    /// Groups closed by [`Input::Close`]: their folders may be deleted once `sequence` is durable.
+    /// Groups closed by [`Input::Close`] of which no [`FlushJob`] is out any more, so that nothing writes to their folders:
+    /// those may be deleted once `sequence` is durable, and the groups opened again afterwards.
     pub closed: Vec<GroupId>,
     /// Idempotent producers forgotten for lack of room: of which group, and how many.
     pub forgotten: Vec<(GroupId, u64)>,

@@ -563,7 +563,6 @@ impl Replica {
             self.leave_followers(desk, out);
         }
         out.journal.forget(self.id);
-        out.closed.push(self.id);
     }
 
     /// A leader's replica is closed: those that follow it don't wait to find out.

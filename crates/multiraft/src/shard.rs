@@ -72,6 +72,8 @@ pub struct Shard {
     replicas: NumberMap<GroupId, Box<Replica>>,
     /// Replicas that take no part: usually none. Never here and in `replicas` as well.
     damaged: BTreeMap<GroupId, Damaged>,
+    /// Closed replicas whose last flush is still out: it writes to their folders.
+    closing: BTreeSet<GroupId>,
     /// Which groups have a node as a member.
     by_node: BTreeMap<NodeId, BTreeSet<GroupId>>,
     /// What is known of the brokers that are not simply alive.
@@ -98,6 +100,7 @@ impl Shard {
             desk,
             replicas: NumberMap::default(),
             damaged: BTreeMap::new(),
+            closing: BTreeSet::new(),
             by_node: BTreeMap::new(),
             liveness: BTreeMap::new(),
             rerouted: BTreeMap::new(),
@@ -186,6 +189,7 @@ impl Shard {
             }
             Input::Messages(from, messages) => self.receive(from, messages, out),
             Input::Persisted(sequence) => self.persisted(sequence, out),
+            Input::Flushed(group, _) if self.closing.remove(&group) => out.closed.push(group),
             Input::Flushed(group, result) => {
                 self.visit(group, out, |replica, desk, _| replica.flushed(result, desk));
             }
@@ -295,7 +299,7 @@ impl Shard {
     fn open(&mut self, mut open: Open, out: &mut Outbox) {
         let group = open.group();
         let own = self.desk.config.node;
-        if !open.is_possible() || !self.make_room(&mut open, out) {
+        if self.closing.contains(&group) || !open.is_possible() || !self.make_room(&mut open, out) {
             return;
         }
         self.damaged.remove(&group);
@@ -333,6 +337,11 @@ impl Shard {
             return;
         };
         replica.close(&mut self.desk, out);
+        if replica.is_flushing {
+            self.closing.insert(group);
+        } else {
+            out.closed.push(group);
+        }
         replica.leave_line(&mut self.desk);
         replica.count_producers(0, &mut self.desk);
         replica.leave_tails(&mut self.desk);

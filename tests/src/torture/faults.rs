@@ -39,10 +39,9 @@ pub enum Kind {
     /// perhaps with empty disks.
     Away,
     /// kill -9, and the broker comes back without its journal, and with everything else: its files are gone, or zeroed. Under the
-    /// same condition as [`Kind::Reformat`], and only if it is asked for.
+    /// same condition as [`Kind::Reformat`].
     LostJournal,
-    /// kill -9, and the broker comes back with a copy of its disk that was made earlier. Under the same condition, and only if it
-    /// is asked for.
+    /// kill -9, and the broker comes back with a copy of its disk that was made earlier. Under the same condition.
     OldCopy,
     /// All are killed at once and come back with the disks that they had when it was done before: more than any promise
     /// covers. It shows that what is lost is noticed, and is done only if it is asked for.
@@ -51,10 +50,10 @@ pub enum Kind {
 
 impl Kind {
     /// Only if they are asked for.
-    const SPECIAL: [Kind; 3] = [Kind::LostJournal, Kind::OldCopy, Kind::Rewind];
+    const SPECIAL: [Kind; 1] = [Kind::Rewind];
 
     /// All that a cluster has to survive.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Kill,
         Kind::Pause,
         Kind::Freeze,
@@ -67,6 +66,8 @@ impl Kind {
         Kind::Slow,
         Kind::Failover,
         Kind::Reformat,
+        Kind::LostJournal,
+        Kind::OldCopy,
         Kind::Away,
     ];
 

@@ -148,6 +148,8 @@ pub(crate) struct Cluster {
     /// Replicas that were found damaged while they ran.
     pub(crate) lost: Vec<(u64, Lost)>,
     pub(crate) resets: u64,
+    /// Groups whose folders may be deleted, and on which node.
+    pub(crate) closed: Vec<(u64, GroupId)>,
     pub(crate) stranded: Vec<Stranded>,
     /// What leaders said that can't be, and at which node that was noticed.
     pub(crate) contradictions: Vec<(u64, Contradiction)>,
@@ -179,6 +181,7 @@ impl Cluster {
             unopened: BTreeSet::new(),
             lost: Vec::new(),
             resets: 0,
+            closed: Vec::new(),
             stranded: Vec::new(),
             contradictions: Vec::new(),
             flying: Vec::new(),
@@ -345,6 +348,11 @@ impl Cluster {
     }
 
     /// Cuts both ways between two nodes.
+    pub(crate) fn is_flushing(&self, id: u64) -> bool {
+        let running = self.nodes[&id].running.as_ref();
+        running.is_some_and(|running| !running.flushing.is_empty())
+    }
+
     pub(crate) fn cut(&mut self, a: u64, b: u64) {
         self.cut.extend([(a, b), (b, a)]);
     }
@@ -509,6 +517,7 @@ impl Cluster {
         self.in_sync.append(&mut out.in_sync);
         self.members.append(&mut out.members);
         self.resets += std::mem::take(&mut out.resets);
+        self.closed.extend(out.closed.drain(..).map(|group| (id, group)));
         self.stranded.append(&mut out.stranded);
         let contradictions = out.contradictions.drain(..);
         self.contradictions.extend(contradictions.map(|found| (id, found)));

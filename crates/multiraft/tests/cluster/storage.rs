@@ -342,3 +342,24 @@ fn a_follower_far_behind_takes_no_more_than_its_share_and_holds_nobody_up() {
     assert!(took >= expected, "{took} ms for {bytes} bytes");
     assert!(cluster.loads < 60, "what waits is not read twice: {}", cluster.loads);
 }
+
+/// A flush writes to its replica's folder, which must not be deleted, or be another opening's, before it is done.
+#[test]
+fn a_closed_replica_is_gone_only_when_its_last_flush_is() {
+    let settings = Settings {
+        flush_bytes: 500,
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::new(settings);
+    let leader = cluster.leader_of(G);
+    let follower = (1..=3).find(|id| *id != leader).expect("a follower");
+    cluster.append(leader, G, Acks::All, batch_of(&["r".repeat(1_000).as_str()]));
+    cluster.until("a flush is out", |cluster| cluster.is_flushing(follower));
+    cluster.nodes.get_mut(&follower).expect("a node").stuck = true;
+    cluster.tell(follower, Input::Close(G));
+    cluster.run(1_000);
+    assert_eq!(cluster.closed, [], "its flush is still out");
+    cluster.nodes.get_mut(&follower).expect("a node").stuck = false;
+    cluster.run(1_000);
+    assert_eq!(cluster.closed, [(follower, G)]);
+}
