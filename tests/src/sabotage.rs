@@ -425,6 +425,12 @@ pub const SCENARIOS: &[Scenario] = &[
         Noticed::Nowhere,
     ),
     raft(
+        "WaitForAll",
+        "a leader waits for every voter, not for a majority; with one of them gone for good, nothing is committed",
+        "Trimaran's own, for endings in which somebody is missed",
+        WITHIN,
+    ),
+    raft(
         "SendOnce",
         "what got no answer is not sent again",
         "any lossy network",

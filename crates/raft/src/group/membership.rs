@@ -278,7 +278,11 @@ impl Group {
     /// The highest index that enough voters hold durably to commit it.
     pub(super) fn held_by_quorum(&self) -> LogIndex {
         let configuration = self.membership.current();
-        let voters = self.held_by(quorum::majority(configuration.voters.len()));
+        let count = match self.is_broken(Sabotage::WaitForAll) {
+            true => configuration.voters.len(),
+            false => quorum::majority(configuration.voters.len()),
+        };
+        let voters = self.held_by(count);
         if !configuration.is_joint() || self.is_broken(Sabotage::ForgetOutgoing) {
             return voters;
         }

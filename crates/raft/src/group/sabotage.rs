@@ -42,6 +42,8 @@ pub enum Sabotage {
     ConfirmFormerLeader,
     /// A learner that refuses a candidate for its shorter log doesn't stand itself, though nobody else may be elected.
     LearnersNeverStand,
+    /// A leader commits what all voters hold, not what a majority does: one that is gone stops everything.
+    WaitForAll,
     /// What got no answer is not sent again.
     SendOnce,
     /// A leader that resigns while its disk is busy takes for committed what its disk holds then (redpanda b41b5c6f).
@@ -121,6 +123,7 @@ impl Sabotage {
         Sabotage::ServeAtOnce,
         Sabotage::KeepUncommittedBytes,
         Sabotage::BelieveForEver,
+        Sabotage::WaitForAll,
         Sabotage::SendOnce,
         Sabotage::CommitAfterResigning,
         Sabotage::GrantingPutsOff,
