@@ -4,13 +4,15 @@ use crate::client::{Attempt, attempt, check, incomplete, refused};
 use crate::cluster::reassignments;
 use crate::requests::{self, topic_name};
 use crate::{Client, ClientError, ReassignmentInfo};
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::{
+use trimaran_wire::kafka_protocol::ResponseError;
+use trimaran_wire::kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use trimaran_wire::kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use trimaran_wire::kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, DescribeConfigsRequest, ListPartitionReassignmentsRequest,
 };
-use kafka_protocol::protocol::StrBytes;
+use trimaran_wire::kafka_protocol::protocol::StrBytes;
 
 impl Client {
     /// Creates a topic; -1 for the cluster's defaults.

@@ -2,10 +2,10 @@
 
 use crate::exchange::Exchange;
 use crate::{CLIENT_ID, RequestError};
-use kafka_protocol::protocol::Request;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use trimaran_wire::request::Call;
 
 /// The time that connecting may take: the brokers of a program with threads are on its machine, or near.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -45,16 +45,16 @@ impl Connection {
     ///
     /// # Errors
     /// Any but [`RequestError::Connect`] and [`RequestError::Code`].
-    pub fn call<R: Request>(&mut self, version: i16, request: &R, wait: Duration) -> Result<R::Response, RequestError> {
+    pub fn call<C: Call>(&mut self, version: i16, request: &C, wait: Duration) -> Result<C::Response, RequestError> {
         self.send(version, request)?;
-        self.poll::<R>(version, wait)?.ok_or(RequestError::TimedOut)
+        self.poll::<C>(version, wait)?.ok_or(RequestError::TimedOut)
     }
 
     /// Sends a request; its response comes by [`Connection::poll`].
     ///
     /// # Errors
     /// Any but [`RequestError::Connect`] and [`RequestError::Code`].
-    pub fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<(), RequestError> {
+    pub fn send<C: Call>(&mut self, version: i16, request: &C) -> Result<(), RequestError> {
         let frame = self.exchange.request(version, request)?;
         self.stream.write_all(&frame).map_err(RequestError::from_io)
     }
@@ -75,11 +75,11 @@ impl Connection {
     ///
     /// # Errors
     /// Any but [`RequestError::Connect`] and [`RequestError::Code`].
-    pub fn poll<R: Request>(&mut self, version: i16, wait: Duration) -> Result<Option<R::Response>, RequestError> {
+    pub fn poll<C: Call>(&mut self, version: i16, wait: Duration) -> Result<Option<C::Response>, RequestError> {
         let deadline = Instant::now() + wait;
         let mut chunk = [0; CHUNK_BYTES];
         loop {
-            if let Some(response) = self.exchange.response::<R>(version)? {
+            if let Some(response) = self.exchange.response::<C>(version)? {
                 return Ok(Some(response));
             }
             let left = deadline.saturating_duration_since(Instant::now());

@@ -1,12 +1,13 @@
 //! A client of one cluster: any broker to begin with, leaders followed from there, everything retried until a deadline.
 
 use crate::{ClientError, ClusterInfo, Connection, PartitionInfo, RequestError, Unanswered, requests};
-use kafka_protocol::ResponseError;
-use kafka_protocol::protocol::{Request, StrBytes};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use trimaran_wire::kafka_protocol::ResponseError;
+use trimaran_wire::kafka_protocol::protocol::StrBytes;
+use trimaran_wire::request::Call;
 
 /// Between two attempts: an election takes about as long.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -259,12 +260,12 @@ impl Client {
     }
 
     /// Sends a request to the brokers in turn until one answers it well, or the deadline has come.
-    pub(crate) async fn ask_any<R: Request, T>(
+    pub(crate) async fn ask_any<C: Call, T>(
         &mut self,
         what: &str,
         version: i16,
-        request: &R,
-        mut judge: impl FnMut(R::Response) -> Result<T, Attempt>,
+        request: &C,
+        mut judge: impl FnMut(C::Response) -> Result<T, Attempt>,
     ) -> Result<T, ClientError> {
         let deadline = self.deadline();
         let mut answer = None;
@@ -286,14 +287,14 @@ impl Client {
     }
 
     /// Sends a request to a partition's leader, following it until the deadline.
-    pub(crate) async fn ask_leader<R: Request, T>(
+    pub(crate) async fn ask_leader<C: Call, T>(
         &mut self,
         what: &str,
         topic: &str,
         partition: i32,
         version: i16,
-        request: &R,
-        mut judge: impl FnMut(R::Response) -> Result<T, Attempt>,
+        request: &C,
+        mut judge: impl FnMut(C::Response) -> Result<T, Attempt>,
     ) -> Result<T, ClientError> {
         let deadline = self.deadline();
         loop {
@@ -315,13 +316,13 @@ impl Client {
     }
 
     /// Sends a request that gets no answer to a partition's leader; tries until it is sent.
-    pub(crate) async fn tell_leader<R: Request>(
+    pub(crate) async fn tell_leader<C: Call>(
         &mut self,
         what: &str,
         topic: &str,
         partition: i32,
         version: i16,
-        request: &R,
+        request: &C,
     ) -> Result<(), ClientError> {
         let deadline = self.deadline();
         loop {
@@ -360,13 +361,13 @@ impl Client {
     }
 
     /// One attempt at one broker. A connection that failed is forgotten.
-    async fn ask_at<R: Request>(
+    async fn ask_at<C: Call>(
         &mut self,
         address: &str,
         version: i16,
-        request: &R,
+        request: &C,
         deadline: Instant,
-    ) -> Result<R::Response, RequestError> {
+    ) -> Result<C::Response, RequestError> {
         let wait = attempt(deadline);
         let mut connection = self.take_connection(address, wait).await?;
         let response = connection.call(version, request, wait).await?;
@@ -374,11 +375,11 @@ impl Client {
         Ok(response)
     }
 
-    async fn tell_at<R: Request>(
+    async fn tell_at<C: Call>(
         &mut self,
         address: &str,
         version: i16,
-        request: &R,
+        request: &C,
         deadline: Instant,
     ) -> Result<(), RequestError> {
         let wait = attempt(deadline);

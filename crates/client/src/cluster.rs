@@ -1,8 +1,8 @@
 //! The cluster as a broker's Metadata describes it.
 
-use kafka_protocol::messages::list_partition_reassignments_response::OngoingTopicReassignment;
-use kafka_protocol::messages::{BrokerId, MetadataResponse};
 use std::collections::BTreeMap;
+use trimaran_wire::kafka_protocol::messages::list_partition_reassignments_response::OngoingTopicReassignment;
+use trimaran_wire::kafka_protocol::messages::{BrokerId, MetadataResponse};
 
 /// A broker, as Metadata names it.
 #[derive(Clone, Debug, PartialEq, Eq)]

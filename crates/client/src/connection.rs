@@ -2,11 +2,11 @@
 
 use crate::exchange::Exchange;
 use crate::{CLIENT_ID, RequestError};
-use kafka_protocol::protocol::Request;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use trimaran_wire::request::Call;
 
 /// An asynchronous connection, for one request at a time. After an error it is of no use any more.
 #[derive(Debug)]
@@ -37,17 +37,17 @@ impl Connection {
     ///
     /// # Errors
     /// Any but [`RequestError::Connect`] and [`RequestError::Code`].
-    pub async fn call<R: Request>(
+    pub async fn call<C: Call>(
         &mut self,
         version: i16,
-        request: &R,
+        request: &C,
         wait: Duration,
-    ) -> Result<R::Response, RequestError> {
+    ) -> Result<C::Response, RequestError> {
         let exchange = async {
             let frame = self.exchange.request(version, request)?;
             self.stream.write_all(&frame).await.map_err(RequestError::from_io)?;
             loop {
-                if let Some(response) = self.exchange.response::<R>(version)? {
+                if let Some(response) = self.exchange.response::<C>(version)? {
                     return Ok(response);
                 }
                 let read = self.stream.read_buf(self.exchange.arrived()).await;
@@ -64,7 +64,7 @@ impl Connection {
     ///
     /// # Errors
     /// Any but [`RequestError::Connect`] and [`RequestError::Code`].
-    pub async fn send<R: Request>(&mut self, version: i16, request: &R, wait: Duration) -> Result<(), RequestError> {
+    pub async fn send<C: Call>(&mut self, version: i16, request: &C, wait: Duration) -> Result<(), RequestError> {
         let frame = self.exchange.unanswered(version, request)?;
         let written = tokio::time::timeout(wait, self.stream.write_all(&frame)).await;
         written

@@ -1,8 +1,8 @@
 //! The failures of requests and of whole operations.
 
-use kafka_protocol::ResponseError;
 use std::fmt;
 use std::io;
+use trimaran_wire::kafka_protocol::ResponseError;
 
 /// The failure of one request to one broker.
 #[derive(Debug)]

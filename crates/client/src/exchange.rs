@@ -2,13 +2,10 @@
 
 use crate::RequestError;
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::RequestHeader;
-use kafka_protocol::protocol::{Request, StrBytes, encode_request_header_into_buffer};
 use std::collections::VecDeque;
 use tokio_util::codec::Decoder;
-use trimaran_wire::api::Api;
 use trimaran_wire::frame::FrameCodec;
-use trimaran_wire::request::decode_response;
+use trimaran_wire::request::{Call, decode_response, put_request};
 
 /// No broker's response is longer: a fetch is answered with at most what it asks for, and the metadata of a million
 /// partitions takes about 60 MB.
@@ -18,33 +15,18 @@ const MAX_RESPONSE_BYTES: usize = 256 << 20;
 ///
 /// # Errors
 /// [`RequestError::Malformed`]: the version does not have a field that is set, or the frame would be too long.
-pub fn encode_request<R: Request>(
+pub fn encode_request<C: Call>(
     client_id: &str,
     version: i16,
     correlation: i32,
-    request: &R,
+    request: &C,
 ) -> Result<BytesMut, RequestError> {
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation)
-        .with_client_id(Some(StrBytes::from_string(client_id.to_owned())));
     let mut frame = BytesMut::new();
     frame.put_i32(0);
-    encode_request_header_into_buffer(&mut frame, &header).map_err(malformed)?;
-    request.encode(&mut frame, version).map_err(malformed)?;
+    put_request(&mut frame, version, correlation, Some(client_id), request).map_err(malformed)?;
     let length = i32::try_from(frame.len() - 4).map_err(malformed)?;
     frame[..4].copy_from_slice(&length.to_be_bytes());
     Ok(frame)
-}
-
-/// The correlation id and the body of a response frame, its length taken off.
-///
-/// # Errors
-/// [`RequestError::Malformed`]: it is no response to such a request.
-pub fn decode_answer<R: Request>(version: i16, frame: Bytes) -> Result<(i32, R::Response), RequestError> {
-    let api = Api::from_key(R::KEY).ok_or_else(|| malformed("no broker offers what it was asked"))?;
-    decode_response(api, version, frame).map_err(malformed)
 }
 
 fn malformed(error: impl ToString) -> RequestError {
@@ -98,7 +80,7 @@ impl Exchange {
     ///
     /// # Errors
     /// As [`encode_request`].
-    pub fn request<R: Request>(&mut self, version: i16, request: &R) -> Result<BytesMut, RequestError> {
+    pub fn request<C: Call>(&mut self, version: i16, request: &C) -> Result<BytesMut, RequestError> {
         let frame = self.unanswered(version, request)?;
         self.awaited.push_back(self.correlation);
         Ok(frame)
@@ -108,7 +90,7 @@ impl Exchange {
     ///
     /// # Errors
     /// As [`encode_request`].
-    pub fn unanswered<R: Request>(&mut self, version: i16, request: &R) -> Result<BytesMut, RequestError> {
+    pub fn unanswered<C: Call>(&mut self, version: i16, request: &C) -> Result<BytesMut, RequestError> {
         self.correlation = self.correlation.wrapping_add(1);
         encode_request(&self.client_id, version, self.correlation, request)
     }
@@ -122,11 +104,11 @@ impl Exchange {
     ///
     /// # Errors
     /// [`RequestError::Malformed`]: what arrived is not that response.
-    pub fn response<R: Request>(&mut self, version: i16) -> Result<Option<R::Response>, RequestError> {
+    pub fn response<C: Call>(&mut self, version: i16) -> Result<Option<C::Response>, RequestError> {
         let Some(frame) = self.frames.next_frame()? else {
             return Ok(None);
         };
-        let (correlation, response) = decode_answer::<R>(version, frame)?;
+        let (correlation, response) = decode_response::<C::Response>(version, frame).map_err(malformed)?;
         let awaited = self.awaited.pop_front();
         if awaited != Some(correlation) {
             return Err(malformed(format!("a response to {correlation} instead of {awaited:?}")));
@@ -138,11 +120,11 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+    use trimaran_wire::kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
     use trimaran_wire::request::encode_response;
 
     fn response(correlation: i32) -> Vec<u8> {
-        let frame = encode_response(Api::ApiVersions, 0, correlation, &ApiVersionsResponse::default()).unwrap();
+        let frame = encode_response(0, correlation, &ApiVersionsResponse::default()).unwrap();
         let length = i32::try_from(frame.len()).unwrap();
         [&length.to_be_bytes()[..], &frame].concat()
     }

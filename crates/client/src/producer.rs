@@ -3,9 +3,9 @@
 use crate::client::{check, incomplete, judge};
 use crate::{Client, ClientError, RequestError, requests};
 use bytes::BytesMut;
-use kafka_protocol::ResponseError;
 use std::collections::HashMap;
 use trimaran_wire::batch::{self, KeyValue, ProducerStamp};
+use trimaran_wire::kafka_protocol::ResponseError;
 
 /// The time that a broker may wait for other replicas: shorter than one attempt, so that its answer is heard.
 const PRODUCE_TIMEOUT_MS: i32 = 4_000;

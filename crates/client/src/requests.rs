@@ -3,17 +3,17 @@
 
 use crate::RequestError;
 use bytes::Bytes;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{
+use trimaran_wire::kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use trimaran_wire::kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use trimaran_wire::kafka_protocol::messages::fetch_response::PartitionData;
+use trimaran_wire::kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use trimaran_wire::kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use trimaran_wire::kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use trimaran_wire::kafka_protocol::messages::{
     BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse, InitProducerIdRequest,
     ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, ProduceRequest, ProduceResponse, TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
+use trimaran_wire::kafka_protocol::protocol::StrBytes;
 
 /// ListOffsets' name for the end of a partition.
 pub const LATEST: i64 = -1;

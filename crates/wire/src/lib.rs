@@ -6,8 +6,9 @@
 //!   CRC checked, and the two fields that a leader decides are patched in place. Records inside are looked at only for
 //!   searches by timestamp and by the command line, with a limit on what compressed ones may grow to.
 //! * [`api`]: the one table of what is offered to Kafka clients, and the header of requests.
-//! * [`request`]: a frame's body as a [`request::Request`], a response as a frame. Most messages are kafka-protocol's; since
-//!   that crate allocates what a count says, a schema is walked over the bytes before it may decode them.
+//! * [`request`]: a frame's body as a [`request::Request`], a response as a frame, and the same for clients: a request as a
+//!   frame, a frame as its response. Most messages are [`kafka_protocol`]'s; since that crate allocates what a count says, a
+//!   schema is walked over the bytes before it may decode them.
 //! * [`produce`] and [`fetch`]: the hot path, written by hand. A producer's records are split off the frame, a consumer's
 //!   are chunks of the response; neither is copied.
 //! * [`peer`]: what brokers say to each other. [`frame`]: Kafka's frames as a codec. [`json`]: Maelstrom's lines.
@@ -28,14 +29,14 @@
 //!     let header = match api::decode_header(&mut frame) {
 //!         Ok(header) => header,
 //!         Err(WireError::UnsupportedVersion { api: Api::ApiVersions, correlation_id, .. }) => {
-//!             return request::encode_response(Api::ApiVersions, 0, correlation_id, &api::versions_response(35)).ok();
+//!             return request::encode_response(0, correlation_id, &api::versions_response(35)).ok();
 //!         }
 //!         Err(_) => return None,
 //!     };
 //!     match request::decode_request(&header, frame).ok()? {
 //!         Request::ApiVersions(_) => {
 //!             let response = api::versions_response(0);
-//!             request::encode_response(header.api, header.version, header.correlation_id, &response).ok()
+//!             request::encode_response(header.version, header.correlation_id, &response).ok()
 //!         }
 //!         _ => None,
 //!     }
@@ -63,6 +64,9 @@ mod topic_id;
 mod writer;
 
 pub use error::WireError;
+/// The crate whose messages [`request`] reads and writes, in the version that it does so with.
+pub use kafka_protocol;
+
 pub use hint::{LeaderHint, NodeEndpoint};
 pub use topic_id::TopicId;
 

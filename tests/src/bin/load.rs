@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::ProduceResponse;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trimaran_client::RequestError;
-use trimaran_client::exchange::{Frames, decode_answer, encode_request};
+use trimaran_client::exchange::{Frames, encode_request};
 use trimaran_client::requests;
 use trimaran_tests::process::{KafkaClient, Leader};
 use trimaran_wire::batch::{self, KeyValue};
+use trimaran_wire::request::decode_response;
 
 const VERSION: i16 = 9;
 
@@ -327,7 +328,7 @@ fn read_answer(stream: &mut TcpStream, frames: &mut Frames) -> Result<Answer> {
             read => frames.arrived().extend_from_slice(&chunk[..read]),
         }
     };
-    let (correlation, response) = decode_answer::<ProduceRequest>(VERSION, frame)?;
+    let (correlation, response) = decode_response::<ProduceResponse>(VERSION, frame)?;
     let code = match requests::produced(&response) {
         Ok(_) => 0,
         Err(RequestError::Code(code)) => code,

@@ -17,13 +17,12 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
-use kafka_protocol::protocol::{Decodable, Encodable};
 use std::fmt::Debug;
 use trimaran_wire::api::{self, Api, ApiSpec, TABLE};
 use trimaran_wire::batch::{self, LeaderEpoch, Offset};
 use trimaran_wire::fetch::{self, FetchPartitionResponse, FetchResponse, FetchTopicResponse};
 use trimaran_wire::produce::{self, ProducePartitionResponse, ProduceResponse, ProduceTopicResponse};
-use trimaran_wire::request::{decode_response, encode_response};
+use trimaran_wire::request::{Response, decode_response, encode_response};
 use trimaran_wire::{LeaderHint, NodeEndpoint, TopicId};
 
 /// A line of the table, a version, a frame.
@@ -62,14 +61,15 @@ fn versions(spec: &ApiSpec) -> (i16, i16) {
     (first, spec.max)
 }
 
-fn check<T: Decodable + Encodable + PartialEq + Debug>(api: Api, version: i16, frame: Bytes) {
-    let Ok((correlation_id, response)) = decode_response::<T>(api, version, frame) else {
+fn check<T: Response + PartialEq + Debug>(api: Api, version: i16, frame: Bytes) {
+    assert_eq!(T::API, api);
+    let Ok((correlation_id, response)) = decode_response::<T>(version, frame) else {
         return;
     };
-    let again = encode_response(api, version, correlation_id, &response)
+    let again = encode_response(version, correlation_id, &response)
         .unwrap_or_else(|error| panic!("{api:?} {version} can't be encoded: {error}: {response:?}"));
     assert_eq!(
-        decode_response::<T>(api, version, again),
+        decode_response::<T>(version, again),
         Ok((correlation_id, response)),
         "{api:?} {version}"
     );
@@ -110,8 +110,13 @@ fn frame(api: Api, version: i16) -> Bytes {
     }
 }
 
-fn encoded(api: Api, version: i16, response: &impl Encodable) -> Bytes {
-    encode_response(api, version, 77, response).expect("a sample has only what its version has")
+fn encoded(api: Api, version: i16, response: &impl Response) -> Bytes {
+    assert_eq!(api, api_of(response));
+    encode_response(version, 77, response).expect("a sample has only what its version has")
+}
+
+fn api_of<T: Response>(_: &T) -> Api {
+    T::API
 }
 
 fn reassigned() -> kp::AlterPartitionReassignmentsResponse {

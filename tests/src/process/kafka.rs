@@ -4,12 +4,12 @@
 use super::requests::{self, Fetched, Reading};
 use crate::checker::history::RecordId;
 use kafka_protocol::messages::MetadataResponse;
-use kafka_protocol::protocol::Request;
 use std::net::SocketAddr;
 use std::time::Duration;
 use trimaran_client::blocking::Connection;
 use trimaran_client::requests::{good, metadata, producer_id};
 use trimaran_client::{ClusterInfo, RequestError};
+use trimaran_wire::request::Call;
 use uuid::Uuid;
 
 /// A partition's leader, as a broker told it.
@@ -78,7 +78,7 @@ impl KafkaClient {
     }
 
     /// What any broker answers, in whatever order they are ready to.
-    fn anywhere<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, RequestError> {
+    fn anywhere<C: Call>(&self, version: i16, request: &C) -> Result<C::Response, RequestError> {
         let mut last = RequestError::TimedOut;
         for broker in &self.brokers {
             let answer =

@@ -8,12 +8,11 @@ use super::session::Session;
 use super::turns::Turns;
 use super::{done, frame, within};
 use crate::engine::{ClusterView, Engine};
-use kafka_protocol::protocol::Encodable;
 use std::future::Future;
 use std::sync::Arc;
 use trimaran_transport::{Reply, Work};
 use trimaran_wire::api::RequestHeader;
-use trimaran_wire::request::{self, Handle};
+use trimaran_wire::request::{self, Handle, Response};
 
 /// The state that all requests of a listener share.
 pub(super) struct Shared {
@@ -58,14 +57,18 @@ impl Context {
     }
 
     /// The response as a frame.
-    pub(super) fn respond(&self, response: &impl Encodable) -> Reply {
+    ///
+    /// # Panics
+    /// If it is the response to another API.
+    pub(super) fn respond<R: Response>(&self, response: &R) -> Reply {
         let RequestHeader {
             api,
             version,
             correlation_id,
             ..
         } = self.header;
-        frame(request::encode_response(api, version, correlation_id, response))
+        assert_eq!(R::API, api, "a handler answers what it was asked");
+        frame(request::encode_response(version, correlation_id, response))
     }
 }
 

@@ -123,12 +123,7 @@ fn refuse_header(session: &Session, error: &WireError) -> Reply {
         return Reply::Close;
     };
     let response = api::versions_response(ResponseError::UnsupportedVersion.code());
-    frame(request::encode_response(
-        Api::ApiVersions,
-        0,
-        *correlation_id,
-        &response,
-    ))
+    frame(request::encode_response(0, *correlation_id, &response))
 }
 
 /// The reply, with its part of the memory for responses until it is sent. A response that finds no room is dropped,

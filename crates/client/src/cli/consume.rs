@@ -5,16 +5,16 @@ use crate::requests::{self, EARLIEST, FetchLimits, LATEST};
 use crate::{BrokerInfo, Client, ClientError, Connection, RequestError};
 use bytes::Bytes;
 use clap::Args;
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::fetch_request::FetchTopic;
-use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use trimaran_wire::batch::{self, BatchError, Record};
+use trimaran_wire::kafka_protocol::ResponseError;
+use trimaran_wire::kafka_protocol::messages::fetch_request::FetchTopic;
+use trimaran_wire::kafka_protocol::messages::fetch_response::PartitionData;
+use trimaran_wire::kafka_protocol::messages::{FetchRequest, FetchResponse};
 
 /// The limits of one fetch: memory for a few of them side by side, and half a second until an answer without records.
 const LIMITS: FetchLimits = FetchLimits {

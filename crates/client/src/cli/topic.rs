@@ -3,9 +3,9 @@
 use super::{Exit, Failure, Reach};
 use crate::{Client, ClientError, PartitionInfo, ReassignmentInfo};
 use clap::{Args, Subcommand};
-use kafka_protocol::ResponseError;
 use std::fmt::Write as _;
 use std::time::Duration;
+use trimaran_wire::kafka_protocol::ResponseError;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -4,23 +4,23 @@ use super::{ApiSpec, RequestHeader};
 use crate::WireError;
 use crate::fetch::{self, FetchRequest};
 use crate::produce::{self, ProduceRequest};
-use crate::request::{Handle, guarded};
+use crate::request::{Call, Handle, Response, guarded};
 use crate::schema::{requests, responses};
 use bytes::BytesMut;
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    self, AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
     DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FindCoordinatorRequest, InitProducerIdRequest,
     ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
 };
 
 /// A row says how its request is decoded: `guarded(SCHEMA)` by kafka-protocol, behind a walk over the schema;
-/// `own(FUNCTION)` by a decoder of this crate.
+/// `own(FUNCTION)` by a decoder of this crate, into a type of the same name. Clients use kafka-protocol's types for all.
 macro_rules! apis {
     ($($(#[$attribute:meta])* $api:ident = $key:literal {
         versions: $min:literal..=$max:literal,
         flexible: $flexible:literal,
-        request: $request:ty => $decoder:ident($with:expr),
-        response: $response:expr,
+        request: $request:ident => $decoder:ident($with:expr),
+        response: $response:ident => $layout:expr,
         note: $note:literal,
     })*) => {
         /// An API that is offered.
@@ -51,7 +51,7 @@ macro_rules! apis {
             note: $note,
             #[cfg(test)]
             request: apis!(@schema $decoder $with),
-            response: $response,
+            response: $layout,
         },)*];
 
         /// A request's body.
@@ -73,6 +73,17 @@ macro_rules! apis {
             }
         }
 
+        $(
+            impl Call for messages::$request {
+                const API: Api = Api::$api;
+                type Response = messages::$response;
+            }
+
+            impl Response for messages::$response {
+                const API: Api = Api::$api;
+            }
+        )*
+
         /// Reads the body behind a header.
         pub(crate) fn decode(header: &RequestHeader, body: BytesMut) -> Result<Request, WireError> {
             match header.api {
@@ -91,7 +102,7 @@ apis! {
         versions: 0..=11,
         flexible: 9,
         request: ProduceRequest => own(produce::decode_request),
-        response: responses::PRODUCE,
+        response: ProduceResponse => responses::PRODUCE,
         note: "0 to 2 are offered because older librdkafka turns compression off otherwise, and answered with \
                UNSUPPORTED_VERSION; from 10 on with hints to the new leader",
     }
@@ -99,98 +110,98 @@ apis! {
         versions: 4..=16,
         flexible: 12,
         request: FetchRequest => own(fetch::decode_request),
-        response: responses::FETCH,
+        response: FetchResponse => responses::FETCH,
         note: "from 13 on by topic id; from 16 on with hints to the new leader",
     }
     ListOffsets = 2 {
         versions: 1..=8,
         flexible: 6,
         request: ListOffsetsRequest => guarded(requests::LIST_OFFSETS),
-        response: responses::LIST_OFFSETS,
+        response: ListOffsetsResponse => responses::LIST_OFFSETS,
         note: "by timestamp down to the record; -1, -2, and -3 from 7 on",
     }
     Metadata = 3 {
         versions: 0..=12,
         flexible: 9,
         request: MetadataRequest => guarded(requests::METADATA),
-        response: responses::METADATA,
+        response: MetadataResponse => responses::METADATA,
         note: "answered by any broker; from 12 on by topic id",
     }
     FindCoordinator = 10 {
         versions: 0..=4,
         flexible: 3,
         request: FindCoordinatorRequest => guarded(requests::FIND_COORDINATOR),
-        response: responses::FIND_COORDINATOR,
+        response: FindCoordinatorResponse => responses::FIND_COORDINATOR,
         note: "consumer groups are not offered yet",
     }
     ApiVersions = 18 {
         versions: 0..=4,
         flexible: 3,
         request: ApiVersionsRequest => guarded(requests::API_VERSIONS),
-        response: responses::API_VERSIONS,
+        response: ApiVersionsResponse => responses::API_VERSIONS,
         note: "",
     }
     CreateTopics = 19 {
         versions: 2..=7,
         flexible: 5,
         request: CreateTopicsRequest => guarded(requests::CREATE_TOPICS),
-        response: responses::CREATE_TOPICS,
+        response: CreateTopicsResponse => responses::CREATE_TOPICS,
         note: "accepted by any broker",
     }
     DeleteTopics = 20 {
         versions: 1..=6,
         flexible: 4,
         request: DeleteTopicsRequest => guarded(requests::DELETE_TOPICS),
-        response: responses::DELETE_TOPICS,
+        response: DeleteTopicsResponse => responses::DELETE_TOPICS,
         note: "accepted by any broker; 6 by topic id too",
     }
     InitProducerId = 22 {
         versions: 0..=4,
         flexible: 2,
         request: InitProducerIdRequest => guarded(requests::INIT_PRODUCER_ID),
-        response: responses::INIT_PRODUCER_ID,
+        response: InitProducerIdResponse => responses::INIT_PRODUCER_ID,
         note: "for idempotent producers; no transactions yet",
     }
     OffsetForLeaderEpoch = 23 {
         versions: 2..=4,
         flexible: 4,
         request: OffsetForLeaderEpochRequest => guarded(requests::OFFSET_FOR_LEADER_EPOCH),
-        response: responses::OFFSET_FOR_LEADER_EPOCH,
+        response: OffsetForLeaderEpochResponse => responses::OFFSET_FOR_LEADER_EPOCH,
         note: "the leader epoch is the Raft term",
     }
     DescribeConfigs = 32 {
         versions: 1..=4,
         flexible: 4,
         request: DescribeConfigsRequest => guarded(requests::DESCRIBE_CONFIGS),
-        response: responses::DESCRIBE_CONFIGS,
+        response: DescribeConfigsResponse => responses::DESCRIBE_CONFIGS,
         note: "every key, with source, default and type",
     }
     CreatePartitions = 37 {
         versions: 0..=3,
         flexible: 2,
         request: CreatePartitionsRequest => guarded(requests::CREATE_PARTITIONS),
-        response: responses::CREATE_PARTITIONS,
+        response: CreatePartitionsResponse => responses::CREATE_PARTITIONS,
         note: "accepted by any broker",
     }
     AlterPartitionReassignments = 45 {
         versions: 0..=0,
         flexible: 0,
         request: AlterPartitionReassignmentsRequest => guarded(requests::ALTER_PARTITION_REASSIGNMENTS),
-        response: responses::ALTER_PARTITION_REASSIGNMENTS,
+        response: AlterPartitionReassignmentsResponse => responses::ALTER_PARTITION_REASSIGNMENTS,
         note: "accepted by any broker; also for another number of replicas",
     }
     ListPartitionReassignments = 46 {
         versions: 0..=0,
         flexible: 0,
         request: ListPartitionReassignmentsRequest => guarded(requests::LIST_PARTITION_REASSIGNMENTS),
-        response: responses::LIST_PARTITION_REASSIGNMENTS,
+        response: ListPartitionReassignmentsResponse => responses::LIST_PARTITION_REASSIGNMENTS,
         note: "answered by any broker",
     }
     DescribeCluster = 60 {
         versions: 0..=1,
         flexible: 0,
         request: DescribeClusterRequest => guarded(requests::DESCRIBE_CLUSTER),
-        response: responses::DESCRIBE_CLUSTER,
+        response: DescribeClusterResponse => responses::DESCRIBE_CLUSTER,
         note: "",
     }
 }

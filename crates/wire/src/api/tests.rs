@@ -209,7 +209,7 @@ fn what_is_not_offered_is_named() {
 #[test]
 fn the_answer_to_api_versions_is_the_table() {
     for version in 0..=4 {
-        let frame = crate::request::encode_response(Api::ApiVersions, version, 5, &versions_response(35)).unwrap();
+        let frame = crate::request::encode_response(version, 5, &versions_response(35)).unwrap();
         let mut frame = frame;
         let header = TheirResponseHeader::decode(&mut frame, 0).unwrap();
         assert_eq!(header.correlation_id, 5);

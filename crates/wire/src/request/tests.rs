@@ -2,6 +2,7 @@ mod responses;
 
 use super::*;
 use crate::api::{ApiSpec, TABLE};
+use crate::batch::Offset;
 use crate::testing::Rng;
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::{
@@ -18,7 +19,7 @@ use kafka_protocol::messages::{
     ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProducerId,
     TopicName, TransactionalId,
 };
-use kafka_protocol::protocol::{Message, StrBytes};
+use kafka_protocol::protocol::{self as kp, StrBytes};
 use std::fmt::Debug;
 
 fn text(text: &'static str) -> StrBytes {
@@ -225,42 +226,170 @@ fn schemas_agree_with_an_independent_encoder() {
     }
 }
 
-fn check_round_trip<T: Decodable + Encodable + Message + PartialEq + Debug>(
-    api: Api,
-    request: impl Fn(i16) -> T,
-    unwrap: impl Fn(Request) -> Option<T>,
-) {
-    for version in api.spec().min..=api.spec().max {
+/// A request as kafka-protocol's own client frames it.
+fn framed_elsewhere<C: Call + kp::Request>(version: i16, request: &C) -> BytesMut {
+    let mut frame = BytesMut::new();
+    let header = kafka_protocol::messages::RequestHeader::default()
+        .with_request_api_key(<C as kp::Request>::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(9)
+        .with_client_id(Some(text("a-client")));
+    kp::encode_request_header_into_buffer(&mut frame, &header).unwrap();
+    request.encode(&mut frame, version).unwrap();
+    frame
+}
+
+/// Encodes a request as a client does, and reads it as a broker does.
+fn through_the_wire<C: Call + kp::Request>(version: i16, request: &C) -> Request {
+    let frame = encode_request(version, 9, Some("a-client"), request).unwrap();
+    assert_eq!(frame, framed_elsewhere(version, request), "{:?} {version}", C::API);
+    let mut frame = BytesMut::from(frame);
+    let header = api::decode_header(&mut frame).unwrap();
+    let expected = RequestHeader {
+        api: C::API,
+        version,
+        correlation_id: 9,
+        client_id: Some("a-client".to_owned()),
+    };
+    assert_eq!(header, expected);
+    decode_request(&header, frame).unwrap()
+}
+
+fn check_round_trip<C: Call + kp::Request + PartialEq + Debug>(
+    request: impl Fn(i16) -> C,
+    unwrap: impl Fn(Request) -> Option<C>,
+) -> Vec<(Api, i16)> {
+    let versions = C::API.spec().min..=C::API.spec().max;
+    let check = |version| {
         let expected = request(version);
-        let decoded = decode_request(&header(api, version), encoded(&expected, version)).unwrap();
-        assert_eq!(unwrap(decoded), Some(expected), "{api:?} {version}");
-    }
+        let decoded = unwrap(through_the_wire(version, &expected));
+        assert_eq!(decoded, Some(expected), "{:?} {version}", C::API);
+        (C::API, version)
+    };
+    versions.map(check).collect()
 }
 
 macro_rules! round_trip {
     ($api:ident, $request:expr) => {
-        check_round_trip(Api::$api, $request, |request| match request {
+        check_round_trip($request, |request| match request {
             Request::$api(request) => Some(request),
             _ => None,
         })
     };
 }
 
+/// kafka-protocol has no older version.
+fn produce_round_trips() -> Vec<(Api, i16)> {
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    let check = |version| {
+        let data = PartitionProduceData::default()
+            .with_index(4)
+            .with_records(Some(Bytes::from_static(b"records")));
+        let topic = TopicProduceData::default()
+            .with_name(name("t"))
+            .with_partition_data(vec![data]);
+        let request = kafka_protocol::messages::ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(5)
+            .with_topic_data(vec![topic]);
+        let Request::Produce(decoded) = through_the_wire(version, &request) else {
+            panic!("no Produce")
+        };
+        assert_eq!((decoded.acks, decoded.timeout_ms), (-1, 5));
+        assert_eq!(
+            (&decoded.topics[0].name[..], decoded.topics[0].partitions[0].index),
+            ("t", 4)
+        );
+        assert_eq!(
+            decoded.topics[0].partitions[0].records.as_deref(),
+            Some(&b"records"[..])
+        );
+        (Api::Produce, version)
+    };
+    let versions = crate::produce::FIRST_SERVED_VERSION..=Api::Produce.spec().max;
+    versions.map(check).collect()
+}
+
+fn fetch_round_trips() -> Vec<(Api, i16)> {
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    let check = |version| {
+        let partition = FetchPartition::default()
+            .with_partition(4)
+            .with_fetch_offset(42)
+            .with_partition_max_bytes(1000);
+        let topic = FetchTopic::default().with_partitions(vec![partition]);
+        let topic = if version < 13 {
+            topic.with_topic(name("t"))
+        } else {
+            topic.with_topic_id(uuid())
+        };
+        let request = kafka_protocol::messages::FetchRequest::default()
+            .with_max_wait_ms(7)
+            .with_min_bytes(1)
+            .with_topics(vec![topic]);
+        let Request::Fetch(decoded) = through_the_wire(version, &request) else {
+            panic!("no Fetch")
+        };
+        assert_eq!((decoded.max_wait_ms, decoded.min_bytes), (7, 1));
+        let partition = &decoded.topics[0].partitions[0];
+        assert_eq!((partition.index, partition.fetch_offset), (4, Offset(42)));
+        (Api::Fetch, version)
+    };
+    let versions = Api::Fetch.spec().min..=Api::Fetch.spec().max;
+    versions.map(check).collect()
+}
+
 #[test]
-fn requests_of_every_version_are_decoded() {
-    round_trip!(ListOffsets, list_offsets);
-    round_trip!(Metadata, metadata);
-    round_trip!(FindCoordinator, find_coordinator);
-    round_trip!(ApiVersions, api_versions);
-    round_trip!(CreateTopics, |_| create_topics());
-    round_trip!(DeleteTopics, delete_topics);
-    round_trip!(InitProducerId, init_producer_id);
-    round_trip!(OffsetForLeaderEpoch, offset_for_leader_epoch);
-    round_trip!(DescribeConfigs, describe_configs);
-    round_trip!(CreatePartitions, |_| create_partitions());
-    round_trip!(AlterPartitionReassignments, |_| reassign());
-    round_trip!(ListPartitionReassignments, |_| reassignments());
-    round_trip!(DescribeCluster, |_| DescribeClusterRequest::default());
+fn requests_of_every_version_are_encoded_and_decoded() {
+    let checked = [
+        produce_round_trips(),
+        fetch_round_trips(),
+        round_trip!(ListOffsets, list_offsets),
+        round_trip!(Metadata, metadata),
+        round_trip!(FindCoordinator, find_coordinator),
+        round_trip!(ApiVersions, api_versions),
+        round_trip!(CreateTopics, |_| create_topics()),
+        round_trip!(DeleteTopics, delete_topics),
+        round_trip!(InitProducerId, init_producer_id),
+        round_trip!(OffsetForLeaderEpoch, offset_for_leader_epoch),
+        round_trip!(DescribeConfigs, describe_configs),
+        round_trip!(CreatePartitions, |_| create_partitions()),
+        round_trip!(AlterPartitionReassignments, |_| reassign()),
+        round_trip!(ListPartitionReassignments, |_| reassignments()),
+        round_trip!(DescribeCluster, |_| DescribeClusterRequest::default()),
+    ];
+    let all = TABLE.iter().flat_map(|spec| {
+        let oldest = if spec.api == Api::Produce { 3 } else { spec.min };
+        (oldest..=spec.max).map(|version| (spec.api, version))
+    });
+    assert_eq!(checked.concat(), all.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_request_that_no_broker_could_read_is_not_encoded() {
+    let request = MetadataRequest::default();
+    let unknown = WireError::UnsupportedVersion {
+        api: Api::Metadata,
+        version: 99,
+        correlation_id: 9,
+    };
+    assert_eq!(encode_request(99, 9, None, &request), Err(unknown));
+    let long = "x".repeat(32_768);
+    let refused = encode_request(9, 9, Some(&long), &request);
+    assert!(matches!(refused, Err(WireError::Malformed(_))), "{refused:?}");
+    // Version 1 can't say that no topic is to be created.
+    let forbids = MetadataRequest::default().with_allow_auto_topic_creation(false);
+    let refused = encode_request(1, 9, None, &forbids);
+    assert!(matches!(refused, Err(WireError::Malformed(_))), "{refused:?}");
+    // No client id, and an empty one.
+    assert_eq!(
+        encode_request(0, 5, None, &ApiVersionsRequest::default()).unwrap(),
+        &[0, 18, 0, 0, 0, 0, 0, 5, 255, 255][..]
+    );
+    assert_eq!(
+        encode_request(0, 5, Some(""), &ApiVersionsRequest::default()).unwrap(),
+        &[0, 18, 0, 0, 0, 0, 0, 5, 0, 0][..]
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::api::{self, Api, TABLE};
 use crate::batch::{LeaderEpoch, Offset};
 use crate::fetch::{self, FetchPartitionResponse, FetchResponse, FetchTopicResponse};
 use crate::produce::{self, ProducePartitionResponse, ProduceResponse, ProduceTopicResponse};
-use crate::request::{decode_response, encode_response};
+use crate::request::{Response, decode_response, encode_response};
 use crate::testing::Rng;
 use crate::{LeaderHint, NodeEndpoint, TopicId, WireError};
 use bytes::Bytes;
@@ -23,17 +23,17 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::{self as kp, BrokerId};
-use kafka_protocol::protocol::{Decodable, Encodable};
 use std::fmt::Debug;
 
 /// Frames that were encoded, one for each version.
 type Frames = Vec<(Api, i16, Bytes)>;
 
-fn check<T: Decodable + Encodable + PartialEq + Debug>(frames: &mut Frames, api: Api, response: impl Fn(i16) -> T) {
+fn check<T: Response + PartialEq + Debug>(frames: &mut Frames, api: Api, response: impl Fn(i16) -> T) {
+    assert_eq!(T::API, api);
     for version in api.spec().min.max(if api == Api::Produce { 3 } else { 0 })..=api.spec().max {
         let expected = response(version);
-        let frame = encode_response(api, version, 77, &expected).unwrap();
-        let decoded = decode_response::<T>(api, version, frame.clone());
+        let frame = encode_response(version, 77, &expected).unwrap();
+        let decoded = decode_response::<T>(version, frame.clone());
         assert_eq!(decoded, Ok((77, expected)), "{api:?} {version}");
         frames.push((api, version, frame));
     }
@@ -275,25 +275,25 @@ fn decodes(api: Api, version: i16, frame: Bytes) -> Result<i32, WireError> {
         decoded.map(|(id, _)| id)
     }
     match api {
-        Api::Produce => id(decode_response::<kp::ProduceResponse>(api, version, frame)),
-        Api::Fetch => id(decode_response::<kp::FetchResponse>(api, version, frame)),
-        Api::ListOffsets => id(decode_response::<kp::ListOffsetsResponse>(api, version, frame)),
-        Api::Metadata => id(decode_response::<kp::MetadataResponse>(api, version, frame)),
-        Api::FindCoordinator => id(decode_response::<kp::FindCoordinatorResponse>(api, version, frame)),
-        Api::ApiVersions => id(decode_response::<kp::ApiVersionsResponse>(api, version, frame)),
-        Api::CreateTopics => id(decode_response::<kp::CreateTopicsResponse>(api, version, frame)),
-        Api::DeleteTopics => id(decode_response::<kp::DeleteTopicsResponse>(api, version, frame)),
-        Api::InitProducerId => id(decode_response::<kp::InitProducerIdResponse>(api, version, frame)),
-        Api::OffsetForLeaderEpoch => id(decode_response::<kp::OffsetForLeaderEpochResponse>(api, version, frame)),
-        Api::DescribeConfigs => id(decode_response::<kp::DescribeConfigsResponse>(api, version, frame)),
-        Api::CreatePartitions => id(decode_response::<kp::CreatePartitionsResponse>(api, version, frame)),
+        Api::Produce => id(decode_response::<kp::ProduceResponse>(version, frame)),
+        Api::Fetch => id(decode_response::<kp::FetchResponse>(version, frame)),
+        Api::ListOffsets => id(decode_response::<kp::ListOffsetsResponse>(version, frame)),
+        Api::Metadata => id(decode_response::<kp::MetadataResponse>(version, frame)),
+        Api::FindCoordinator => id(decode_response::<kp::FindCoordinatorResponse>(version, frame)),
+        Api::ApiVersions => id(decode_response::<kp::ApiVersionsResponse>(version, frame)),
+        Api::CreateTopics => id(decode_response::<kp::CreateTopicsResponse>(version, frame)),
+        Api::DeleteTopics => id(decode_response::<kp::DeleteTopicsResponse>(version, frame)),
+        Api::InitProducerId => id(decode_response::<kp::InitProducerIdResponse>(version, frame)),
+        Api::OffsetForLeaderEpoch => id(decode_response::<kp::OffsetForLeaderEpochResponse>(version, frame)),
+        Api::DescribeConfigs => id(decode_response::<kp::DescribeConfigsResponse>(version, frame)),
+        Api::CreatePartitions => id(decode_response::<kp::CreatePartitionsResponse>(version, frame)),
         Api::AlterPartitionReassignments => id(decode_response::<kp::AlterPartitionReassignmentsResponse>(
-            api, version, frame,
+            version, frame,
         )),
         Api::ListPartitionReassignments => id(decode_response::<kp::ListPartitionReassignmentsResponse>(
-            api, version, frame,
+            version, frame,
         )),
-        Api::DescribeCluster => id(decode_response::<kp::DescribeClusterResponse>(api, version, frame)),
+        Api::DescribeCluster => id(decode_response::<kp::DescribeClusterResponse>(version, frame)),
     }
 }
 
