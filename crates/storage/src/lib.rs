@@ -5,7 +5,9 @@
 //! * [`journal`]: the write-ahead journal of all groups of a process. One write and one sync make the hard states and
 //!   entries of all of them durable; [`journal::GroupCommit`] shares it between threads. Its files are recycled once
 //!   nothing in them is needed.
-//! * [`fs`]: the file system that it stands on; the real one, and a faulty one for tests.
+//! * [`member`]: a whole member of one replicated state machine, with a journal for itself: a thread, snapshots, linearizable reads,
+//!   members that come and go. For programs with one group, or a few.
+//! * [`fs`]: the file system that they stand on; the real one, and a faulty one for tests.
 //!
 //! With the feature `segments`, which is on by default, also the logs of a broker's replicas, in Kafka's format:
 //!
@@ -15,9 +17,9 @@
 //! * `snapshot`: where a log begins, which is what a snapshot of it is.
 //! * `producers`: what idempotent producers sent last, also where retention has deleted it.
 //!
-//! What this crate deliberately does not know: which entries are committed (it is told), who leads, threads (its jobs
-//! run wherever the caller runs them), clocks (it is given the time), and the meaning of records beyond their
-//! batch's header.
+//! What journal and log deliberately do not know: which entries are committed (they are told), who leads, threads (their jobs
+//! run wherever the caller runs them), clocks (they are given the time), and the meaning of records beyond their
+//! batch's header. [`member`] has a thread and a clock, and knows no sockets.
 //!
 //! The [README](https://github.com/trimaran/trimaran/tree/main/crates/storage) shows how to drive the journal, and in
 //! which order it and a snapshot become durable; `log` shows how to drive both.
@@ -28,6 +30,7 @@ pub mod fs;
 pub mod journal;
 #[cfg(feature = "segments")]
 pub mod log;
+pub mod member;
 #[cfg(feature = "segments")]
 pub mod offsets;
 #[cfg(feature = "segments")]

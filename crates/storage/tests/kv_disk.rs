@@ -1,4 +1,4 @@
-//! The store of `examples/kv_disk.rs`, as real processes: what it acknowledged survives kill -9 of its leader, again
+//! The store of `examples/kv_disk`, as real processes: what it acknowledged survives kill -9 of its leader, again
 //! and again, and members that come and go.
 //!
 //! This program is the members, too: it starts itself.
@@ -7,7 +7,6 @@
 mod kv_disk;
 
 use kv_disk::net::{Answer, Request, ask, ask_leader};
-use kv_disk::{Member, write_snapshot};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,9 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use trimaran_raft::{Configuration, Entry, GroupId, LogIndex, LogView, NodeId, Payload, Snapshot, Term};
-use trimaran_storage::fs::RealFs;
-use trimaran_storage::journal::{Journal, JournalBatch, JournalOptions};
+use trimaran_raft::NodeId;
 
 const KILLS: u64 = 50;
 /// Far beyond what an election takes on a machine that is busy with other tests.
@@ -32,8 +29,6 @@ fn main() -> Result<(), kv_disk::Failure> {
         });
         return kv_disk::main();
     }
-    a_crash_between_snapshot_and_journal_is_finished_by_recovery();
-    println!("test a_crash_between_snapshot_and_journal_is_finished_by_recovery ... ok");
     nothing_acknowledged_is_lost_when_leaders_are_killed();
     println!("test nothing_acknowledged_is_lost_when_leaders_are_killed ... ok");
     members_come_and_go_while_it_is_written();
@@ -287,63 +282,4 @@ fn members_come_and_go_while_it_is_written() {
     });
     (1..=written).for_each(|key| check_key(cluster.book(), key));
     println!("a member added and one removed, {written} writes acknowledged and read again");
-}
-
-/// The journal that a member finds, and where its log begins and ends once it has recovered with a snapshot of entry 10
-/// in term 2.
-fn check_recovery(terms: &[u64], released: u64, expected: (u64, u64)) {
-    let book = tempfile::tempdir().expect("a folder");
-    let dir = book.path().join("member-1");
-    let options = JournalOptions {
-        file_bytes: 4 << 20,
-        max_files: 4,
-    };
-    let (mut journal, _) =
-        Journal::open(Arc::new(RealFs::default()), &dir.join("journal"), options).expect("a journal");
-    let entry = |(index, term): (u64, &u64)| Entry {
-        index: LogIndex(index),
-        term: Term(*term),
-        payload: Payload::Blank,
-    };
-    let entries: Vec<Entry> = (1..).zip(terms).map(entry).collect();
-    let mut batch = JournalBatch::default();
-    batch.entries(GroupId(1), &entries);
-    journal.write(&batch).expect("a write");
-    journal.release(GroupId(1), LogIndex(released)).expect("it was written");
-    // What was released becomes durable with the next write.
-    let mut batch = JournalBatch::default();
-    batch.hard_state(GroupId(1), Default::default());
-    journal.write(&batch).expect("a write");
-    drop(journal);
-    let store = BTreeMap::from([("colour".to_owned(), "red".to_owned())]);
-    let snapshot = Snapshot {
-        index: LogIndex(10),
-        term: Term(2),
-        configuration: Configuration::of_voters([1, 2, 3].map(NodeId)),
-        data: postcard::to_allocvec(&store).expect("it is encoded").into(),
-    };
-    if released > 0 {
-        let error = Member::recover(NodeId(1), book.path())
-            .err()
-            .expect("it has no snapshot");
-        assert!(error.to_string().contains("it was replaced"), "{error}");
-    }
-    write_snapshot(&dir, &snapshot).expect("a file");
-    // What recovery has written is found again.
-    for _ in 0..2 {
-        let member = Member::recover(NodeId(1), book.path()).expect("it recovers");
-        let ends = (member.log.first_index().0, member.log.last_index().0);
-        assert_eq!((ends, member.applied), (expected, LogIndex(10)), "{terms:?}");
-    }
-}
-
-fn a_crash_between_snapshot_and_journal_is_finished_by_recovery() {
-    let covered = [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2];
-    check_recovery(&covered, 10, (11, 12));
-    check_recovery(&covered, 0, (11, 12));
-    check_recovery(&covered, 4, (11, 12));
-    // It came from a leader that has other entries, or more.
-    check_recovery(&[1; 12], 0, (11, 10));
-    check_recovery(&[1; 5], 0, (11, 10));
-    check_recovery(&[], 0, (11, 10));
 }

@@ -1,20 +1,21 @@
 //! Members and clients talk over TCP: frames behind their length, in postcard's encoding.
 
-use super::Failure;
+use super::{Failure, Store, answer};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 use trimaran_raft::{Message, NodeId};
+use trimaran_storage::member::Handle;
 
 /// The largest frame: the core sends appends of 1 MiB at most, and a snapshot goes in one piece.
 const MAX_FRAME: u32 = 64 << 20;
-/// Messages that wait for a member's thread, or for a connection. Beyond it, connections are read later, and messages
-/// to peers are lost.
+/// Messages that wait for a connection. Beyond it, they are lost.
 const MAX_QUEUED: usize = 1024;
 
 /// A message on a connection, each behind its length.
@@ -50,40 +51,68 @@ pub(crate) enum Answer {
     },
 }
 
-/// An input of a member's thread.
-pub(crate) enum Told {
-    Raft(NodeId, Message),
-    Asked(Request, Sender<Answer>),
-}
-
-/// Listens where the system says, tells the others where, and returns what arrives.
-pub(crate) fn listen(id: NodeId, book: &Path) -> Result<Receiver<Told>, Failure> {
+/// Listens where the system says, tells the others where, and serves what connects.
+pub(crate) fn listen(id: NodeId, book: &Path, store: Handle<Store>) -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let beside = book.join(format!("address-{id}.new"));
     fs::write(&beside, listener.local_addr()?.to_string())?;
     fs::rename(&beside, book.join(format!("address-{id}")))?;
-    let (inbox, told) = sync_channel(MAX_QUEUED);
     thread::spawn(move || {
         for connection in listener.incoming().flatten() {
-            let inbox = inbox.clone();
-            thread::spawn(move || serve(connection, &inbox));
+            let store = store.clone();
+            thread::spawn(move || serve(connection, &store));
         }
     });
-    Ok(told)
+    Ok(())
 }
 
-/// Sends to a peer from a thread that connects when there is something to send.
-pub(crate) fn peer(book: &Path, own: NodeId, to: NodeId) -> SyncSender<Message> {
-    let ((peer, messages), book) = (sync_channel(MAX_QUEUED), book.to_owned());
-    thread::spawn(move || {
-        let mut connection = None;
-        for message in messages {
-            let frame = Frame::Raft(own, Box::new(message));
-            let open = connection.take().map_or_else(|| connect(&book, to), Ok);
-            connection = open.and_then(|mut open| send(&mut open, &frame).map(|()| open)).ok();
+/// One connection of a peer or a client.
+fn serve(mut connection: TcpStream, store: &Handle<Store>) -> io::Result<()> {
+    connection.set_nodelay(true)?;
+    loop {
+        match receive(&mut connection)? {
+            Frame::Raft(from, message) => store.receive(from, *message).map_err(io::Error::other)?,
+            Frame::Ask(request) => send(&mut connection, &answer(store, request))?,
         }
-    });
-    peer
+    }
+}
+
+/// The way to other members: a queue and a thread for each.
+pub(crate) struct Peers {
+    own: NodeId,
+    book: PathBuf,
+    queues: BTreeMap<NodeId, SyncSender<Message>>,
+}
+
+impl Peers {
+    pub(crate) fn new(own: NodeId, book: &Path) -> Peers {
+        Peers {
+            own,
+            book: book.to_owned(),
+            queues: BTreeMap::new(),
+        }
+    }
+
+    /// Messages may be lost: a full queue or a broken connection loses them.
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
+        let (own, book) = (self.own, &self.book);
+        let queue = self.queues.entry(to).or_insert_with(|| {
+            let ((queue, messages), book) = (sync_channel(MAX_QUEUED), book.clone());
+            thread::spawn(move || forward(own, to, &book, &messages));
+            queue
+        });
+        let _ = queue.try_send(message);
+    }
+}
+
+/// Connects when there is something to send.
+fn forward(own: NodeId, to: NodeId, book: &Path, messages: &Receiver<Message>) {
+    let mut connection = None;
+    for message in messages {
+        let frame = Frame::Raft(own, Box::new(message));
+        let open = connection.take().map_or_else(|| connect(book, to), Ok);
+        connection = open.and_then(|mut open| send(&mut open, &frame).map(|()| open)).ok();
+    }
 }
 
 fn connect(book: &Path, to: NodeId) -> io::Result<TcpStream> {
@@ -113,22 +142,6 @@ fn receive<T: serde::de::DeserializeOwned>(from: &mut TcpStream) -> io::Result<T
     let mut bytes = Vec::new();
     from.take(u64::from(length)).read_to_end(&mut bytes)?;
     postcard::from_bytes(&bytes).map_err(io::Error::other)
-}
-
-/// One connection of a peer or a client.
-fn serve(mut connection: TcpStream, inbox: &SyncSender<Told>) -> io::Result<()> {
-    connection.set_nodelay(true)?;
-    loop {
-        match receive(&mut connection)? {
-            Frame::Raft(from, message) => inbox.send(Told::Raft(from, *message)).map_err(io::Error::other)?,
-            Frame::Ask(request) => {
-                let (answer, answered) = channel();
-                inbox.send(Told::Asked(request, answer)).map_err(io::Error::other)?;
-                let lost = |_| Answer::Again("the leader has changed".into());
-                send(&mut connection, &answered.recv().unwrap_or_else(lost))?;
-            }
-        }
-    }
 }
 
 /// Asks one member.
