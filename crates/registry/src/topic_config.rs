@@ -53,6 +53,8 @@ enum Rule {
     OneOf(&'static [&'static str]),
     /// The default only, and why.
     DefaultOnly(&'static str),
+    /// The default, and this value, which says what holds anyway; and why no other.
+    DefaultOr(&'static str, &'static str),
 }
 
 /// Where timestamps come from (`message.timestamp.type`).
@@ -63,6 +65,24 @@ pub enum TimestampType {
     CreateTime,
     /// The leader sets them when it appends.
     LogAppendTime,
+}
+
+/// How records are stored (`compression.type`), with the level of the compression where it has one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressionType {
+    /// As the producer compressed them.
+    #[default]
+    Producer,
+    /// Not compressed.
+    Uncompressed,
+    /// -1 for the default, or 0 to 9.
+    Gzip(i32),
+    /// Snappy has no levels.
+    Snappy,
+    /// 1 to 17.
+    Lz4(i32),
+    /// -131,072 to 22.
+    Zstd(i32),
 }
 
 /// A topic's configuration, parsed.
@@ -80,6 +100,8 @@ pub struct TopicConfig {
     pub max_message_bytes: u32,
     /// acks=all is refused while fewer replicas are in sync, and acknowledged once as many hold the batch.
     pub min_insync_replicas: usize,
+    /// How records are stored.
+    pub compression: CompressionType,
     /// Where timestamps come from.
     pub timestamp_type: TimestampType,
     /// How far before the broker's clock a record's timestamp may lie, in milliseconds.
@@ -114,9 +136,13 @@ pub fn describe(overrides: &BTreeMap<String, String>) -> Vec<Described> {
 }
 
 fn describe_key(key: &Key, overrides: &BTreeMap<String, String>) -> Described {
+    let value = value(overrides, key);
     Described {
         name: key.name,
-        value: value(overrides, key).to_owned(),
+        value: match key.kind {
+            Kind::Boolean => value.to_ascii_lowercase(),
+            Kind::Text | Kind::Int | Kind::Long | Kind::Double | Kind::List => value.to_owned(),
+        },
         overridden: overrides.contains_key(key.name),
         kind: key.kind,
         doc: key.doc,
@@ -174,6 +200,10 @@ impl Rule {
             Rule::OneOf(words) => Err(format!("'{value}' is none of: {}", words.join(", "))),
             Rule::DefaultOnly(_) if is_default() => Ok(()),
             Rule::DefaultOnly(reason) => Err(format!("only the default '{default}' is accepted: {reason}")),
+            Rule::DefaultOr(other, _) if is_default() || value == other => Ok(()),
+            Rule::DefaultOr(other, reason) => Err(format!(
+                "only '{other}' and the default '{default}' are accepted: {reason}"
+            )),
         }
     }
 }
@@ -243,6 +273,9 @@ impl TopicConfig {
             segment_ms: or_max("segment.ms"),
             max_message_bytes: u32::try_from(or_max("max.message.bytes")).unwrap_or(u32::MAX),
             min_insync_replicas: usize::try_from(or_max("min.insync.replicas")).unwrap_or(1),
+            compression: compression(accepted(overrides, "compression.type"), |level| {
+                number(level).and_then(|n| i32::try_from(n).ok()).unwrap_or(-1)
+            }),
             timestamp_type: timestamp_type(accepted(overrides, "message.timestamp.type")),
             timestamp_before_max_ms: or_max("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: or_max("message.timestamp.after.max.ms"),
@@ -257,6 +290,17 @@ fn accepted<'a>(overrides: &'a BTreeMap<String, String>, name: &str) -> &'a str 
     match key.rule.check(key.default, value) {
         Ok(()) => value,
         Err(_) => key.default,
+    }
+}
+
+fn compression(word: &str, level: impl Fn(&str) -> i32) -> CompressionType {
+    match word {
+        "uncompressed" => CompressionType::Uncompressed,
+        "gzip" => CompressionType::Gzip(level("compression.gzip.level")),
+        "snappy" => CompressionType::Snappy,
+        "lz4" => CompressionType::Lz4(level("compression.lz4.level")),
+        "zstd" => CompressionType::Zstd(level("compression.zstd.level")),
+        _ => CompressionType::Producer,
     }
 }
 

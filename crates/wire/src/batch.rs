@@ -6,6 +6,7 @@
 //! `DefaultRecordBatch` and `DefaultRecord`.
 
 mod compression;
+mod recompress;
 mod record;
 mod validate;
 mod walk;
@@ -17,6 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use core::fmt;
 
 pub use compression::{Compression, DecompressionCost, decompression_cost};
+pub use recompress::{Compressor, recompress};
 pub use record::{Record, RecordHeader, Records, find_timestamp, records};
 pub use validate::{Contents, TimestampOf, validate};
 
@@ -277,6 +279,11 @@ pub enum BatchError {
         /// The caller's limit in bytes.
         limit: usize,
     },
+    /// The batch would be longer than the caller allows once it is compressed in another way.
+    Grown {
+        /// The caller's limit in bytes.
+        limit: usize,
+    },
     /// A record does not follow the format.
     BadRecord,
     /// A producer's record does not follow the format, or not the record before it.
@@ -310,6 +317,9 @@ impl fmt::Display for BatchError {
             BatchError::Compressed => f.write_str("the records are compressed where they must not be"),
             BatchError::BadCompression => f.write_str("the compressed records are damaged"),
             BatchError::TooLarge { limit } => write!(f, "the records decompress to more than {limit} bytes"),
+            BatchError::Grown { limit } => {
+                write!(f, "the batch is longer than {limit} bytes once it is compressed as its topic asks")
+            }
             BatchError::BadRecord => f.write_str("a record does not follow the format"),
             BatchError::InvalidRecord { position, what } => write!(f, "record {position} of the batch is invalid: {what}"),
             BatchError::MoreRecords => f.write_str("the record batch holds more than the records that it counts"),

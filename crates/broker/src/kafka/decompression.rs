@@ -1,4 +1,4 @@
-//! One limit on what all requests together spend on reading compressed batches: threads, and memory.
+//! One limit on what all requests together spend on reading compressed batches, and on compressing them: threads, and memory.
 //!
 //! Kafka streams as well, but in as many threads as handle requests. Here a batch that is not read at once goes to a thread that
 //! may block, so that a burst of large ones delays neither heartbeats nor small requests.
@@ -57,11 +57,13 @@ impl Decompression {
 }
 
 impl Slot {
-    /// Waits until the deadline for the memory that reading this batch takes, and reads it on a thread that may block.
+    /// Waits until the deadline for the memory that reading this batch takes, and `more` bytes, and reads it on a thread that may
+    /// block.
     /// Dropping the future does not stop a read that has begun, nor give back before its end what it was permitted.
     pub(super) async fn read<B, T>(
         self,
         batch: B,
+        more: usize,
         deadline: Instant,
         read: impl FnOnce(&[u8]) -> T + Send + 'static,
     ) -> Result<T, Failure>
@@ -71,7 +73,7 @@ impl Slot {
     {
         let cost = batch::decompression_cost(batch.as_ref(), MAX_DECOMPRESSED_BYTES);
         // If there is none, the reader will say what is wrong with the batch.
-        let bytes = cost.map_or(0, |cost| cost.memory as u64);
+        let bytes = cost.map_or(0, |cost| cost.memory).saturating_add(more) as u64;
         let patience = deadline.saturating_duration_since(Instant::now());
         let Some(memory) = self.memory.decompression.reserve(bytes, patience).await else {
             return Err(too_busy());

@@ -66,7 +66,7 @@ pub(super) fn batch(error: BatchError) -> Failure {
         | BatchError::MoreRecords
         | BatchError::UnreadableFrame => ResponseError::InvalidRecord,
         // Java's producer splits the batch then, and tries again.
-        BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        BatchError::TooLarge { .. } | BatchError::Grown { .. } => ResponseError::MessageTooLarge,
     };
     let failure = Failure::new(code, error.to_string());
     if let BatchError::InvalidRecord { position, .. } = error {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use trimaran_multiraft::{OffsetAnswer, OffsetQuery};
 use trimaran_raft::GroupId;
+use trimaran_registry::topic_config::CompressionType;
 use trimaran_storage::log::Chunk;
 use trimaran_transport::{Part, Reply, Source};
 use trimaran_wire::LeaderHint;
@@ -31,6 +32,9 @@ use trimaran_wire::fetch::{
 
 /// The first version with hints to the new leader (KIP-951).
 const FIRST_HINT_VERSION: i16 = 16;
+
+/// The first version whose clients can read zstd (KIP-110).
+const FIRST_ZSTD_VERSION: i16 = 10;
 
 /// Bytes of records in one response, whatever the client asks for: Kafka's `fetch.max.bytes` for brokers, and its
 /// default.
@@ -201,12 +205,26 @@ fn want(context: &Context, topic: &Result<&str, Failure>, partition: &FetchParti
     let topic = topic.clone();
     Wanted {
         index: partition.index,
-        group: topic.and_then(|topic| partitions::group(&context.view, topic, partition.index)),
+        group: topic.and_then(|topic| {
+            check_compression(context, topic)?;
+            partitions::group(&context.view, topic, partition.index)
+        }),
         from: partition.fetch_offset,
         current_epoch: partition.current_leader_epoch,
         last_fetched_epoch: partition.last_fetched_epoch,
         max_bytes: size(partition.max_bytes),
     }
+}
+
+/// Clients that can't read what their topic is compressed with are told so. What a producer chose is not looked at: as in Kafka.
+fn check_compression(context: &Context, topic: &str) -> Result<(), Failure> {
+    let topic = context.view.catalog.topic(topic);
+    let is_zstd = topic.is_some_and(|topic| matches!(topic.config.compression, CompressionType::Zstd(_)));
+    if is_zstd && context.version() < FIRST_ZSTD_VERSION {
+        let message = "the topic is compressed with zstd, which needs Fetch version 10 or later";
+        return Err(Failure::new(ResponseError::UnsupportedCompressionType, message));
+    }
+    Ok(())
 }
 
 /// Passes, until one is the answer. A broker that stops answers at once.

@@ -226,7 +226,7 @@ async fn search(
         return Ok(Found::nothing());
     };
     let found = slot
-        .read(batch, deadline, move |bytes| search_batch(bytes, timestamp_ms))
+        .read(batch, 0, deadline, move |bytes| search_batch(bytes, timestamp_ms))
         .await?;
     Ok(found?.unwrap_or_else(Found::nothing))
 }

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use trimaran_raft::GroupId;
-use trimaran_registry::topic_config::TimestampType;
+use trimaran_registry::topic_config::{CompressionType, TimestampType};
 use trimaran_registry::{PartitionIndex, TopicConfig, catalog};
 use trimaran_transport::Reply;
 use trimaran_wire::api::RequestHeader;
-use trimaran_wire::batch::{self, Contents};
+use trimaran_wire::batch::{self, BatchHeader, Compressor, Contents};
 use trimaran_wire::produce::{
     FIRST_SERVED_VERSION, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
     ProduceTopicResponse, encode_response,
@@ -39,7 +39,7 @@ const READ_WITHIN: Duration = Duration::from_secs(20);
 /// One partition of a request, before anything is handed over.
 enum Checked {
     Sound(Prepared),
-    /// Reading its records takes so long that it has to be done elsewhere.
+    /// Reading its records, or compressing them, takes so long that it has to be done elsewhere.
     Unread(Unread),
     Refused(Failure),
 }
@@ -274,27 +274,53 @@ fn unread(view: &ClusterView, rules: &Rules, topic: &str, part: ProducePartition
 impl Unread {
     /// Reads the records if that takes no time to speak of.
     fn read_at_once(self) -> Result<Checked, Failure> {
+        if self.compressor().is_some() {
+            return Ok(Checked::Unread(self));
+        }
         let contents = decompression::validate_at_once(&self.records).map_err(errors::batch)?;
         match contents {
-            Some(contents) => self.prepare(&contents).map(Checked::Sound),
+            Some(contents) => self.prepare(&contents, None).map(Checked::Sound),
             None => Ok(Checked::Unread(self)),
         }
     }
 
-    /// Reads the records on a thread that may block.
+    /// Reads the records on a thread that may block, and compresses them as the topic asks.
     async fn read(self, decompression: &Decompression, deadline: Instant) -> Result<Prepared, Failure> {
         let slot = decompression.slot(deadline).await?;
-        let validate = |bytes: &[u8]| batch::validate(bytes, decompression::MAX_DECOMPRESSED_BYTES);
-        let contents = slot.read(self.records.clone(), deadline, validate).await?;
-        self.prepare(&contents.map_err(errors::batch)?)
+        let compressor = self.compressor();
+        let max_len = self.topic.config.max_message_bytes as usize;
+        let more = compressor.map_or(0, |compressor| compressor.memory().saturating_add(max_len));
+        let read = move |bytes: &[u8]| {
+            let contents = batch::validate(bytes, decompression::MAX_DECOMPRESSED_BYTES)?;
+            let recompress = |to| batch::recompress(bytes, to, decompression::MAX_DECOMPRESSED_BYTES, max_len);
+            Ok((contents, compressor.map(recompress).transpose()?))
+        };
+        let read = slot.read(self.records.clone(), more, deadline, read).await?;
+        let (contents, recompressed) = read.map_err(errors::batch)?;
+        self.prepare(&contents, recompressed)
+    }
+
+    /// How the records must be compressed, if they come in another way than the topic asks. A batch that comes in the right one stays
+    /// as it is, whatever its level: as in Kafka.
+    fn compressor(&self) -> Option<Compressor> {
+        let compressor = match self.topic.config.compression {
+            CompressionType::Producer => return None,
+            CompressionType::Uncompressed => Compressor::None,
+            CompressionType::Gzip(level) => Compressor::Gzip(level),
+            CompressionType::Snappy => Compressor::Snappy,
+            CompressionType::Lz4(level) => Compressor::Lz4(level),
+            CompressionType::Zstd(level) => Compressor::Zstd(level),
+        };
+        let found = BatchHeader::parse_only(&self.records).and_then(|header| header.compression());
+        (found != Ok(compressor.compression())).then_some(compressor)
     }
 
     /// The batch as it is stored, now that its records are known to be sound.
-    fn prepare(self, contents: &Contents) -> Result<Prepared, Failure> {
+    fn prepare(self, contents: &Contents, recompressed: Option<BytesMut>) -> Result<Prepared, Failure> {
         check::timestamps(contents, &self.topic.config, self.now_ms)?;
         // In memory of its own: as a slice, a small batch would keep the whole frame that it came in, and whatever else
         // the connection's buffer held, for as long as it is in the tail. The copy is the only one on its way.
-        let mut batch = BytesMut::from(&self.records[..]);
+        let mut batch = recompressed.unwrap_or_else(|| BytesMut::from(&self.records[..]));
         Ok(Prepared {
             group: self.group,
             acks: self.acks,

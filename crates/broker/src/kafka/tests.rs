@@ -6,6 +6,7 @@ mod connections;
 mod consuming;
 mod permissions;
 mod producing;
+mod recompression;
 mod records;
 mod replicas;
 pub(super) mod words;

@@ -18,7 +18,7 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, rule: Rule, 
 
 const TIERED: &str = "tiered storage is not available";
 const THROTTLE: &str = "replication is not throttled";
-const SYNCED: &str = "a batch is on the disks of a majority before it is acknowledged";
+const SYNCED: &str = "a batch is on the disks of a majority before it is acknowledged, and never later";
 
 /// Sorted by name. Where a value can't have an effect, the text says so.
 pub(super) const KEYS: &[Key] = &[
@@ -34,28 +34,29 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Int,
         "-1",
         Rule::Range(-1, 9),
-        "The level for compression.type=gzip. Without effect while compression.type is 'producer'.",
+        "The level for compression.type=gzip. Without effect on batches that their producer compressed with gzip.",
     ),
     key(
         "compression.lz4.level",
         Kind::Int,
         "9",
         Rule::Range(1, 17),
-        "The level for compression.type=lz4. Without effect while compression.type is 'producer'.",
+        "The level for compression.type=lz4. Without effect on batches that their producer compressed with lz4.",
     ),
     key(
         "compression.type",
         Kind::Text,
         "producer",
-        Rule::DefaultOnly("batches are stored as they were sent, never compressed again"),
-        "'producer' keeps the compression that the producer chose.",
+        Rule::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        "'producer' keeps the compression that the producer chose. With any other value, the leader compresses batches again that \
+         come in another compression, which takes processor time.",
     ),
     key(
         "compression.zstd.level",
         Kind::Int,
         "3",
         Rule::Range(-131_072, 22),
-        "The level for compression.type=zstd. Without effect while compression.type is 'producer'.",
+        "The level for compression.type=zstd. Without effect on batches that their producer compressed with zstd.",
     ),
     key(
         "delete.retention.ms",
@@ -75,14 +76,14 @@ pub(super) const KEYS: &[Key] = &[
         "flush.messages",
         Kind::Long,
         "9223372036854775807",
-        Rule::DefaultOnly(SYNCED),
+        Rule::DefaultOr("1", SYNCED),
         "Kafka's knob for syncing after so many records. Here every acknowledged batch has been synced.",
     ),
     key(
         "flush.ms",
         Kind::Long,
         "9223372036854775807",
-        Rule::DefaultOnly(SYNCED),
+        Rule::DefaultOr("0", SYNCED),
         "Kafka's knob for syncing after so many milliseconds. Here every acknowledged batch has been synced.",
     ),
     key(

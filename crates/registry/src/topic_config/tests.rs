@@ -40,6 +40,7 @@ fn defaults_are_those_of_kafka_4() {
         segment_ms: week_ms,
         max_message_bytes: 1_048_588,
         min_insync_replicas: 1,
+        compression: CompressionType::Producer,
         timestamp_type: TimestampType::CreateTime,
         timestamp_before_max_ms: i64::MAX as u64,
         timestamp_after_max_ms: 60 * 60 * 1000,
@@ -70,15 +71,44 @@ fn values_are_parsed() {
 fn what_is_not_implemented_is_refused_with_the_reason() {
     for (key, value) in [
         ("cleanup.policy", "compact"),
-        ("compression.type", "zstd"),
-        ("flush.messages", "1"),
-        ("flush.ms", "1000"),
         ("remote.storage.enable", "true"),
         ("unclean.leader.election.enable", "true"),
     ] {
         let (reason, nearest) = refusal(key, value);
         assert!(reason.starts_with("only the default"), "{reason}");
         assert_eq!(nearest, None);
+    }
+}
+
+#[test]
+fn every_compression_of_kafka_is_taken_with_its_level() {
+    let parsed = |settings: &[(&str, &str)]| TopicConfig::parse(&overrides(settings)).unwrap().compression;
+    let of = |name| parsed(&[("compression.type", name)]);
+    assert_eq!(of("producer"), CompressionType::Producer);
+    assert_eq!(of("uncompressed"), CompressionType::Uncompressed);
+    assert_eq!(of("gzip"), CompressionType::Gzip(-1));
+    assert_eq!(of("snappy"), CompressionType::Snappy);
+    assert_eq!(of("lz4"), CompressionType::Lz4(9));
+    assert_eq!(of(" zstd "), CompressionType::Zstd(3));
+    let with_level = [("compression.type", "zstd"), ("compression.zstd.level", "-5")];
+    assert_eq!(parsed(&with_level), CompressionType::Zstd(-5));
+    refusal("compression.type", "none");
+    refusal("compression.type", "LZ4");
+}
+
+/// Every acknowledged batch is synced: what asks for no more than that holds.
+#[test]
+fn a_sync_of_every_batch_may_be_asked_for_and_a_rarer_one_may_not() {
+    for accepted in [
+        ("flush.messages", "1"),
+        ("flush.messages", " 9223372036854775807 "),
+        ("flush.ms", "0"),
+    ] {
+        check(&overrides(&[accepted])).unwrap();
+    }
+    for (key, value) in [("flush.messages", "2"), ("flush.messages", "0"), ("flush.ms", "1000")] {
+        let (reason, _) = refusal(key, value);
+        assert!(reason.contains("on the disks of a majority"), "{reason}");
     }
 }
 
@@ -97,6 +127,10 @@ fn blanks_around_values_and_capitals_in_flags_do_not_count() {
         (config.retention_ms, config.segment_bytes, config.timestamp_type),
         (Some(5000), 1_048_576, TimestampType::LogAppendTime)
     );
+    let flag = overrides(&[("preallocate", " TRUE ")]);
+    check(&flag).unwrap();
+    let told = describe(&flag).into_iter().find(|line| line.name == "preallocate");
+    assert_eq!(told.unwrap().value, "true");
     assert!(check(&overrides(&[("retention.ms", "5 000")])).is_err());
     assert!(
         check(&overrides(&[("message.timestamp.type", "logappendtime")])).is_err(),

@@ -31,6 +31,16 @@ impl Compression {
         }
     }
 
+    pub(super) fn to_bits(self) -> u8 {
+        match self {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Snappy => 2,
+            Compression::Lz4 => 3,
+            Compression::Zstd => 4,
+        }
+    }
+
     /// Decompresses, to at most `limit` bytes. Memory follows what really comes out, not what the bytes promise.
     pub(super) fn decompress(self, bytes: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
         /// Read at a time.
@@ -220,7 +230,7 @@ fn first_window(mut bytes: &[u8]) -> Option<u64> {
 }
 
 /// How the Java library's framing begins; two version numbers of four bytes follow.
-const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\x00";
+pub(super) const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\x00";
 const XERIAL_HEADER_LEN: usize = 16;
 
 /// Either the Java library's framing (blocks with a length each, several streams one after another) or one raw block, as

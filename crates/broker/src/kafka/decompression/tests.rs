@@ -23,7 +23,7 @@ async fn no_more_batches_are_read_at_a_time_than_there_are_slots() {
     let decompression = with_slots(1);
     let (go_on, wait) = mpsc::channel::<()>();
     let slot = decompression.slot(later()).await.unwrap();
-    let first = tokio::spawn(slot.read(Bytes::new(), later(), move |_| wait.recv().is_ok()));
+    let first = tokio::spawn(slot.read(Bytes::new(), 0, later(), move |_| wait.recv().is_ok()));
     let Err(failure) = decompression.slot(soon()).await else {
         panic!("the only slot is taken")
     };
@@ -41,7 +41,7 @@ async fn batches_that_are_read_share_one_budget_of_memory() {
     let (go_on, wait) = mpsc::channel::<()>();
     let slot = decompression.slot(later()).await.unwrap();
     let (begun, has_begun) = mpsc::channel();
-    let first = tokio::spawn(slot.read(batch.clone(), later(), move |_| {
+    let first = tokio::spawn(slot.read(batch.clone(), 0, later(), move |_| {
         begun.send(()).unwrap();
         wait.recv().is_ok()
     }));
@@ -49,12 +49,12 @@ async fn batches_that_are_read_share_one_budget_of_memory() {
         .await
         .unwrap();
     let slot = decompression.slot(later()).await.unwrap();
-    let second = slot.read(batch.clone(), soon(), |_| ()).await;
+    let second = slot.read(batch.clone(), 0, soon(), |_| ()).await;
     assert_eq!(second.unwrap_err().error, ResponseError::RequestTimedOut);
     go_on.send(()).unwrap();
     assert!(first.await.unwrap().unwrap());
     let slot = decompression.slot(later()).await.unwrap();
-    slot.read(batch, later(), |_| ()).await.unwrap();
+    slot.read(batch, 0, later(), |_| ()).await.unwrap();
 }
 
 /// A client that goes away must not make room for more than there is.
@@ -64,7 +64,7 @@ async fn a_read_that_nobody_waits_for_keeps_what_it_was_permitted() {
     let (go_on, wait) = mpsc::channel::<()>();
     let (begun, has_begun) = mpsc::channel();
     let slot = decompression.slot(later()).await.unwrap();
-    let first = tokio::spawn(slot.read(Bytes::new(), later(), move |_| {
+    let first = tokio::spawn(slot.read(Bytes::new(), 0, later(), move |_| {
         begun.send(()).unwrap();
         wait.recv().is_ok()
     }));
