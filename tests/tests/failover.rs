@@ -129,7 +129,11 @@ fn without_a_majority_nothing_is_acknowledged() {
     });
     wait_until("the metrics say so too", || {
         let metrics = get(cluster.broker(1).admin, "/metrics").ok()?;
-        metrics.body.contains("trimaran_partitions_offline 1\n").then_some(())
+        let lines = [
+            "trimaran_partitions_offline 1\n",
+            "trimaran_partitions_without_quorum 1\n",
+        ];
+        lines.iter().all(|line| metrics.body.contains(line)).then_some(())
     });
     let (before, errors) = (load.acknowledged(0), load.errors());
     wait_until("the load is refused again and again", || {

@@ -24,9 +24,9 @@ use tokio::sync::{oneshot, watch};
 use trimaran_multiraft::{Completion, GroupStatus, Input, OffsetLookup, OffsetQuery, Ticket, TransferOutcome};
 use trimaran_raft::{GroupId, NodeId};
 use trimaran_registry::agent::{AdminError, AdminReply, AdminRequest};
-use trimaran_registry::catalog::Broker;
+use trimaran_registry::catalog::{Broker, Partition};
 use trimaran_registry::leaders::Leadership;
-use trimaran_registry::{BrokerId, Catalog, LeaderView};
+use trimaran_registry::{BrokerId, Catalog, LeaderView, Standing};
 use trimaran_storage::log::{Chunk, LogError};
 use trimaran_wire::batch::LeaderEpoch;
 
@@ -70,6 +70,25 @@ impl ClusterView {
         self.unreachable.contains(&broker) || self.refusing.contains(&broker)
     }
 
+    /// The name that an operator knows a group by: its topic and partition.
+    pub(crate) fn group_name(&self, group: trimaran_registry::GroupId) -> Option<String> {
+        if group == trimaran_registry::METADATA_GROUP {
+            return Some("the cluster's metadata".to_owned());
+        }
+        let (topic, partition) = self.catalog.partition_of(group)?;
+        Some(format!("{}-{}", topic.name, partition.0))
+    }
+
+    /// Whether a majority of a partition's replicas is in contact. Where none leads, those don't count whose disk is another one than
+    /// when the partition was created: they may have been filled since, but no leader says so.
+    fn can_decide(&self, partition: &Partition, is_led: bool) -> bool {
+        let replicas = &partition.replicas;
+        let counts = |broker: &&BrokerId| {
+            !self.is_lost(**broker) && (is_led || self.catalog.standing(partition, **broker) == Standing::Founding)
+        };
+        replicas.iter().filter(counts).count() * 2 > replicas.len()
+    }
+
     /// The state of all partitions, as seen from here.
     pub(crate) fn partition_health(&self) -> PartitionHealth {
         let partitions = self.catalog.topics().flat_map(|topic| &topic.partitions);
@@ -78,6 +97,7 @@ impl ClusterView {
             let in_sync = in_sync.map_or(0, |leadership| leadership.in_sync.len());
             let is_led = self.leader(partition.group).is_some();
             health.offline += u64::from(!is_led);
+            health.without_quorum += u64::from(!self.can_decide(partition, is_led));
             // A leader that has not reported yet is in sync with itself.
             health.under_replicated += u64::from(in_sync.max(usize::from(is_led)) < partition.replicas.len());
             health
@@ -90,6 +110,8 @@ impl ClusterView {
 pub(crate) struct PartitionHealth {
     /// Partitions without a leader: Kafka's `OfflinePartitionsCount`.
     pub(crate) offline: u64,
+    /// Partitions of whose replicas a majority is out of contact or has lost its disk.
+    pub(crate) without_quorum: u64,
     /// Partitions with fewer replicas in sync than they have: Kafka's `UnderReplicatedPartitions`, over all brokers.
     pub(crate) under_replicated: u64,
 }

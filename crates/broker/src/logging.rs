@@ -1,7 +1,10 @@
 //! Logs to standard error, and the limits on them: what strangers can cause must not fill a disk, and a reader that
-//! stalls must not stop the broker.
+//! stalls must not stop the broker. Beside the number of a group stands the partition that it is of.
 
 mod lines;
+mod names;
+
+pub(crate) use names::name_groups;
 
 use lines::{Lines, Sender};
 use std::collections::HashMap;
@@ -57,6 +60,7 @@ impl std::fmt::Display for StartError {
 pub(crate) fn start(filter: EnvFilter) -> Result<(), StartError> {
     let lines = Arc::new(Lines::default());
     let layer = fmt::layer()
+        .fmt_fields(names::fields())
         .with_writer(Sender(Arc::clone(&lines)))
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter(Moderate::default());

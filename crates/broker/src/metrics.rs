@@ -325,6 +325,12 @@ impl Collector for Elsewhere {
                 partitions.offline,
             ),
             (
+                "partitions_without_quorum",
+                "Partitions of the cluster of whose replicas a majority is out of contact or has lost its disk, as this broker \
+                 sees it",
+                partitions.without_quorum,
+            ),
+            (
                 "partitions_under_replicated",
                 "Partitions of the cluster with replicas out of sync, as this broker sees it",
                 partitions.under_replicated,

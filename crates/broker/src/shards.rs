@@ -15,7 +15,7 @@ use crate::tickets::Tickets;
 use crate::workers::Activity;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, Shard, ShardConfig, Stranded};
+use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, RefusedEntries, Shard, ShardConfig, Stranded};
 use trimaran_raft::{GroupId, Message, NodeId};
 
 /// What a mailbox takes at most.
@@ -294,6 +294,9 @@ fn hand_on<P: PeerSink>(at: usize, out: &mut Outbox, to: &mut Outputs<P>) {
     for lost in out.lost.drain(..) {
         to.control.push(ControlInput::Lost(lost));
     }
+    for refused in out.refused.drain(..) {
+        say_refused(&refused);
+    }
     for stranded in out.stranded.drain(..) {
         to.metrics.stranded.inc();
         say_stranded(&stranded);
@@ -313,6 +316,19 @@ fn hand_on<P: PeerSink>(at: usize, out: &mut Outbox, to: &mut Outputs<P>) {
     }
     to.metrics.log_resets.inc_by(std::mem::take(&mut out.resets));
     to.metrics.elections.inc_by(std::mem::take(&mut out.elections));
+}
+
+fn say_refused(refused: &RefusedEntries) {
+    let RefusedEntries {
+        group,
+        leader,
+        term,
+        error,
+    } = refused;
+    tracing::error!(
+        %group, ?leader, %term, %error,
+        "a replica's log refuses what its leader sent: it takes no part in its partition, which goes on without it. Start this          broker again; if the same comes back, stop the leader's broker, and report it as a bug"
+    );
 }
 
 fn say_stranded(stranded: &Stranded) {

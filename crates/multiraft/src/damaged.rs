@@ -69,6 +69,7 @@ impl Damaged {
             start_offset: Offset::ZERO,
             next_offset: Offset::ZERO,
             in_sync: Vec::new(),
+            progress: Vec::new(),
             size_bytes: 0,
         }
     }

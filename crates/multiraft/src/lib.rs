@@ -33,6 +33,7 @@
 //!     out.loads        -> run (elsewhere), then Input::Loaded
 //!     out.lost         -> set the log aside (elsewhere), then Input::Open with Open::lost
 //!     out.members      -> the registry agent
+//!     out.refused      -> an operator
 //!     out.stranded     -> an operator
 //!     out.contradictions -> an operator
 //! }
@@ -83,8 +84,8 @@ pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
 pub use lives::Lives;
 pub use mailbox::{
-    Completion, Contradiction, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, Stranded, Ticket,
-    TransferOutcome,
+    Completion, Contradiction, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, RefusedEntries,
+    Stranded, Ticket, TransferOutcome,
 };
 pub use opening::{GroupOptions, Open};
 pub use reads::{OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};

@@ -189,6 +189,8 @@ pub struct GroupStatus {
     pub next_offset: Offset,
     /// The leader's view; empty on a follower.
     pub in_sync: Vec<NodeId>,
+    /// How far every other member is, as the leader sees it; empty on a follower.
+    pub progress: Vec<(NodeId, trimaran_raft::Progress)>,
     /// Bytes on disk and in memory.
     pub size_bytes: u64,
 }
@@ -248,6 +250,19 @@ pub struct Lost {
     pub error: LogError,
 }
 
+/// A replica whose log refuses what its leader sent: it takes no part any more, until it is opened again. Said once.
+#[derive(Clone, Debug)]
+pub struct RefusedEntries {
+    /// The group.
+    pub group: GroupId,
+    /// The leader that sent them, as far as it is known.
+    pub leader: Option<NodeId>,
+    /// Its term.
+    pub term: Term,
+    /// The entry, and what is wrong with it.
+    pub error: LogError,
+}
+
 /// A group that decides nothing any more: too many of its voters have lost what they had promised, and what they held
 /// may be nowhere else. Only a disk that comes back helps. Said once a term, by a leader that soon steps down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,6 +315,8 @@ pub struct Outbox {
     /// ([`open_lost`](trimaran_storage::log::ReplicaLog::open_lost)), and return them by [`Input::Open`] as
     /// [`Open::lost`]. No job of theirs is under way.
     pub lost: Vec<Lost>,
+    /// Replicas that refuse what their leaders sent: to be told to an operator.
+    pub refused: Vec<RefusedEntries>,
     /// Groups led here that decide nothing any more: to be told to an operator.
     pub stranded: Vec<Stranded>,
     /// Leaders that contradict what replicas here hold: to be told to an operator.

@@ -5,7 +5,7 @@ use crate::damaged::Silence;
 use crate::desk::{Desk, Issued};
 use crate::handover::Handover;
 use crate::in_sync::{Ends, InSync, InSyncView};
-use crate::mailbox::{Completion, Contradiction, GroupStatus, LeaderChange, Outbox};
+use crate::mailbox::{Completion, Contradiction, GroupStatus, LeaderChange, Outbox, RefusedEntries};
 use crate::membership::Membership;
 use crate::opening::{GroupOptions, Open};
 use crate::preference::Preference;
@@ -332,6 +332,12 @@ impl Replica {
                 "a leader's own entries don't continue its log: {error:?}"
             );
             self.broken = true;
+            out.refused.push(RefusedEntries {
+                group: self.id,
+                leader: self.group.leader(),
+                term: self.group.term(),
+                error,
+            });
             return self.silence(desk).begin(self.group.configuration().members(), out);
         }
         // A leader notes its producers' batches as it proposes them, with what it knows of them already.
@@ -604,6 +610,7 @@ impl Replica {
             } else {
                 Vec::new()
             },
+            progress: self.group.status().progress,
             size_bytes: self.log.size_bytes(),
         }
     }

@@ -17,7 +17,8 @@ pub use plan::check_name;
 
 use crate::starts::Start;
 use crate::{
-    BrokerId, CatalogError, CommandIndex, FolderId, GroupId, Incarnation, PartitionIndex, TopicConfig, TopicId,
+    BrokerId, CatalogError, CommandIndex, FolderId, GroupId, Incarnation, PartitionIndex, Standing, TopicConfig,
+    TopicId,
 };
 use serde::{Deserialize, Serialize};
 use session::Session;
@@ -305,6 +306,12 @@ impl Catalog {
     /// it has lost. None if it is not registered.
     pub fn folder_since(&self, id: BrokerId) -> Option<CommandIndex> {
         self.folders.get(&id).map(|folder| folder.since)
+    }
+
+    /// As what a broker would open its replica of a partition if its disk held nothing of it: [`Standing::Founding`] as long as its
+    /// folder is the one that the partition was created on.
+    pub fn standing(&self, partition: &Partition, broker: BrokerId) -> Standing {
+        partition.standing(broker, self.folder_since(broker))
     }
 
     /// The start of a broker that is registered. The folder is the default one if the broker did not say which it has.

@@ -2,10 +2,13 @@
 
 use super::{Exit, Failure};
 use crate::config::{Settings, keys};
+use crate::engine::ClusterView;
 use crate::server::{Server, StartError};
 use clap::{Arg, ArgMatches, Command, Error, FromArgMatches};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -144,6 +147,7 @@ async fn serve(settings: Settings) -> Result<Exit, Failure> {
         },
         text: error.to_string(),
     })?;
+    tokio::spawn(name_groups(server.engine().views()));
     tokio::select! {
         error = server.failed() => return Err(Failure::failed(error)),
         name = stop.next() => tracing::info!(signal = name, "leaves: hands its leaderships over (a second signal stops at once)"),
@@ -154,6 +158,17 @@ async fn serve(settings: Settings) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         name = stop.next() => Err(Failure::failed(format!("stopped at once by a second signal ({name})"))),
+    }
+}
+
+/// Lets the log name the partitions of groups, as the cluster knows them.
+async fn name_groups(mut views: watch::Receiver<Arc<ClusterView>>) {
+    loop {
+        let view = Arc::clone(&views.borrow_and_update());
+        crate::logging::name_groups(move |group| view.group_name(trimaran_registry::GroupId(group)));
+        if views.changed().await.is_err() {
+            return;
+        }
     }
 }
 

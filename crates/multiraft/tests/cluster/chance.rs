@@ -385,6 +385,18 @@ fn a_batch_at_the_wrong_offset_puts_only_its_receiver_out_of_the_game() {
     cluster.tell(follower, Input::Messages(NodeId(leader), vec![(G, message)]));
     cluster.run(5);
     assert!(cluster.status(follower, G).expect("here").failed);
+    let [(node, refused)] = &cluster.refused[..] else {
+        panic!("an operator is told once: {:?}", cluster.refused)
+    };
+    assert_eq!(
+        (*node, refused.group, refused.leader),
+        (follower, G, Some(NodeId(leader)))
+    );
+    assert!(
+        matches!(refused.error, LogError::Malformed { .. }),
+        "{:?}",
+        refused.error
+    );
     cluster.produce(batch_of(&["b"])).expect("two are enough");
     // What it had is on its disk as it was.
     cluster.crash(follower);

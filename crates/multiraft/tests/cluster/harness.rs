@@ -9,7 +9,8 @@ use std::time::Duration;
 use trimaran_multiraft::{
     Acks, AppendError, Appended, Completion, Contradiction, Damaged, GroupOptions, GroupStatus, Heartbeat, InSync,
     Input, IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, Lost, Members, OffsetLookup, OffsetQuery,
-    Open, Outbox, ReadError, ReadRequest, ReadResult, Shard, ShardConfig, Stranded, Ticket, TransferOutcome,
+    Open, Outbox, ReadError, ReadRequest, ReadResult, RefusedEntries, Shard, ShardConfig, Stranded, Ticket,
+    TransferOutcome,
 };
 use trimaran_raft::{Body, GroupId, HardState, Instant, Life, LogIndex, Message, NodeId};
 use trimaran_storage::fs::faulty::FaultyFs;
@@ -151,6 +152,8 @@ pub(crate) struct Cluster {
     /// Groups whose folders may be deleted, and on which node.
     pub(crate) closed: Vec<(u64, GroupId)>,
     pub(crate) stranded: Vec<Stranded>,
+    /// With the node that refused.
+    pub(crate) refused: Vec<(u64, RefusedEntries)>,
     /// What leaders said that can't be, and at which node that was noticed.
     pub(crate) contradictions: Vec<(u64, Contradiction)>,
     pub(crate) elections: u64,
@@ -183,6 +186,7 @@ impl Cluster {
             resets: 0,
             closed: Vec::new(),
             stranded: Vec::new(),
+            refused: Vec::new(),
             contradictions: Vec::new(),
             flying: Vec::new(),
             cut: BTreeSet::new(),
@@ -519,6 +523,7 @@ impl Cluster {
         self.resets += std::mem::take(&mut out.resets);
         self.closed.extend(out.closed.drain(..).map(|group| (id, group)));
         self.stranded.append(&mut out.stranded);
+        self.refused.extend(out.refused.drain(..).map(|refused| (id, refused)));
         let contradictions = out.contradictions.drain(..);
         self.contradictions.extend(contradictions.map(|found| (id, found)));
         let lost: Vec<_> = out.lost.drain(..).collect();

@@ -103,6 +103,9 @@ impl Running {
         for lost in std::mem::take(&mut out.lost) {
             self.reopen(now, &lost, effects)?;
         }
+        for refused in out.refused.drain(..) {
+            effects.push(self.note(format!("refuses what its leader sent: {refused:?}")));
+        }
         for stranded in out.stranded.drain(..) {
             effects.push(self.note(format!("leads a group that decides nothing any more: {stranded:?}")));
         }

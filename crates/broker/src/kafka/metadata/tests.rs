@@ -84,6 +84,20 @@ fn a_broker_that_has_ended_stays_listed_and_its_replicas_are_offline() {
 }
 
 #[test]
+fn partitions_without_a_majority_of_their_replicas_are_counted_by_any_broker() {
+    let mut view = view();
+    let (response, _) = describe(&view, "configured", 12, &request(None));
+    let partitions = response.topics[0].partitions.len() as u64;
+    assert_eq!(view.partition_health().without_quorum, 0);
+    view.refusing.insert(registry::BrokerId(3));
+    assert_eq!(view.partition_health().without_quorum, 0, "two of three");
+    view.unreachable.insert(registry::BrokerId(2));
+    assert_eq!(view.partition_health().without_quorum, partitions);
+    view.unreachable.clear();
+    assert_eq!(view.partition_health().without_quorum, 0, "it is back");
+}
+
+#[test]
 fn a_broker_out_of_contact_is_not_listed_and_its_replicas_are_offline() {
     let mut view = view();
     view.unreachable.insert(registry::BrokerId(3));
