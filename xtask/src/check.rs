@@ -168,7 +168,7 @@ const ROOMS: [Room; 9] = [
     Room {
         name: "coordinator",
         ours: &[],
-        others: &["serde", "postcard"],
+        others: &["bytes", "serde", "postcard"],
     },
     Room {
         name: "transport",

@@ -25,14 +25,40 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admin;
+mod background;
 mod command;
+mod committed;
+mod config;
+mod context;
+mod coordinator;
+mod group;
+mod leading;
 pub mod limits;
+mod members;
 mod offsets;
+mod output;
 mod partition;
+pub mod record;
+mod refuse;
+pub mod request;
+mod sabotage;
+mod state;
+mod timers;
+mod words;
+mod writer;
 
 pub use command::{Command, Commit, DecodeError, Mode, Offset};
+pub use config::Config;
+pub use coordinator::{Coordinator, GroupCursor, StatePortion};
 pub use offsets::{CommandIndex, OffsetError, OffsetStore, Outcome};
+pub use output::{Output, Record, Write, WriteError, WriteId};
 pub use partition::partition_for;
+pub use request::{Reply, Request, Ticket};
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
+pub use state::Replayed;
+pub use words::{Error, Generation, Time, TopicId};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
