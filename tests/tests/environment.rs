@@ -1,10 +1,10 @@
-//! The environment, the addresses and the clients that a real broker meets in the world: what Kubernetes sets, what operators
-//! write into `listeners`, and what old clients send.
+//! The environment, the addresses and the clients that a running broker meets in the world: what Kubernetes sets, IPv6, what odd
+//! clients send, and peers that are none. What is refused at the start is tried in `crates/broker/tests/environment.rs`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use trimaran_tests::process::{announce, binary, free_port, get, wait_until};
@@ -120,16 +120,6 @@ impl Drop for Broker {
     }
 }
 
-/// Runs a broker that is expected to refuse its configuration.
-fn refused(environment: &[(&str, &str)]) -> (Output, String) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let output = command(&folder.path().join("data"), environment)
-        .output()
-        .expect("the binary starts");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output, error)
-}
-
 #[test]
 fn kubernetes_variables_and_empty_ones_are_no_configuration() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -143,38 +133,6 @@ fn kubernetes_variables_and_empty_ones_are_no_configuration() {
     let mut broker = Broker::start(&folder.path().join("data"), "127.0.0.1", &environment);
     broker.wait_ready();
     assert!(!broker.log().contains("unknown"), "{}", broker.log());
-}
-
-/// A misspelled variable is still an error: it would be a setting that has no effect.
-#[test]
-fn a_variable_that_is_no_key_is_refused() {
-    for name in ["TRIMARAN_BROKER_RAKC", "TRIMARAN_PORT"] {
-        let (output, error) = refused(&[(name, "north")]);
-        assert!(!output.status.success());
-        assert!(error.contains(name), "{error}");
-    }
-}
-
-#[test]
-fn addresses_that_break_clients_are_refused_with_what_to_write() {
-    for (host, advice) in [
-        ("0.0.0.0", "stands for all addresses"),
-        ("::", "stands for all addresses"),
-        ("localhost:21300", "`listeners.advertised_port`"),
-        ("[::1]:9092", "`listeners.advertised_port`"),
-        ("PLAINTEXT://localhost", "without `PLAINTEXT://`, such as localhost"),
-        ("PLAINTEXT://kafka:9092", "without `PLAINTEXT://`, such as kafka"),
-        ("a b", "a host name"),
-        ("10.0.0.256", "a host name"),
-    ] {
-        let (output, error) = refused(&[("TRIMARAN_LISTENERS_ADVERTISED_HOST", host)]);
-        assert!(!output.status.success(), "{host}");
-        assert!(error.contains(advice), "{host}: {error}");
-        assert!(
-            error.contains("advertised_host") || error.contains("ADVERTISED_HOST"),
-            "{host}: {error}"
-        );
-    }
 }
 
 /// The command line takes the addresses that it is told.
