@@ -145,8 +145,8 @@ fn nonsense_behind_a_handshake() {
     let mut cluster = Cluster::start();
     let address = cluster.brokers[0].peer;
     let start = start_of(cluster.broker(3));
-    let hello = peer::encode(&peer::Frame::Hello(peer::Hello {
-        protocol: peer::PROTOCOL_VERSION,
+    let hello = peer::Handshake::Hello(peer::Hello {
+        versions: peer::Versions::SUPPORTED,
         cluster_id: "trimaran-test".to_owned(),
         broker: peer::BrokerId(3),
         incarnation: start.incarnation,
@@ -155,7 +155,8 @@ fn nonsense_behind_a_handshake() {
         previous: 0,
         founders: [1, 2, 3].map(peer::BrokerId).to_vec(),
         address: "127.0.0.1:9".to_owned(),
-    }));
+    });
+    let hello = hello.encode();
     let framed = |frame: &[u8]| {
         let length = u32::try_from(frame.len()).expect("a short frame");
         [&length.to_be_bytes()[..], frame].concat()

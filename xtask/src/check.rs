@@ -163,7 +163,7 @@ const ROOMS: [Room; 9] = [
     Room {
         name: "multiraft",
         ours: &["raft", "storage", "wire"],
-        others: &["bytes"],
+        others: &["bytes", "serde", "postcard"],
     },
     Room {
         name: "coordinator",

@@ -1,12 +1,10 @@
-//! Between brokers: what `raft` says becomes `wire`'s frames and back, and what arrives finds its shard.
+//! The other brokers: both ends of the handshake with them, and the way of their frames to shards and control thread.
 
+mod outbound;
 #[cfg(test)]
 mod tests;
 mod twins;
-
-pub(crate) use twins::Twins;
-
-mod outbound;
+mod versions;
 
 use crate::control::{ControlInput, ControlQueue, METADATA};
 use crate::ids;
@@ -17,54 +15,28 @@ use crate::starts::{self, NotAdmitted, StartStore};
 use bytes::Bytes;
 pub(crate) use outbound::Outbound;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use trimaran_multiraft::envelope::{self, Messages};
 use trimaran_multiraft::{Input, PeerSink};
 use trimaran_raft::{self as raft, NodeId};
 use trimaran_registry::starts::{Accepted, Account, Announcement, Refusal, Start};
 use trimaran_registry::{BrokerId, Founders, Incarnation, limits};
 use trimaran_transport::{Admission, Handshake, PeerId, PeerService};
 use trimaran_wire::peer::{self as wire, Frame};
+pub(crate) use twins::Twins;
+pub(crate) use versions::Agreed;
 
 /// News of peers (heartbeats, the agents' messages) that wait for the control thread; beyond it they are dropped, as
 /// on a network. Far above what a cluster of the largest size says in a second.
 const CONTROL_LIMIT: usize = 65_536;
 
-/// Record bytes after which a frame to a peer is full. A frame is the unit of what can be dropped, and of what a
-/// heartbeat has to wait for; one message alone may be larger.
-const FRAME_PAYLOAD_BYTES: usize = 1 << 20;
-
 impl PeerSink for Outbound {
-    fn send(&mut self, to: NodeId, messages: Vec<(raft::GroupId, raft::Message)>) {
-        for frame in frames(self.reroute(to, messages)) {
-            self.send_direct(to, &Frame::Groups(frame));
+    fn send(&mut self, to: NodeId, messages: Messages) {
+        for messages in envelope::split(self.reroute(to, messages)) {
+            self.send_groups(to, &messages);
         }
-    }
-}
-
-/// As many frames as it takes, none of them too full.
-fn frames(messages: Vec<(raft::GroupId, raft::Message)>) -> Vec<Vec<(wire::GroupId, wire::Message)>> {
-    let (mut frames, mut bytes) = (vec![Vec::new()], 0);
-    for (group, message) in messages {
-        let payload = payload_bytes(&message);
-        let last = frames.last().map_or(0, Vec::len);
-        if last == wire::FULL_AFTER_MESSAGES || (bytes > 0 && bytes + payload > FRAME_PAYLOAD_BYTES) {
-            frames.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += payload;
-        let message = (wire::GroupId(group.0), to_wire(message));
-        frames.last_mut().expect("there is one").push(message);
-    }
-    frames.retain(|frame| !frame.is_empty());
-    frames
-}
-
-fn payload_bytes(message: &raft::Message) -> usize {
-    match &message.body {
-        raft::Body::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len()).sum(),
-        raft::Body::Snapshot { snapshot, .. } => snapshot.data.len(),
-        _ => 0,
     }
 }
 
@@ -78,6 +50,10 @@ pub(crate) struct Peers {
     pub(crate) start: Announcement,
     /// The starts of the others.
     pub(crate) starts: StartStore,
+    /// The versions of the peer protocol that this broker speaks.
+    pub(crate) versions: wire::Versions,
+    /// The version that each connection to another broker speaks.
+    pub(crate) agreed: Agreed,
     /// Conflicts between this process and others that run under some broker's id.
     pub(crate) twins: Twins,
     /// The cluster's founders, as configured. A broker that was told others is not let in.
@@ -95,22 +71,23 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    fn welcome(&self) -> Vec<Bytes> {
-        wire::encode(&Frame::Welcome(wire::Welcome {
-            protocol: wire::PROTOCOL_VERSION,
+    fn welcome(&self, version: u8) -> Vec<Bytes> {
+        let welcome = wire::Welcome {
+            protocol: version,
             cluster_id: self.cluster_id.clone(),
             broker: wire_broker(self.node),
             incarnation: self.start.start.incarnation.0,
-        }))
+        };
+        wire::Handshake::Welcome(welcome).encode()
     }
 
-    /// Returns the broker that says hello, or the reason why it is not let in.
-    fn examine(&self, hello: &wire::Hello) -> Result<NodeId, wire::Refused> {
-        if hello.protocol != wire::PROTOCOL_VERSION {
+    /// Returns the broker that says hello and the version to speak with it, or the reason why it is not let in.
+    fn examine(&self, hello: &wire::Hello) -> Result<(NodeId, u8), wire::Refused> {
+        let Some(version) = self.versions.common(hello.versions) else {
             return Err(wire::Refused::Version {
-                supported: wire::PROTOCOL_VERSION,
+                supported: self.versions.nearest(hello.versions),
             });
-        }
+        };
         if hello.cluster_id != self.cluster_id {
             return Err(wire::Refused::OtherCluster {
                 cluster_id: self.cluster_id.clone(),
@@ -121,7 +98,8 @@ impl Peers {
                 broker: wire_broker(self.node),
             });
         }
-        self.known(hello.broker).ok_or(wire::Refused::UnknownBroker)
+        let node = self.known(hello.broker).ok_or(wire::Refused::UnknownBroker)?;
+        Ok((node, version))
     }
 
     /// Another broker that may be in the cluster.
@@ -203,7 +181,7 @@ impl Peers {
                 "broker {} at {from} asks what is known of it: {refused}",
                 inquiry.broker.0
             ),
-            answer: wire::encode(&Frame::Refused(refused)),
+            answer: wire::Handshake::Refused(refused).encode(),
         };
         if inquiry.cluster_id != self.cluster_id {
             return refuse(wire::Refused::OtherCluster {
@@ -245,9 +223,9 @@ impl Peers {
 
     /// A frame that two brokers out of contact sent through a third one: it is for this broker, or to be passed on,
     /// once.
-    fn relayed(&self, from: NodeId, frame_bytes: usize, relayed: wire::Relayed) {
+    fn relayed(&self, from: NodeId, relayed: wire::Relayed) {
         if relayed.to == wire_broker(self.node) {
-            self.take_relayed(frame_bytes, relayed);
+            self.take_relayed(relayed);
         } else if relayed.from == wire_broker(from) {
             self.control.offer(ControlInput::PassOn(relayed), CONTROL_LIMIT);
         } else {
@@ -258,7 +236,7 @@ impl Peers {
     /// Nothing is taken from a start that has not been judged, whatever way it comes: a former data folder could vote
     /// through the third broker. Judging may wait for the disk, which the link that the frame came on must not; the
     /// frame is dropped, and its sender tries again.
-    fn take_relayed(&self, frame_bytes: usize, relayed: wire::Relayed) {
+    fn take_relayed(&self, relayed: wire::Relayed) {
         let Some(origin) = self.known(relayed.from) else {
             self.metrics.bad_frames.inc();
             return;
@@ -275,17 +253,18 @@ impl Peers {
             }
             return;
         }
-        match wire::decode(relayed.frame) {
-            Ok(frame @ (Frame::Groups(_) | Frame::Control(_) | Frame::FailOver(_))) => {
-                self.take(origin, frame_bytes, frame);
-            }
+        match Frame::decode(relayed.frame) {
+            Ok(frame @ (Frame::Groups(_) | Frame::Control(_) | Frame::FailOver(_))) => self.take(origin, frame),
             _ => _ = self.metrics.bad_frames.inc(),
         }
     }
 
-    fn take(&self, from: NodeId, frame_bytes: usize, frame: Frame) {
+    fn take(&self, from: NodeId, frame: Frame) {
         match frame {
-            Frame::Groups(messages) => self.groups(from, frame_bytes, messages),
+            Frame::Groups(messages) => match envelope::decode(messages) {
+                Ok(messages) => self.groups(from, messages),
+                Err(error) => self.bad_frame(from, &error),
+            },
             Frame::Heartbeat(heartbeat) => {
                 self.starts.heard(ids::broker(from));
                 let heartbeat = heartbeat_from_wire(heartbeat);
@@ -300,12 +279,17 @@ impl Peers {
                 let failed = request.failed.map(|broker| NodeId(u64::from(broker.0.unsigned_abs())));
                 self.mailboxes.of(group).tell(Input::Failover { group, failed });
             }
-            Frame::Relayed(relayed) => self.relayed(from, frame_bytes, relayed),
-            Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_) | Frame::Inquiry(_) | Frame::Account(_) => {
-                self.metrics.bad_frames.inc();
-                tracing::debug!(%from, "a peer says hello or answers one where it should not");
-            }
+            Frame::Relayed(relayed) => self.relayed(from, relayed),
         }
+    }
+
+    fn bad_frame(&self, from: NodeId, error: &dyn Display) {
+        self.metrics.bad_frames.inc();
+        tracing::debug!(%from, %error, "a frame of a peer can't be read");
+    }
+
+    fn no_common_version(&self, peer: NodeId, theirs: u8) -> String {
+        versions::advice(self.versions, wire::Versions::only(theirs), &format!("broker {peer}"))
     }
 
     /// For the log.
@@ -321,17 +305,20 @@ impl Peers {
                     self.founders
                 )
             }
+            wire::Refused::Version { .. } => {
+                let name = format!("broker {broker}");
+                let advice = versions::advice(self.versions, hello.versions, &name);
+                format!("{name} at {from} was refused: {advice}")
+            }
             _ => format!("broker {broker} of cluster {cluster} at {from} was refused: {refused:?}"),
         }
     }
 
-    fn groups(&self, from: NodeId, frame_bytes: usize, messages: Vec<(wire::GroupId, wire::Message)>) {
+    fn groups(&self, from: NodeId, mut messages: Messages) {
+        envelope::detach(&mut messages);
         let mut parts: Vec<Part> = Vec::new();
         parts.resize_with(self.mailboxes.all().len(), Part::default);
         for (group, message) in messages {
-            let group = raft::GroupId(group.0);
-            let mut message = from_wire(message);
-            part_from(&mut message, frame_bytes);
             let part = &mut parts[self.mailboxes.shard_of(group)];
             part.bytes += size(&message);
             part.messages.push((group, message));
@@ -348,14 +335,14 @@ impl Peers {
 /// The messages of one frame for one shard.
 #[derive(Default)]
 struct Part {
-    messages: Vec<(raft::GroupId, raft::Message)>,
+    messages: Messages,
     bytes: usize,
 }
 
 impl Handshake for Peers {
     fn hello(&self, to: PeerId) -> Vec<Bytes> {
-        wire::encode(&Frame::Hello(wire::Hello {
-            protocol: wire::PROTOCOL_VERSION,
+        let hello = wire::Hello {
+            versions: self.versions,
             cluster_id: self.cluster_id.clone(),
             broker: wire_broker(self.node),
             incarnation: self.start.start.incarnation.0,
@@ -364,16 +351,21 @@ impl Handshake for Peers {
             previous: self.start.previous.0,
             founders: wire_brokers(&self.founders),
             address: self.address.clone(),
-        }))
+        };
+        wire::Handshake::Hello(hello).encode()
     }
 
     fn check_welcome(&self, from: PeerId, welcome: Bytes) -> Result<(), String> {
-        let welcome = match wire::decode(welcome) {
-            Ok(Frame::Welcome(welcome)) => welcome,
-            Ok(Frame::Refused(refused)) => {
+        let peer = NodeId(from.0);
+        let welcome = match wire::Handshake::decode(&welcome) {
+            Ok(wire::Handshake::Welcome(welcome)) => welcome,
+            Ok(wire::Handshake::Refused(wire::Refused::Version { supported })) => {
+                return Err(self.no_common_version(peer, supported));
+            }
+            Ok(wire::Handshake::Refused(refused)) => {
                 let reason = format!("it refused this broker: {refused}");
                 if self.twins.is_final(from, &refused) {
-                    self.control.push(ControlInput::Disowned(NodeId(from.0), refused));
+                    self.control.push(ControlInput::Disowned(peer, refused));
                 }
                 return Err(reason);
             }
@@ -386,15 +378,16 @@ impl Handshake for Peers {
                 welcome.cluster_id, self.cluster_id
             ));
         }
-        if welcome.broker != wire_broker(NodeId(from.0)) {
+        if welcome.broker != wire_broker(peer) {
             return Err(format!(
                 "broker {} answers at the address that `cluster.voters` gives for broker {}",
                 welcome.broker.0, from.0
             ));
         }
-        if welcome.protocol != wire::PROTOCOL_VERSION {
-            return Err(format!("it speaks version {} of the peer protocol", welcome.protocol));
+        if !self.versions.contains(welcome.protocol) {
+            return Err(self.no_common_version(peer, welcome.protocol));
         }
+        self.agreed.note(peer, welcome.protocol);
         self.twins.accepted(from);
         Ok(())
     }
@@ -402,9 +395,9 @@ impl Handshake for Peers {
 
 impl PeerService for Peers {
     fn admit(&self, from: SocketAddr, hello: Bytes) -> Admission {
-        let hello = match wire::decode(hello) {
-            Ok(Frame::Hello(hello)) => hello,
-            Ok(Frame::Inquiry(inquiry)) => return self.account_for(from, &inquiry),
+        let hello = match wire::Handshake::decode(&hello) {
+            Ok(wire::Handshake::Hello(hello)) => hello,
+            Ok(wire::Handshake::Inquiry(inquiry)) => return self.account_for(from, &inquiry),
             // Not one of ours: it would not understand an answer.
             Ok(_) => {
                 return Admission::Rejected {
@@ -419,34 +412,30 @@ impl PeerService for Peers {
                 };
             }
         };
-        let examined = self.examine(&hello).and_then(|node| {
+        let examined = self.examine(&hello).and_then(|examined| {
             self.admit_start(from, &hello)?;
-            Ok(node)
+            Ok(examined)
         });
         match examined {
-            Ok(node) => {
+            Ok((node, version)) => {
                 if !self.founders.contains(ids::broker(node)) {
                     self.control
                         .offer(ControlInput::Newcomer(node, hello.address), CONTROL_LIMIT);
                 }
-                Admission::Welcome(PeerId(node.0), self.welcome())
+                Admission::Welcome(PeerId(node.0), self.welcome(version))
             }
             Err(refused) => Admission::Rejected {
                 reason: self.why(from, &hello, &refused),
-                answer: wire::encode(&Frame::Refused(refused)),
+                answer: wire::Handshake::Refused(refused).encode(),
             },
         }
     }
 
     fn frame(&self, from: PeerId, frame: Bytes) {
         let from = NodeId(from.0);
-        let frame_bytes = frame.len();
-        match wire::decode(frame) {
-            Ok(frame) => self.take(from, frame_bytes, frame),
-            Err(error) => {
-                self.metrics.bad_frames.inc();
-                tracing::debug!(%from, %error, "a frame of a peer can't be read");
-            }
+        match Frame::decode(frame) {
+            Ok(frame) => self.take(from, frame),
+            Err(error) => self.bad_frame(from, &error),
         }
     }
 
@@ -476,21 +465,6 @@ fn founders(hello: &wire::Hello) -> Founders {
 
 fn wire_broker(node: NodeId) -> wire::BrokerId {
     wire::BrokerId(i32::try_from(node.0).unwrap_or(i32::MAX))
-}
-
-/// Gives entries memory of their own if they are a small part of the frame that they came in: else one small entry
-/// would keep all of it for as long as it is in the tail, uncounted.
-fn part_from(message: &mut raft::Message, frame_bytes: usize) {
-    let raft::Body::Append { entries, .. } = &mut message.body else {
-        return;
-    };
-    for entry in entries {
-        if let raft::Payload::Data(bytes) = &mut entry.payload
-            && bytes.len() < frame_bytes / 2
-        {
-            *bytes = Bytes::copy_from_slice(bytes);
-        }
-    }
 }
 
 fn wire_brokers(founders: &Founders) -> Vec<wire::BrokerId> {
@@ -536,239 +510,4 @@ fn size(message: &raft::Message) -> usize {
         _ => 0,
     };
     64 + payloads
-}
-
-/// The core's message in the frame's words.
-pub(crate) fn to_wire(message: raft::Message) -> wire::Message {
-    let index = |index: raft::LogIndex| wire::LogIndex(index.0);
-    let term = |term: raft::Term| wire::Term(term.0);
-    let body = match message.body {
-        raft::Body::PreVote { last_index, last_term } => wire::Body::PreVote {
-            last_index: index(last_index),
-            last_term: term(last_term),
-        },
-        raft::Body::PreVoteReply { granted, longer_log } => wire::Body::PreVoteReply { granted, longer_log },
-        raft::Body::Vote {
-            last_index,
-            last_term,
-            transfer,
-        } => wire::Body::Vote {
-            last_index: index(last_index),
-            last_term: term(last_term),
-            transfer,
-        },
-        raft::Body::VoteReply { granted } => wire::Body::VoteReply { granted },
-        raft::Body::Append {
-            prev_index,
-            prev_term,
-            commit,
-            replicated_index,
-            entries,
-        } => wire::Body::Append {
-            prev_index: index(prev_index),
-            prev_term: term(prev_term),
-            commit: index(commit),
-            replicated_index: index(replicated_index),
-            entries: entries.into_iter().map(entry_to_wire).collect(),
-        },
-        raft::Body::AppendAccepted {
-            match_index,
-            commit,
-            life,
-        } => wire::Body::AppendAccepted {
-            match_index: index(match_index),
-            commit: index(commit),
-            life: life.0,
-        },
-        raft::Body::AppendRejected {
-            prev_index,
-            hint_index,
-            hint_term,
-        } => wire::Body::AppendRejected {
-            prev_index: index(prev_index),
-            hint_index: index(hint_index),
-            hint_term: term(hint_term),
-        },
-        raft::Body::Heartbeat { commit, round } => wire::Body::Heartbeat {
-            commit: index(commit),
-            round,
-        },
-        raft::Body::HeartbeatReply { commit, round } => wire::Body::HeartbeatReply {
-            commit: index(commit),
-            round,
-        },
-        raft::Body::TimeoutNow => wire::Body::TimeoutNow,
-        raft::Body::Snapshot {
-            snapshot,
-            commit,
-            replicated_index,
-        } => wire::Body::Snapshot {
-            snapshot: Box::new(snapshot_to_wire(*snapshot)),
-            commit: index(commit),
-            replicated_index: index(replicated_index),
-        },
-        raft::Body::Lost { life } => wire::Body::Lost { life: life.0 },
-        raft::Body::Rejoin { since, life } => wire::Body::Rejoin {
-            since: index(since),
-            life: life.0,
-        },
-        raft::Body::Seek => wire::Body::Seek,
-    };
-    wire::Message {
-        term: term(message.term),
-        body,
-    }
-}
-
-fn entry_to_wire(entry: raft::Entry) -> wire::Entry {
-    wire::Entry {
-        term: wire::Term(entry.term.0),
-        payload: match entry.payload {
-            raft::Payload::Blank => wire::Payload::Blank,
-            raft::Payload::Data(bytes) => wire::Payload::Data(bytes),
-            raft::Payload::Configuration(configuration) => {
-                wire::Payload::Configuration(configuration_to_wire(*configuration))
-            }
-        },
-    }
-}
-
-/// The frame's message in the core's words. Entries get their indices back from their place.
-pub(crate) fn from_wire(message: wire::Message) -> raft::Message {
-    let index = |index: wire::LogIndex| raft::LogIndex(index.0);
-    let term = |term: wire::Term| raft::Term(term.0);
-    let body = match message.body {
-        wire::Body::PreVote { last_index, last_term } => raft::Body::PreVote {
-            last_index: index(last_index),
-            last_term: term(last_term),
-        },
-        wire::Body::PreVoteReply { granted, longer_log } => raft::Body::PreVoteReply { granted, longer_log },
-        wire::Body::Vote {
-            last_index,
-            last_term,
-            transfer,
-        } => raft::Body::Vote {
-            last_index: index(last_index),
-            last_term: term(last_term),
-            transfer,
-        },
-        wire::Body::VoteReply { granted } => raft::Body::VoteReply { granted },
-        wire::Body::Append {
-            prev_index,
-            prev_term,
-            commit,
-            replicated_index,
-            entries,
-        } => raft::Body::Append {
-            prev_index: index(prev_index),
-            prev_term: term(prev_term),
-            commit: index(commit),
-            replicated_index: index(replicated_index),
-            entries: entries_from_wire(prev_index.0, entries),
-        },
-        wire::Body::AppendAccepted {
-            match_index,
-            commit,
-            life,
-        } => raft::Body::AppendAccepted {
-            match_index: index(match_index),
-            commit: index(commit),
-            life: raft::Life(life),
-        },
-        wire::Body::AppendRejected {
-            prev_index,
-            hint_index,
-            hint_term,
-        } => raft::Body::AppendRejected {
-            prev_index: index(prev_index),
-            hint_index: index(hint_index),
-            hint_term: term(hint_term),
-        },
-        wire::Body::Heartbeat { commit, round } => raft::Body::Heartbeat {
-            commit: index(commit),
-            round,
-        },
-        wire::Body::HeartbeatReply { commit, round } => raft::Body::HeartbeatReply {
-            commit: index(commit),
-            round,
-        },
-        wire::Body::TimeoutNow => raft::Body::TimeoutNow,
-        wire::Body::Snapshot {
-            snapshot,
-            commit,
-            replicated_index,
-        } => raft::Body::Snapshot {
-            snapshot: Box::new(snapshot_from_wire(*snapshot)),
-            commit: index(commit),
-            replicated_index: index(replicated_index),
-        },
-        wire::Body::Lost { life } => raft::Body::Lost { life: raft::Life(life) },
-        wire::Body::Rejoin { since, life } => raft::Body::Rejoin {
-            since: index(since),
-            life: raft::Life(life),
-        },
-        wire::Body::Seek => raft::Body::Seek,
-    };
-    raft::Message {
-        term: term(message.term),
-        body,
-    }
-}
-
-fn entries_from_wire(prev_index: u64, entries: Vec<wire::Entry>) -> Vec<raft::Entry> {
-    let indices = (1..).map(|place| raft::LogIndex(prev_index.saturating_add(place)));
-    entries
-        .into_iter()
-        .zip(indices)
-        .map(|(entry, index)| raft::Entry {
-            index,
-            term: raft::Term(entry.term.0),
-            payload: match entry.payload {
-                wire::Payload::Blank => raft::Payload::Blank,
-                // Copied: as a slice, the small entry of a quiet partition would keep the whole frame that
-                // it came in, for as long as it is in the tail.
-                wire::Payload::Data(bytes) => raft::Payload::Data(Bytes::copy_from_slice(&bytes)),
-                wire::Payload::Configuration(configuration) => {
-                    raft::Payload::Configuration(Box::new(configuration_from_wire(configuration)))
-                }
-            },
-        })
-        .collect()
-}
-
-fn snapshot_to_wire(snapshot: raft::Snapshot) -> wire::Snapshot {
-    wire::Snapshot {
-        index: wire::LogIndex(snapshot.index.0),
-        term: wire::Term(snapshot.term.0),
-        configuration: configuration_to_wire(snapshot.configuration),
-        data: snapshot.data,
-    }
-}
-
-fn snapshot_from_wire(snapshot: wire::Snapshot) -> raft::Snapshot {
-    raft::Snapshot {
-        index: raft::LogIndex(snapshot.index.0),
-        term: raft::Term(snapshot.term.0),
-        configuration: configuration_from_wire(snapshot.configuration),
-        // Copied, like a payload.
-        data: Bytes::copy_from_slice(&snapshot.data),
-    }
-}
-
-fn configuration_to_wire(configuration: raft::Configuration) -> wire::Configuration {
-    let nodes = |nodes: Vec<raft::NodeId>| nodes.into_iter().map(|node| wire::NodeId(node.0)).collect();
-    wire::Configuration {
-        voters: nodes(configuration.voters),
-        outgoing: nodes(configuration.outgoing),
-        learners: nodes(configuration.learners),
-    }
-}
-
-fn configuration_from_wire(configuration: wire::Configuration) -> raft::Configuration {
-    let nodes = |nodes: Vec<wire::NodeId>| nodes.into_iter().map(|node| raft::NodeId(node.0)).collect();
-    raft::Configuration {
-        voters: nodes(configuration.voters),
-        outgoing: nodes(configuration.outgoing),
-        learners: nodes(configuration.learners),
-    }
 }

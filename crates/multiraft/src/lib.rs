@@ -9,6 +9,7 @@
 //! - What a partition needs beside Raft: offsets stamped into batches, idempotent producers, acknowledgements,
 //!   long polls, follower reads, the in-sync view, flushes and retention, handing over leaderships and
 //!   giving them back, filling lost replicas again and exchanging replicas for others.
+//! - [`envelope`]: the encoding of groups' messages between brokers.
 //! - [`LivenessMonitor`]: one heartbeat a pair of brokers, and graded evidence from it.
 //! - [`Watchdog`]: which threads heartbeats vouch for.
 //! - [`IntervalPlan`] and [`Headroom`]: all intervals from one budget, and whether this machine keeps it.
@@ -52,6 +53,7 @@
 mod appends;
 mod damaged;
 mod desk;
+pub mod envelope;
 mod handover;
 mod in_sync;
 mod intervals;

@@ -1,49 +1,67 @@
 //! What brokers say to each other.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use trimaran_multiraft::envelope::{self, Messages};
+use trimaran_raft::{Body, Configuration, Entry, GroupId, Life, LogIndex, Message, NodeId, Payload, Snapshot, Term};
 use trimaran_wire::batch;
 use trimaran_wire::peer::{
-    Account, Body, BrokerId, Configuration, Entry, FailOver, FolderId, Frame, GroupId, Heartbeat, Hello, Inquiry,
-    LogIndex, Message, NodeId, PROTOCOL_VERSION, Payload, Refused, Relayed, Snapshot, Start, Term, Welcome, decode,
-    encode,
+    self, Account, BrokerId, FailOver, FolderId, Frame, Handshake, Heartbeat, Hello, Inquiry, PROTOCOL_VERSION,
+    Refused, Relayed, Start, Versions, Welcome,
 };
 
 pub(super) fn target(data: &[u8]) {
-    let frame = Bytes::copy_from_slice(data);
-    let Ok(decoded) = decode(frame) else { return };
-    if let Frame::Groups(messages) = &decoded {
-        let payloads = messages.iter().flat_map(|(_, message)| match &message.body {
-            Body::Append { entries, .. } => entries.as_slice(),
-            _ => &[],
-        });
-        let bytes: usize = payloads
-            .map(|entry| match &entry.payload {
-                Payload::Data(bytes) => bytes.len(),
-                Payload::Blank | Payload::Configuration(_) => 0,
-            })
-            .sum();
-        assert!(
-            bytes <= data.len(),
-            "payloads are slices of the frame, each of its own part"
-        );
+    if let Ok(handshake) = Handshake::decode(data) {
+        assert_eq!(Handshake::decode(&handshake.encode().concat()), Ok(handshake));
     }
-    let again = whole(&decoded);
+    let Ok(frame) = Frame::decode(Bytes::copy_from_slice(data)) else {
+        return;
+    };
+    if let Frame::Groups(messages) = &frame {
+        groups(messages);
+    }
+    let again = whole(&frame);
     assert!(again.len() <= data.len(), "no encoding is shorter than ours");
-    assert_eq!(decode(again), Ok(decoded));
+    assert_eq!(Frame::decode(again), Ok(frame));
+}
+
+fn groups(bytes: &Bytes) {
+    let Ok(messages) = envelope::decode(bytes.clone()) else {
+        return;
+    };
+    let entries = messages.iter().flat_map(|(_, message)| match &message.body {
+        Body::Append { entries, .. } => entries.as_slice(),
+        _ => &[],
+    });
+    let payloads: usize = entries
+        .map(|entry| match &entry.payload {
+            Payload::Data(bytes) => bytes.len(),
+            Payload::Blank | Payload::Configuration(_) => 0,
+        })
+        .sum();
+    assert!(
+        payloads <= bytes.len(),
+        "payloads are slices of the envelope, each of its own part"
+    );
+    let again = Bytes::from(envelope::encode(&messages).concat());
+    assert!(again.len() <= bytes.len(), "no encoding is shorter than ours");
+    assert_eq!(envelope::decode(again), Ok(messages));
+}
+
+/// The messages in a frame, if it can be read.
+pub(super) fn messages(frame: &[u8]) -> Messages {
+    match Frame::decode(Bytes::copy_from_slice(frame)) {
+        Ok(Frame::Groups(messages)) => envelope::decode(messages).unwrap_or_default(),
+        _ => Messages::new(),
+    }
 }
 
 fn whole(frame: &Frame) -> Bytes {
-    let mut bytes = BytesMut::new();
-    for chunk in encode(frame) {
-        bytes.extend_from_slice(&chunk);
-    }
-    bytes.freeze()
+    Bytes::from(frame.encode(PROTOCOL_VERSION).concat())
 }
 
 /// One of every kind, and of every kind of message.
 pub(super) fn seeds() -> Vec<Vec<u8>> {
-    let mut frames = handshakes();
-    frames.extend([
+    let mut frames = vec![
         Frame::Heartbeat(Heartbeat {
             incarnation: 1_700_000_000_000,
             sequence: 300,
@@ -63,28 +81,30 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         }),
         Frame::Control(Bytes::from_static(b"\x01what agents say")),
         Frame::FailOver(FailOver {
-            group: GroupId(77),
+            group: peer::GroupId(77),
             failed: Some(BrokerId(2)),
         }),
-        Frame::Groups(Vec::new()),
-    ]);
-    let messages: Vec<(GroupId, Message)> = bodies()
+    ];
+    let messages: Messages = bodies()
         .into_iter()
         .enumerate()
         .map(|(number, body)| (GroupId(number as u64 * 100), Message { term: Term(9), body }))
         .collect();
-    frames.extend(messages.iter().map(|message| Frame::Groups(vec![message.clone()])));
-    frames.push(Frame::Groups(messages));
-    frames.iter().map(|frame| whole(frame).to_vec()).collect()
+    let envelopes = messages.iter().map(|message| vec![message.clone()]);
+    let envelopes = envelopes.chain([Messages::new(), messages.clone()]);
+    frames.extend(envelopes.map(|messages| Frame::Groups(envelope::encode(&messages).concat().into())));
+    let frames = frames.iter().map(|frame| whole(frame).to_vec());
+    let handshakes = handshakes().into_iter().map(|handshake| handshake.encode().concat());
+    handshakes.chain(frames).collect()
 }
 
-fn handshakes() -> Vec<Frame> {
+fn handshakes() -> Vec<Handshake> {
     let start = Start {
         folder: FolderId([7; 16]),
         incarnation: 1_700_000_000_000,
     };
     let hello = Hello {
-        protocol: PROTOCOL_VERSION,
+        versions: Versions::SUPPORTED,
         cluster_id: "trimaran".into(),
         broker: BrokerId(1),
         incarnation: start.incarnation,
@@ -124,39 +144,35 @@ fn handshakes() -> Vec<Frame> {
         Refused::RolledBack(start),
         Refused::AnotherRuns(start),
     ];
+    let of_range = Hello {
+        versions: Versions { lowest: 4, highest: 6 },
+        ..hello.clone()
+    };
     let handshakes = [
-        Frame::Hello(hello),
-        Frame::Welcome(welcome),
-        Frame::Inquiry(inquiry),
-        Frame::Account(account),
+        Handshake::Hello(hello),
+        Handshake::Hello(of_range),
+        Handshake::Welcome(welcome),
+        Handshake::Inquiry(inquiry),
+        Handshake::Account(account),
     ];
-    handshakes.into_iter().chain(refusals.map(Frame::Refused)).collect()
+    handshakes.into_iter().chain(refusals.map(Handshake::Refused)).collect()
 }
 
 fn bodies() -> Vec<Body> {
     let payload = batch::build(5, &[(Some(b"k"), Some(b"v"))]).freeze();
-    let entries = vec![
-        Entry {
-            term: Term(8),
-            payload: Payload::Data(payload.clone()),
-        },
-        Entry {
-            term: Term(9),
-            payload: Payload::Blank,
-        },
-        Entry {
-            term: Term(9),
-            payload: Payload::Data(Bytes::new()),
-        },
-        Entry {
-            term: Term(9),
-            payload: Payload::Configuration(configuration()),
-        },
-        Entry {
-            term: Term(9),
-            payload: Payload::Data(payload),
-        },
+    let payloads = [
+        Payload::Data(payload.clone()),
+        Payload::Blank,
+        Payload::Data(Bytes::new()),
+        Payload::Configuration(Box::new(configuration())),
+        Payload::Data(payload),
     ];
+    let entry = |(payload, place): (Payload, u64)| Entry {
+        index: LogIndex((1 << 40) + place),
+        term: Term(9),
+        payload,
+    };
+    let entries = payloads.into_iter().zip(1..).map(entry).collect();
     let (index, term) = (LogIndex(1 << 40), Term(9));
     vec![
         Body::PreVote {
@@ -183,7 +199,7 @@ fn bodies() -> Vec<Body> {
         Body::AppendAccepted {
             match_index: index,
             commit: index,
-            life: 300,
+            life: Life(300),
         },
         Body::AppendRejected {
             prev_index: index,
@@ -209,11 +225,12 @@ fn bodies() -> Vec<Body> {
             commit: index,
             replicated_index: LogIndex(3),
         },
-        Body::Lost { life: 300 },
+        Body::Lost { life: Life(300) },
         Body::Rejoin {
             since: index,
-            life: 300,
+            life: Life(300),
         },
+        Body::Seek,
     ]
 }
 
@@ -233,7 +250,10 @@ mod tests {
     #[test]
     fn every_seed_is_a_frame() {
         for seed in seeds() {
-            assert_eq!(whole(&decode(Bytes::from(seed.clone())).unwrap()), seed);
+            match Handshake::decode(&seed) {
+                Ok(handshake) => assert_eq!(handshake.encode().concat(), seed),
+                Err(_) => assert_eq!(whole(&Frame::decode(Bytes::from(seed.clone())).unwrap()), seed),
+            }
         }
     }
 }

@@ -11,8 +11,8 @@
 //! [`crate::checker`] judges while it runs and at its end.
 //!
 //! What is real: `raft`, `multiraft` (shards and the liveness monitor), `storage` (journal and replica logs, on its
-//! faulty file system), `registry` (agent and catalog), `wire` (record batches and the peer envelope). What is not:
-//! `broker` and `transport`, whose part [`broker`] plays.
+//! faulty file system), `registry` (agent and catalog), `wire` (record batches and the frames between brokers). What
+//! is not: `broker` and `transport`, whose part [`broker`] plays.
 
 pub mod broker;
 pub mod bug;

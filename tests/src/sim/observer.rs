@@ -8,10 +8,9 @@ use crate::checker::{Law, Violation};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet};
 use trimaran_multiraft::LeaderChange;
-use trimaran_raft::{Configuration, GroupId, LogIndex, LogView, NodeId, Payload, Role, TermAt};
+use trimaran_raft::{Body, Configuration, GroupId, LogIndex, LogView, Message, NodeId, Payload, Role, TermAt};
 use trimaran_storage::log::{Chunk, Entries, ReplicaLog};
 use trimaran_wire::batch::Offset;
-use trimaran_wire::peer;
 
 /// Feeds the Raft checker.
 #[derive(Debug, Default)]
@@ -61,40 +60,27 @@ impl Observer {
     }
 
     /// A frame between brokers.
-    pub fn sent(&mut self, from: u32, messages: &[(peer::GroupId, peer::Message)]) -> Result<(), Violation> {
+    pub fn sent(&mut self, from: u32, messages: &[(GroupId, Message)]) -> Result<(), Violation> {
         for (group, message) in messages {
-            let is_known = !self.opening.contains(&(from, GroupId(group.0)));
-            if let (peer::Body::AppendAccepted { match_index, .. }, true) = (&message.body, is_known) {
+            let is_known = !self.opening.contains(&(from, *group));
+            if let (Body::AppendAccepted { match_index, .. }, true) = (&message.body, is_known) {
                 self.disks.acknowledged(from, group.0, match_index.0)?;
             }
-            let peer::Body::Append {
-                prev_index,
-                prev_term,
-                entries,
-                ..
-            } = &message.body
-            else {
+            let Body::Append { prev_term, entries, .. } = &message.body else {
                 continue;
             };
             self.checker
                 .leads(group.0, message.term.0, i32::try_from(from).unwrap_or(-1))?;
             let mut previous_term = prev_term.0;
-            for (index, entry) in (prev_index.0 + 1..).zip(entries) {
+            for entry in entries {
                 let seen = Seen {
-                    index,
+                    index: entry.index.0,
                     term: entry.term.0,
                     previous_term,
                     payload: match &entry.payload {
-                        peer::Payload::Blank => 0,
-                        peer::Payload::Data(bytes) => fingerprint(bytes),
-                        peer::Payload::Configuration(members) => {
-                            let peer::Configuration {
-                                voters,
-                                outgoing,
-                                learners,
-                            } = members;
-                            members_fingerprint([voters, outgoing, learners].map(|nodes| ids(nodes, |node| node.0)))
-                        }
+                        Payload::Blank => 0,
+                        Payload::Data(bytes) => fingerprint(bytes),
+                        Payload::Configuration(members) => members_fingerprint(members),
                     },
                 };
                 self.checker.entry(group.0, seen)?;
@@ -247,10 +233,7 @@ fn entries(log: &ReplicaLog, first: u64, last: u64) -> Result<Vec<(u64, u64, u64
         .map(|entry| {
             let payload = match &entry.payload {
                 Payload::Blank => 0,
-                Payload::Configuration(members) => {
-                    let lists = [&members.voters, &members.outgoing, &members.learners];
-                    members_fingerprint(lists.map(|nodes| ids(nodes, |node| node.0)))
-                }
+                Payload::Configuration(members) => members_fingerprint(members),
                 Payload::Data(bytes) => fingerprint(bytes),
             };
             (entry.index.0, entry.term.0, payload)
@@ -288,11 +271,7 @@ pub fn content(running: &Running, group: GroupId) -> Result<(i64, Bytes), String
     Ok((start.0, content.freeze()))
 }
 
-fn ids<T>(nodes: &[T], id: impl Fn(&T) -> u64) -> Vec<u64> {
-    nodes.iter().map(id).collect()
-}
-
 /// The same for a configuration on its way and in a log.
-fn members_fingerprint(lists: [Vec<u64>; 3]) -> u64 {
-    fingerprint(format!("{lists:?}").as_bytes())
+fn members_fingerprint(configuration: &Configuration) -> u64 {
+    fingerprint(format!("{configuration:?}").as_bytes())
 }

@@ -2,8 +2,8 @@
 
 use super::Now;
 use crate::ids;
-use crate::peers::{from_wire, heartbeat_from_wire, heartbeat_to_wire, to_wire};
-use bytes::{Bytes, BytesMut};
+use crate::peers::{heartbeat_from_wire, heartbeat_to_wire};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use trimaran_coordinator as coordinator;
 use trimaran_coordinator::OffsetStore;
 use trimaran_multiraft::{
     Acks, AppendError, Appended, Completion, GroupOptions, InSync, Input, IntervalPlan, LeaderChange, LivenessEvent,
-    LivenessMonitor, Open, Outbox, ReadError, ReadRequest, Shard, ShardConfig, Ticket,
+    LivenessMonitor, Open, Outbox, ReadError, ReadRequest, Shard, ShardConfig, Ticket, envelope,
 };
 use trimaran_raft::{GroupId, Instant, Liveness, LogIndex, NodeId};
 use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, Agent, AgentConfig, Effect, OpenReplica};
@@ -23,7 +23,7 @@ use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalOptions, RecoveredGroup};
 use trimaran_storage::log::{Chunk, LogOptions, ReplicaLog, Retention};
 use trimaran_wire::batch;
-use trimaran_wire::peer::{self, Frame};
+use trimaran_wire::peer::{self, Frame, PROTOCOL_VERSION};
 
 /// The group that replicates the catalog.
 const METADATA: GroupId = GroupId(trimaran_registry::METADATA_GROUP.0);
@@ -144,13 +144,8 @@ impl Room {
 
     /// Frames for other nodes, since the last time.
     pub(super) fn frames(&mut self) -> Vec<(NodeId, Bytes)> {
-        let encode = |(to, frame): (NodeId, Frame)| {
-            let mut bytes = BytesMut::new();
-            peer::encode(&frame)
-                .iter()
-                .for_each(|part| bytes.extend_from_slice(part));
-            (to, bytes.freeze())
-        };
+        // All nodes run the same program.
+        let encode = |(to, frame): (NodeId, Frame)| (to, frame.encode(PROTOCOL_VERSION).concat().into());
         self.frames.drain(..).map(encode).collect()
     }
 
@@ -227,13 +222,12 @@ impl Room {
 
     /// Another node's frame. One that can't be read is dropped, as if the network had lost it.
     pub(super) fn frame(&mut self, now: Now, from: NodeId, frame: Bytes) -> Result<(), Fault> {
-        match peer::decode(frame) {
+        match Frame::decode(frame) {
             Ok(Frame::Groups(messages)) => {
-                let messages = messages
-                    .into_iter()
-                    .map(|(group, message)| (GroupId(group.0), from_wire(message)))
-                    .collect();
-                self.inputs.push(Input::Messages(from, messages));
+                if let Ok(mut messages) = envelope::decode(messages) {
+                    envelope::detach(&mut messages);
+                    self.inputs.push(Input::Messages(from, messages));
+                }
             }
             Ok(Frame::Heartbeat(heartbeat)) => {
                 let mut events = Vec::new();
@@ -258,15 +252,7 @@ impl Room {
                 });
             }
             // Nodes pass nothing on for others.
-            Ok(
-                Frame::Hello(_)
-                | Frame::Welcome(_)
-                | Frame::Refused(_)
-                | Frame::Inquiry(_)
-                | Frame::Account(_)
-                | Frame::Relayed(_),
-            )
-            | Err(_) => {}
+            Ok(Frame::Relayed(_)) | Err(_) => {}
         }
         Ok(())
     }
@@ -293,9 +279,8 @@ impl Room {
         let mut out = std::mem::take(&mut self.outbox);
         self.shard.step(now.at, &mut self.inputs, &mut out);
         for (to, messages) in out.messages.drain(..) {
-            let to_wire = |(group, message): (GroupId, _)| (peer::GroupId(group.0), to_wire(message));
-            self.frames
-                .push((to, Frame::Groups(messages.into_iter().map(to_wire).collect())));
+            let messages = envelope::encode(&messages).concat();
+            self.frames.push((to, Frame::Groups(messages.into())));
         }
         self.write(&mut out)?;
         for (group, index, payload) in std::mem::take(&mut out.committed) {

@@ -4,12 +4,13 @@
 //! what the registry's agents say. Records of partitions don't: a third broker's network would carry them twice, and a
 //! partition goes on with those of its replicas that reach each other.
 
-use super::{METADATA, frames, wire_broker};
+use super::{Agreed, METADATA, wire_broker};
 use crate::starts;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use trimaran_raft::{GroupId, Message, NodeId};
+use trimaran_multiraft::envelope::{self, Messages};
+use trimaran_raft::NodeId;
 use trimaran_registry::starts::Announcement;
 use trimaran_transport::{PeerId, PeerLinks};
 use trimaran_wire::peer::{self as wire, Frame};
@@ -21,16 +22,19 @@ pub(crate) struct Outbound {
     own: NodeId,
     /// This broker's start, which a broker that is reached through a third one must know of.
     start: Announcement,
+    /// The version that each link speaks.
+    agreed: Agreed,
     /// The brokers that the link to is silent, each with the one that passes frames on to it.
     routes: Arc<RwLock<BTreeMap<NodeId, NodeId>>>,
 }
 
 impl Outbound {
-    pub(crate) fn new(links: PeerLinks, own: NodeId, start: Announcement) -> Outbound {
+    pub(crate) fn new(links: PeerLinks, own: NodeId, start: Announcement, agreed: Agreed) -> Outbound {
         Outbound {
             links,
             own,
             start,
+            agreed,
             routes: Arc::default(),
         }
     }
@@ -43,41 +47,52 @@ impl Outbound {
     /// Queues a frame for a peer, wherever the way leads.
     pub(crate) fn send(&self, to: NodeId, frame: &Frame) {
         match self.route(to) {
-            Some(through) => self.send_through(through, to, frame),
+            Some(through) => {
+                let version = self.agreed.through(through, to);
+                self.send_through(through, to, &frame.encode(version));
+            }
             None => self.send_direct(to, frame),
         }
     }
 
     /// Queues a frame for a peer on the link to it.
     pub(crate) fn send_direct(&self, to: NodeId, frame: &Frame) {
-        self.links.send(PeerId(to.0), wire::encode(frame));
+        self.links.send(PeerId(to.0), frame.encode(self.agreed.with(to)));
     }
 
     /// As [`Outbound::send_direct`], before all others.
     pub(crate) fn send_urgent(&self, to: NodeId, frame: &Frame) {
-        self.links.send_urgent(PeerId(to.0), wire::encode(frame));
+        self.links.send_urgent(PeerId(to.0), frame.encode(self.agreed.with(to)));
+    }
+
+    /// As [`Outbound::send_direct`], for messages of groups, of which it copies no record.
+    pub(super) fn send_groups(&self, to: NodeId, messages: &Messages) {
+        let frame = wire::encode_groups(self.agreed.with(to), envelope::encode(messages));
+        self.links.send(PeerId(to.0), frame);
     }
 
     /// Sends the metadata group's messages on through a third broker if there is no other way; returns those that
     /// remain.
-    pub(super) fn reroute(&self, to: NodeId, messages: Vec<(GroupId, Message)>) -> Vec<(GroupId, Message)> {
+    pub(super) fn reroute(&self, to: NodeId, messages: Messages) -> Messages {
         let Some(through) = self.route(to) else {
             return messages;
         };
         let (metadata, others) = messages.into_iter().partition(|(group, _)| *group == METADATA);
-        for frame in frames(metadata) {
-            self.send_through(through, to, &Frame::Groups(frame));
+        let version = self.agreed.through(through, to);
+        for messages in envelope::split(metadata) {
+            let frame = wire::encode_groups(version, envelope::encode(&messages));
+            self.send_through(through, to, &frame);
         }
         others
     }
 
-    fn send_through(&self, through: NodeId, to: NodeId, frame: &Frame) {
+    fn send_through(&self, through: NodeId, to: NodeId, frame: &[Bytes]) {
         let relayed = wire::Relayed {
             from: wire_broker(self.own),
             to: wire_broker(to),
             start: starts::to_wire(self.start.start),
             previous: self.start.previous.0,
-            frame: Bytes::from(wire::encode(frame).concat()),
+            frame: Bytes::from(frame.concat()),
         };
         self.send_direct(through, &Frame::Relayed(relayed));
     }

@@ -1,144 +1,14 @@
 use super::*;
 use crate::workers::Activity;
-use raft::{Body, Configuration, Entry, Life, LogIndex, Message, Payload, Snapshot, Term};
+use raft::{Body, Entry, GroupId, LogIndex, Message, Payload, Term};
+use wire::{Handshake as Shake, Versions};
 
-fn configuration() -> Configuration {
-    Configuration {
-        voters: vec![NodeId(1), NodeId(2)],
-        outgoing: vec![NodeId(1)],
-        learners: vec![NodeId(3)],
-    }
-}
-
-fn bodies() -> Vec<Body> {
-    let (i, t) = (LogIndex, Term);
-    let entries = vec![
-        Entry {
-            index: i(8),
-            term: t(2),
-            payload: Payload::Blank,
-        },
-        Entry {
-            index: i(9),
-            term: t(3),
-            payload: Payload::Data(Bytes::from_static(b"batch")),
-        },
-        Entry {
-            index: i(10),
-            term: t(3),
-            payload: Payload::Configuration(Box::new(configuration())),
-        },
-    ];
-    vec![
-        Body::PreVote {
-            last_index: i(1),
-            last_term: t(2),
-        },
-        Body::PreVoteReply {
-            granted: true,
-            longer_log: false,
-        },
-        Body::Vote {
-            last_index: i(3),
-            last_term: t(4),
-            transfer: true,
-        },
-        Body::VoteReply { granted: true },
-        Body::Append {
-            prev_index: i(7),
-            prev_term: t(2),
-            commit: i(6),
-            replicated_index: i(5),
-            entries,
-        },
-        Body::AppendAccepted {
-            match_index: i(1),
-            commit: i(2),
-            life: Life(7),
-        },
-        Body::AppendRejected {
-            prev_index: i(1),
-            hint_index: i(2),
-            hint_term: t(3),
-        },
-        Body::Heartbeat { commit: i(4), round: 6 },
-        Body::HeartbeatReply { commit: i(5), round: 6 },
-        Body::TimeoutNow,
-        Body::Snapshot {
-            snapshot: Box::new(Snapshot {
-                index: i(7),
-                term: t(2),
-                configuration: configuration(),
-                data: Bytes::from_static(b"offset"),
-            }),
-            commit: i(8),
-            replicated_index: i(5),
-        },
-        Body::Lost { life: Life(7) },
-        Body::Rejoin {
-            since: i(9),
-            life: Life(7),
-        },
-        Body::Seek,
-    ]
-}
-
-#[test]
-fn every_message_survives_the_way() {
-    for body in bodies() {
-        let message = Message { term: Term(9), body };
-        let frame = Frame::Groups(vec![(wire::GroupId(3), to_wire(message.clone()))]);
-        let bytes = Bytes::from(wire::encode(&frame).concat());
-        let Ok(Frame::Groups(mut messages)) = wire::decode(bytes) else {
-            panic!("a frame of groups")
-        };
-        let (group, back) = messages.remove(0);
-        assert_eq!((group, from_wire(back)), (wire::GroupId(3), message));
-    }
-}
-
-/// The size of a frame is limited where it is read: nobody may send more.
-#[test]
-fn many_messages_become_several_frames() {
-    let count = wire::FULL_AFTER_MESSAGES + 1;
-    let seek = Message {
-        term: Term(1),
-        body: Body::Seek,
-    };
-    let frames = super::frames(vec![(raft::GroupId(1), seek.clone()); count]);
-    let lengths: Vec<usize> = frames.iter().map(Vec::len).collect();
-    assert_eq!(lengths, [wire::FULL_AFTER_MESSAGES, 1]);
-    for frame in frames {
-        let bytes = Bytes::from(wire::encode(&Frame::Groups(frame)).concat());
-        assert!(wire::decode(bytes).is_ok());
-    }
-    assert!(super::frames(Vec::new()).is_empty());
-}
-
-#[test]
-fn large_payloads_become_frames_of_their_own() {
-    let append = |bytes: usize| {
-        let entry = Entry {
-            index: LogIndex(1),
-            term: Term(1),
-            payload: Payload::Data(vec![0; bytes].into()),
-        };
-        let body = Body::Append {
-            prev_index: LogIndex(0),
-            prev_term: Term(0),
-            commit: LogIndex(0),
-            replicated_index: LogIndex(0),
-            entries: vec![entry],
-        };
-        (raft::GroupId(1), Message { term: Term(1), body })
-    };
-    let sizes = [100, FRAME_PAYLOAD_BYTES, 10, 10];
-    let frames = super::frames(sizes.into_iter().map(append).collect());
-    let lengths: Vec<usize> = frames.iter().map(Vec::len).collect();
-    assert_eq!(lengths, [1, 1, 2]);
-}
-
+/// Broker 1.
 fn peers() -> (tempfile::TempDir, Peers) {
+    broker(1, Versions::SUPPORTED)
+}
+
+fn broker(node: u64, versions: Versions) -> (tempfile::TempDir, Peers) {
     let limits = crate::shards::MailboxLimits {
         requests: 8,
         bytes: 1024,
@@ -147,9 +17,11 @@ fn peers() -> (tempfile::TempDir, Peers) {
     let starts = StartStore::open(folder.path(), std::time::Duration::from_secs(3600)).unwrap();
     let peers = Peers {
         cluster_id: "c".to_owned(),
-        node: NodeId(1),
+        node: NodeId(node),
         start: Announcement::default(),
         starts,
+        versions,
+        agreed: Agreed::default(),
         twins: Twins::default(),
         founders: Founders::new([1, 2].map(BrokerId)),
         address: "a:1".to_owned(),
@@ -163,7 +35,7 @@ fn peers() -> (tempfile::TempDir, Peers) {
 
 fn hello(change: impl FnOnce(&mut wire::Hello)) -> Bytes {
     let mut hello = wire::Hello {
-        protocol: wire::PROTOCOL_VERSION,
+        versions: Versions::SUPPORTED,
         cluster_id: "c".to_owned(),
         broker: wire::BrokerId(2),
         incarnation: 3,
@@ -174,13 +46,13 @@ fn hello(change: impl FnOnce(&mut wire::Hello)) -> Bytes {
         address: "b:2".to_owned(),
     };
     change(&mut hello);
-    Bytes::from(wire::encode(&Frame::Hello(hello)).concat())
+    Bytes::from(Shake::Hello(hello).encode().concat())
 }
 
 fn refusal(admission: Admission) -> wire::Refused {
     match admission {
-        Admission::Rejected { answer, .. } => match wire::decode(Bytes::from(answer.concat())) {
-            Ok(Frame::Refused(refused)) => refused,
+        Admission::Rejected { answer, .. } => match Shake::decode(&answer.concat()) {
+            Ok(Shake::Refused(refused)) => refused,
             other => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),
@@ -206,7 +78,7 @@ fn only_brokers_of_the_cluster_are_let_in() {
         }
     );
     assert!(matches!(
-        refusal(admit(|h| h.protocol = 99)),
+        refusal(admit(|h| h.versions = Versions::only(99))),
         wire::Refused::Version { .. }
     ));
     for stranger in [1, -1] {
@@ -275,11 +147,19 @@ fn a_broker_that_is_no_founder_is_let_in_and_says_where_it_is_reached() {
 
 /// A frame for group 0.
 fn seek() -> Bytes {
-    let message = to_wire(Message {
-        term: Term(1),
-        body: Body::Seek,
-    });
-    Bytes::from(wire::encode(&Frame::Groups(vec![(wire::GroupId(0), message)])).concat())
+    groups(&vec![(GroupId(0), message(Body::Seek))])
+}
+
+fn message(body: Body) -> Message {
+    Message { term: Term(1), body }
+}
+
+fn groups(messages: &Messages) -> Bytes {
+    framed(&Frame::Groups(envelope::encode(messages).concat().into()))
+}
+
+fn framed(frame: &Frame) -> Bytes {
+    Bytes::from(frame.encode(wire::PROTOCOL_VERSION).concat())
 }
 
 fn start_of(folder: u8, incarnation: u64) -> wire::Start {
@@ -297,7 +177,7 @@ fn relayed_from(start: wire::Start, previous: u64, (from, to): (i32, i32), frame
         previous,
         frame,
     };
-    Bytes::from(wire::encode(&Frame::Relayed(relayed)).concat())
+    framed(&Frame::Relayed(relayed))
 }
 
 #[test]
@@ -430,16 +310,16 @@ fn a_broker_that_starts_is_told_what_is_known_of_it() {
     let (_folder, peers) = peers();
     let from = SocketAddr::from(([127, 0, 0, 1], 1));
     let ask = |cluster: &str, broker| {
-        let inquiry = Frame::Inquiry(wire::Inquiry {
+        let inquiry = Shake::Inquiry(wire::Inquiry {
             cluster_id: cluster.to_owned(),
             broker: wire::BrokerId(broker),
             last: wire::Start::default(),
         });
-        peers.admit(from, Bytes::from(wire::encode(&inquiry).concat()))
+        peers.admit(from, Bytes::from(inquiry.encode().concat()))
     };
     let told = |broker| match ask("c", broker) {
-        Admission::Answered(answer) => match wire::decode(Bytes::from(answer.concat())) {
-            Ok(Frame::Account(account)) => (account.seen, account.alive),
+        Admission::Answered(answer) => match Shake::decode(&answer.concat()) {
+            Ok(Shake::Account(account)) => (account.seen, account.alive),
             other => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),
@@ -463,7 +343,7 @@ fn a_broker_that_starts_is_told_what_is_known_of_it() {
 fn a_process_that_is_not_accepted_any_more_stops() {
     let (_folder, peers) = peers();
     let refused = wire::Refused::Superseded(wire::Start::default());
-    let answer = Bytes::from(wire::encode(&Frame::Refused(refused.clone())).concat());
+    let answer = Bytes::from(Shake::Refused(refused.clone()).encode().concat());
     assert!(peers.check_welcome(PeerId(2), answer).is_err());
     let mut inputs = Vec::new();
     peers.control.take(&mut inputs, None).unwrap();
@@ -474,18 +354,18 @@ fn a_process_that_is_not_accepted_any_more_stops() {
 fn the_welcome_is_checked() {
     let (_folder, peers) = peers();
     let check = |cluster: &str, broker: i32| {
-        let welcome = Frame::Welcome(wire::Welcome {
+        let welcome = Shake::Welcome(wire::Welcome {
             protocol: wire::PROTOCOL_VERSION,
             cluster_id: cluster.to_owned(),
             broker: wire::BrokerId(broker),
             incarnation: 1,
         });
-        peers.check_welcome(PeerId(2), Bytes::from(wire::encode(&welcome).concat()))
+        peers.check_welcome(PeerId(2), Bytes::from(welcome.encode().concat()))
     };
     assert_eq!(check("c", 2), Ok(()));
     assert!(check("d", 2).unwrap_err().contains("cluster d"));
     assert!(check("c", 3).unwrap_err().contains("broker 3 answers"));
-    let refused = Bytes::from(wire::encode(&Frame::Refused(wire::Refused::UnknownBroker)).concat());
+    let refused = Bytes::from(Shake::Refused(wire::Refused::UnknownBroker).encode().concat());
     assert!(peers.check_welcome(PeerId(2), refused).is_err());
     assert!(peers.check_welcome(PeerId(2), Bytes::from_static(b"?")).is_err());
 }
@@ -493,17 +373,14 @@ fn the_welcome_is_checked() {
 #[test]
 fn messages_find_their_shards_and_overflow_is_dropped() {
     let (_folder, peers) = peers();
-    let message = |group| {
+    let of = |group| {
         let body = Body::HeartbeatReply {
             commit: LogIndex(1),
             round: 0,
         };
-        (wire::GroupId(group), to_wire(Message { term: Term(1), body }))
+        (GroupId(group), message(body))
     };
-    let frame = |count: u64| {
-        let messages = (0..count).map(message).collect();
-        Bytes::from(wire::encode(&Frame::Groups(messages)).concat())
-    };
+    let frame = |count: u64| groups(&(0..count).map(of).collect());
     peers.frame(PeerId(2), frame(4));
     assert_eq!((peers.mailboxes.shard(0).len(), peers.mailboxes.shard(1).len()), (1, 1));
     // 1024 bytes of room, about 64 a message: the next frame of 40 has no room any longer.
@@ -514,39 +391,105 @@ fn messages_find_their_shards_and_overflow_is_dropped() {
     assert_eq!(peers.metrics.bad_frames.get(), 1);
 }
 
-/// Entries of an append in a frame of so many bytes: which of them are still slices of it.
-fn slices_after(frame_bytes: usize, lengths: &[usize]) -> Vec<bool> {
-    let frame = Bytes::from(vec![7; lengths.iter().sum()]);
-    let mut rest = frame.clone();
-    let entries = lengths.iter().zip(1..).map(|(length, index)| raft::Entry {
-        index: raft::LogIndex(index),
-        term: raft::Term(1),
-        payload: raft::Payload::Data(rest.split_to(*length)),
-    });
-    let mut message = raft::Message {
-        term: raft::Term(1),
-        body: raft::Body::Append {
-            prev_index: raft::LogIndex(0),
-            prev_term: raft::Term(0),
-            commit: raft::LogIndex(0),
-            replicated_index: raft::LogIndex(0),
-            entries: entries.collect(),
-        },
+/// One small entry of a quiet partition would keep it for as long as it is in memory.
+#[test]
+fn an_entry_does_not_keep_the_frame_that_it_came_in() {
+    let (_folder, peers) = peers();
+    let entry = Entry {
+        index: LogIndex(1),
+        term: Term(1),
+        payload: Payload::Data(Bytes::from_static(b"a batch")),
     };
-    part_from(&mut message, frame_bytes);
-    let raft::Body::Append { entries, .. } = message.body else {
-        panic!("it was an append")
+    let body = Body::Append {
+        prev_index: LogIndex(0),
+        prev_term: Term(0),
+        commit: LogIndex(0),
+        replicated_index: LogIndex(0),
+        entries: vec![entry],
     };
-    let within = frame.as_ptr_range();
-    let is_slice = |entry: raft::Entry| match entry.payload {
-        raft::Payload::Data(bytes) => within.contains(&bytes.as_ptr()),
-        _ => panic!("it was data"),
-    };
-    entries.into_iter().map(is_slice).collect()
+    let frame = groups(&vec![(GroupId(0), message(body))]);
+    peers.frame(PeerId(2), frame.clone());
+    assert_eq!(peers.mailboxes.shard(0).len(), 1);
+    assert!(frame.is_unique(), "and nothing that was made of it");
+}
+
+fn range(lowest: u8, highest: u8) -> Versions {
+    Versions { lowest, highest }
+}
+
+/// Each half of two brokers' contact: the version that the one that says hello speaks then, or what both logs say.
+fn shake_hands(from: &Peers, to: &Peers) -> Result<u8, [String; 2]> {
+    let hello = Bytes::from(from.hello(PeerId(to.node.0)).concat());
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    match to.admit(address, hello) {
+        Admission::Welcome(_, answer) => {
+            let welcome = Bytes::from(answer.concat());
+            from.check_welcome(PeerId(to.node.0), welcome).unwrap();
+            Ok(from.agreed.with(to.node))
+        }
+        Admission::Rejected { answer, reason } => {
+            let answer = Bytes::from(answer.concat());
+            Err([from.check_welcome(PeerId(to.node.0), answer).unwrap_err(), reason])
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
-fn a_small_entry_does_not_keep_the_frame_that_it_came_in() {
-    assert_eq!(slices_after(1000, &[100, 900]), [false, true]);
-    assert_eq!(slices_after(1000, &[499, 1, 500]), [false, false, true]);
+fn brokers_of_neighbouring_releases_speak_the_version_that_both_know() {
+    let one = |n| broker(1, Versions::only(n));
+    for n in [4, 5] {
+        for offered in [range(n, n + 1), range(n - 1, n), range(n, n)] {
+            let ((_folder, one), (_other, two)) = (one(n), broker(2, offered));
+            assert_eq!(shake_hands(&two, &one), Ok(n), "{offered} to {n}");
+            assert_eq!(shake_hands(&one, &two), Ok(n), "{n} to {offered}");
+        }
+    }
+    let ((_folder, one), (_other, two)) = (broker(1, range(4, 5)), broker(2, range(5, 6)));
+    assert_eq!((shake_hands(&one, &two), shake_hands(&two, &one)), (Ok(5), Ok(5)));
+}
+
+#[test]
+fn brokers_without_a_common_version_both_say_which_one_to_update() {
+    for n in [4, 5] {
+        let (_folder, older) = broker(1, Versions::only(n));
+        let (_other, newer) = broker(2, range(n + 1, n + 2));
+        for [from, to] in [[&older, &newer], [&newer, &older]] {
+            let said = shake_hands(from, to).expect_err("they have no version in common");
+            for (by, said) in [from, to].into_iter().zip(said) {
+                let advice = if by.node == older.node {
+                    "update this broker"
+                } else {
+                    "update broker 1"
+                };
+                let own = format!("this broker {}", by.versions);
+                assert!(said.contains(advice) && said.contains(&own), "{said}");
+                assert!(said.contains("docs/operations.md"), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_welcome_names_a_version_that_this_broker_speaks() {
+    let (_folder, peers) = peers();
+    let welcome = Shake::Welcome(wire::Welcome {
+        protocol: Versions::SUPPORTED.highest + 1,
+        cluster_id: "c".to_owned(),
+        broker: wire::BrokerId(2),
+        incarnation: 1,
+    });
+    let refused = peers.check_welcome(PeerId(2), welcome.encode().concat().into());
+    assert!(refused.unwrap_err().contains("update this broker"));
+}
+
+#[test]
+fn a_frame_is_encoded_for_the_one_that_decodes_it() {
+    let agreed = Agreed::default();
+    let [through, to] = [NodeId(2), NodeId(3)];
+    assert_eq!(agreed.with(to), wire::PROTOCOL_VERSION);
+    agreed.note(through, 7);
+    assert_eq!((agreed.with(through), agreed.through(through, to)), (7, 7));
+    agreed.note(to, 6);
+    assert_eq!((agreed.with(to), agreed.through(through, to)), (6, 6));
 }

@@ -14,7 +14,7 @@ use crate::journal::{JournalQueue, JournalThread};
 use crate::kafka::Handlers;
 use crate::memory::{self, Machine, MemoryBudget};
 use crate::metrics::{Elsewhere, Metrics};
-use crate::peers::{Outbound, Peers, Twins};
+use crate::peers::{Agreed, Outbound, Peers, Twins};
 use crate::shards::{self, MailboxLimits, Mailboxes, Outputs};
 use crate::starts::StartStore;
 use crate::workers::{self, Workers};
@@ -31,6 +31,7 @@ use trimaran_registry::{BrokerId, Founders, Incarnation};
 use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::{Journal, RecoveredGroup};
 use trimaran_transport::{self as transport, LinkEvent, PeerId, PeerLinks, Statistics};
+use trimaran_wire::peer::Versions;
 
 /// Threads that write segments, load old entries and open logs: one at a time would let a slow load delay a flush, and
 /// one that hangs would let all of them wait.
@@ -156,6 +157,8 @@ impl Assembly {
             node: ids::node(identity.broker.id),
             start: folder.announcement(),
             starts: starts.clone(),
+            versions: Versions::SUPPORTED,
+            agreed: Agreed::default(),
             twins: Twins::default(),
             founders: Founders::new(identity.voters.iter().copied().map(ids::broker)),
             address: address_of(&identity.broker.peer),
@@ -170,7 +173,8 @@ impl Assembly {
         for (node, address) in &identity.others {
             links.set_peer(PeerId(node.0), address);
         }
-        let outbound = Outbound::new(links.clone(), ids::node(identity.broker.id), folder.announcement());
+        let own = ids::node(identity.broker.id);
+        let outbound = Outbound::new(links.clone(), own, folder.announcement(), peers.agreed.clone());
         Assembly {
             outbound,
             starts,

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use trimaran_registry::BrokerId;
 use trimaran_registry::starts::{Account, GRACE, Inquiry, InquiryConfig, Outcome, PATIENCE, Start};
 use trimaran_transport::{Admission, PeerId, PeerLimits, PeerService, Statistics, ask, serve_peers};
-use trimaran_wire::peer::{self as wire, Frame};
+use trimaran_wire::peer::{self as wire, Handshake};
 
 /// How long one question may take. A peer that needs longer is asked again.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
@@ -129,10 +129,10 @@ async fn put_to(
     answers: mpsc::UnboundedSender<(BrokerId, Option<Account>)>,
 ) {
     let cluster_id = question.cluster_id.clone();
-    let question = wire::encode(&Frame::Inquiry(question));
+    let question = Handshake::Inquiry(question).encode();
     let answer = ask(&address, question, MAX_ANSWER_BYTES, ANSWERS_WITHIN).await;
-    let account = match answer.map(wire::decode) {
-        Ok(Ok(Frame::Account(account))) if account.cluster_id == cluster_id && account.broker.0 == to.0 => {
+    let account = match answer.map(|answer| Handshake::decode(&answer)) {
+        Ok(Ok(Handshake::Account(account))) if account.cluster_id == cluster_id && account.broker.0 == to.0 => {
             Some(Account {
                 seen: account.seen.map(starts::from_wire),
                 alive: account.alive.map(starts::from_wire),
@@ -182,8 +182,8 @@ struct Starting {
 
 impl PeerService for Starting {
     fn admit(&self, _: SocketAddr, hello: Bytes) -> Admission {
-        match wire::decode(hello) {
-            Ok(Frame::Inquiry(inquiry)) if inquiry.cluster_id == self.cluster_id => {
+        match Handshake::decode(&hello) {
+            Ok(Handshake::Inquiry(inquiry)) if inquiry.cluster_id == self.cluster_id => {
                 let asker = BrokerId(inquiry.broker.0);
                 let account = if asker == self.broker {
                     Account::default()
@@ -202,12 +202,13 @@ impl PeerService for Starting {
 
 /// The answer to an inquiry.
 pub(crate) fn account_frame(cluster_id: &str, broker: BrokerId, account: &Account) -> Vec<Bytes> {
-    wire::encode(&Frame::Account(wire::Account {
+    let account = wire::Account {
         cluster_id: cluster_id.to_owned(),
         broker: wire::BrokerId(broker.0),
         seen: account.seen.map(starts::to_wire),
         alive: account.alive.map(starts::to_wire),
-    }))
+    };
+    Handshake::Account(account).encode()
 }
 
 /// Says that the folder is lost, and why.

@@ -3,7 +3,6 @@
 use super::super::peers;
 use super::super::pieces::{Pieces, put_piece};
 use super::messages::{KINDS, Known, message};
-use crate::sim::envelope;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use trimaran_raft::{
     Config, Configuration, Event, Group, Heartbeats, Input, Instant, Liveness, LogIndex, LogView, MemoryLog, Message,
     NodeId, Output, Persist, ReadId, Recovered, Role, Snapshot, Term, TermAt, Token, Tuning,
 };
-use trimaran_wire::peer::{Frame, decode};
 
 /// Messages that one step may cause: a window of appends for each of the six members that configurations name, and some.
 const MAX_MESSAGES: usize = 200;
@@ -98,10 +96,8 @@ impl Member {
 
     fn receive_frame(&mut self, pieces: &mut Pieces<'_>) {
         let from = node(pieces);
-        if let Ok(Frame::Groups(messages)) = decode(Bytes::copy_from_slice(pieces.piece())) {
-            for (_, message) in envelope::groups_in(messages) {
-                self.receive(from, message);
-            }
+        for (_, message) in peers::messages(pieces.piece()) {
+            self.receive(from, message);
         }
     }
 

@@ -4,7 +4,6 @@
 use super::super::peers;
 use super::super::pieces::{Pieces, put_piece};
 use super::messages::{KINDS, Known, message};
-use crate::sim::envelope;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -21,7 +20,6 @@ use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::log::{LogOptions, ReplicaLog, Retention};
 use trimaran_storage::offsets::leader_epoch;
 use trimaran_wire::batch::{self, Offset};
-use trimaran_wire::peer::{Frame, decode};
 
 /// The second one delivers its entries, as state machines want them, so it begins nowhere but at its beginning.
 const GROUPS: [GroupId; 2] = [GroupId(1), GroupId(2)];
@@ -144,11 +142,11 @@ impl Broker {
 
     fn receive_frame(&mut self, pieces: &mut Pieces<'_>) {
         let from = node(pieces);
-        if let Ok(Frame::Groups(messages)) = decode(Bytes::copy_from_slice(pieces.piece())) {
-            let messages = envelope::groups_in(messages).into_iter();
+        let messages = peers::messages(pieces.piece());
+        if !messages.is_empty() {
             // Of whichever group, it is for one of these.
             let here = |(group, message): (GroupId, Message)| (GROUPS[(group.0 % 2) as usize], message);
-            self.receive(from, messages.map(here).collect());
+            self.receive(from, messages.into_iter().map(here).collect());
         }
     }
 

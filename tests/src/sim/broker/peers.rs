@@ -6,8 +6,9 @@ use crate::sim::envelope;
 use crate::sim::queue::Micros;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use trimaran_multiraft::envelope::{Messages, decode};
 use trimaran_multiraft::{Input, LivenessEvent};
-use trimaran_raft::{GroupId, Liveness, Message, NodeId};
+use trimaran_raft::{Liveness, NodeId};
 use trimaran_registry::agent;
 use trimaran_registry::starts::Announcement;
 use trimaran_wire::peer::{BrokerId, Frame, Relayed};
@@ -20,7 +21,7 @@ impl Running {
         bytes: Bytes,
         effects: &mut Vec<Effect>,
     ) -> Result<(), String> {
-        let frame = envelope::decode(bytes).map_err(|error| format!("a frame from b{from}: {error}"))?;
+        let frame = Frame::decode(bytes).map_err(|error| format!("a frame from b{from}: {error}"))?;
         if from > self.settings.founders {
             // A newcomer has said where it is reached.
             let clock = self.clock(now);
@@ -37,7 +38,8 @@ impl Running {
             }
             Frame::Groups(messages) => {
                 let mut by_shard: BTreeMap<usize, Vec<_>> = BTreeMap::new();
-                for (group, message) in envelope::groups_in(messages) {
+                let messages = decode(messages).map_err(|error| format!("messages from b{from}: {error}"))?;
+                for (group, message) in messages {
                     by_shard.entry(self.seat_of(group)).or_default().push((group, message));
                 }
                 for (shard, messages) in by_shard {
@@ -65,12 +67,7 @@ impl Running {
                     effects.push(Effect::Send(to, Frame::Relayed(relayed)));
                 }
             }
-            Frame::Hello(_)
-            | Frame::Welcome(_)
-            | Frame::Refused(_)
-            | Frame::Inquiry(_)
-            | Frame::Account(_)
-            | Frame::FailOver(_) => {}
+            Frame::FailOver(_) => {}
         }
         Ok(())
     }
@@ -93,16 +90,16 @@ impl Running {
     }
 
     /// Sends what groups have to say; only the metadata group's messages take the way through a third broker.
-    pub(super) fn send_groups(&self, to: NodeId, messages: Vec<(GroupId, Message)>, effects: &mut Vec<Effect>) {
+    pub(super) fn send_groups(&self, to: NodeId, messages: Messages, effects: &mut Vec<Effect>) {
         let (rerouted, direct): (Vec<_>, Vec<_>) = messages
             .into_iter()
             .partition(|(group, _)| *group == METADATA && self.monitor.route(to).is_some());
         if !rerouted.is_empty() {
-            self.send(to, envelope::groups_out(rerouted), effects);
+            self.send(to, envelope::groups_out(&rerouted), effects);
         }
         if !direct.is_empty() {
             let to = u32::try_from(to.0).unwrap_or(0);
-            effects.push(Effect::Send(to, envelope::groups_out(direct)));
+            effects.push(Effect::Send(to, envelope::groups_out(&direct)));
         }
     }
 

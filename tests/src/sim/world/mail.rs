@@ -9,36 +9,46 @@ use crate::sim::queue::Micros;
 use crate::sim::trace::{Happening, fingerprint};
 use crate::sim::{Deceit, envelope};
 use bytes::Bytes;
+use trimaran_multiraft::envelope::{Messages, decode, encode};
+use trimaran_raft::{Body, Life, LogIndex};
 use trimaran_registry::agent::AdminReply;
 use trimaran_registry::starts::Announcement;
-use trimaran_wire::peer::{Body, Frame};
+use trimaran_wire::peer::{Frame, Handshake};
 
 impl World {
     pub(super) fn send(&mut self, from: u32, to: u32, mut frame: Frame) -> Result<(), Violation> {
-        if let Frame::Groups(messages) = &mut frame {
+        if let Frame::Groups(bytes) = &mut frame {
+            let mut messages = decode(bytes.clone()).expect("what a broker encodes can be decoded");
             // Those that are cut off go on asking.
             if self.is_watched() && !self.is_gone(from) {
                 self.idle_envelopes += 1;
             }
-            self.observer.sent(from, messages)?;
-            self.spring_ambush(from, messages);
+            self.observer.sent(from, &messages)?;
+            self.spring_ambush(from, &messages);
             if self.deceit == Some(Deceit::BoughtVotes) {
-                buy_votes(messages);
+                buy_votes(&mut messages);
             }
             if self.deceit == Some(Deceit::InflatedMatches) {
-                inflate_matches(messages);
+                inflate_matches(&mut messages);
             }
+            *bytes = encode(&messages).concat().into();
         }
         if let Frame::Relayed(relayed) = &frame
             && u32::try_from(relayed.from.0) == Ok(from)
-            && let Ok(Frame::Groups(messages)) = envelope::decode(relayed.frame.clone())
+            && let Ok(Frame::Groups(messages)) = Frame::decode(relayed.frame.clone())
+            && let Ok(messages) = decode(messages)
         {
             self.observer.sent(from, &messages)?;
         }
+        self.send_bytes(from, to, envelope::encode(&frame));
+        Ok(())
+    }
+
+    pub(super) fn send_bytes(&mut self, from: u32, to: u32, bytes: Bytes) {
         let (way_out, way_in) = (Place::Broker(from), Place::Broker(to));
         let delays = self.network.deliveries(way_out, way_in, self.queue.now());
         if delays.is_empty() {
-            let what = envelope::name(&frame);
+            let what = envelope::name(&bytes);
             self.trace.push(
                 self.queue.now(),
                 Happening::Lost {
@@ -47,9 +57,8 @@ impl World {
                     what,
                 },
             );
-            return Ok(());
+            return;
         }
-        let bytes = envelope::encode(&frame);
         let announced = self.machine(from).announced;
         let life = self.machine(to).life;
         for delay in delays {
@@ -62,7 +71,6 @@ impl World {
             };
             self.queue.after(delay, event);
         }
-        Ok(())
     }
 
     pub(super) fn frame_arrives(
@@ -75,7 +83,7 @@ impl World {
         if !self.network.is_open(Place::Broker(from), Place::Broker(to)) {
             return Ok(());
         }
-        let what = envelope::decode(bytes.clone()).map_or("garbage", |frame| envelope::name(&frame));
+        let what = envelope::name(&bytes);
         self.trace.push(
             self.queue.now(),
             Happening::Arrived {
@@ -85,12 +93,12 @@ impl World {
                 fingerprint: fingerprint(&bytes),
             },
         );
-        match envelope::decode(bytes.clone()) {
-            Ok(Frame::Inquiry(inquiry)) => self.answer_inquiry(to, life, &inquiry),
-            Ok(Frame::Account(account)) => self.hear_account(from, (to, life), &account),
-            frame => {
+        match Handshake::decode(&bytes) {
+            Ok(Handshake::Inquiry(inquiry)) => self.answer_inquiry(to, life, &inquiry),
+            Ok(Handshake::Account(account)) => self.hear_account(from, (to, life), &account),
+            _ => {
                 let admitted = self.admits(to, life, (from, announced));
-                let taken = match &frame {
+                let taken = match &Frame::decode(bytes.clone()) {
                     Ok(Frame::Relayed(relayed)) if relayed.to.0 == i32::try_from(to).unwrap_or(0) => {
                         admitted && self.admits_relayed(to, life, relayed)
                     }
@@ -199,7 +207,7 @@ impl World {
 }
 
 /// Every refused vote becomes a granted one.
-fn buy_votes(messages: &mut [(trimaran_wire::peer::GroupId, trimaran_wire::peer::Message)]) {
+fn buy_votes(messages: &mut Messages) {
     for (_, message) in messages {
         match &mut message.body {
             Body::VoteReply { granted } | Body::PreVoteReply { granted, .. } => *granted = true,
@@ -209,13 +217,13 @@ fn buy_votes(messages: &mut [(trimaran_wire::peer::GroupId, trimaran_wire::peer:
 }
 
 /// Every follower claims to hold more than it does.
-fn inflate_matches(messages: &mut [(trimaran_wire::peer::GroupId, trimaran_wire::peer::Message)]) {
+fn inflate_matches(messages: &mut Messages) {
     for (_, message) in messages {
         if let Body::AppendRejected { prev_index, .. } = &message.body {
             message.body = Body::AppendAccepted {
                 match_index: *prev_index,
-                commit: trimaran_wire::peer::LogIndex(0),
-                life: 0,
+                commit: LogIndex(0),
+                life: Life(0),
             };
         }
     }

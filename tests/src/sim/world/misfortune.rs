@@ -6,9 +6,8 @@ use crate::sim::broker::{self, DiskPace, Running};
 use crate::sim::faults::{self, Ambush, Fault, Kind, Said};
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
-use trimaran_raft::{GroupId, Role};
+use trimaran_raft::{Body, GroupId, Message, Role};
 use trimaran_storage::fs::faulty::{Fault as DiskFault, FaultyFs, Operation as DiskOperation};
-use trimaran_wire::peer::{self, Body};
 
 impl World {
     pub(super) fn misfortune(&mut self) -> Result<(), Violation> {
@@ -227,7 +226,7 @@ impl World {
     }
 
     /// Springs the ambush that is laid for a broker once it has said what it was waited for.
-    pub(super) fn spring_ambush(&mut self, broker: u32, messages: &[(peer::GroupId, peer::Message)]) {
+    pub(super) fn spring_ambush(&mut self, broker: u32, messages: &[(GroupId, Message)]) {
         let Some(Ambush {
             broker: prey,
             said,

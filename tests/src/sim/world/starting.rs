@@ -12,7 +12,7 @@ use std::time::Duration;
 use trimaran_registry::starts::{Accepted, Account, Announcement, Inquiry, InquiryConfig, Outcome, Refusal, Start};
 use trimaran_registry::{BrokerId, Incarnation, Instant};
 use trimaran_storage::fs::faulty::FaultyFs;
-use trimaran_wire::peer::{self, Frame};
+use trimaran_wire::peer::{self, Handshake};
 
 /// Between two looks at whether enough others have answered.
 const LOOK_EVERY: Micros = 10_000;
@@ -89,7 +89,7 @@ impl World {
                 broker: peer::BrokerId(id(broker).0),
                 last: peer::Start::default(),
             };
-            self.send(broker, number(to), Frame::Inquiry(inquiry))?;
+            self.send_bytes(broker, number(to), Handshake::Inquiry(inquiry).encode().concat().into());
         }
         Ok(())
     }
@@ -107,7 +107,8 @@ impl World {
             seen: machine.starts.latest(asker).map(envelope::start_out),
             alive: None,
         };
-        self.send(at, number(asker), Frame::Account(account))
+        self.send_bytes(at, number(asker), Handshake::Account(account).encode().concat().into());
+        Ok(())
     }
 
     pub(super) fn hear_account(
