@@ -1,4 +1,5 @@
-//! What the machine guards: format, lints, dependency edges and trees, READMEs, documentation, packages, the oldest compiler.
+//! What the machine guards: format, lints, dependency edges and trees, import circles, READMEs, documentation, packages,
+//! the oldest compiler.
 
 use crate::workspace::{Workspace, has_toolchain, run as run_command};
 use anyhow::{Context, Result, bail};
@@ -8,12 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod circles;
 mod trees;
 
 /// Checks everything, and fails with all that is wrong.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only what takes no compiler: dependency edges and trees, READMEs and licences.
+    /// Only what takes no compiler: dependency edges and trees, import circles, READMEs and licences.
     #[arg(long)]
     quick: bool,
 }
@@ -25,6 +27,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     wrong.extend(edges(&workspace.metadata)?);
     wrong.extend(rooms(&workspace)?);
     wrong.extend(trees::check(&workspace)?);
+    wrong.extend(circles::check(&workspace)?);
     if !arguments.quick {
         for (what, mut command) in commands(&workspace) {
             println!("== {what}");

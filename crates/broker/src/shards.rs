@@ -15,7 +15,7 @@ use crate::tickets::Tickets;
 use crate::workers::Activity;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, RefusedEntries, Shard, ShardConfig, Stranded};
+use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, QuorumLost, RefusedEntries, Shard, ShardConfig};
 use trimaran_raft::{GroupId, Message, NodeId};
 
 /// What a mailbox takes at most.
@@ -297,9 +297,9 @@ fn hand_on<P: PeerSink>(at: usize, out: &mut Outbox, to: &mut Outputs<P>) {
     for refused in out.refused.drain(..) {
         say_refused(&refused);
     }
-    for stranded in out.stranded.drain(..) {
+    for lost in out.quorum_lost.drain(..) {
         to.metrics.stranded.inc();
-        say_stranded(&stranded);
+        say_quorum_lost(&lost);
     }
     for contradiction in out.contradictions.drain(..) {
         to.metrics.contradictions.inc();
@@ -331,8 +331,8 @@ fn say_refused(refused: &RefusedEntries) {
     );
 }
 
-fn say_stranded(stranded: &Stranded) {
-    let Stranded { group, term, lost } = stranded;
+fn say_quorum_lost(quorum_lost: &QuorumLost) {
+    let QuorumLost { group, term, lost } = quorum_lost;
     tracing::error!(
         %group, %term, ?lost,
         "a majority is needed, and these brokers have lost what they had promised: nothing can be decided until one of them \

@@ -1,9 +1,9 @@
 //! The encoding of group messages between brokers.
 //!
-//! An envelope holds messages of any number of groups for one broker: the messages without their payloads, in postcard's
-//! encoding, then the payloads back to back. Payloads are neither copied nor looked at: [`encode`] lists them as they
-//! are, to be written vectored, and [`decode`] slices them out of the envelope. The peer protocol's frame, with its
-//! version, is `trimaran_wire`'s.
+//! An envelope holds messages of any number of groups for one broker: the messages without their payloads, in
+//! postcard's encoding, then the payloads back to back. Payloads are neither copied nor looked at: [`encode`] lists
+//! them as they are, to be written vectored, and [`decode`] slices them out of the envelope. The peer protocol's frame,
+//! with its version, is `trimaran_wire`'s.
 
 #[cfg(test)]
 mod tests;

@@ -10,20 +10,9 @@
 mod tests;
 
 use core::time::Duration;
-use trimaran_raft::{GroupId, Instant, Liveness, LogIndex, NodeId, Progress, Term};
+use trimaran_raft::{Instant, Liveness, LogIndex, NodeId, Progress};
 
-/// The leader's view of who is in sync changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InSync {
-    /// The group.
-    pub group: GroupId,
-    /// The term its leader serves in.
-    pub term: Term,
-    /// The leader and the followers in sync, in the order of the group's voters.
-    pub replicas: Vec<NodeId>,
-}
-
-/// What the leader remembers of a voter.
+/// A voter, as the leader knows it.
 #[derive(Clone, Copy, Debug)]
 struct Member {
     node: NodeId,

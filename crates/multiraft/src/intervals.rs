@@ -25,7 +25,7 @@ use trimaran_raft::{Heartbeats, Instant, NodeId, Tuning};
 
 /// Exchanges between brokers that an election takes one after the other: pre-vote, vote, first entry.
 const EXCHANGES: u32 = 3;
-/// Those of them that wait for a disk: the vote, and the first entry.
+/// The exchanges that wait for a disk: the vote, and the first entry.
 const SYNCS: u32 = 2;
 /// How long measurements count. A stall is remembered for one to two windows.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// All intervals of a broker, derived from `failover_budget_ms`. See the module's table for how they add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntervalPlan {
-    /// What was promised: from a leader's last sign of life to its successor's first acknowledgement.
+    /// The promise: from a leader's last sign of life to its successor's first acknowledgement.
     pub budget: Duration,
     /// Between two heartbeats to a peer. A quarter of `suspicion_timeout`: three may be lost in a row.
     pub heartbeat_interval: Duration,
@@ -41,8 +41,8 @@ pub struct IntervalPlan {
     pub suspicion_timeout: Duration,
     /// How long a member without a leader waits before it stands (again).
     pub election_timeout: Duration,
-    /// What each rank waits longer. No shorter than one exchange, so that the first candidate's votes are out before
-    /// the second one asks.
+    /// The time that each rank waits longer. No shorter than one exchange, so that the first candidate's votes are out
+    /// before the second one asks.
     pub rank_delay: Duration,
     /// How much longer a suspected leader is waited for than a dead one.
     pub suspicion_delay: Duration,
@@ -98,7 +98,7 @@ impl IntervalPlan {
         })
     }
 
-    /// What a round trip between two brokers may take, the synchronous write at its other end included.
+    /// The time that a round trip between two brokers may take, the synchronous write at its other end included.
     pub fn exchange(&self) -> Duration {
         self.rank_delay
     }
@@ -146,7 +146,7 @@ pub enum Safety {
     Safe,
     /// A failover would take longer than the budget, because of a slow disk or scheduler.
     Slow {
-        /// What the parts of a failover add up to with the delays measured.
+        /// The sum of a failover's parts with the delays measured.
         expected: Duration,
     },
     /// This broker was late by so much that others may suspect it while it lives.
@@ -226,8 +226,8 @@ impl Headroom {
         }
     }
 
-    /// What the worst silent failover would take here. Round trips are not measured: what the plan allows for an
-    /// exchange is a floor under what was measured of it.
+    /// The time that the worst silent failover would take here. Round trips are not measured: what the plan allows for
+    /// an exchange is a floor under what was measured of it.
     fn expected(&self) -> Duration {
         let (fsync, late) = (self.fsync.value(), self.lateness.value());
         let sync_exchange = self.plan.exchange().max(fsync + late);

@@ -4,8 +4,8 @@
 //!
 //! - [`Shard`]: some of a broker's groups, driven by one thread. It drains a mailbox of [`Input`]s, steps each group
 //!   that has something to do, and fills an [`Outbox`]: one journal batch for all groups, one envelope a peer, the
-//!   answers that are due, jobs for threads that may block. It never waits for a disk: what depends on a write stays in the
-//!   cores until the batch's sequence comes back by [`Input::Persisted`].
+//!   answers that are due, jobs for threads that may block. It never waits for a disk: what depends on a write stays in
+//!   the cores until the batch's sequence comes back by [`Input::Persisted`].
 //! - What a partition needs beside Raft: offsets stamped into batches, idempotent producers, acknowledgements,
 //!   long polls, follower reads, the in-sync view, flushes and retention, handing over leaderships and
 //!   giving them back, filling lost replicas again and exchanging replicas for others.
@@ -35,7 +35,7 @@
 //!     out.lost         -> set the log aside (elsewhere), then Input::Open with Open::lost
 //!     out.members      -> the registry agent
 //!     out.refused      -> an operator
-//!     out.stranded     -> an operator
+//!     out.quorum_lost  -> an operator
 //!     out.contradictions -> an operator
 //! }
 //! ```
@@ -44,64 +44,65 @@
 //!
 //! # Files, along the way of a batch
 //!
-//! `mailbox` (what goes in and out) → `shard` (dispatch) → `replica` (one group's core, log and waiters) → `appends`,
-//! `producers` → `replication` → `in_sync` → `reads`. Beside them: `opening`, `damaged`, `upkeep`, `handover`,
-//! `leaving`, `preference`, `membership` (from who belongs to a group to who is to), `snapshots`, `throttle`, `timers`,
-//! `numbers`, `desk` (what a shard's replicas share); `liveness`, `watchdog` and `intervals` stand for themselves.
+//! Values come first and import no logic: `requests` (requests, answers, errors), `config`, `opening` (how a replica
+//! comes to a shard), `mailbox` (inputs and outputs). Then the parts of a replica, each with its data: `appends`,
+//! `producers`, `loads` (entries to be read for followers), `in_sync`, `reads`, `handover`, `leader_rebalance`,
+//! `membership` (from the members that a group has to those that it is to have), `health` (how its log failed).
+//! `step_context` is shared by a shard's replicas, with `timers`, `throttle`, `tails` and `numbers`.
+//!
+//! `shard` dispatches to `replica`, which puts its parts together around a core and a log; `replica/` has what
+//! concerns several parts: `appends` → `replication` → `reads`, and `snapshots`, `upkeep` (flushes, retention, a
+//! failing log), `unwritable`. `drain` hands over everything; `abstention` speaks for replicas that take no part;
+//! `envelope`, `liveness`, `watchdog` and `intervals` stand for themselves.
 #![forbid(unsafe_code)]
 
+mod abstention;
 mod appends;
-mod damaged;
-mod desk;
+mod config;
+mod drain;
 pub mod envelope;
 mod handover;
+mod health;
 mod in_sync;
 mod intervals;
-mod leaving;
+mod leader_rebalance;
 mod liveness;
 mod lives;
+mod loads;
 mod mailbox;
 mod membership;
 mod numbers;
 mod opening;
-mod preference;
 mod producers;
 mod reads;
 mod replica;
-mod replication;
+mod requests;
 mod sabotage;
 mod shard;
-mod snapshots;
+mod step_context;
 mod tails;
 mod throttle;
 mod timers;
-mod unwritable;
-mod upkeep;
 mod watchdog;
 
-pub use appends::{Acks, AppendError, Appended};
-pub use damaged::Damaged;
-pub use in_sync::InSync;
+pub use config::ShardConfig;
 pub use intervals::{BudgetOutOfRange, Headroom, IntervalPlan, Safety};
 pub use liveness::{Heartbeat, LivenessConfig, LivenessEvent, LivenessMonitor};
 pub use lives::Lives;
 pub use mailbox::{
-    Completion, Contradiction, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, RefusedEntries,
-    Stranded, Ticket, TransferOutcome,
+    Completion, Contradiction, GroupStatus, Input, LeaderChange, Load, Loaded, Lost, Members, Outbox, PeerSink,
+    QuorumLost, RefusedEntries, Ticket, TransferOutcome,
 };
-pub use opening::{GroupOptions, Open};
-pub use reads::{OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
+pub use opening::{Damaged, Open};
+pub use requests::{
+    Acks, AppendError, Appended, GroupOptions, InSync, OffsetAnswer, OffsetLookup, OffsetQuery, ReadError, ReadRequest,
+    ReadResult,
+};
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
-pub use shard::{Shard, ShardConfig};
+pub use shard::Shard;
 pub use watchdog::{Watchdog, Worker};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
-
-/// Where a shard's messages go. May lose them.
-pub trait PeerSink {
-    /// Sends one envelope of group messages to a peer, or drops it.
-    fn send(&mut self, to: trimaran_raft::NodeId, messages: Vec<(trimaran_raft::GroupId, trimaran_raft::Message)>);
-}

@@ -106,7 +106,7 @@ impl Peer {
         }
     }
 
-    /// It is alive, and has said so itself.
+    /// The peer is alive, and has said so itself.
     fn is_heard(&self) -> bool {
         self.liveness == Liveness::Alive && self.incarnation.is_some()
     }
@@ -160,7 +160,7 @@ pub struct LivenessMonitor {
 }
 
 impl LivenessMonitor {
-    /// Everybody is believed alive for one timeout. Heartbeats begin with the first [`LivenessMonitor::tick`].
+    /// All peers are believed alive for one timeout. Heartbeats begin with the first [`LivenessMonitor::tick`].
     pub fn new(config: LivenessConfig, peers: &[NodeId], now: Instant) -> LivenessMonitor {
         let peers = peers.iter().filter(|&&peer| peer != config.node);
         let peers = peers.map(|&peer| (peer, Peer::new(now))).collect();
@@ -311,8 +311,8 @@ impl LivenessMonitor {
         }
     }
 
-    /// The peers whose machines refuse connections, which no other peer hears either: their processes have ended. That is
-    /// known even where nobody at all is heard.
+    /// The peers whose machines refuse connections, which no other peer hears either: their processes have ended. That
+    /// is known even where nobody at all is heard.
     pub fn refusing(&self) -> BTreeSet<NodeId> {
         let dead = self.peers.iter().filter(|(_, peer)| peer.liveness == Liveness::Dead);
         dead.map(|(&id, _)| id).collect()
@@ -402,4 +402,12 @@ fn restore(id: NodeId, peer: &mut Peer, events: &mut Vec<LivenessEvent>) {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(feature = "sabotage")]
+impl LivenessMonitor {
+    /// From now on this monitor is broken in that way, if it is one that concerns it: for tests of tests.
+    pub fn sabotage(&mut self, how: crate::Sabotage) {
+        self.believes_own_eyes |= how == crate::Sabotage::BelieveOwnEyes;
+    }
 }

@@ -2,19 +2,19 @@
 
 use trimaran_raft::Life;
 
-/// Lives that one start of a broker has to give, before it takes those of the next one. A broker that loses more replicas
-/// between two starts has a disk that can't be used.
+/// Lives that one start of a broker has to give, before it takes those of the next one. A broker that loses more
+/// replicas between two starts has a disk that can't be used.
 const LIVES_PER_START: u64 = 1 << 16;
 
-/// Numbers the losses of a broker's replicas: each begins a [`Life`] that is higher than all that any replica of the broker
-/// was in before. Incarnations rise from start to start whatever the clock says, so lives do.
+/// Numbers the losses of a broker's replicas: each begins a [`Life`] that is higher than all that any replica of the
+/// broker was in before. Incarnations rise from start to start whatever the clock says, so lives do.
 #[derive(Clone, Debug)]
 pub struct Lives {
     last: Life,
 }
 
 impl Lives {
-    /// Those of the start with this incarnation.
+    /// The lives of the start with this incarnation.
     pub fn new(incarnation: u64) -> Lives {
         Lives {
             last: Life(incarnation.saturating_mul(LIVES_PER_START)),

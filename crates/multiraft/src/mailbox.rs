@@ -1,18 +1,18 @@
 //! The inputs and outputs of a shard.
 
-use crate::PeerSink;
-use crate::appends::{Acks, AppendError, Appended};
-use crate::damaged::Damaged;
-use crate::in_sync::InSync;
-use crate::opening::{GroupOptions, Open};
-use crate::reads::{OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult};
+use crate::opening::{Damaged, Open};
+use crate::requests::{
+    Acks, AppendError, Appended, GroupOptions, InSync, OffsetLookup, OffsetQuery, ReadError, ReadRequest, ReadResult,
+};
 use bytes::{Bytes, BytesMut};
 use trimaran_raft::{
-    AppendPlan, Entry, GroupId, Liveness, LogIndex, Message, NodeId, Role, SafetyViolation, Term, TransferError,
+    AppendPlan, Configuration, Entry, GroupId, HardState, Liveness, LogIndex, Message, NodeId, Role, SafetyViolation,
+    Term, TransferError,
 };
 use trimaran_storage::journal::JournalBatch;
 use trimaran_storage::log::{FlushJob, Flushed, LoadJob, LogError, LogOptions};
-use trimaran_storage::offsets::HighWatermark;
+use trimaran_storage::offsets::{HighWatermark, LogEnd};
+use trimaran_storage::snapshot::LogStart;
 use trimaran_wire::batch::{LeaderEpoch, Offset};
 
 /// Names who waits for an answer. Chosen by the caller, and used once.
@@ -119,7 +119,7 @@ pub struct Load {
     pub group: GroupId,
     /// The reading.
     pub job: LoadJob,
-    /// What it is for.
+    /// The append that it is for.
     pub plan: AppendPlan,
 }
 
@@ -138,7 +138,7 @@ impl Load {
 pub struct Loaded {
     /// For which group.
     pub group: GroupId,
-    /// What it is for.
+    /// The append that it is for.
     pub plan: AppendPlan,
     /// The bytes that were read.
     pub entries: Result<Vec<Entry>, LogError>,
@@ -175,7 +175,7 @@ pub struct GroupStatus {
     pub term: Term,
     /// The leader, if known.
     pub leader: Option<NodeId>,
-    /// It leads, and may serve clients.
+    /// Whether it leads, and may serve clients.
     pub serving: bool,
     /// The last entry known to be committed.
     pub commit: LogIndex,
@@ -266,7 +266,7 @@ pub struct RefusedEntries {
 /// A group that decides nothing any more: too many of its voters have lost what they had promised, and what they held
 /// may be nowhere else. Only a disk that comes back helps. Said once a term, by a leader that soon steps down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stranded {
+pub struct QuorumLost {
     /// The group.
     pub group: GroupId,
     /// In which term.
@@ -276,8 +276,8 @@ pub struct Stranded {
 }
 
 /// A replica here was told something by a leader that contradicts what is committed, or what another leader of the term
-/// has said: a disk has lost what it had promised, or two clusters mix. The replica takes nothing of it. Said once as long
-/// as the leader repeats itself.
+/// has said: a disk has lost what it had promised, or two clusters mix. The replica takes nothing of it. Said once as
+/// long as the leader repeats itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     /// The group.
@@ -288,6 +288,12 @@ pub struct Contradiction {
     pub term: Term,
     /// The contradiction.
     pub violation: SafetyViolation,
+}
+
+/// Where a shard's messages go. May lose them.
+pub trait PeerSink {
+    /// Sends one envelope of group messages to a peer, or drops it.
+    fn send(&mut self, to: NodeId, messages: Vec<(GroupId, Message)>);
 }
 
 /// The decisions of a step of a shard; reused. The caller takes everything out before the next step.
@@ -318,15 +324,15 @@ pub struct Outbox {
     /// Replicas that refuse what their leaders sent: to be told to an operator.
     pub refused: Vec<RefusedEntries>,
     /// Groups led here that decide nothing any more: to be told to an operator.
-    pub stranded: Vec<Stranded>,
+    pub quorum_lost: Vec<QuorumLost>,
     /// Leaders that contradict what replicas here hold: to be told to an operator.
     pub contradictions: Vec<Contradiction>,
     /// To be run where blocking is allowed, and returned by [`Input::Flushed`].
     pub flushes: Vec<FlushJob>,
     /// To be run where blocking is allowed, and returned by [`Input::Loaded`].
     pub loads: Vec<Load>,
-    /// Groups closed by [`Input::Close`] of which no [`FlushJob`] is out any more, so that nothing writes to their folders:
-    /// those may be deleted once `sequence` is durable, and the groups opened again afterwards.
+    /// Groups closed by [`Input::Close`] of which no [`FlushJob`] is out any more, so that nothing writes to their
+    /// folders: those may be deleted once `sequence` is durable, and the groups opened again afterwards.
     pub closed: Vec<GroupId>,
     /// Idempotent producers forgotten for lack of room: of which group, and how many.
     pub forgotten: Vec<(GroupId, u64)>,
@@ -342,6 +348,18 @@ impl Outbox {
         for (to, messages) in self.messages.drain(..) {
             sink.send(to, messages);
         }
+    }
+
+    /// Tells the journal that all that it has of a replica is void, but for this hard state: before anything that
+    /// follows from it.
+    pub(crate) fn forget_past(&mut self, group: GroupId, founders: &[NodeId], hard_state: HardState) {
+        let nothing = LogStart {
+            end: LogEnd::default(),
+            configuration: Configuration::of_voters(founders.iter().copied()),
+            producers: Vec::new(),
+        };
+        self.journal.reset(group, &nothing.to_snapshot());
+        self.journal.hard_state(group, hard_state);
     }
 
     /// Puts a message into its peer's envelope. A broker has a handful of peers: looking through them is fastest.

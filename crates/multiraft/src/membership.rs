@@ -3,8 +3,9 @@
 //! 1. A voter that has lost what it promised is made a learner: from then on nothing counts that it promised, so it may
 //!    be filled again.
 //! 2. A node that is wanted and is no member becomes a learner; learners that nobody wants are dropped.
-//! 3. When all that are wanted hold the log, they become the voters, in one (joint) change. While there are fewer voters
-//!    than are wanted, a learner that is ready doesn't wait for the others: a repaired replica counts again at once.
+//! 3. When all that are wanted hold the log, they become the voters, in one (joint) change. While there are fewer
+//!    voters than are wanted, a learner that is ready doesn't wait for the others: a repaired replica counts again at
+//!    once.
 //!
 //! As long as nobody says who is wanted, only the first of these is done.
 //!
@@ -18,11 +19,9 @@
 #[cfg(test)]
 mod tests;
 
-use crate::desk::Desk;
-use crate::mailbox::{Members, Outbox, Stranded};
-use crate::replica::Replica;
+use crate::mailbox::{Members, QuorumLost};
 use core::time::Duration;
-use trimaran_raft::{ChangeError, Configuration, Instant, Liveness, LogIndex, NodeId, Progress};
+use trimaran_raft::{ChangeError, Configuration, Group, Instant, Liveness, LogIndex, NodeId, Progress, Term};
 use trimaran_storage::log::ReplicaLog;
 
 /// A change that was refused is asked for again after so long: what stands in its way (another change, a transfer, a
@@ -36,10 +35,10 @@ pub(crate) struct Membership {
     wanted: Vec<NodeId>,
     /// Members that hold the log and never vote. None: nobody has said, and those that there are stay.
     learners: Option<Vec<NodeId>>,
-    /// Which wish that is.
+    /// The number of the request that named them.
     version: u64,
-    /// The wish that was last reported to be fulfilled, in which term.
-    fulfilled: Option<(trimaran_raft::Term, u64)>,
+    /// The term and number of the request that was last reported to be fulfilled.
+    fulfilled: Option<(Term, u64)>,
     /// The nodes of which the shard tells this group.
     followed: Vec<NodeId>,
     /// The configuration has changed, and the shard does not know.
@@ -47,11 +46,11 @@ pub(crate) struct Membership {
     /// Where the current configuration's entry is; zero for the first one.
     index: LogIndex,
     /// Of the configuration that was last reported, the term and index.
-    reported: Option<(trimaran_raft::Term, LogIndex)>,
+    reported: Option<(Term, LogIndex)>,
     /// Of the term in which it was last reported that nothing can be decided any more.
-    stranded: Option<trimaran_raft::Term>,
+    quorum_lost: Option<Term>,
     /// Nothing is to be done until something changes.
-    at_rest: bool,
+    is_done: bool,
     /// A change was refused.
     retry_at: Option<Instant>,
 }
@@ -67,15 +66,15 @@ impl Membership {
             moved: false,
             index: log.configurations().last().map_or(LogIndex::ZERO, |(index, _)| *index),
             reported: None,
-            stranded: None,
-            at_rest: false,
+            quorum_lost: None,
+            is_done: false,
             retry_at: None,
         }
     }
 
     /// Something has changed that may call for a step.
-    pub(crate) fn look_again(&mut self) {
-        self.at_rest = false;
+    pub(crate) fn reconsider(&mut self) {
+        self.is_done = false;
     }
 
     /// Whether the shard is to be told of new members.
@@ -100,7 +99,7 @@ impl Membership {
         self.moved |= !self.followed.contains(&leader);
     }
 
-    /// Everybody whom the shard tells this group of.
+    /// The nodes that the shard tells this group of; from now on none.
     pub(crate) fn forget(&mut self) -> Vec<NodeId> {
         core::mem::take(&mut self.followed)
     }
@@ -109,26 +108,31 @@ impl Membership {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.retry_at
     }
-}
 
-impl Replica {
-    /// Names the nodes that are to have a replica from now on.
-    pub(crate) fn want(&mut self, replicas: Vec<NodeId>, version: u64) {
+    /// Names the nodes that are to have a replica from now on. False if there can be no such group.
+    pub(crate) fn set_wanted(&mut self, replicas: Vec<NodeId>, version: u64) -> bool {
         let wanted = Configuration::of_voters(replicas);
-        if wanted.voters.is_empty() || wanted.check().is_ok() {
-            self.membership.wanted = wanted.voters;
-            self.membership.version = version;
-            self.membership.look_again();
-            // More may have to hold what waits than there are.
-            self.in_sync_announced = false;
+        let is_possible = wanted.voters.is_empty() || wanted.check().is_ok();
+        if is_possible {
+            self.wanted = wanted.voters;
+            self.version = version;
+            self.reconsider();
+        }
+        is_possible
+    }
+
+    /// The brokers that hold the log from now on without a vote.
+    pub(crate) fn set_learners(&mut self, learners: Vec<NodeId>) {
+        if self.learners.as_ref() != Some(&learners) {
+            self.learners = Some(learners);
+            self.reconsider();
         }
     }
 
     /// How many replicas the partition is assigned. While they are exchanged, those before count as well, and as long
     /// as nobody says which they are, the members do: one that was lost is a learner then.
-    pub(crate) fn assigned_replicas(&self) -> usize {
-        let configuration = self.group.configuration();
-        let assigned = match &self.membership.wanted[..] {
+    pub(crate) fn assigned(&self, configuration: &Configuration) -> usize {
+        let assigned = match &self.wanted[..] {
             [] => configuration.members().count(),
             wanted => wanted.len(),
         };
@@ -137,124 +141,108 @@ impl Replica {
             .max(configuration.outgoing.len())
     }
 
-    /// The brokers that hold the log from now on without a vote.
-    pub(crate) fn want_learners(&mut self, learners: Vec<NodeId>) {
-        if self.membership.learners.as_ref() != Some(&learners) {
-            self.membership.learners = Some(learners);
-            self.membership.look_again();
-        }
-    }
-
     /// Another configuration is in force, or is committed now.
-    pub(crate) fn note_configuration(&mut self, index: LogIndex, desk: &Desk) {
-        self.membership.index = index;
-        self.membership.moved = true;
-        self.membership.look_again();
-        if self.leads() {
-            self.in_sync.change(desk.config.node, self.group.voters());
-            self.in_sync_announced = false;
-        }
+    pub(crate) fn note_configuration(&mut self, index: LogIndex) {
+        self.index = index;
+        self.moved = true;
+        self.reconsider();
     }
 
-    /// Takes the next step, if one is due, and says who the members are if that is news.
-    pub(crate) fn mind_members(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        if !self.leads() || !self.group.is_serving() {
-            self.membership.retry_at = None;
-            return;
+    /// This node does not lead, or may not serve yet.
+    pub(crate) fn stand_by(&mut self) {
+        self.retry_at = None;
+    }
+
+    /// The next step of a leader that serves; none if nothing has changed since it was last asked.
+    pub(crate) fn next(&mut self, now: Instant, group: &Group, log: &ReplicaLog) -> Option<Next> {
+        let is_waiting = self.retry_at.is_some_and(|at| at > now);
+        if self.is_done || is_waiting {
+            return None;
         }
-        self.report_members(out);
-        let is_waiting = self.membership.retry_at.is_some_and(|at| at > desk.now);
-        if self.membership.at_rest || is_waiting || self.damage.is_some() || desk.is_leaving {
-            return;
-        }
-        self.membership.retry_at = None;
-        let configuration = self.group.configuration();
-        let progress = |node| self.group.progress(node);
-        let before = self.voters_before();
-        let Membership { wanted, learners, .. } = &self.membership;
-        let lasting = learners.as_ref().unwrap_or(&configuration.learners);
-        match next_step(configuration, before, (wanted, lasting), progress) {
-            Next::Rest => {
-                self.membership.at_rest = true;
-                self.report_fulfilment(desk, out);
-            }
-            Next::Wait => self.report_stranding(out),
-            Next::Change(target) => self.change_members(target, desk, out),
-        }
+        self.retry_at = None;
+        let configuration = group.configuration();
+        let before = self.voters_before(group, log);
+        let lasting = self.learners.as_ref().unwrap_or(&configuration.learners);
+        let next = next_step(configuration, before, (&self.wanted, lasting), |node| {
+            group.progress(node)
+        });
+        self.is_done = next == Next::Rest;
+        Some(next)
     }
 
     /// The voters from before a change of voters that is not complete; nobody if there is none under way.
-    fn voters_before(&self) -> &[NodeId] {
-        if self.membership.index <= self.group.commit() {
+    fn voters_before<'a>(&self, group: &Group, log: &'a ReplicaLog) -> &'a [NodeId] {
+        if self.index <= group.commit() {
             return &[];
         }
-        let latest = self.log.configurations().iter().rev().take(2);
+        let latest = log.configurations().iter().rev().take(2);
         let joint = latest.map(|(_, known)| known).find(|known| known.is_joint());
         joint.map_or(&[], |joint| &joint.outgoing)
     }
 
-    fn change_members(&mut self, target: Configuration, desk: &mut Desk, out: &mut Outbox) {
-        match self.step_change(target, desk, out) {
+    /// The core's answer to the change that was due.
+    pub(crate) fn note_answer(&mut self, answer: Result<LogIndex, ChangeError>, now: Instant) {
+        match answer {
             Ok(_) => {}
             // In another order: nothing that a group decides depends on it.
-            Err(ChangeError::Unchanged | ChangeError::Malformed(_)) => self.membership.at_rest = true,
-            Err(_) => self.membership.retry_at = Some(desk.now + RETRY_PAUSE),
+            Err(ChangeError::Unchanged | ChangeError::Malformed(_)) => self.is_done = true,
+            Err(_) => self.retry_at = Some(now + RETRY_PAUSE),
         }
     }
 
-    fn report_members(&mut self, out: &mut Outbox) {
-        let (term, index) = (self.group.term(), self.membership.index);
-        let configuration = self.group.configuration();
-        let is_settled = !configuration.is_joint() && index <= self.group.commit();
-        // Who founded the group, everybody knows.
-        if index == LogIndex::ZERO || !is_settled || self.membership.reported == Some((term, index)) {
-            return;
+    /// The members, if they are committed and have not been reported by this leader.
+    pub(crate) fn report(&mut self, group: &Group, log: &ReplicaLog) -> Option<Members> {
+        let reported = (group.term(), self.index);
+        let is_settled = !group.configuration().is_joint() && self.index <= group.commit();
+        // The founders are known to all.
+        if self.index == LogIndex::ZERO || !is_settled || self.reported == Some(reported) {
+            return None;
         }
-        self.membership.reported = Some((term, index));
-        out.members.push(self.members(None));
+        self.reported = Some(reported);
+        Some(self.members(group, log, None))
     }
 
-    /// Too many voters are lost, and nothing helps but those that come back with their disks.
-    fn report_stranding(&mut self, out: &mut Outbox) {
-        let term = self.group.term();
-        let is_lost = |node: &NodeId| self.group.progress(*node).is_some_and(|progress| progress.is_lost);
-        let Configuration { voters, outgoing, .. } = self.group.configuration();
+    /// Too many voters are lost, and nothing helps but those that come back with their disks: reported once a term.
+    pub(crate) fn report_quorum_lost(&mut self, group: &Group, log: &ReplicaLog) -> Option<QuorumLost> {
+        let term = group.term();
+        let is_lost = |node: &NodeId| group.progress(*node).is_some_and(|progress| progress.is_lost);
+        let Configuration { voters, outgoing, .. } = group.configuration();
         let decides = |of: &[NodeId]| of.is_empty() || is_majority(of, |node| !is_lost(node));
-        if (decides(voters) && decides(outgoing)) || self.membership.stranded == Some(term) {
-            return;
+        if (decides(voters) && decides(outgoing)) || self.quorum_lost == Some(term) {
+            return None;
         }
-        let lost = self.group.configuration().members().filter(is_lost).collect();
-        self.membership.stranded = Some(term);
-        out.stranded.push(Stranded {
-            group: self.id,
+        self.quorum_lost = Some(term);
+        Some(QuorumLost {
+            group: log.group(),
             term,
-            lost,
-        });
+            lost: group.configuration().members().filter(is_lost).collect(),
+        })
     }
 
-    /// Nothing is left to be changed: the host that wished for these members is told, once a term. Not by a leader that
+    /// Nothing is left to be changed: the host that asked for these members is told, once a term. Not by a leader that
     /// is none of them: it hands over, and if it were told to go before that, the others would go on believing in it.
     /// Its successor says so.
-    fn report_fulfilment(&mut self, desk: &Desk, out: &mut Outbox) {
-        let (term, version) = (self.group.term(), self.membership.version);
-        let is_committed = self.membership.index <= self.group.commit();
-        let stays = self.group.configuration().is_voter(desk.config.node);
-        if !is_committed || !stays {
-            self.membership.at_rest = false;
-        } else if !self.membership.wanted.is_empty() && self.membership.fulfilled != Some((term, version)) {
-            self.membership.fulfilled = Some((term, version));
-            out.members.push(self.members(Some(version)));
+    pub(crate) fn report_fulfilment(&mut self, own: NodeId, group: &Group, log: &ReplicaLog) -> Option<Members> {
+        let fulfilled = (group.term(), self.version);
+        if self.index > group.commit() || !group.configuration().is_voter(own) {
+            self.is_done = false;
+            return None;
         }
+        if self.wanted.is_empty() || self.fulfilled == Some(fulfilled) {
+            return None;
+        }
+        self.fulfilled = Some(fulfilled);
+        Some(self.members(group, log, Some(self.version)))
     }
 
-    fn members(&self, fulfils: Option<u64>) -> Members {
-        let configuration = self.group.configuration();
+    fn members(&self, group: &Group, log: &ReplicaLog, fulfils: Option<u64>) -> Members {
+        let configuration = group.configuration();
         Members {
-            group: self.id,
-            term: self.group.term(),
+            group: log.group(),
+            term: group.term(),
             voters: configuration.voters.clone(),
             learners: configuration.learners.clone(),
-            index: self.membership.index,
+            index: self.index,
             fulfils,
         }
     }
@@ -262,10 +250,10 @@ impl Replica {
 
 /// The next step from the members to those that are wanted, given how far each is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Next {
+pub(crate) enum Next {
     /// All is as it should be.
     Rest,
-    /// Somebody has to catch up, or a change to end.
+    /// A member has to catch up, or a change to end.
     Wait,
     /// This is due.
     Change(Configuration),

@@ -1,7 +1,7 @@
 //! Maps by numbers that this broker's own side gives out: groups and tickets.
 //!
-//! Every message and every append looks its group up several times. The standard hash withstands keys that are chosen to
-//! collide, at several times the cost of the look-up itself; nobody outside chooses these.
+//! Every message and every append looks its group up several times. The standard hash withstands keys that are chosen
+//! to collide, at several times the cost of the look-up itself; nobody outside chooses these.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,29 +1,14 @@
-//! How a replica comes to a shard: what may differ from group to group, and what is read before it can be driven.
+//! How a replica comes to a shard, and what is read before it can be driven.
 
-use crate::mailbox::Outbox;
 use crate::producers::ProducerTable;
+use crate::requests::GroupOptions;
 use trimaran_raft::{Configuration, GroupId, HardState, Life, LogIndex, LogView, NodeId};
-use trimaran_storage::log::{LogError, ReplicaLog, Retention};
-use trimaran_storage::offsets::LogEnd;
-use trimaran_storage::snapshot::LogStart;
+use trimaran_storage::journal::RecoveredGroup;
+use trimaran_storage::log::{LogError, ReplicaLog};
 
 /// Entries whose producers are read at open: as much as a broker may read before it is ready. Producers that were
 /// silent for longer may begin again, as those that expired.
 const PRODUCER_WINDOW: u64 = 1 << 20;
-
-/// The options that may differ from group to group.
-#[derive(Clone, Debug)]
-pub struct GroupOptions {
-    /// How many replicas must hold a batch before it is acknowledged to a producer that asked for all
-    /// ([`crate::Acks::All`]). No more are asked for than the partition is assigned, lost ones included (as Kafka
-    /// does).
-    pub min_insync_replicas: usize,
-    /// The records that may be deleted.
-    pub retention: Retention,
-    /// Hand committed payloads to the caller by [`crate::Outbox::committed`] (the metadata group, coordinators), from
-    /// the first held entry on.
-    pub deliver: bool,
-}
 
 /// Adds a group to a shard. Made outside of the shard's thread, since opening a log and reading its producers' state
 /// may block.
@@ -34,7 +19,7 @@ pub struct Open {
     pub(crate) wanted: Vec<NodeId>,
     /// Learners that it has stay until [`crate::Input::Learners`] names them.
     pub(crate) keeps_learners: bool,
-    /// It holds nothing of what it may have promised.
+    /// Whether it holds nothing of what it may have promised.
     pub(crate) is_lost: bool,
     pub(crate) log: ReplicaLog,
     pub(crate) hard_state: HardState,
@@ -97,7 +82,7 @@ impl Open {
         }
     }
 
-    /// It takes the place of a replica that was damaged while it ran.
+    /// Takes the place of a replica that was damaged while it ran.
     pub(crate) fn succeed(&mut self, old: HardState, delivered: LogIndex) {
         let life = self.hard_state.life.max(Life(old.life.0.saturating_add(1)));
         let newer = if old.term >= self.hard_state.term {
@@ -107,11 +92,6 @@ impl Open {
         };
         self.hard_state = HardState::lost(newer, life);
         self.delivered = delivered;
-    }
-
-    /// The journal is told, before anything that follows from it, that what it has of this replica is void.
-    pub(crate) fn forget_the_past(&self, out: &mut Outbox) {
-        forget_past(self.group(), &self.founders, self.hard_state, out);
     }
 
     /// The nodes that are to have a replica, the preferred leader first; none if that is not known yet: see
@@ -134,17 +114,6 @@ impl Open {
     }
 }
 
-/// Tells the journal that all that it has of a replica is void, but for this hard state.
-pub(crate) fn forget_past(group: GroupId, founders: &[NodeId], hard_state: HardState, out: &mut Outbox) {
-    let nothing = LogStart {
-        end: LogEnd::default(),
-        configuration: Configuration::of_voters(founders.iter().copied()),
-        producers: Vec::new(),
-    };
-    out.journal.reset(group, &nothing.to_snapshot());
-    out.journal.hard_state(group, hard_state);
-}
-
 /// The last batches of idempotent producers, as far as they are read. What is remembered of before the log counts only
 /// if nothing is left out behind it: a producer's later batches might be there, and its next one would be refused.
 fn producers_of(log: &ReplicaLog) -> Result<ProducerTable, LogError> {
@@ -155,4 +124,14 @@ fn producers_of(log: &ReplicaLog) -> Result<ProducerTable, LogError> {
     };
     let batches = log.batches(log.first_index().max(window))?;
     Ok(ProducerTable::rebuild(&remembered, &batches, log.flushed_index()))
+}
+
+/// A replica whose log can't be opened for now. What the journal has of it is kept there: its vote is not forgotten.
+pub struct Damaged {
+    /// The group.
+    pub group: GroupId,
+    /// All voters, the preferred leader first.
+    pub voters: Vec<NodeId>,
+    /// The journal's part of it.
+    pub recovered: RecoveredGroup,
 }

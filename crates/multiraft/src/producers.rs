@@ -1,4 +1,4 @@
-//! What idempotent producers sent last, so that a batch sent twice is stored once (KIP-98).
+//! The last batches of idempotent producers, so that a batch sent twice is stored once (KIP-98).
 //!
 //! The table follows the log, entry by entry, on leaders and followers alike: a new leader knows what the old one
 //! knew. Uncommitted batches are in it too (a producer pipelines), so five *committed* ones are kept behind them: a
@@ -10,7 +10,7 @@
 //! have been silent for [`RETRIED_WITHIN`] at least: a leader takes in no more new ones than that. So whatever a client
 //! sends again while it may still be waiting for an answer is known.
 //!
-//! What retention deletes from the log stays in the table. For the next start, the log is told before
+//! Batches that retention deletes from the log stay in the table. For the next start, the log is told before
 //! ([`ReplicaLog::retain`]).
 //!
 //! [`ReplicaLog::retain`]: trimaran_storage::log::ReplicaLog::retain
@@ -18,10 +18,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::appends::AppendError;
-use crate::desk::Desk;
-use crate::mailbox::Outbox;
-use crate::replica::Replica;
+use crate::requests::AppendError;
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use trimaran_raft::{Instant, LogIndex};
@@ -35,24 +32,21 @@ const EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
 /// an answer, retries included (Kafka's `delivery.timeout.ms`: two minutes).
 const RETRIED_WITHIN: Duration = Duration::from_secs(15 * 60);
 
-/// Producers that each group may remember although its shard remembers more than it should in all: some 2 MB.
-const LEAST_PRODUCERS: usize = 4_096;
-
 /// Producers remembered a group of which nothing is stored and a batch was refused.
 const MAX_REFUSED: usize = 256;
 
 /// Whether a batch may be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It continues what the producer sent before.
+    /// The batch continues what the producer sent before.
     New,
-    /// It is stored already.
+    /// The batch is stored already.
     Duplicate(ProducedBatch),
-    /// It is neither.
+    /// Neither.
     Refused(AppendError),
 }
 
-/// What is known of a producer.
+/// A producer, as far as it is known.
 #[derive(Debug, Default)]
 struct Known {
     /// In log order and never empty.
@@ -69,7 +63,7 @@ pub(crate) struct ProducerTable {
     made_at: Instant,
     /// Producers by the index of their last batch.
     by_age: BTreeMap<LogIndex, i64>,
-    /// What was refused of producers of which nothing is stored, the oldest first.
+    /// Refused batches of producers of which nothing is stored, the oldest first.
     refused: VecDeque<Refused>,
 }
 
@@ -246,27 +240,6 @@ impl ProducerTable {
         if let Some((_, oldest)) = self.by_age.pop_first() {
             self.producers.remove(&oldest);
         }
-    }
-}
-
-impl Replica {
-    /// Forgets producers that have been silent for long, or are too many.
-    pub(crate) fn trim_producers(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        let most = match desk.producers > desk.config.max_producers {
-            true => LEAST_PRODUCERS,
-            false => MAX_PRODUCERS,
-        };
-        let forgotten = self.producers.trim(self.group.commit(), most, desk.now);
-        if forgotten > 0 {
-            out.forgotten.push((self.id, forgotten as u64));
-        }
-        self.count_producers(self.producers.len(), desk);
-    }
-
-    /// So many are in its table now, as the shard counts.
-    pub(crate) fn count_producers(&mut self, now: usize, desk: &mut Desk) {
-        let before = core::mem::replace(&mut self.counted_producers, now);
-        desk.producers = (desk.producers + now).saturating_sub(before);
     }
 }
 

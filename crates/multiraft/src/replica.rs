@@ -1,22 +1,33 @@
-//! One replica of one group: its core, its log, and who waits for it.
+//! One replica of one group: its core, its log, and its parts.
 
-use crate::appends::{AppendError, AppendWaiters, PendingAppend};
-use crate::damaged::Silence;
-use crate::desk::{Desk, Issued};
+mod appends;
+mod handover;
+mod leader_rebalance;
+mod membership;
+mod producers;
+mod reads;
+mod replication;
+mod snapshots;
+mod unwritable;
+mod upkeep;
+
+use crate::abstention::Abstention;
+use crate::appends::{AppendWaiters, PendingAppend};
 use crate::handover::Handover;
-use crate::in_sync::{Ends, InSync, InSyncView};
+use crate::health::Health;
+use crate::in_sync::{Ends, InSyncView};
+use crate::leader_rebalance::RebalanceState;
+use crate::loads::Loads;
 use crate::mailbox::{Completion, Contradiction, GroupStatus, LeaderChange, Outbox, RefusedEntries};
 use crate::membership::Membership;
-use crate::opening::{GroupOptions, Open};
-use crate::preference::Preference;
+use crate::opening::Open;
 use crate::producers::ProducerTable;
-use crate::reads::{ReadError, ReadWaiters};
-use crate::replication::Loads;
+use crate::reads::ReadWaiters;
+use crate::requests::{AppendError, GroupOptions, InSync, ReadError};
 use crate::sabotage::Sabotage;
+use crate::step_context::{Issued, StepContext};
 use crate::tails::Held;
 use crate::timers::Armed;
-use crate::unwritable::Unwritable;
-use crate::upkeep::{Damage, Failure};
 use bytes::Bytes;
 use trimaran_raft::{
     Body, ChangeError, Config, Configuration, Entry, Event, Group, GroupId, Handled, HardState, Input as CoreInput,
@@ -41,58 +52,80 @@ pub(crate) struct Replica {
     pub(crate) options: GroupOptions,
     /// The group's first configuration.
     pub(crate) founders: Vec<NodeId>,
-    /// What was last written of it.
+    /// The hard state that was last written.
     pub(crate) hard_state: HardState,
     pub(crate) membership: Membership,
     pub(crate) producers: ProducerTable,
     /// How many of them the shard has counted.
     pub(crate) counted_producers: usize,
-    /// Everything up to here is applied: at most the commit index.
-    pub(crate) applied: LogIndex,
-    /// Everything up to here was delivered, if perhaps by an earlier opening.
-    pub(crate) delivered: LogIndex,
-    /// Of `applied`.
-    pub(crate) high_watermark: HighWatermark,
-    /// Batches to be proposed at the end of the step.
-    pub(crate) pending: Vec<PendingAppend>,
-    pub(crate) waiters: AppendWaiters,
+    pub(crate) applied: Applied,
+    pub(crate) appends: Appends,
     pub(crate) reads: ReadWaiters,
     pub(crate) loads: Loads,
     pub(crate) in_sync: InSyncView,
     pub(crate) handover: Handover,
-    pub(crate) preference: Preference,
-    /// The newest token that came back during this step.
-    pub(crate) returned: Option<Token>,
-    /// What was last reported of a leader that contradicts this replica. Boxed: almost no replica ever has one.
-    contradicted: Option<Box<Contradiction>>,
-    /// What was last said about its leader, and its in-sync view.
-    announced: Option<LeaderChange>,
-    pub(crate) in_sync_announced: bool,
-    /// When to write what is committed to a segment at the latest.
-    pub(crate) flush_at: Option<Instant>,
-    /// What the shard knows of its tail's memory.
-    pub(crate) tail: Held,
-    /// A flush job is out.
-    pub(crate) is_flushing: bool,
-    /// The write that starts the log over, until it is durable.
-    pub(crate) resetting: Option<Token>,
-    /// How the log failed during this step.
-    pub(crate) failing: Option<LogError>,
-    /// The log failed lately.
-    pub(crate) failure: Option<Failure>,
-    /// Its segments can't be written.
-    pub(crate) unwritable: Option<Box<Unwritable>>,
-    /// The log is damaged.
-    pub(crate) damage: Option<Damage>,
-    /// The log is damaged, or disagrees with the core: this replica takes no part any more.
-    pub(crate) broken: bool,
-    /// When the shard's wheel will call.
-    pub(crate) armed: Armed,
-    /// Whether it is in the list of those to be visited in this step.
-    pub(crate) ready: bool,
+    pub(crate) leader_rebalance: RebalanceState,
+    pub(crate) announced: Announced,
+    pub(crate) flush: FlushState,
+    pub(crate) health: Health,
+    pub(crate) schedule: Schedule,
 }
 
-/// What the core answers to those who ask it for something.
+/// How far the log is applied.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    /// Everything up to here is applied: at most the commit index.
+    pub(crate) index: LogIndex,
+    /// Everything up to here was delivered, if perhaps by an earlier opening.
+    pub(crate) delivered: LogIndex,
+    /// Of `index`.
+    pub(crate) high_watermark: HighWatermark,
+}
+
+/// The batches that came in, and the tickets that wait for theirs.
+#[derive(Debug, Default)]
+pub(crate) struct Appends {
+    /// Batches to be proposed at the end of the step.
+    pub(crate) pending: Vec<PendingAppend>,
+    pub(crate) waiters: AppendWaiters,
+}
+
+/// The last reports of this replica.
+#[derive(Debug, Default)]
+pub(crate) struct Announced {
+    /// The leader.
+    leader: Option<LeaderChange>,
+    /// The leader that contradicts this replica. Boxed: almost no replica ever has one.
+    contradiction: Option<Box<Contradiction>>,
+    /// Whether the in-sync view is as it was reported.
+    pub(crate) in_sync: bool,
+}
+
+/// How far what is committed is written to segments.
+#[derive(Debug, Default)]
+pub(crate) struct FlushState {
+    /// When to flush at the latest.
+    pub(crate) due_at: Option<Instant>,
+    /// A flush job is out.
+    pub(crate) is_running: bool,
+    /// The write that starts the log over, until it is durable.
+    pub(crate) resetting: Option<Token>,
+    /// The memory of the log's tail, as the shard knows it.
+    pub(crate) tail: Held,
+}
+
+/// The shard's visits to this replica.
+#[derive(Debug, Default)]
+pub(crate) struct Schedule {
+    /// When the shard's timers expire.
+    pub(crate) armed: Armed,
+    /// Whether it is in the list of those to be visited in this step.
+    pub(crate) is_ready: bool,
+    /// The newest token that came back during this step.
+    pub(crate) returned: Option<Token>,
+}
+
+/// The core's answers to requests.
 #[derive(Default)]
 struct Answers {
     proposed: Option<Result<Proposed, ProposeError>>,
@@ -100,7 +133,7 @@ struct Answers {
 }
 
 impl Replica {
-    pub(crate) fn open(open: Open, opening: u64, desk: &Desk) -> Replica {
+    pub(crate) fn open(open: Open, opening: u64, context: &StepContext) -> Replica {
         let Open {
             founders,
             wanted,
@@ -113,9 +146,9 @@ impl Replica {
             delivered,
         } = open;
         let config = Config {
-            id: desk.config.node,
+            id: context.config.node,
             configuration: Configuration::of_voters(founders.iter().copied()),
-            tuning: desk.config.tuning.clone(),
+            tuning: context.config.tuning.clone(),
         };
         let recovered = Recovered {
             hard_state,
@@ -123,8 +156,8 @@ impl Replica {
             configurations: log.configurations().to_vec(),
             ..Recovered::default()
         };
-        let mut group = Group::new(config, recovered, desk.now, &log);
-        desk.breakage.break_core(&mut group);
+        let mut group = Group::new(config, recovered, context.now, &log);
+        context.breakage.break_core(&mut group);
         let applied = log.first_index().prev();
         Replica {
             id: log.group(),
@@ -134,34 +167,24 @@ impl Replica {
             membership: Membership::new(wanted, keeps_learners, &log),
             founders,
             hard_state,
-            producers: producers.made_at(desk.now),
+            producers: producers.made_at(context.now),
             counted_producers: 0,
-            applied,
-            delivered,
-            high_watermark: log.high_watermark(applied),
+            applied: Applied {
+                index: applied,
+                delivered,
+                high_watermark: log.high_watermark(applied),
+            },
             log,
-            pending: Vec::new(),
-            waiters: AppendWaiters::default(),
+            appends: Appends::default(),
             reads: ReadWaiters::default(),
             loads: Loads::default(),
             in_sync: InSyncView::default(),
             handover: Handover::default(),
-            preference: Preference::default(),
-            returned: None,
-            contradicted: None,
-            announced: None,
-            in_sync_announced: false,
-            flush_at: None,
-            tail: Held::default(),
-            is_flushing: false,
-            resetting: None,
-            failing: None,
-            failure: None,
-            unwritable: None,
-            damage: None,
-            broken: false,
-            armed: Armed::default(),
-            ready: false,
+            leader_rebalance: RebalanceState::default(),
+            announced: Announced::default(),
+            flush: FlushState::default(),
+            health: Health::default(),
+            schedule: Schedule::default(),
         }
     }
 
@@ -171,67 +194,59 @@ impl Replica {
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.group.role() == Role::Leader && !self.broken
+        self.group.role() == Role::Leader && !self.health.abstains
     }
 
-    /// It has lost what it had promised, and is not filled again.
+    /// Whether it has lost what it had promised, and is not filled again.
     pub(crate) fn is_barred(&self) -> bool {
         self.hard_state.barred > self.group.durable()
     }
 
     pub(crate) fn is_failed(&self) -> bool {
-        self.failing.is_some() || self.broken || self.failure.is_some() || self.damage.is_some()
-    }
-
-    /// The log could not be read or written: leadership is given up at the end of the step. Damage weighs more than
-    /// anything else that comes with it.
-    pub(crate) fn note_failure(&mut self, error: LogError) {
-        if self.failing.is_none() || error.is_damage() {
-            self.failing = Some(error);
-        }
+        self.health.is_failed()
     }
 
     /// Tells the core one of several things that have arrived. What follows is done when the replica is settled, in one
     /// go for all of them: a burst of appends costs one write and one acknowledgement, a burst of acknowledgements one
     /// look at the commit index. What can't be put off is done at once.
-    pub(crate) fn tell(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) {
-        if self.broken {
-            return self.silence(desk).hear(&input, out);
+    pub(crate) fn tell(&mut self, input: CoreInput, context: &mut StepContext, out: &mut Outbox) {
+        if self.health.abstains {
+            return self.abstention(context).answer(&input, out);
         }
-        let mut output = core::mem::take(&mut desk.core_output);
-        let told = self.group.handle(desk.now, input, &self.log, &mut output);
+        let mut output = core::mem::take(&mut context.core_output);
+        let told = self.group.handle(context.now, input, &self.log, &mut output);
         if told == Handled::Full {
-            self.group.ready(desk.now, &self.log, &mut output);
+            self.group.ready(context.now, &self.log, &mut output);
         }
-        self.carry_out(&mut output, desk, out);
-        desk.core_output = output;
+        self.carry_out(&mut output, context, out);
+        context.core_output = output;
     }
 
     /// Does what follows from all that the core was told, or what is due.
-    fn decide(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        let is_due = self.group.deadline().is_some_and(|deadline| deadline <= desk.now);
-        if self.broken || !self.group.has_ready() && !is_due {
+    fn decide(&mut self, context: &mut StepContext, out: &mut Outbox) {
+        let is_due = self.group.deadline().is_some_and(|deadline| deadline <= context.now);
+        if self.health.abstains || !self.group.has_ready() && !is_due {
             return;
         }
-        let mut output = core::mem::take(&mut desk.core_output);
-        self.group.ready(desk.now, &self.log, &mut output);
-        self.carry_out(&mut output, desk, out);
-        desk.core_output = output;
+        let mut output = core::mem::take(&mut context.core_output);
+        self.group.ready(context.now, &self.log, &mut output);
+        self.carry_out(&mut output, context, out);
+        context.core_output = output;
     }
 
     /// Tells the core one thing and does what it decided.
-    pub(crate) fn step(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) {
-        self.step_for_answers(input, desk, out);
+    pub(crate) fn step(&mut self, input: CoreInput, context: &mut StepContext, out: &mut Outbox) {
+        self.step_for_answers(input, context, out);
     }
 
     /// The core's answer to a proposal.
     pub(crate) fn step_propose(
         &mut self,
         payloads: Vec<Bytes>,
-        desk: &mut Desk,
+        context: &mut StepContext,
         out: &mut Outbox,
     ) -> Result<Proposed, ProposeError> {
-        let answers = self.step_for_answers(CoreInput::Propose(payloads), desk, out);
+        let answers = self.step_for_answers(CoreInput::Propose(payloads), context, out);
         answers.proposed.unwrap_or(Err(ProposeError::NotLeader(None)))
     }
 
@@ -239,37 +254,37 @@ impl Replica {
     pub(crate) fn step_change(
         &mut self,
         target: Configuration,
-        desk: &mut Desk,
+        context: &mut StepContext,
         out: &mut Outbox,
     ) -> Result<LogIndex, ChangeError> {
-        let answers = self.step_for_answers(CoreInput::Change(target), desk, out);
+        let answers = self.step_for_answers(CoreInput::Change(target), context, out);
         answers.changed.unwrap_or(Err(ChangeError::NotLeader(None)))
     }
 
-    fn step_for_answers(&mut self, input: CoreInput, desk: &mut Desk, out: &mut Outbox) -> Answers {
-        if self.broken {
-            self.silence(desk).hear(&input, out);
+    fn step_for_answers(&mut self, input: CoreInput, context: &mut StepContext, out: &mut Outbox) -> Answers {
+        if self.health.abstains {
+            self.abstention(context).answer(&input, out);
             return Answers::default();
         }
-        let mut output = core::mem::take(&mut desk.core_output);
-        self.group.step(desk.now, input, &self.log, &mut output);
-        self.carry_out(&mut output, desk, out);
+        let mut output = core::mem::take(&mut context.core_output);
+        self.group.step(context.now, input, &self.log, &mut output);
+        self.carry_out(&mut output, context, out);
         let answers = Answers {
             proposed: output.proposed.take(),
             changed: output.changed.take(),
         };
-        desk.core_output = output;
+        context.core_output = output;
         answers
     }
 
     /// A message from another member. Any message may be lost, so this is also the place to lose those that would do
     /// harm.
-    pub(crate) fn receive(&mut self, from: NodeId, mut message: Message, desk: &mut Desk, out: &mut Outbox) {
-        if self.is_lost_on_the_way(from, &mut message, desk, out) {
+    pub(crate) fn receive(&mut self, from: NodeId, mut message: Message, context: &mut StepContext, out: &mut Outbox) {
+        if self.drops(from, &mut message, context, out) {
             return;
         }
-        // Who can't read its log, or leaves, is no one to hand over to: the old leader leads on.
-        if matches!(message.body, Body::TimeoutNow) && (desk.is_leaving || self.is_failed()) {
+        // A replica that can't read its log, or drains, takes nothing over: the old leader leads on.
+        if matches!(message.body, Body::TimeoutNow) && (context.is_draining || self.is_failed()) {
             return;
         }
         // Entries that are no record batches never get to the core.
@@ -286,30 +301,30 @@ impl Replica {
         let input = CoreInput::Message(from, message);
         // A member that was lost while it led is taken for the leader by those that have not heard of it.
         if self.hard_state.barred == LogIndex::MAX {
-            self.silence(desk).hear(&input, out);
+            self.abstention(context).answer(&input, out);
         }
-        self.tell(input, desk, out);
+        self.tell(input, context, out);
     }
 
-    fn carry_out(&mut self, output: &mut Output, desk: &mut Desk, out: &mut Outbox) {
+    fn carry_out(&mut self, output: &mut Output, context: &mut StepContext, out: &mut Outbox) {
         if let Some(persist) = output.persist.take() {
-            self.persist(persist, desk, out);
+            self.persist(persist, context, out);
         }
         for (to, message) in output.messages.drain(..) {
             out.send(to, self.id, message);
         }
         for plan in output.appends.drain(..) {
-            self.replicate(plan, desk, out);
+            self.replicate(plan, context, out);
         }
         output.committed = None;
-        self.complete_appends(desk, out);
+        self.complete_appends(context, out);
         for event in output.events.drain(..) {
-            self.heed(event, desk, out);
+            self.handle_event(event, context, out);
         }
     }
 
     /// The log takes a write at once; the journal takes it with everything else of this step.
-    fn persist(&mut self, persist: Persist, desk: &mut Desk, out: &mut Outbox) {
+    fn persist(&mut self, persist: Persist, context: &mut StepContext, out: &mut Outbox) {
         let Persist {
             token,
             hard_state,
@@ -318,7 +333,7 @@ impl Replica {
             entries,
         } = persist;
         if let Some(snapshot) = &reset {
-            self.begin_anew(snapshot, token, desk.now, out);
+            self.reset_log(snapshot, token, context.now, out);
         }
         if let Some(from) = truncate_from {
             self.log.truncate_from(from);
@@ -331,22 +346,24 @@ impl Replica {
                 !self.leads(),
                 "a leader's own entries don't continue its log: {error:?}"
             );
-            self.broken = true;
+            self.health.abstains = true;
             out.refused.push(RefusedEntries {
                 group: self.id,
                 leader: self.group.leader(),
                 term: self.group.term(),
                 error,
             });
-            return self.silence(desk).begin(self.group.configuration().members(), out);
+            return self
+                .abstention(context)
+                .announce(self.group.configuration().members(), out);
         }
         // A leader notes its producers' batches as it proposes them, with what it knows of them already.
-        if !self.leads() && !desk.breakage.is(Sabotage::ForgetProducers) {
-            entries.iter().for_each(|entry| self.note_producer(entry, desk.now));
+        if !self.leads() && !context.breakage.is(Sabotage::ForgetProducers) {
+            entries.iter().for_each(|entry| self.note_producer(entry, context.now));
         }
         #[cfg(feature = "sabotage")]
-        let hard_state = match desk.breakage.is(Sabotage::HardStateLater) {
-            true => desk.breakage.postpone(self.id, hard_state),
+        let hard_state = match context.breakage.is(Sabotage::HardStateLater) {
+            true => context.breakage.postpone(self.id, hard_state),
             false => hard_state,
         };
         if let Some(hard_state) = hard_state {
@@ -359,17 +376,17 @@ impl Replica {
         if !entries.is_empty() {
             out.journal.entries(self.id, &entries);
         }
-        desk.issued.push_back(Issued {
-            sequence: desk.next_sequence(),
+        context.issued.push_back(Issued {
+            sequence: context.next_sequence(),
             group: self.id,
             opening: self.opening,
             token,
         });
     }
 
-    pub(crate) fn silence(&self, desk: &Desk) -> Silence {
-        Silence {
-            own: desk.config.node,
+    pub(crate) fn abstention(&self, context: &StepContext) -> Abstention {
+        Abstention {
+            own: context.config.node,
             group: self.id,
             term: self.group.term(),
         }
@@ -383,19 +400,19 @@ impl Replica {
         }
     }
 
-    fn heed(&mut self, event: Event, desk: &mut Desk, out: &mut Outbox) {
+    fn handle_event(&mut self, event: Event, context: &mut StepContext, out: &mut Outbox) {
         match event {
-            Event::LeaderChanged { role, .. } => self.change_leader(role, desk, out),
+            Event::LeaderChanged { role, .. } => self.change_leader(role, context, out),
             Event::TransferFailed { error, .. } => {
-                self.note_refusal(desk);
-                self.end_handover(Err(error), desk, out);
+                self.note_rebalance_failure(context);
+                self.end_handover(Err(error), context, out);
             }
             Event::Campaigned { .. } => out.elections += 1,
             // Both are seen in the core's state when the step ends; what was truncated went with its write.
             Event::Serving { .. } | Event::Truncated { .. } => {}
-            Event::NeedsSnapshot(to) => self.send_position(to, desk, out),
-            Event::ConfigurationChanged { index, .. } => self.note_configuration(index, desk),
-            Event::MemberLost(_) => self.membership.look_again(),
+            Event::NeedsSnapshot(to) => self.send_position(to, context, out),
+            Event::ConfigurationChanged { index, .. } => self.note_configuration(index, context),
+            Event::MemberLost(_) => self.membership.reconsider(),
             Event::SafetyViolated {
                 leader,
                 term,
@@ -411,97 +428,97 @@ impl Replica {
             term,
             violation,
         };
-        if self.contradicted.as_deref() != Some(&contradiction) {
-            self.contradicted = Some(Box::new(contradiction));
+        if self.announced.contradiction.as_deref() != Some(&contradiction) {
+            self.announced.contradiction = Some(Box::new(contradiction));
             out.contradictions.push(contradiction);
         }
     }
 
     /// A new term, another leader or another role: what was promised under the old one is over.
-    fn change_leader(&mut self, role: Role, desk: &mut Desk, out: &mut Outbox) {
-        if !desk.breakage.is(Sabotage::KeepWaiters) {
-            self.waiters.fail_all(&AppendError::Lost, out);
+    fn change_leader(&mut self, role: Role, context: &mut StepContext, out: &mut Outbox) {
+        if !context.breakage.is(Sabotage::KeepWaiters) {
+            self.appends.waiters.fail_all(&AppendError::Lost, out);
         }
         self.loads.clear();
-        self.end_giving_back();
+        self.leader_rebalance.end();
         if let Some(leader) = self.group.leader() {
             self.membership.note_leader(leader);
         }
         if role == Role::Leader {
-            self.in_sync.begin(desk.config.node, self.group.voters());
-            self.membership.look_again();
-            self.end_handover(Err(TransferError::TimedOut), desk, out);
+            self.in_sync.begin(context.config.node, self.group.voters());
+            self.membership.reconsider();
+            self.end_handover(Err(TransferError::TimedOut), context, out);
         } else {
             self.in_sync.end();
             if self.group.leader().is_some() {
-                self.end_handover(Ok(()), desk, out);
+                self.end_handover(Ok(()), context, out);
             }
         }
-        self.in_sync_announced = false;
+        self.announced.in_sync = false;
     }
 
     /// Everything that follows from what this step brought.
-    pub(crate) fn settle(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        self.decide(desk, out);
-        self.apply(desk, out);
-        self.update_in_sync(desk, out);
-        self.propose(desk, out);
-        self.apply(desk, out);
-        self.mind_failure(desk, out);
-        self.mind_damage(desk, out);
-        self.mind_members(desk, out);
+    pub(crate) fn finish_step(&mut self, context: &mut StepContext, out: &mut Outbox) {
+        self.decide(context, out);
+        self.apply(context, out);
+        self.update_in_sync(context, out);
+        self.propose(context, out);
+        self.apply(context, out);
+        self.check_failure(context, out);
+        self.check_damage(context, out);
+        self.advance_members(context, out);
         let leadership_changed = self.announce(out);
-        self.wake_reads(leadership_changed, desk, out);
-        self.note_tail(desk);
-        self.flush_if_due(desk, out);
-        self.trim_producers(desk, out);
-        self.clear_aside();
-        self.mind_preference(desk);
-        self.arm(desk);
+        self.wake_reads(leadership_changed, context, out);
+        self.note_tail(context);
+        self.flush_if_due(context, out);
+        self.trim_producers(context, out);
+        self.delete_quarantine();
+        self.queue_leader_rebalance(context);
+        self.arm(context);
     }
 
     /// Applies what is committed. For a partition that means: it may be read.
-    pub(crate) fn apply(&mut self, desk: &mut Desk, out: &mut Outbox) {
-        while self.applied < self.group.commit() && !self.broken {
+    pub(crate) fn apply(&mut self, context: &mut StepContext, out: &mut Outbox) {
+        while self.applied.index < self.group.commit() && !self.health.abstains {
             let commit = self.group.commit();
             if self.options.deliver
-                && let Err(error) = self.deliver(commit, desk, out)
+                && let Err(error) = self.deliver(commit, context, out)
             {
-                return self.note_failure(error);
+                return self.health.note(error);
             }
-            self.applied = commit;
-            self.high_watermark = self.log.high_watermark(commit);
-            self.tell(CoreInput::Applied(commit), desk, out);
+            self.applied.index = commit;
+            self.applied.high_watermark = self.log.high_watermark(commit);
+            self.tell(CoreInput::Applied(commit), context, out);
         }
-        if desk.breakage.is(Sabotage::ShowDurable) && self.leads() {
-            self.high_watermark = self.log.high_watermark(self.group.durable());
+        if context.breakage.is(Sabotage::ShowDurable) && self.leads() {
+            self.applied.high_watermark = self.log.high_watermark(self.group.durable());
         }
     }
 
-    fn deliver(&mut self, commit: LogIndex, desk: &Desk, out: &mut Outbox) -> Result<(), LogError> {
-        while self.applied < commit {
-            let first = self.applied.next();
+    fn deliver(&mut self, commit: LogIndex, context: &StepContext, out: &mut Outbox) -> Result<(), LogError> {
+        while self.applied.index < commit {
+            let first = self.applied.index.next();
             let (last, _) = self.log.fit(first, commit, DELIVERY_BYTES);
             let entries = match self.log.entries(first, last)? {
                 Entries::Ready(entries) => entries,
                 // Only at start: afterwards what is committed is still at hand.
                 Entries::Load(job) => job.run()?,
             };
-            let skipped = usize::from(desk.breakage.is(Sabotage::SkipAtPageEnd) && entries.len() > 1);
+            let skipped = usize::from(context.breakage.is(Sabotage::SkipAtPageEnd) && entries.len() > 1);
             for entry in entries.into_iter().skip(skipped) {
                 if let Payload::Data(bytes) = entry.payload
-                    && entry.index > self.delivered
+                    && entry.index > self.applied.delivered
                 {
                     out.committed.push((self.id, entry.index, bytes));
                 }
             }
-            self.applied = last;
-            self.delivered = self.delivered.max(last);
+            self.applied.index = last;
+            self.applied.delivered = self.applied.delivered.max(last);
         }
         Ok(())
     }
 
-    fn update_in_sync(&mut self, desk: &Desk, out: &mut Outbox) {
+    fn update_in_sync(&mut self, context: &StepContext, out: &mut Outbox) {
         if !self.leads() || !self.group.is_serving() {
             return;
         }
@@ -512,9 +529,11 @@ impl Replica {
         let group = &self.group;
         let changed = self
             .in_sync
-            .update(desk.now, desk.config.replica_lag, ends, |node| group.progress(node));
-        if changed || !self.in_sync_announced {
-            self.in_sync_announced = true;
+            .update(context.now, context.config.replica_lag, ends, |node| {
+                group.progress(node)
+            });
+        if changed || !self.announced.in_sync {
+            self.announced.in_sync = true;
             let replicas = self.in_sync.replicas();
             out.in_sync.push(InSync {
                 group: self.id,
@@ -528,10 +547,10 @@ impl Replica {
     /// Says who leads if that changed; true if so.
     fn announce(&mut self, out: &mut Outbox) -> bool {
         let change = self.leader_change();
-        if self.announced == Some(change) {
+        if self.announced.leader == Some(change) {
             return false;
         }
-        self.announced = Some(change);
+        self.announced.leader = Some(change);
         out.leaders.push(change);
         true
     }
@@ -547,7 +566,7 @@ impl Replica {
 
     /// A replica that takes no part knows of nobody.
     fn believed_leader(&self) -> Option<NodeId> {
-        self.group.leader().filter(|_| !self.broken)
+        self.group.leader().filter(|_| !self.health.abstains)
     }
 
     pub(crate) fn configure(&mut self, options: GroupOptions, log: LogOptions) {
@@ -555,26 +574,26 @@ impl Replica {
         let deliver = self.options.deliver;
         self.options = GroupOptions { deliver, ..options };
         // `min.insync.replicas` may have risen beyond what there is.
-        self.in_sync_announced = false;
+        self.announced.in_sync = false;
         self.log.reconfigure(log);
     }
 
     /// The group is gone: everybody who waits is told.
-    pub(crate) fn close(&mut self, desk: &mut Desk, out: &mut Outbox) {
+    pub(crate) fn close(&mut self, context: &mut StepContext, out: &mut Outbox) {
         self.refuse_pending(&AppendError::UnknownGroup, out);
-        self.waiters.fail_all(&AppendError::UnknownGroup, out);
-        self.reads.fail_all(&ReadError::UnknownGroup, desk, out);
-        self.end_handover(Err(TransferError::NotLeader), desk, out);
+        self.appends.waiters.fail_all(&AppendError::UnknownGroup, out);
+        self.reads.fail_all(&ReadError::UnknownGroup, context, out);
+        self.end_handover(Err(TransferError::NotLeader), context, out);
         if self.leads() {
-            self.leave_followers(desk, out);
+            self.notify_followers(context, out);
         }
         out.journal.forget(self.id);
     }
 
     /// A leader's replica is closed: those that follow it don't wait to find out.
-    fn leave_followers(&self, desk: &Desk, out: &mut Outbox) {
+    fn notify_followers(&self, context: &StepContext, out: &mut Outbox) {
         let others = self.group.configuration().members();
-        for member in others.filter(|member| *member != desk.config.node) {
+        for member in others.filter(|member| *member != context.config.node) {
             let (term, body) = (self.group.term(), Body::Seek);
             out.send(member, self.id, Message { term, body });
         }
@@ -582,7 +601,7 @@ impl Replica {
 
     /// Tells requests that have not been proposed yet.
     pub(crate) fn refuse_pending(&mut self, error: &AppendError, out: &mut Outbox) {
-        for append in self.pending.drain(..) {
+        for append in self.appends.pending.drain(..) {
             out.completions
                 .push((append.ticket, Completion::Appended(Err(error.clone()))));
         }
@@ -596,13 +615,17 @@ impl Replica {
             learners: self.group.configuration().learners.clone(),
             repairing: self.group.is_lost(),
             failed: self.is_failed(),
-            role: if self.broken { Role::Follower } else { self.group.role() },
+            role: if self.health.abstains {
+                Role::Follower
+            } else {
+                self.group.role()
+            },
             term: self.group.term(),
             leader: self.believed_leader(),
             serving: self.group.is_serving() && !self.is_failed(),
             commit: self.group.commit(),
             last_index: self.log.last_index(),
-            high_watermark: self.high_watermark,
+            high_watermark: self.applied.high_watermark,
             start_offset: self.log.start_offset(),
             next_offset: self.log.next_offset(),
             in_sync: if self.leads() {
@@ -616,18 +639,21 @@ impl Replica {
     }
 
     /// Asks the wheel for a call when there is something to do, unless it will call sooner anyway.
-    fn arm(&mut self, desk: &mut Desk) {
-        let core = if self.broken { None } else { self.group.deadline() };
-        let in_sync = self.in_sync.deadline(desk.config.replica_lag);
-        let failure = self.failure.map(|failure| failure.deadline(desk.now));
-        let damage = self.damage.as_ref().and_then(Damage::deadline);
+    fn arm(&mut self, context: &mut StepContext) {
+        let core = if self.health.abstains {
+            None
+        } else {
+            self.group.deadline()
+        };
+        let in_sync = self.in_sync.deadline(context.config.replica_lag);
+        let health = self.health.deadline(context.now);
         let members = self.membership.deadline();
-        let next = [core, in_sync, self.flush_at, failure, damage, members];
+        let next = [core, in_sync, self.flush.due_at, health, members];
         let next = next.into_iter().flatten().min();
         if let Some(next) = next
-            && self.armed.needs(next)
+            && self.schedule.armed.needs(next)
         {
-            desk.timers.insert(next, crate::desk::Timer::Group(self.id));
+            context.timers.insert(next, crate::step_context::Timer::Group(self.id));
         }
     }
 }

@@ -13,13 +13,13 @@
 /// Its built-in bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sabotage {
-    /// Who waits for an acknowledgement goes on waiting when its leader leads no more, and gets it for whatever is
-    /// committed there (redpanda #3003).
+    /// A request that waits for an acknowledgement goes on waiting when its leader leads no more, and gets it for
+    /// whatever is committed there (redpanda #3003).
     KeepWaiters,
     /// A second flush begins while one is under way, and whichever ends last says how far the log is flushed (redpanda
     /// #3100).
     FlushTwice,
-    /// What the leader's own disk holds is shown to readers (redpanda 73b8d009, 09917c71).
+    /// Records that only the leader's own disk holds are shown to readers (redpanda 73b8d009, 09917c71).
     ShowDurable,
     /// Of several committed entries that are delivered together the first is skipped (etcd-raft 8ecce32).
     SkipAtPageEnd,
@@ -58,13 +58,13 @@ impl Sabotage {
     ];
 }
 
-/// What is broken on a shard: in a product build, nothing, at no cost.
+/// The bugs built into a shard: in a product build, none, at no cost.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breakage {
     #[cfg(feature = "sabotage")]
-    shard: Option<Sabotage>,
+    pub(crate) shard: Option<Sabotage>,
     #[cfg(feature = "sabotage")]
-    cores: Option<trimaran_raft::Sabotage>,
+    pub(crate) cores: Option<trimaran_raft::Sabotage>,
     /// For [`Sabotage::HardStateLater`]: what the next write of a group brings along.
     #[cfg(feature = "sabotage")]
     postponed: std::collections::BTreeMap<trimaran_raft::GroupId, trimaran_raft::HardState>,
@@ -100,26 +100,5 @@ impl Breakage {
         let before = self.postponed.remove(&group);
         self.postponed.extend(state.map(|state| (group, state)));
         before
-    }
-}
-
-#[cfg(feature = "sabotage")]
-impl crate::Shard {
-    /// From now on this shard is broken in that way: for tests of tests.
-    pub fn sabotage(&mut self, how: Sabotage) {
-        self.breakage().shard = Some(how);
-    }
-
-    /// Groups that are opened from now on have broken cores.
-    pub fn sabotage_cores(&mut self, how: trimaran_raft::Sabotage) {
-        self.breakage().cores = Some(how);
-    }
-}
-
-#[cfg(feature = "sabotage")]
-impl crate::LivenessMonitor {
-    /// From now on this monitor is broken in that way, if it is one that concerns it: for tests of tests.
-    pub fn sabotage(&mut self, how: Sabotage) {
-        self.believes_own_eyes |= how == Sabotage::BelieveOwnEyes;
     }
 }

@@ -1,74 +1,24 @@
 //! A shard: the groups that one thread drives, from mailbox to outbox.
 
-use crate::appends::{AppendError, PendingAppend};
-use crate::damaged::{Damaged, absent};
-use crate::desk::{Desk, Timer};
-use crate::leaving::Leaving;
+use crate::abstention::absent;
+use crate::appends::PendingAppend;
+use crate::config::ShardConfig;
+use crate::drain::Drain;
 use crate::mailbox::{Completion, Input, Outbox, Ticket, TransferOutcome};
 use crate::numbers::NumberMap;
-use crate::opening::Open;
-use crate::reads::{OffsetQuery, ReadError, ReadRequest};
+use crate::opening::{Damaged, Open};
 use crate::replica::Replica;
+use crate::requests::{AppendError, OffsetQuery, ReadError, ReadRequest};
 use crate::sabotage::Sabotage;
-use core::time::Duration;
+use crate::step_context::{StepContext, Timer};
 use std::collections::{BTreeMap, BTreeSet};
-use trimaran_raft::{Group, GroupId, Input as CoreInput, Instant, Liveness, Message, NodeId, TransferError, Tuning};
+use trimaran_raft::{Group, GroupId, Input as CoreInput, Instant, Liveness, Message, NodeId, TransferError};
 use trimaran_storage::log::ReplicaLog;
 use trimaran_wire::batch::LeaderEpoch;
 
-/// What all groups of a shard have in common.
-#[derive(Clone, Debug)]
-pub struct ShardConfig {
-    /// This broker.
-    pub node: NodeId,
-    /// The cores' intervals and limits.
-    pub tuning: Tuning,
-    /// A follower that has not been caught up for longer is out of sync.
-    pub replica_lag: Duration,
-    /// Unflushed bytes of a group beyond which its committed entries are written to segments.
-    pub flush_bytes: u64,
-    /// Age of the oldest unflushed committed record beyond which it is written to a segment all the same.
-    pub flush_age: Duration,
-    /// Idempotent producers that all groups of this shard may remember together, before each is cut down to the 4,096
-    /// that sent something last. Some 500 bytes each.
-    pub max_producers: usize,
-    /// How long a replica whose log can't be read or written serves nobody before it tries again (a full disk may have
-    /// been made room on). Each further failure to write doubles it, up to twelve times as much.
-    pub failure_pause: Duration,
-    /// A leader gives its group back to the first live voter in the order of preference once that one has been alive
-    /// and in sync for so long; none: leaderships stay where elections put them.
-    pub give_back_after: Option<Duration>,
-    /// Bytes a second that this shard reads from segments for followers that are far behind, at most; none: as fast as
-    /// they take it. Only they wait for it: what is in memory is sent at once.
-    pub catch_up_bytes_per_second: Option<u64>,
-    /// Bytes that the tails of all logs may take together. What is in segments already is given up beyond it, the
-    /// idlest log's first, flushes begin earlier, and appends are refused as [`AppendError::Busy`]; none: no limit.
-    pub tails_bytes: Option<u64>,
-}
-
-impl ShardConfig {
-    /// With everything else at its default: half a million producers, ten seconds of replica lag, flushes at 1 MiB or
-    /// after a minute (earlier if the journal asks for it: [`Input::FlushNow`]), leaderships given back after five
-    /// seconds.
-    pub fn new(node: NodeId, tuning: Tuning) -> ShardConfig {
-        ShardConfig {
-            node,
-            tuning,
-            replica_lag: Duration::from_secs(10),
-            flush_bytes: 1 << 20,
-            flush_age: Duration::from_secs(60),
-            max_producers: 500_000,
-            failure_pause: Duration::from_secs(5),
-            give_back_after: Some(Duration::from_secs(5)),
-            catch_up_bytes_per_second: None,
-            tails_bytes: None,
-        }
-    }
-}
-
 /// All the groups that one thread drives. Sans-I/O but for what the logs read.
 pub struct Shard {
-    desk: Desk,
+    context: StepContext,
     replicas: NumberMap<GroupId, Box<Replica>>,
     /// Replicas that take no part: usually none. Never here and in `replicas` as well.
     damaged: BTreeMap<GroupId, Damaged>,
@@ -76,7 +26,7 @@ pub struct Shard {
     closing: BTreeSet<GroupId>,
     /// Which groups have a node as a member.
     by_node: BTreeMap<NodeId, BTreeSet<GroupId>>,
-    /// What is known of the brokers that are not simply alive.
+    /// The brokers that are not simply alive.
     liveness: BTreeMap<NodeId, Liveness>,
     /// Nodes that a group's messages reach by another way than the link that their liveness is about.
     rerouted: BTreeMap<GroupId, BTreeSet<NodeId>>,
@@ -87,7 +37,7 @@ pub struct Shard {
     /// Groups whose tokens came back; reused.
     returned: Vec<GroupId>,
     due: Vec<Timer>,
-    leaving: Option<Leaving>,
+    drain: Option<Drain>,
     openings: u64,
     visited: u64,
 }
@@ -95,9 +45,9 @@ pub struct Shard {
 impl Shard {
     /// A shard without groups.
     pub fn new(config: ShardConfig, now: Instant) -> Shard {
-        let desk = Desk::new(config, now);
+        let context = StepContext::new(config, now);
         Shard {
-            desk,
+            context,
             replicas: NumberMap::default(),
             damaged: BTreeMap::new(),
             closing: BTreeSet::new(),
@@ -108,7 +58,7 @@ impl Shard {
             moved: Vec::new(),
             returned: Vec::new(),
             due: Vec::new(),
-            leaving: None,
+            drain: None,
             openings: 0,
             visited: 0,
         }
@@ -117,25 +67,25 @@ impl Shard {
     /// Drains `inputs`, steps every group that has input or whose timer is due, and says what follows. Time never goes
     /// back: an earlier `now` counts as the latest one seen.
     pub fn step(&mut self, now: Instant, inputs: &mut Vec<Input>, out: &mut Outbox) {
-        self.desk.now = self.desk.now.max(now);
+        self.context.now = self.context.now.max(now);
         for input in inputs.drain(..) {
             self.take(input, out);
         }
         self.take_timers(out);
-        self.settle(out);
+        self.finish_step(out);
         self.begin_parked_loads(out);
-        self.give_back(out);
-        self.go_on_leaving(out);
+        self.rebalance(out);
+        self.continue_drain(out);
         self.shed_tails();
         if !out.journal.is_empty() {
-            self.desk.sequence += 1;
+            self.context.sequence += 1;
         }
-        out.sequence = self.desk.sequence;
+        out.sequence = self.context.sequence;
     }
 
     /// When to step next if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
-        self.desk.timers.deadline()
+        self.context.timers.deadline()
     }
 
     /// Groups visited by all steps so far, for the metrics: idle ones are not.
@@ -152,17 +102,12 @@ impl Shard {
 
     /// Bytes that the tails of all logs take.
     pub fn tails_bytes(&self) -> u64 {
-        self.desk.tails.bytes()
+        self.context.tails.bytes()
     }
 
     /// Groups on this shard, without those that take no part.
     pub fn groups(&self) -> usize {
         self.replicas.len()
-    }
-
-    #[cfg(feature = "sabotage")]
-    pub(crate) fn breakage(&mut self) -> &mut crate::sabotage::Breakage {
-        &mut self.desk.breakage
     }
 
     fn take(&mut self, input: Input, out: &mut Outbox) {
@@ -171,10 +116,10 @@ impl Shard {
             Input::Damaged(damaged) => self.note_damage(*damaged, out),
             Input::Close(group) => self.close(group, out),
             Input::Replicas(group, wanted, version) => {
-                self.visit(group, out, |replica, _, _| replica.want(wanted, version));
+                self.visit(group, out, |replica, _, _| replica.set_replicas(wanted, version));
             }
             Input::Learners(group, learners) => {
-                self.visit(group, out, |replica, _, _| replica.want_learners(learners));
+                self.visit(group, out, |replica, _, _| replica.membership.set_learners(learners));
             }
             Input::Configure(group, options, log) => {
                 self.visit(group, out, |replica, _, _| replica.configure(options, log));
@@ -191,14 +136,14 @@ impl Shard {
             Input::Persisted(sequence) => self.persisted(sequence, out),
             Input::Flushed(group, _) if self.closing.remove(&group) => out.closed.push(group),
             Input::Flushed(group, result) => {
-                self.visit(group, out, |replica, desk, _| replica.flushed(result, desk));
+                self.visit(group, out, |replica, context, _| replica.flushed(result, context));
             }
             Input::Unreadable(group, error) => {
-                self.visit(group, out, |replica, _, _| replica.note_failure(error));
+                self.visit(group, out, |replica, _, _| replica.health.note(error));
             }
             Input::Loaded(loaded) => {
-                self.visit(loaded.group, out, |replica, desk, out| {
-                    replica.loaded(loaded, desk, out)
+                self.visit(loaded.group, out, |replica, context, out| {
+                    replica.loaded(loaded, context, out)
                 });
             }
             Input::Liveness(node, liveness) => self.note_liveness(node, liveness, out),
@@ -220,9 +165,11 @@ impl Shard {
                 out.completions.push((ticket, Completion::Status(status)));
             }
             Input::Transfer(ticket, group, to) => self.transfer(ticket, group, to, out),
-            Input::TransferAll(ticket) => self.begin_leaving(ticket),
+            Input::TransferAll(ticket) => self.begin_drain(ticket),
             Input::Failover { group, failed } => {
-                self.visit(group, out, |replica, desk, out| replica.fail_over(failed, desk, out));
+                self.visit(group, out, |replica, context, out| {
+                    replica.fail_over(failed, context, out)
+                });
             }
             Input::FlushNow(group) => self.flush_now(group, out),
             Input::Retain { now_ms } => self.retain(now_ms, out),
@@ -234,15 +181,15 @@ impl Shard {
         &mut self,
         group: GroupId,
         out: &mut Outbox,
-        act: impl FnOnce(&mut Replica, &mut Desk, &mut Outbox),
+        act: impl FnOnce(&mut Replica, &mut StepContext, &mut Outbox),
     ) -> bool {
         let Some(replica) = self.replicas.get_mut(&group) else {
             return false;
         };
-        if !core::mem::replace(&mut replica.ready, true) {
+        if !core::mem::replace(&mut replica.schedule.is_ready, true) {
             self.ready.push(group);
         }
-        act(replica, &mut self.desk, out);
+        act(replica, &mut self.context, out);
         true
     }
 
@@ -253,14 +200,14 @@ impl Shard {
         let Some(old) = self.replicas.get_mut(&group) else {
             return true;
         };
-        if !open.is_lost || !old.awaits_reopening() {
+        if !open.is_lost || !old.health.awaits_reopening() {
             return false;
         }
-        open.succeed(old.hard_state, old.delivered);
+        open.succeed(old.hard_state, old.applied.delivered);
         old.refuse_pending(&AppendError::Storage, out);
-        old.leave_line(&mut self.desk);
-        old.count_producers(0, &mut self.desk);
-        old.leave_tails(&mut self.desk);
+        old.leave_rebalance_queue(&mut self.context);
+        old.count_producers(0, &mut self.context);
+        old.leave_tails(&mut self.context);
         self.forget_members(group);
         self.replicas.remove(&group);
         true
@@ -279,9 +226,9 @@ impl Shard {
             let known = self.liveness.get(&node).filter(|_| !self.is_rerouted(group, node));
             evidence.extend(known.map(|&liveness| (node, liveness)));
         }
-        self.visit(group, out, |replica, desk, out| {
+        self.visit(group, out, |replica, context, out| {
             for (node, liveness) in evidence {
-                replica.step(CoreInput::Liveness(node, liveness), desk, out);
+                replica.step(CoreInput::Liveness(node, liveness), context, out);
             }
         });
     }
@@ -298,31 +245,31 @@ impl Shard {
 
     fn open(&mut self, mut open: Open, out: &mut Outbox) {
         let group = open.group();
-        let own = self.desk.config.node;
+        let own = self.context.config.node;
         if self.closing.contains(&group) || !open.is_possible() || !self.make_room(&mut open, out) {
             return;
         }
         self.damaged.remove(&group);
-        // A new group's preferred leader need not wait for anybody else to stand. One that is leaving won't.
-        let preferred = open.founders.first() == Some(&own) && !self.desk.is_leaving;
+        // A new group's preferred leader need not wait for another member to stand. One that drains won't.
+        let preferred = open.founders.first() == Some(&own) && !self.context.is_draining;
         self.openings += 1;
         if open.is_lost {
-            open.forget_the_past(out);
+            out.forget_past(open.group(), &open.founders, open.hard_state);
         }
-        let replica = Replica::open(open, self.openings, &self.desk);
+        let replica = Replica::open(open, self.openings, &self.context);
         self.replicas.insert(group, Box::new(replica));
         self.follow_members(group, out);
-        self.visit(group, out, |replica, desk, out| {
+        self.visit(group, out, |replica, context, out| {
             if preferred && replica.is_new() {
-                replica.step(CoreInput::Campaign, desk, out);
+                replica.step(CoreInput::Campaign, context, out);
             }
         });
     }
 
     fn note_damage(&mut self, damaged: Damaged, out: &mut Outbox) {
-        let (group, own) = (damaged.group, self.desk.config.node);
+        let (group, own) = (damaged.group, self.context.config.node);
         if !self.replicas.contains_key(&group) {
-            damaged.silence(own).begin(damaged.members(), out);
+            damaged.abstention(own).announce(damaged.members(), out);
             self.damaged.insert(group, damaged);
         }
     }
@@ -336,24 +283,24 @@ impl Shard {
         let Some(mut replica) = self.replicas.remove(&group) else {
             return;
         };
-        replica.close(&mut self.desk, out);
-        if replica.is_flushing {
+        replica.close(&mut self.context, out);
+        if replica.flush.is_running {
             self.closing.insert(group);
         } else {
             out.closed.push(group);
         }
-        replica.leave_line(&mut self.desk);
-        replica.count_producers(0, &mut self.desk);
-        replica.leave_tails(&mut self.desk);
+        replica.leave_rebalance_queue(&mut self.context);
+        replica.count_producers(0, &mut self.context);
+        replica.leave_tails(&mut self.context);
     }
 
     fn append(&mut self, group: GroupId, append: PendingAppend, out: &mut Outbox) {
         let ticket = append.ticket;
-        let known = self.visit(group, out, |replica, desk, _| {
-            if replica.pending.capacity() == 0 {
-                replica.pending = desk.spare_pending.pop().unwrap_or_default();
+        let known = self.visit(group, out, |replica, context, _| {
+            if replica.appends.pending.capacity() == 0 {
+                replica.appends.pending = context.spare_pending.pop().unwrap_or_default();
             }
-            replica.pending.push(append);
+            replica.appends.pending.push(append);
         });
         if !known {
             let error = match self.damaged.contains_key(&group) {
@@ -368,22 +315,22 @@ impl Shard {
         for (group, message) in messages {
             if let Some(damaged) = self.damaged.get(&group) {
                 let input = CoreInput::Message(from, message);
-                damaged.silence(self.desk.config.node).hear(&input, out);
+                damaged.abstention(self.context.config.node).answer(&input, out);
                 continue;
             }
             let Some(replica) = self.replicas.get_mut(&group) else {
                 self.answer_for_absent(from, group, &message, out);
                 continue;
             };
-            if !core::mem::replace(&mut replica.ready, true) {
+            if !core::mem::replace(&mut replica.schedule.is_ready, true) {
                 self.ready.push(group);
             }
-            replica.receive(from, message, &mut self.desk, out);
+            replica.receive(from, message, &mut self.context, out);
         }
     }
 
     fn answer_for_absent(&self, from: NodeId, group: GroupId, message: &Message, out: &mut Outbox) {
-        if let Some(answer) = absent(message).filter(|_| !self.desk.breakage.is(Sabotage::IgnoreUnknownGroups)) {
+        if let Some(answer) = absent(message).filter(|_| !self.context.breakage.is(Sabotage::IgnoreUnknownGroups)) {
             out.send(from, group, answer);
         }
     }
@@ -391,22 +338,22 @@ impl Shard {
     /// Returns each group's newest token: it stands for those before it.
     fn persisted(&mut self, sequence: u64, out: &mut Outbox) {
         let mut returned = core::mem::take(&mut self.returned);
-        while let Some(issued) = self.desk.issued.front().filter(|issued| issued.sequence <= sequence) {
+        while let Some(issued) = self.context.issued.front().filter(|issued| issued.sequence <= sequence) {
             let same_opening = |replica: &&mut Box<Replica>| replica.opening == issued.opening;
             if let Some(replica) = self.replicas.get_mut(&issued.group).filter(same_opening) {
-                let before = replica.returned.replace(issued.token);
+                let before = replica.schedule.returned.replace(issued.token);
                 if before.is_none() {
                     returned.push(issued.group);
-                } else if self.desk.breakage.is(Sabotage::LoseNewerToken) {
-                    replica.returned = before;
+                } else if self.context.breakage.is(Sabotage::LoseNewerToken) {
+                    replica.schedule.returned = before;
                 }
             }
-            self.desk.issued.pop_front();
+            self.context.issued.pop_front();
         }
         for group in returned.drain(..) {
-            self.visit(group, out, |replica, desk, out| {
-                if let Some(token) = replica.returned.take() {
-                    replica.persisted(token, desk, out);
+            self.visit(group, out, |replica, context, out| {
+                if let Some(token) = replica.schedule.returned.take() {
+                    replica.persisted(token, context, out);
                 }
             });
         }
@@ -439,9 +386,9 @@ impl Shard {
         if !nodes.is_empty() {
             self.rerouted.insert(group, nodes);
         }
-        self.visit(group, out, |replica, desk, out| {
+        self.visit(group, out, |replica, context, out| {
             for input in inputs {
-                replica.step(input, desk, out);
+                replica.step(input, context, out);
             }
         });
     }
@@ -454,7 +401,7 @@ impl Shard {
         self.liveness.remove(&node);
         let input = CoreInput::Restored(node);
         for damaged in self.damaged.values() {
-            damaged.silence(self.desk.config.node).hear(&input, out);
+            damaged.abstention(self.context.config.node).answer(&input, out);
         }
         self.tell_groups_of(node, input, out);
         for group in self.by_node.get(&node).into_iter().flatten() {
@@ -470,7 +417,9 @@ impl Shard {
         let is_silence = matches!(input, CoreInput::Liveness(_, Liveness::Suspected | Liveness::Dead));
         for &group in &groups {
             if !(is_silence && self.is_rerouted(group, node)) {
-                self.visit(group, out, |replica, desk, out| replica.step(input.clone(), desk, out));
+                self.visit(group, out, |replica, context, out| {
+                    replica.step(input.clone(), context, out)
+                });
             }
         }
         if !groups.is_empty() {
@@ -482,7 +431,7 @@ impl Shard {
     fn read(&mut self, ticket: Ticket, request: ReadRequest, out: &mut Outbox) {
         match self.replicas.get_mut(&request.group) {
             Some(replica) => {
-                replica.read(ticket, request, &mut self.desk, out);
+                replica.read(ticket, request, &mut self.context, out);
                 if replica.is_failed() {
                     self.visit(request.group, out, |_, _, _| {});
                 }
@@ -495,7 +444,7 @@ impl Shard {
     }
 
     fn cancel_read(&mut self, ticket: Ticket, out: &mut Outbox) {
-        if let Some(group) = self.desk.waiting_reads.remove(&ticket)
+        if let Some(group) = self.context.waiting_reads.remove(&ticket)
             && let Some(replica) = self.replicas.get_mut(&group)
         {
             replica.cancel_read(ticket, out);
@@ -511,7 +460,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let answer = match self.replicas.get_mut(&group) {
-            Some(replica) => replica.look_up(query, current_epoch, &mut self.desk, out),
+            Some(replica) => replica.look_up(query, current_epoch, &mut self.context, out),
             None => Err(self.absence(group)),
         };
         out.completions.push((ticket, Completion::Offsets(answer)));
@@ -533,7 +482,9 @@ impl Shard {
     }
 
     fn transfer(&mut self, ticket: Ticket, group: GroupId, to: Option<NodeId>, out: &mut Outbox) {
-        if !self.visit(group, out, |replica, desk, out| replica.transfer(ticket, to, desk, out)) {
+        if !self.visit(group, out, |replica, context, out| {
+            replica.transfer(ticket, to, context, out)
+        }) {
             let kept = vec![(group, TransferError::NotLeader)];
             let outcome = TransferOutcome { handed_over: 0, kept };
             out.completions.push((ticket, Completion::Transferred(outcome)));
@@ -544,13 +495,13 @@ impl Shard {
         if let Some(damaged) = self.damaged.get(&group) {
             return damaged.flush_now(out);
         }
-        self.visit(group, out, |replica, desk, out| replica.flush_now(desk, out));
+        self.visit(group, out, |replica, context, out| replica.flush_now(context, out));
     }
 
     fn retain(&mut self, now_ms: i64, out: &mut Outbox) {
         for group in self.groups_in_order() {
             if let Some(replica) = self.replicas.get_mut(&group) {
-                replica.trim_producers(&mut self.desk, out);
+                replica.trim_producers(&mut self.context, out);
                 replica.retain(now_ms);
             }
             self.visit_if_failing(group, out);
@@ -565,24 +516,24 @@ impl Shard {
 
     fn take_timers(&mut self, out: &mut Outbox) {
         let mut due = core::mem::take(&mut self.due);
-        self.desk.timers.advance(self.desk.now, &mut due);
+        self.context.timers.advance(self.context.now, &mut due);
         for timer in due.drain(..) {
-            let now = self.desk.now;
+            let now = self.context.now;
             let group = match timer {
                 Timer::Group(group) => group,
-                // For its time `go_on_leaving` looks at the clock.
-                Timer::Leaving => continue,
-                Timer::GiveBack => {
-                    self.desk.give_back.called(now);
+                // For its time `continue_drain` looks at the clock.
+                Timer::Drain => continue,
+                Timer::LeaderRebalance => {
+                    self.context.leader_rebalance.called(now);
                     continue;
                 }
                 Timer::Throttle => {
-                    self.desk.throttle.called(now);
+                    self.context.throttle.called(now);
                     continue;
                 }
             };
             if let Some(replica) = self.replicas.get_mut(&group)
-                && replica.armed.is_called(now)
+                && replica.schedule.armed.is_called(now)
             {
                 self.visit(group, out, |_, _, _| {});
             }
@@ -590,14 +541,14 @@ impl Shard {
         self.due = due;
     }
 
-    fn settle(&mut self, out: &mut Outbox) {
+    fn finish_step(&mut self, out: &mut Outbox) {
         while !self.ready.is_empty() {
             let mut ready = core::mem::take(&mut self.ready);
             let mut moved = core::mem::take(&mut self.moved);
             for group in ready.drain(..) {
                 if let Some(replica) = self.replicas.get_mut(&group) {
-                    replica.ready = false;
-                    replica.settle(&mut self.desk, out);
+                    replica.schedule.is_ready = false;
+                    replica.finish_step(&mut self.context, out);
                     self.visited += 1;
                     if replica.membership.has_moved() {
                         moved.push(group);
@@ -614,72 +565,85 @@ impl Shard {
 
     /// Reads for followers whose turn it is now. Those that are not waited for any more take nothing from the others.
     fn begin_parked_loads(&mut self, out: &mut Outbox) {
-        while let Some(parked) = self.desk.throttle.next(self.desk.now) {
-            self.visit(parked.group, out, |replica, desk, out| {
+        while let Some(parked) = self.context.throttle.next(self.context.now) {
+            self.visit(parked.group, out, |replica, context, out| {
                 if replica.begin_parked_load(parked.plan, out) {
-                    desk.throttle.take(parked.bytes);
+                    context.throttle.take(parked.bytes);
                 }
             });
         }
-        self.settle(out);
-        if let Some(at) = self.desk.throttle.arm() {
-            self.desk.timers.insert(at, Timer::Throttle);
+        self.finish_step(out);
+        if let Some(at) = self.context.throttle.arm() {
+            self.context.timers.insert(at, Timer::Throttle);
         }
     }
 
     /// Gives up the idlest tails while memory is short.
     fn shed_tails(&mut self) {
-        while let Some(group) = self.desk.tails.to_shed() {
+        while let Some(group) = self.context.tails.to_shed() {
             let replica = self.replicas.get_mut(&group);
             let replica = replica.expect("a group that is gone has taken its tail along");
-            replica.shed_tail(&mut self.desk);
+            replica.shed_tail(&mut self.context);
         }
     }
 
-    /// Gives leaderships back to whom they are preferred to be, a few at a time.
-    fn give_back(&mut self, out: &mut Outbox) {
-        let turns = self.desk.give_back.take(self.desk.now);
+    /// Hands leaderships over to their preferred leaders, a few at a time.
+    fn rebalance(&mut self, out: &mut Outbox) {
+        let turns = self.context.leader_rebalance.take(self.context.now);
         for &group in &turns {
-            self.visit(group, out, |replica, desk, out| replica.give_back(desk, out));
+            self.visit(group, out, |replica, context, out| replica.rebalance(context, out));
         }
         if !turns.is_empty() {
-            self.settle(out);
+            self.finish_step(out);
         }
-        if let Some(at) = self.desk.give_back.arm() {
-            self.desk.timers.insert(at, Timer::GiveBack);
+        if let Some(at) = self.context.leader_rebalance.arm() {
+            self.context.timers.insert(at, Timer::LeaderRebalance);
         }
     }
 
     /// The first pass begins when all inputs are taken.
-    fn begin_leaving(&mut self, ticket: Ticket) {
-        match &mut self.leaving {
-            Some(leaving) => leaving.join(ticket),
-            None => self.leaving = Some(Leaving::new(ticket)),
+    fn begin_drain(&mut self, ticket: Ticket) {
+        match &mut self.drain {
+            Some(drain) => drain.join(ticket),
+            None => self.drain = Some(Drain::new(ticket)),
         }
-        self.desk.is_leaving = true;
+        self.context.is_draining = true;
     }
 
     /// The next pass over the leaderships that are left, once the last one has ended.
-    fn go_on_leaving(&mut self, out: &mut Outbox) {
-        let Some(mut leaving) = self.leaving.take() else { return };
-        leaving.note(self.desk.handed_over.drain(..));
-        if leaving.pass_is_due(self.desk.now) {
+    fn continue_drain(&mut self, out: &mut Outbox) {
+        let Some(mut drain) = self.drain.take() else { return };
+        drain.note(self.context.handed_over.drain(..));
+        if drain.pass_is_due(self.context.now) {
             let led = self.groups_in_order();
             let led: Vec<_> = led.into_iter().filter(|group| self.replicas[group].leads()).collect();
-            leaving.begin_pass(self.desk.now, self.desk.config.tuning.election_timeout, &led, out);
-            // Groups are visited while `self.leaving` is taken: nothing they do looks at it.
-            for group in leaving.asked().collect::<Vec<_>>() {
-                self.visit(group, out, |replica, desk, out| {
-                    replica.handover.leaving = true;
-                    replica.begin_transfer(None, desk, out);
+            drain.begin_pass(self.context.now, self.context.config.tuning.election_timeout, &led, out);
+            // Groups are visited while `self.drain` is taken: nothing they do looks at it.
+            for group in drain.asked().collect::<Vec<_>>() {
+                self.visit(group, out, |replica, context, out| {
+                    replica.handover.drain = true;
+                    replica.begin_transfer(None, context, out);
                 });
             }
-            self.settle(out);
-            leaving.note(self.desk.handed_over.drain(..));
+            self.finish_step(out);
+            drain.note(self.context.handed_over.drain(..));
         }
-        if let Some(deadline) = leaving.arm(self.desk.now) {
-            self.desk.timers.insert(deadline, Timer::Leaving);
+        if let Some(deadline) = drain.arm(self.context.now) {
+            self.context.timers.insert(deadline, Timer::Drain);
         }
-        self.leaving = Some(leaving);
+        self.drain = Some(drain);
+    }
+}
+
+#[cfg(feature = "sabotage")]
+impl Shard {
+    /// From now on this shard is broken in that way: for tests of tests.
+    pub fn sabotage(&mut self, how: Sabotage) {
+        self.context.breakage.shard = Some(how);
+    }
+
+    /// Groups that are opened from now on have broken cores.
+    pub fn sabotage_cores(&mut self, how: trimaran_raft::Sabotage) {
+        self.context.breakage.cores = Some(how);
     }
 }

@@ -1,14 +1,14 @@
 //! The memory of a shard's log tails: one limit for all of them.
 //!
-//! A tail holds what is not in segments yet, and some of what is. The latter is given up when memory is short, beginning
-//! with the log that was not written to for longest. The former becomes the latter by flushes, which begin earlier when
-//! many logs have something to flush; and where even that is not enough, a leader takes no more appends of a group that
-//! holds more than its part.
+//! A tail holds what is not in segments yet, and some of what is. The latter is given up when memory is short,
+//! beginning with the log that was not written to for longest. The former becomes the latter by flushes, which begin
+//! earlier when many logs have something to flush; and where even that is not enough, a leader takes no more appends of
+//! a group that holds more than its part.
 
 use std::collections::BTreeMap;
 use trimaran_raft::GroupId;
 
-/// What one log's tail takes, in bytes.
+/// The bytes of one log's tail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) unflushed: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Held {
     place: u64,
 }
 
-/// What all tails of a shard take.
+/// The bytes of all tails of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Tails {
     /// All together; none: no limit.

@@ -2,7 +2,8 @@
 //!
 //! A replica that is filled again, or one that was away for long, is sent all it lacks. Without a limit that takes the
 //! disk and the network from producers and consumers. So reads from segments for followers take tokens of a bucket
-//! that fills at a steady rate; who finds none waits in line. Nothing else waits: what is in memory is sent at once.
+//! that fills at a steady rate; a read that finds none is queued. Nothing else waits: what is in memory is sent at
+//! once.
 
 use crate::timers::Armed;
 use core::time::Duration;
@@ -46,7 +47,7 @@ impl Throttle {
         }
     }
 
-    /// Whether a read of so many bytes may begin. If not, it stands in line.
+    /// Whether a read of so many bytes may begin. If not, it is queued.
     pub(crate) fn admit(&mut self, now: Instant, parked: Parked) -> bool {
         if self.bytes_per_second.is_none() {
             return true;
@@ -80,7 +81,7 @@ impl Throttle {
         self.armed.is_called(now);
     }
 
-    /// When the wheel must be told to call for whoever is next, if it won't anyway.
+    /// When to set the timer for the next read, if it is not set for that time or before.
     pub(crate) fn arm(&mut self) -> Option<Instant> {
         let rate = self.bytes_per_second.filter(|_| !self.line.is_empty())?.max(1);
         let missing = u128::from(self.available.min(0).unsigned_abs()) + 1;

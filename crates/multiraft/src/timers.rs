@@ -123,8 +123,9 @@ impl<T: Copy> TimerWheel<T> {
     }
 }
 
-/// For when a group has armed the wheel, the soonest last: whoever is called by then anyway need not be armed again. Since
-/// nothing is ever cancelled, a busy group would otherwise leave one timer after the other for its distant deadlines.
+/// For when a group has armed the wheel, the soonest last: a group that is called by then anyway need not be armed
+/// again. Since nothing is ever cancelled, a busy group would otherwise leave one timer after the other for its distant
+/// deadlines.
 #[derive(Debug, Default)]
 pub(crate) struct Armed(Vec<Instant>);
 

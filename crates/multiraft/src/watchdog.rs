@@ -1,9 +1,9 @@
-//! Which threads a broker's groups depend on, and how long each may be busy with one thing before the broker's heartbeats
-//! stop vouching for its groups.
+//! Which threads a broker's groups depend on, and how long each may be busy with one thing before the broker's
+//! heartbeats stop vouching for its groups.
 //!
-//! A heartbeat says "whatever I lead, I serve". A thread that hangs in a system call (a bad sector, a network disk, a stalled
-//! controller) makes that untrue while everything else in the process goes on. So heartbeats are withheld, and the others take
-//! the leaderships over, exactly as if the process hung.
+//! A heartbeat says "whatever I lead, I serve". A thread that hangs in a system call (a bad sector, a network disk, a
+//! stalled controller) makes that untrue while everything else in the process goes on. So heartbeats are withheld, and
+//! the others take the leaderships over, exactly as if the process hung.
 
 use crate::IntervalPlan;
 use crate::sabotage::Sabotage;
@@ -22,8 +22,8 @@ pub enum Worker {
     Journal,
     /// Drives some of the groups. Those neither append, nor answer, nor hear of elections without it.
     Shard,
-    /// Flushes, loads and opens logs, beside others of its kind. Groups go on in memory and in the journal for a while, until
-    /// neither has room left; as long as one of these threads is free, it does what waits.
+    /// Flushes, loads and opens logs, beside others of its kind. Groups go on in memory and in the journal for a while,
+    /// until neither has room left; as long as one of these threads is free, it does what waits.
     Files,
     /// Deletes what nobody needs any more. Nothing waits for it.
     Cleanup,
@@ -58,8 +58,8 @@ impl Watchdog {
         }
     }
 
-    /// Whether heartbeats are to be withheld, from what each thread is at and for how long it has been busy with it (zero: it
-    /// is idle): one journal or shard thread that is stalled is enough, of the file threads it takes all.
+    /// Whether heartbeats are to be withheld, from what each thread is at and for how long it has been busy with it
+    /// (zero: it is idle): one journal or shard thread that is stalled is enough, of the file threads it takes all.
     pub fn withholds(&self, workers: impl IntoIterator<Item = (Worker, Duration)>) -> bool {
         let (mut files, mut free_files) = (0, 0);
         let mut withholds = false;

@@ -280,11 +280,11 @@ impl Assembly {
 
     fn start_shard(&self, shard: usize) -> std::io::Result<JoinHandle<()>> {
         let node = ids::node(self.identity.broker.id);
-        let give_back_after = Duration::from_millis(self.settings.cluster.leader_rebalance_ms);
+        let leader_rebalance_after = Duration::from_millis(self.settings.cluster.leader_rebalance_ms);
         let catch_up = self.settings.limits.catch_up_bytes_per_second;
         let config = ShardConfig {
             catch_up_bytes_per_second: (catch_up > 0).then(|| (catch_up / self.mailboxes.all().len() as u64).max(1)),
-            give_back_after: (!give_back_after.is_zero()).then_some(give_back_after),
+            leader_rebalance_after: (!leader_rebalance_after.is_zero()).then_some(leader_rebalance_after),
             flush_bytes: self.settings.limits.flush_bytes,
             max_producers: MAX_PRODUCERS / self.mailboxes.all().len(),
             tails_bytes: Some(self.memory.tails() / self.mailboxes.all().len() as u64),

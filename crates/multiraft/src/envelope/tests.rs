@@ -224,7 +224,7 @@ fn members_count_as_well() {
     );
 }
 
-/// What [`MAX_PARTS`] promises: the values of an envelope take no more than the longest frame that there is, 256 MiB.
+/// The promise of [`MAX_PARTS`]: the values of an envelope take no more than the longest frame that there is, 256 MiB.
 #[test]
 fn parts_are_small() {
     let message = size_of::<(GroupId, Message)>() + size_of::<Snapshot>();

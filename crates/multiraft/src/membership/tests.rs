@@ -5,7 +5,7 @@ fn nodes(ids: &[u64]) -> Vec<NodeId> {
     ids.iter().copied().map(NodeId).collect()
 }
 
-/// What becomes of voters and learners, led by node 1: who is `lost`, and who is `behind`.
+/// Checks the next step of voters and learners, led by node 1, with those `lost` and those `behind`.
 fn check(voters: &[u64], learners: &[u64], wanted: &[u64], [lost, behind]: [&[u64]; 2], expected: Next) {
     let now = with(&nodes(voters), nodes(learners));
     let found = next_step(&now, &[], (&nodes(wanted), &[]), |node| progress(node, lost, behind));
@@ -111,8 +111,8 @@ fn while_voters_are_exchanged_nothing_else_happens() {
     );
 }
 
-/// What becomes of an exchange of `before` for `voters` that is not complete, with these `lost`: while it is joint, and
-/// once it is not any more.
+/// Checks the next step of an exchange of `before` for `voters` that is not complete, with these `lost`: while it is
+/// joint, and once it is not any more.
 fn check_incomplete(before: &[u64], voters: &[u64], wanted: &[u64], lost: &[u64], expected: [Next; 2]) {
     check_unfinished(before, voters, wanted, [lost, &[]], expected);
 }

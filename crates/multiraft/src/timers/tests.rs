@@ -114,5 +114,5 @@ fn a_distant_deadline_is_armed_once_however_often_a_nearer_one_comes_and_goes() 
     assert!(armed.needs(at(30_000)), "sooner");
     assert!(armed.is_called(at(61_000)), "both at once");
     assert!(!armed.is_called(at(61_000)));
-    assert!(armed.needs(at(60_000)), "anew");
+    assert!(armed.needs(at(60_000)), "once more");
 }

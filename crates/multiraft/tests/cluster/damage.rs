@@ -194,8 +194,8 @@ fn a_replica_whose_log_failed_does_not_keep_what_it_is_elected_to() {
         .expect("the failed one still votes and holds");
 }
 
-/// A leader whose log contradicts what a follower knows to be committed is reported once, however often it repeats itself,
-/// and nothing of it is taken over. A second leader of the term is reported as well.
+/// A leader whose log contradicts what a follower knows to be committed is reported once, however often it repeats
+/// itself, and nothing of it is taken over. A second leader of the term is reported as well.
 #[test]
 fn a_leader_that_contradicts_what_is_committed_is_reported() {
     let mut cluster = filled();

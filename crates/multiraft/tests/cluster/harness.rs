@@ -9,7 +9,7 @@ use std::time::Duration;
 use trimaran_multiraft::{
     Acks, AppendError, Appended, Completion, Contradiction, Damaged, GroupOptions, GroupStatus, Heartbeat, InSync,
     Input, IntervalPlan, LeaderChange, LivenessEvent, LivenessMonitor, Load, Lost, Members, OffsetLookup, OffsetQuery,
-    Open, Outbox, ReadError, ReadRequest, ReadResult, RefusedEntries, Shard, ShardConfig, Stranded, Ticket,
+    Open, Outbox, QuorumLost, ReadError, ReadRequest, ReadResult, RefusedEntries, Shard, ShardConfig, Ticket,
     TransferOutcome,
 };
 use trimaran_raft::{Body, GroupId, HardState, Instant, Life, LogIndex, Message, NodeId};
@@ -75,7 +75,7 @@ pub(crate) struct Settings {
     pub(crate) replica_lag: Duration,
     pub(crate) retention: Retention,
     pub(crate) max_uncommitted_bytes: u64,
-    pub(crate) give_back_after: Option<Duration>,
+    pub(crate) leader_rebalance_after: Option<Duration>,
     pub(crate) catch_up_bytes_per_second: Option<u64>,
     pub(crate) failure_pause: Duration,
     /// Nodes that belong to no group at first.
@@ -94,7 +94,7 @@ impl Default for Settings {
             replica_lag: Duration::from_millis(500),
             retention: Retention::default(),
             max_uncommitted_bytes: 1 << 20,
-            give_back_after: Some(Duration::from_secs(5)),
+            leader_rebalance_after: Some(Duration::from_secs(5)),
             catch_up_bytes_per_second: None,
             failure_pause: Duration::from_secs(5),
             spares: Vec::new(),
@@ -131,7 +131,7 @@ pub(crate) struct Cluster {
     settings: Settings,
     /// Groups, and which nodes have them.
     groups: BTreeMap<GroupId, Settings>,
-    /// Who is to have a replica, where that is not the founders.
+    /// The nodes that are to have a replica, where that is not the founders.
     wanted: BTreeMap<GroupId, Vec<u64>>,
     /// How often that was said.
     pub(crate) wishes: u64,
@@ -151,7 +151,7 @@ pub(crate) struct Cluster {
     pub(crate) resets: u64,
     /// Groups whose folders may be deleted, and on which node.
     pub(crate) closed: Vec<(u64, GroupId)>,
-    pub(crate) stranded: Vec<Stranded>,
+    pub(crate) quorum_lost: Vec<QuorumLost>,
     /// With the node that refused.
     pub(crate) refused: Vec<(u64, RefusedEntries)>,
     /// What leaders said that can't be, and at which node that was noticed.
@@ -159,7 +159,7 @@ pub(crate) struct Cluster {
     pub(crate) elections: u64,
     pub(crate) flushes: u64,
     pub(crate) loads: u64,
-    /// Who was told to take a group over, and when.
+    /// The nodes that were told to take a group over, and when.
     pub(crate) handed: Vec<(Instant, NodeId, GroupId)>,
 }
 
@@ -185,7 +185,7 @@ impl Cluster {
             lost: Vec::new(),
             resets: 0,
             closed: Vec::new(),
-            stranded: Vec::new(),
+            quorum_lost: Vec::new(),
             refused: Vec::new(),
             contradictions: Vec::new(),
             flying: Vec::new(),
@@ -235,7 +235,7 @@ impl Cluster {
         let mut config = ShardConfig::new(NodeId(id), tuning);
         config.flush_bytes = self.settings.flush_bytes;
         config.replica_lag = self.settings.replica_lag;
-        config.give_back_after = self.settings.give_back_after;
+        config.leader_rebalance_after = self.settings.leader_rebalance_after;
         config.catch_up_bytes_per_second = self.settings.catch_up_bytes_per_second;
         config.failure_pause = self.settings.failure_pause;
         let mut inputs = Vec::new();
@@ -284,7 +284,7 @@ impl Cluster {
         self.groups.insert(group, settings);
     }
 
-    /// Others are to have a replica: whoever has none opens one, and all are told.
+    /// Others are to have a replica: those that have none open one, and all are told.
     pub(crate) fn assign(&mut self, group: GroupId, replicas: &[u64]) {
         self.wanted.insert(group, replicas.to_vec());
         for &id in replicas {
@@ -522,7 +522,7 @@ impl Cluster {
         self.members.append(&mut out.members);
         self.resets += std::mem::take(&mut out.resets);
         self.closed.extend(out.closed.drain(..).map(|group| (id, group)));
-        self.stranded.append(&mut out.stranded);
+        self.quorum_lost.append(&mut out.quorum_lost);
         self.refused.extend(out.refused.drain(..).map(|refused| (id, refused)));
         let contradictions = out.contradictions.drain(..);
         self.contradictions.extend(contradictions.map(|found| (id, found)));
@@ -648,7 +648,7 @@ impl Cluster {
         self.answer(ticket).expect("waited for")
     }
 
-    /// Who leads and serves, as far as the nodes that are up know.
+    /// The node that leads and serves, as far as the nodes that are up know.
     pub(crate) fn leader(&mut self, group: GroupId) -> Option<u64> {
         let up: Vec<_> = self
             .nodes

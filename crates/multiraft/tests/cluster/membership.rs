@@ -14,7 +14,7 @@ fn filled(records: usize, catch_up_bytes_per_second: Option<u64>) -> Cluster {
         flush_bytes: 500,
         tail_bytes: 300,
         segment_bytes: 1_500,
-        give_back_after: None,
+        leader_rebalance_after: None,
         spares: vec![4, 5, 6],
         ..Settings::default()
     });
@@ -198,7 +198,7 @@ fn an_exchange_that_can_not_be_completed_is_taken_back() {
     check_replicas(&mut cluster, &[4, 5, 6], 22);
 }
 
-/// Who remains would need one that is away: nothing is begun, over and over, that can't be completed.
+/// The majority of the others needs one that is away: nothing is begun, over and over, that can't be completed.
 #[test]
 fn a_replica_is_not_let_go_while_those_that_remain_are_no_majority() {
     let mut cluster = cluster();

@@ -1,5 +1,5 @@
-//! Replicas that have lost what they promised: wiped, damaged at start, damaged while they run. They count for nothing until
-//! their group has filled them again, and then for as much as before.
+//! Replicas that have lost what they promised: wiped, damaged at start, damaged while they run. They count for nothing
+//! until their group has filled them again, and then for as much as before.
 
 use crate::harness::{Cluster, G, Settings, batch_of, from, nodes, produced};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ fn settings() -> Settings {
         flush_bytes: 500,
         tail_bytes: 300,
         segment_bytes: 1_500,
-        give_back_after: None,
+        leader_rebalance_after: None,
         ..Settings::default()
     }
 }
@@ -201,8 +201,8 @@ fn a_leader_that_finds_damage_gives_up_and_is_filled_again() {
     assert_eq!(voters(&mut cluster), nodes(&[1, 2, 3]));
 }
 
-/// Whoever applies what is delivered can't take it back: a replica that is filled again while its broker runs goes on where
-/// it was.
+/// A state machine can't take back what it has applied: a replica that is filled again while its broker runs goes on
+/// where it was.
 #[test]
 fn a_state_machine_is_not_fed_twice_when_its_log_is_filled_again() {
     let mut cluster = filled(Settings {
@@ -258,7 +258,12 @@ fn a_group_that_has_lost_a_majority_waits_and_does_not_make_up_a_history() {
         cluster.start(id);
     }
     cluster.run(2_000);
-    assert!(cluster.stranded.iter().any(|stranded| stranded.lost == nodes(&[2, 3])));
+    assert!(
+        cluster
+            .quorum_lost
+            .iter()
+            .any(|quorum_lost| quorum_lost.lost == nodes(&[2, 3]))
+    );
     let leader = cluster.leader_of(G);
     let ticket = cluster.append(leader, G, Acks::All, batch_of(&["never"]));
     cluster.run(2_000);
@@ -272,8 +277,8 @@ fn a_group_that_has_lost_a_majority_waits_and_does_not_make_up_a_history() {
     assert!(is_barred(&mut cluster, 2) && is_barred(&mut cluster, 3));
 }
 
-/// One of two voters is needed for everything, and one that is wiped counts for nothing. While the change that makes it one
-/// is not complete, that can be taken back.
+/// One of two voters is needed for everything, and one that is wiped counts for nothing. While the change that makes it
+/// one is not complete, that can be taken back.
 #[test]
 fn a_new_voter_that_is_wiped_before_that_is_complete_is_filled_again() {
     let (mut joint, mut left) = (0, 0);

@@ -15,7 +15,7 @@ fn settings() -> Settings {
         flush_bytes: FLUSH_BYTES,
         tail_bytes: 300,
         segment_bytes: 2_000,
-        give_back_after: None,
+        leader_rebalance_after: None,
         failure_pause: Duration::from_millis(50),
         ..Settings::default()
     }

@@ -162,7 +162,7 @@ impl Running {
         shard_config.failure_pause = Duration::from_millis(200);
         shard_config.flush_age = Duration::from_secs(2);
         // Sooner than in earnest, so that it happens between faults, too.
-        shard_config.give_back_after = settings.gives_back.then_some(Duration::from_secs(1));
+        shard_config.leader_rebalance_after = settings.gives_back.then_some(Duration::from_secs(1));
         let seats = (0..settings.shards)
             .map(|_| Seat {
                 shard: Shard::new(shard_config.clone(), clock),

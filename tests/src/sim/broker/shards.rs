@@ -106,8 +106,8 @@ impl Running {
         for refused in out.refused.drain(..) {
             effects.push(self.note(format!("refuses what its leader sent: {refused:?}")));
         }
-        for stranded in out.stranded.drain(..) {
-            effects.push(self.note(format!("leads a group that decides nothing any more: {stranded:?}")));
+        for lost in out.quorum_lost.drain(..) {
+            effects.push(self.note(format!("leads a group that decides nothing any more: {lost:?}")));
         }
         for contradiction in out.contradictions.drain(..) {
             effects.push(self.note(format!("is contradicted by a leader: {contradiction:?}")));

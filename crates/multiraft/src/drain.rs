@@ -14,9 +14,9 @@ const FRUITLESS_PASSES: u32 = 3;
 /// after one more.
 const PASS_TIMEOUTS: u32 = 3;
 
-/// A handover of everything that is under way, or done: whoever has begun to leave takes no leadership any more.
+/// A handover of everything that is under way, or done: a broker that drains takes no leadership any more.
 #[derive(Debug, Default)]
-pub(crate) struct Leaving {
+pub(crate) struct Drain {
     tickets: Vec<Ticket>,
     handed_over: usize,
     /// Handovers of this pass that have not ended.
@@ -30,11 +30,11 @@ pub(crate) struct Leaving {
     armed: bool,
 }
 
-impl Leaving {
-    pub(crate) fn new(ticket: Ticket) -> Leaving {
-        Leaving {
+impl Drain {
+    pub(crate) fn new(ticket: Ticket) -> Drain {
+        Drain {
             tickets: vec![ticket],
-            ..Leaving::default()
+            ..Drain::default()
         }
     }
 
@@ -95,7 +95,7 @@ impl Leaving {
         }
     }
 
-    /// Who is to hand over in the pass that has begun.
+    /// The groups to hand over in the pass that has begun.
     pub(crate) fn asked(&self) -> impl Iterator<Item = GroupId> {
         self.asked.iter().copied()
     }

@@ -4,17 +4,17 @@
 //! and what producers sent last before it, the follower's log starts over there, and the rest follows as ordinary
 //! appends, read out of the leader's segments.
 
-use crate::desk::Desk;
+use super::Replica;
 use crate::mailbox::Outbox;
 use crate::producers::ProducerTable;
-use crate::replica::Replica;
+use crate::step_context::StepContext;
 use trimaran_raft::{Configuration, Input as CoreInput, Instant, LogIndex, NodeId, Snapshot, Token};
 use trimaran_storage::offsets::{HighWatermark, LogEnd};
 use trimaran_storage::snapshot::LogStart;
 
 impl Replica {
     /// Tells a follower where this log begins.
-    pub(crate) fn send_position(&mut self, to: NodeId, desk: &mut Desk, out: &mut Outbox) {
+    pub(crate) fn send_position(&mut self, to: NodeId, context: &mut StepContext, out: &mut Outbox) {
         let end = self.log.start();
         let position = LogStart {
             end,
@@ -22,7 +22,7 @@ impl Replica {
             producers: self.producers.before(end.index.next()),
         };
         let snapshot = Box::new(position.to_snapshot());
-        self.step(CoreInput::Snapshot { to, snapshot }, desk, out);
+        self.step(CoreInput::Snapshot { to, snapshot }, context, out);
     }
 
     fn configuration_at(&self, index: LogIndex) -> Configuration {
@@ -33,31 +33,31 @@ impl Replica {
         }
     }
 
-    /// Whether this log could begin there. A state machine can't be had from a position: whoever is delivered every
-    /// entry waits for all of them, and such a group's log is not shortened.
+    /// Whether this log could begin there. A state machine can't be had from a position: a caller that is delivered
+    /// every entry waits for all of them, and such a group's log is not shortened.
     pub(crate) fn can_begin_at(&self, snapshot: &Snapshot) -> bool {
         let is_sound = snapshot.configuration.check().is_ok() && position(snapshot).is_some();
         is_sound && !self.options.deliver
     }
 
     /// The log starts over where the leader's does.
-    pub(crate) fn begin_anew(&mut self, snapshot: &Snapshot, token: Token, now: Instant, out: &mut Outbox) {
+    pub(crate) fn reset_log(&mut self, snapshot: &Snapshot, token: Token, now: Instant, out: &mut Outbox) {
         let position = position(snapshot).expect("what can't be used never gets to the core");
         let LogEnd { index, offset, .. } = position.end;
         out.journal.reset(self.id, snapshot);
         self.producers = ProducerTable::rebuild(&position.producers, &[], index).made_at(now);
         self.log.reset(position);
-        (self.applied, self.high_watermark) = (index, HighWatermark(offset));
-        self.resetting = Some(token);
+        (self.applied.index, self.applied.high_watermark) = (index, HighWatermark(offset));
+        self.flush.resetting = Some(token);
         out.resets += 1;
     }
 
     /// Everything up to this write is durable.
-    pub(crate) fn persisted(&mut self, token: Token, desk: &mut Desk, out: &mut Outbox) {
-        if self.resetting.is_some_and(|reset| reset <= token) {
-            self.resetting = None;
+    pub(crate) fn persisted(&mut self, token: Token, context: &mut StepContext, out: &mut Outbox) {
+        if self.flush.resetting.is_some_and(|reset| reset <= token) {
+            self.flush.resetting = None;
         }
-        self.tell(CoreInput::Persisted(token), desk, out);
+        self.tell(CoreInput::Persisted(token), context, out);
     }
 }
 

@@ -72,7 +72,7 @@ fn after_a_rolling_restart_every_broker_leads_what_it_led_before() {
 #[test]
 fn nothing_comes_back_if_it_is_not_wanted() {
     let settings = Settings {
-        give_back_after: None,
+        leader_rebalance_after: None,
         ..Settings::default()
     };
     let mut cluster = returned(settings, 3);
@@ -146,7 +146,7 @@ fn a_broker_that_leaves_gets_nothing_back_and_is_rarely_asked() {
     let first = asked(&cluster);
     assert!(
         (1..=96).contains(&first),
-        "after the first time-outs it is spared: {first}"
+        "after the first time-outs it is backoff: {first}"
     );
     let (tried, orders) = (cluster.handed[0].2, cluster.handed.clone());
     let times = |cluster: &Cluster| {

@@ -1,11 +1,12 @@
-//! What the replicas of a shard share while they are stepped: the clock, the wheel, writes under way, reused buffers.
+//! The state that the replicas of a shard share while they are stepped: clock, timers, writes under way, reused
+//! buffers.
 
 use crate::appends::{PendingAppend, Proposal};
+use crate::config::ShardConfig;
+use crate::leader_rebalance::LeaderRebalance;
 use crate::mailbox::Ticket;
 use crate::numbers::NumberMap;
-use crate::preference::GiveBack;
 use crate::sabotage::Breakage;
-use crate::shard::ShardConfig;
 use crate::tails::Tails;
 use crate::throttle::Throttle;
 use crate::timers::TimerWheel;
@@ -31,35 +32,35 @@ pub(crate) struct Issued {
     pub(crate) token: Token,
 }
 
-/// Whom the wheel calls.
+/// The purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// This group has something to do.
     Group(GroupId),
     /// The handover of everything goes on.
-    Leaving,
-    /// It is somebody's turn to give its leadership back.
-    GiveBack,
-    /// Somebody's entries may be read for a follower.
+    Drain,
+    /// A leadership may be due for its preferred leader.
+    LeaderRebalance,
+    /// Entries may be read for a follower.
     Throttle,
 }
 
-/// What the replicas of a shard share while they are stepped.
-pub(crate) struct Desk {
+/// The state that the replicas of a shard share while they are stepped.
+pub(crate) struct StepContext {
     pub(crate) config: ShardConfig,
     pub(crate) now: Instant,
     /// This broker gives its leaderships away, and takes none.
-    pub(crate) is_leaving: bool,
+    pub(crate) is_draining: bool,
     /// The last journal batch handed out.
     pub(crate) sequence: u64,
     /// Writes under way, in the order in which they were handed out.
     pub(crate) issued: VecDeque<Issued>,
     pub(crate) timers: TimerWheel<Timer>,
-    pub(crate) give_back: GiveBack,
+    pub(crate) leader_rebalance: LeaderRebalance,
     pub(crate) throttle: Throttle,
     /// Producers that all replicas know together.
     pub(crate) producers: usize,
-    /// What the logs' tails take.
+    /// The memory of the logs' tails.
     pub(crate) tails: Tails,
     /// Reads that wait, and where.
     pub(crate) waiting_reads: NumberMap<Ticket, GroupId>,
@@ -72,18 +73,18 @@ pub(crate) struct Desk {
     pub(crate) breakage: Breakage,
 }
 
-impl Desk {
-    pub(crate) fn new(config: ShardConfig, now: Instant) -> Desk {
-        Desk {
+impl StepContext {
+    pub(crate) fn new(config: ShardConfig, now: Instant) -> StepContext {
+        StepContext {
             throttle: Throttle::new(config.catch_up_bytes_per_second, now),
             tails: Tails::new(config.tails_bytes),
             config,
             now,
-            is_leaving: false,
+            is_draining: false,
             sequence: 0,
             issued: VecDeque::new(),
             timers: TimerWheel::new(now),
-            give_back: GiveBack::default(),
+            leader_rebalance: LeaderRebalance::default(),
             producers: 0,
             waiting_reads: NumberMap::default(),
             handed_over: Vec::new(),
@@ -99,7 +100,7 @@ impl Desk {
         self.sequence + 1
     }
 
-    pub(crate) fn may_wait(&self) -> bool {
+    pub(crate) fn can_wait(&self) -> bool {
         self.waiting_reads.len() < MAX_WAITING_READS
     }
 

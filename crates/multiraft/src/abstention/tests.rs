@@ -2,15 +2,15 @@ use super::*;
 
 const OWN: NodeId = NodeId(1);
 
-/// Whom a silent member tells that it doesn't lead.
+/// The members that one without a part tells that it doesn't lead.
 fn check(input: CoreInput, expected: &[u64]) {
-    let silence = Silence {
+    let abstention = Abstention {
         own: OWN,
         group: GroupId(7),
         term: Term(4),
     };
     let mut out = Outbox::default();
-    silence.hear(&input, &mut out);
+    abstention.answer(&input, &mut out);
     let told: Vec<u64> = out.messages.iter().map(|(to, _)| to.0).collect();
     assert_eq!(told, expected, "{input:?}");
     for (_, messages) in out.messages {
@@ -54,10 +54,10 @@ fn whoever_may_take_it_for_the_leader_is_told_and_nobody_else() {
     check(CoreInput::Tick, &[]);
 }
 
-/// It may remember less than those that believe in it.
+/// A member may remember less than those that believe in it.
 #[test]
 fn the_answer_names_the_term_of_the_belief() {
-    let silence = Silence {
+    let abstention = Abstention {
         own: OWN,
         group: GroupId(7),
         term: Term(4),
@@ -68,25 +68,25 @@ fn the_answer_names_the_term_of_the_belief() {
         round: 0,
     };
     let message = Message { term: Term(9), body };
-    silence.hear(&CoreInput::Message(NodeId(2), message), &mut out);
+    abstention.answer(&CoreInput::Message(NodeId(2), message), &mut out);
     assert_eq!(out.messages, [(NodeId(2), vec![(GroupId(7), denial(Term(9)))])]);
 }
 
 #[test]
 fn each_member_is_told_once() {
-    let silence = Silence {
+    let abstention = Abstention {
         own: OWN,
         group: GroupId(7),
         term: Term(4),
     };
     let mut out = Outbox::default();
-    silence.begin([2, 1, 3, 2, 5].map(NodeId), &mut out);
+    abstention.announce([2, 1, 3, 2, 5].map(NodeId), &mut out);
     let told: Vec<u64> = out.messages.iter().map(|(to, _)| to.0).collect();
     assert_eq!(told, [2, 3, 5]);
 }
 
-/// Whoever refuses a candidate because it believes in this member asks it. To tell the others whenever one stands would
-/// make all of them stand.
+/// A member that refuses a candidate because it believes in this member asks it. To tell the others whenever one stands
+/// would make all of them stand.
 #[test]
 fn who_stands_gets_no_answer() {
     let last_term = Term(4);

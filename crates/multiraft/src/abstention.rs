@@ -1,40 +1,30 @@
 //! A replica that takes no part: its log can't be opened for now, contradicts its core, or was found damaged a moment
 //! ago.
 //!
-//! It neither votes nor leads, since it doesn't hold what it once promised to hold; the others elect without it. Its
-//! node lives, though, and says so by heartbeats for all of its groups at once, so a member that takes this replica for the
-//! leader would do so for ever. Hence the one thing that it says, to each that may take it for the leader: that it isn't. So
-//! does a node that has no replica of the group at all.
+//! Such a replica neither votes nor leads, since it doesn't hold what it once promised to hold; the others elect
+//! without it. Its node lives, though, and says so by heartbeats for all of its groups at once, so a member that takes
+//! this replica for the leader would do so for ever. Hence the one thing that it says, to each that may take it for the
+//! leader: that it isn't. So does a node that has no replica of the group at all.
 
 #[cfg(test)]
 mod tests;
 
 use crate::mailbox::{GroupStatus, Outbox};
+use crate::opening::Damaged;
 use trimaran_raft::{Body, Configuration, GroupId, Input as CoreInput, LogIndex, Message, NodeId, Payload, Role, Term};
-use trimaran_storage::journal::RecoveredGroup;
 use trimaran_storage::offsets::HighWatermark;
 use trimaran_wire::batch::Offset;
 
-/// A replica whose log can't be opened for now. What the journal has of it is kept there: its vote is not forgotten.
-pub struct Damaged {
-    /// The group.
-    pub group: GroupId,
-    /// All voters, the preferred leader first.
-    pub voters: Vec<NodeId>,
-    /// What the journal had of it.
-    pub recovered: RecoveredGroup,
-}
-
 impl Damaged {
-    pub(crate) fn silence(&self, own: NodeId) -> Silence {
-        Silence {
+    pub(crate) fn abstention(&self, own: NodeId) -> Abstention {
+        Abstention {
             own,
             group: self.group,
             term: self.recovered.hard_state.term,
         }
     }
 
-    /// Everybody who may follow it, as far as is known: the founders, and the members of later configurations.
+    /// The nodes that may follow it, as far as is known: the founders, and the members of later configurations.
     pub(crate) fn members(&self) -> impl Iterator<Item = NodeId> {
         let start = self.recovered.start.iter().map(|start| &start.configuration);
         let entries = self.recovered.entries.iter().filter_map(|entry| match &entry.payload {
@@ -75,18 +65,18 @@ impl Damaged {
     }
 }
 
-/// How a member behaves that takes no part: it answers those who may take it for the leader, members or not as far as it
-/// knows, and nobody else.
-pub(crate) struct Silence {
+/// The behaviour of a member that takes no part: it answers nodes that may take it for the leader, members or not as
+/// far as it knows, and no others.
+pub(crate) struct Abstention {
     pub(crate) own: NodeId,
     pub(crate) group: GroupId,
     /// No lower than any term that it has led, as far as it remembers.
     pub(crate) term: Term,
 }
 
-impl Silence {
+impl Abstention {
     /// Tells all these members.
-    pub(crate) fn begin(&self, members: impl IntoIterator<Item = NodeId>, out: &mut Outbox) {
+    pub(crate) fn announce(&self, members: impl IntoIterator<Item = NodeId>, out: &mut Outbox) {
         let mut told: Vec<NodeId> = Vec::new();
         for member in members {
             if member != self.own && !told.contains(&member) {
@@ -96,8 +86,8 @@ impl Silence {
         }
     }
 
-    /// Breaks the silence where somebody may take this member for the leader.
-    pub(crate) fn hear(&self, input: &CoreInput, out: &mut Outbox) {
+    /// Answers where another member may take this one for the leader.
+    pub(crate) fn answer(&self, input: &CoreInput, out: &mut Outbox) {
         match input {
             // It may have missed what was said.
             CoreInput::Restored(node) => out.send(*node, self.group, denial(self.term)),
@@ -120,8 +110,9 @@ pub(crate) fn absent(message: &Message) -> Option<Message> {
     })
 }
 
-/// Whether the sender of this may take its receiver for the leader. It answers to a leader: what was sent by this member
-/// when it led may have arrived late. Or it has refused a candidate because it believes in this member, and asks.
+/// Whether the sender of this may take its receiver for the leader. It answers to a leader: what was sent by this
+/// member when it led may have arrived late. Or it has refused a candidate because it believes in this member, and
+/// asks.
 fn takes_for_leader(body: &Body) -> bool {
     matches!(
         body,
