@@ -32,8 +32,10 @@ pub(crate) fn run(_arguments: Arguments) -> Result<()> {
         "--workspace",
         "--test",
         "broken",
+        "--test",
+        "chance",
         "--features",
-        "trimaran-tests/sabotage",
+        "trimaran-tests/sabotage,trimaran-coordinator/sabotage",
     ]);
     workspace::run(&mut broken).context("the model check does not notice a bug")?;
     let sabotage = crate::sabotage::build(&workspace)?;

@@ -197,7 +197,11 @@ impl Group {
     pub(crate) fn flush(&mut self, context: &mut Context<'_>) {
         if self.stored.is_dirty {
             let record = self.image_record();
-            self.write(record, Effect::None, context);
+            self.stored.is_dirty = false;
+            // Larger than what this version writes is at most a record that another one wrote. It goes with the next one.
+            if record_len(&record) <= limits::WRITE_BYTES {
+                self.write(record, Effect::None, context);
+            }
         }
     }
 

@@ -213,18 +213,24 @@ impl Leading {
         for (id, all) in due {
             self.with_group(&id, around, |group, context| {
                 let mut are_members_gone = false;
-                for (at_ms, next) in all {
+                for (at_ms, next) in &all {
                     match next {
                         Due::Session { member, .. } => {
-                            are_members_gone |= group.on_session_deadline(&member, at_ms, context);
+                            are_members_gone |= group.on_session_deadline(member, *at_ms, context);
                         }
-                        Due::Promise { member, .. } => group.on_promise_deadline(&member, at_ms),
-                        Due::Join { .. } => group.on_join_deadline(at_ms, context),
-                        Due::Sync { .. } => group.on_sync_deadline(at_ms, context),
-                        Due::Background => {}
+                        Due::Promise { member, .. } => group.on_promise_deadline(member, *at_ms),
+                        _ => {}
                     }
                 }
+                // First, since that may complete the rebalance whose time is up as well.
                 group.on_gone(are_members_gone, context);
+                for (at_ms, next) in &all {
+                    match next {
+                        Due::Join { .. } => group.on_join_deadline(*at_ms, context),
+                        Due::Sync { .. } => group.on_sync_deadline(*at_ms, context),
+                        _ => {}
+                    }
+                }
             });
         }
         if is_background_due {

@@ -1,28 +1,19 @@
-//! Keeps consumer groups: their committed offsets, as a pure replicated state machine.
+//! Coordinates consumer groups: a pure replicated state machine in Kafka's own record formats.
 //!
-//! Every partition of the coordinator's topic is a consensus group of its own, and has one [`OffsetStore`] on each of its
-//! replicas. [`partition_for`] says which partition keeps a group (or a transactional id). The leader checks a
-//! [`Command`] with [`OffsetStore::check`], proposes its bytes, and every replica applies it once it is committed.
+//! Each partition of `__consumer_offsets` has one [`Coordinator`] on each of its replicas, and [`partition_for`] says which
+//! partition has which group. Followers [`replay`](Coordinator::replay) committed records. The leader takes a [`Request`]
+//! with a [`Ticket`], and puts into an [`Output`] what it wants: a [`Write`] to be appended, a [`Reply`] to be sent.
+//! Replies that depend on a write come when it is committed.
 //!
-//! The crate deliberately does not know Kafka's protocol, Raft, topics' existence or clocks: times stand in the
-//! commands, so that all replicas see the same ones.
+//! The crate deliberately does not know clocks, sockets, Raft, or Kafka's protocol, except for the records ([`record`]).
+//! The README shows a commit from the request to the failover.
 //!
-//! ```
-//! use trimaran_coordinator::{Command, CommandIndex, Commit, Mode, Offset, OffsetStore, partition_for};
+//! The way of a request: `coordinator` (who may be asked), `leading` (which group), then `group` and its parts for what
+//! concerns members, `committed` for offsets, `admin` for administrators. `state` is what the log says, on every replica;
+//! only committed records change it. `writer` keeps what waits for the log, `timers` what waits for time, `background`
+//! what is done in portions.
 //!
-//! assert_eq!(partition_for("hello", 50), 22); // the same as in Kafka: "hello".hashCode() is 99162322
-//! let mut store = OffsetStore::default();
-//! let commit = Commit { offset: Offset(42), leader_epoch: Some(3), metadata: "mark".into() };
-//! let command = Command::Commit {
-//!     group: "billing".into(),
-//!     now_ms: 1_700_000_000_000,
-//!     mode: Mode::Replace,
-//!     offsets: vec![("orders".into(), 0, commit.clone())],
-//! };
-//! store.check(&command).unwrap();
-//! store.apply(CommandIndex(1), &Command::decode(&command.encode()).unwrap());
-//! assert_eq!(store.committed("billing", "orders", 0), Some(&commit));
-//! ```
+//! `OffsetStore` and its `Command`s are an older store of offsets, which `trimaran node` uses.
 #![forbid(unsafe_code)]
 
 mod admin;
@@ -44,6 +35,8 @@ mod refuse;
 pub mod request;
 mod sabotage;
 mod state;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod words;
 mod writer;

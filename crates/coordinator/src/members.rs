@@ -47,7 +47,7 @@ impl Member {
             client_host: join.client_host,
             session_timeout_ms: join.session_timeout_ms,
             rebalance_timeout_ms: join.rebalance_timeout_ms,
-            protocols: join.protocols,
+            protocols: copied(join.protocols),
             loaded: false,
             assignment: Bytes::new(),
             waiting: None,
@@ -130,6 +130,14 @@ impl Member {
         let instance_id = self.instance_id.as_deref().map_or(0, str::len);
         MEMBER_OVERHEAD_BYTES + strings + instance_id + protocols_len(&self.protocols)
     }
+}
+
+/// Protocols with copies of their metadata: slices would keep the request in memory.
+fn copied(mut protocols: Vec<Protocol>) -> Vec<Protocol> {
+    for protocol in &mut protocols {
+        protocol.metadata = Bytes::copy_from_slice(&protocol.metadata);
+    }
+    protocols
 }
 
 /// The bytes of protocols' names and metadata.
@@ -242,7 +250,7 @@ impl Members {
     /// Gives a member the protocols and time-outs with which it joins again.
     pub(crate) fn update(&mut self, id: &str, join: JoinGroup) {
         let mut member = self.remove(id).expect("a member");
-        member.protocols = join.protocols;
+        member.protocols = copied(join.protocols);
         member.loaded = false;
         member.session_timeout_ms = join.session_timeout_ms;
         member.rebalance_timeout_ms = join.rebalance_timeout_ms;

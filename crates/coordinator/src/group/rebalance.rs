@@ -223,14 +223,13 @@ impl Group {
         if self.leader.as_deref() == Some(id) {
             self.leader = self.members.iter().next().map(|next| next.id.clone());
         }
-        if context.breakage.is(Sabotage::ForgetDeparture) {
-            return;
-        }
         let Some(image) = &mut self.stored.image else { return };
         let before = image.members.len();
         image.members.retain(|stored| stored.member_id != id);
         if image.members.len() < before && (image.leader.is_some() || member.instance_id.is_some()) {
-            image.leader = None;
+            if !context.breakage.is(Sabotage::ForgetDeparture) {
+                image.leader = None;
+            }
             self.stored.is_dirty = true;
         }
     }

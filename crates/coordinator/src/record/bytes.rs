@@ -12,8 +12,6 @@ impl<'a> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    /// The number of bytes left.
-
     /// Nothing may follow.
     pub(super) fn end(&self) -> Result<(), DecodeError> {
         if self.rest.is_empty() {
@@ -145,7 +143,11 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Malformed)
     }
 
+    /// A text that can be written again: no string of Kafka's is longer, whatever a varint may say.
     fn text(&mut self, length: usize) -> Result<String, DecodeError> {
+        if length > usize::from(i16::MAX.unsigned_abs()) {
+            return Err(DecodeError::Malformed);
+        }
         let text = core::str::from_utf8(self.take(length)?).map_err(|_| DecodeError::Malformed)?;
         Ok(text.to_owned())
     }
