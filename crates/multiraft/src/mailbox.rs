@@ -36,7 +36,7 @@ pub enum Input {
     Close(GroupId),
     /// The nodes that are to have a replica of this group from now on, the preferred leader first. Its leader sees to
     /// it, one step after the other ([`Outbox::members`] says how far it is); tell it to all replicas. If nobody is
-    /// named, the members stay as they are, but for those that are lost. The number names this wish; see
+    /// named, the members stay as they are, but for those that are lost. The number names this request; see
     /// [`Members::fulfils`].
     Replicas(GroupId, Vec<NodeId>, u64),
     /// The brokers that hold this group's log without a vote, and never get one: the brokers that did not found the
@@ -223,7 +223,7 @@ pub struct LeaderChange {
 }
 
 /// The members of a group have changed, or a leader has begun to serve with others than the first ones, or they are
-/// those that were wished for: what its leader knows to be committed.
+/// those that were asked for: what its leader knows to be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     /// The group.
@@ -236,8 +236,8 @@ pub struct Members {
     pub learners: Vec<NodeId>,
     /// The entry that made them members; of two reports, the one with the higher index is newer.
     pub index: LogIndex,
-    /// Nothing is left to be changed: these are the members that [`Input::Replicas`] of this number wished for. Said
-    /// once for each wish, and again by each new leader.
+    /// Nothing is left to be changed: these are the members that [`Input::Replicas`] of this number asked for. Said
+    /// once for each request, and again by each new leader.
     pub fulfils: Option<u64>,
 }
 

@@ -578,7 +578,7 @@ impl Replica {
         self.log.reconfigure(log);
     }
 
-    /// The group is gone: everybody who waits is told.
+    /// The group is gone: all requests that wait are answered.
     pub(crate) fn close(&mut self, context: &mut StepContext, out: &mut Outbox) {
         self.refuse_pending(&AppendError::UnknownGroup, out);
         self.appends.waiters.fail_all(&AppendError::UnknownGroup, out);
@@ -638,7 +638,7 @@ impl Replica {
         }
     }
 
-    /// Asks the wheel for a call when there is something to do, unless it will call sooner anyway.
+    /// Sets a timer for when there is something to do, unless one expires sooner anyway.
     fn arm(&mut self, context: &mut StepContext) {
         let core = if self.health.abstains {
             None

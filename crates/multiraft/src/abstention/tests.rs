@@ -23,7 +23,7 @@ fn message(from: u64, body: Body) -> CoreInput {
 }
 
 #[test]
-fn whoever_may_take_it_for_the_leader_is_told_and_nobody_else() {
+fn members_that_may_take_it_for_the_leader_are_told_and_no_others() {
     let (match_index, commit) = (LogIndex(3), LogIndex(3));
     check(CoreInput::Restored(NodeId(3)), &[3]);
     check(CoreInput::Restored(NodeId(9)), &[9]);

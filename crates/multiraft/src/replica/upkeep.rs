@@ -10,7 +10,7 @@ use trimaran_raft::{Configuration, Input as CoreInput, Liveness, NodeId, Transfe
 use trimaran_storage::log::{Flushed, LogError};
 
 /// Below this, what is unflushed is written to the journal again rather than to a segment when the journal wants to get
-/// rid of it: a little more in a write that happens anyway is cheaper than files and syncs of its own.
+/// rid of it: a little more in a write that happens anyway is cheaper than more files and syncs.
 const SMALL_TAIL_BYTES: u64 = 4 << 10;
 
 impl Replica {
@@ -236,7 +236,7 @@ impl Replica {
         }
     }
 
-    /// Deletes what retention allows. What a voter in contact lacks is spared.
+    /// Deletes what retention allows. Entries that a voter in contact lacks are kept.
     pub(crate) fn retain(&mut self, now_ms: i64) {
         if self.health.abstains {
             return;
