@@ -6,12 +6,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use trimaran_tests::checker::history::{Delivery, History, Operation, RecordId};
-use trimaran_tests::process::{Cluster, ClusterOptions, DEADLINE, KafkaClient, Load, LoadOptions, wait_until};
+use trimaran_tests::process::{self, Cluster, ClusterOptions, DEADLINE, KafkaClient, Load, LoadOptions, wait_until};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const RECORDS: i64 = 500;
@@ -425,28 +425,7 @@ fn librdkafka_keeps_its_promise_while_leaders_are_killed() {
 
 /// Runs kcat to its end.
 fn kcat(cluster: &Cluster, arguments: &[&str], input: &str) -> Output {
-    use std::io::Write;
-    let child = Command::new("kcat")
-        .args(["-b", &cluster.bootstrap()])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.expect("kcat is not installed: `cargo xtask test` does that, or `apt-get install kcat`");
-    child
-        .stdin
-        .take()
-        .expect("standard input is piped")
-        .write_all(input.as_bytes())
-        .expect("kcat reads its input");
-    let output = child.wait_with_output().expect("kcat ends");
-    assert!(
-        output.status.success(),
-        "kcat {arguments:?} failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
+    process::kcat(&cluster.bootstrap(), arguments, input)
 }
 
 fn text(output: &Output) -> String {

@@ -20,12 +20,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nearest::nearest;
+use trimaran_coordinator::limits::MEMBERS_PER_GROUP;
 
 /// Everything that a broker is told at its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// What every broker of a cluster must be told alike.
     pub cluster: ClusterSettings,
+    /// The coordinators of consumer groups, which every broker of a cluster must be told alike as well.
+    pub groups: GroupSettings,
     /// What this process is, and where its data lies.
     pub broker: BrokerSettings,
     /// Where it listens.
@@ -57,6 +60,27 @@ pub struct ClusterSettings {
     pub replica_selector: ReplicaSelector,
     /// Defaults of topic configuration keys (`retention.ms`, ...), as text; checked against the registry's table.
     pub topic_defaults: BTreeMap<String, String>,
+}
+
+/// The settings of the coordinators of consumer groups. Kafka's `group.*` and `offset*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// How long the first rebalance of an empty group waits for further members.
+    pub initial_rebalance_delay: Duration,
+    /// The shortest session time-out that a member may ask for.
+    pub min_session_timeout: Duration,
+    /// The longest session time-out that a member may ask for.
+    pub max_session_timeout: Duration,
+    /// Members of one group.
+    pub max_size: u32,
+    /// How long a group's committed offsets are kept after the group has become empty.
+    pub offsets_retention: Duration,
+    /// Bytes of the note that a client may commit with an offset.
+    pub offset_metadata_bytes: u32,
+    /// Partitions of `__consumer_offsets`, when it is created.
+    pub offsets_partitions: u32,
+    /// Replicas of `__consumer_offsets`, when it is created; `None` is all brokers, but at most three.
+    pub offsets_replication: Option<u16>,
 }
 
 /// One of the cluster's founders.
@@ -161,6 +185,23 @@ impl Default for ClusterSettings {
             default_replication: None,
             replica_selector: ReplicaSelector::Leader,
             topic_defaults: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for GroupSettings {
+    /// Kafka's defaults.
+    fn default() -> GroupSettings {
+        GroupSettings {
+            initial_rebalance_delay: Duration::from_secs(3),
+            min_session_timeout: Duration::from_secs(6),
+            max_session_timeout: Duration::from_secs(1_800),
+            // Kafka has no limit by default; here a group's state is one record, which ends at about this size.
+            max_size: MEMBERS_PER_GROUP as u32,
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            offset_metadata_bytes: 4_096,
+            offsets_partitions: 50,
+            offsets_replication: None,
         }
     }
 }
@@ -404,6 +445,7 @@ impl Settings {
     /// What no single value can tell.
     fn check(&self) -> Result<(), ConfigError> {
         self.check_voters()?;
+        self.check_groups()?;
         self.check_listeners()?;
         Ok(())
     }
@@ -423,6 +465,23 @@ impl Settings {
                     voter.address
                 )));
             }
+        }
+        Ok(())
+    }
+
+    fn check_groups(&self) -> Result<(), ConfigError> {
+        let GroupSettings {
+            min_session_timeout: min,
+            max_session_timeout: max,
+            ..
+        } = self.groups;
+        if min > max {
+            return Err(ConfigError::Contradiction(format!(
+                "`groups.min_session_timeout_ms` is {}, and `groups.max_session_timeout_ms` is {}: no session time-out \
+                 lies between them; raise the second",
+                min.as_millis(),
+                max.as_millis()
+            )));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use crate::config::Settings;
 use crate::control::{ControlInput, ControlQueue};
+use crate::coordinators::mailboxes::Coordinators;
 use crate::ids;
 use crate::journal::JournalQueue;
 use crate::memory::MemoryBudget;
@@ -133,6 +134,7 @@ pub(crate) struct Parts {
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) stopped: watch::Receiver<Stage>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) coordinators: Coordinators,
 }
 
 struct Inner {
@@ -173,6 +175,11 @@ impl Engine {
     /// The budget for memory that grows with load.
     pub fn memory(&self) -> &Arc<MemoryBudget> {
         &self.inner.parts.memory
+    }
+
+    /// The coordinators of consumer groups that this broker has.
+    pub(crate) fn coordinators(&self) -> &Coordinators {
+        &self.inner.parts.coordinators
     }
 
     /// Catalog, leaders and controller, of one moment.

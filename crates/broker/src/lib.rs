@@ -13,6 +13,7 @@
 //! | `journal` | the one thread that writes, syncs, and says how far it is durable |
 //! | `files` | threads that may block: segments, old entries, opening and deleting |
 //! | `control` | one thread for liveness, the registry's agent, and the published view of the cluster |
+//! | `coordinators` | the coordinators of consumer groups, a task for each partition of `__consumer_offsets` |
 //! | `peers` | what `raft` says as `wire`'s frames, and back |
 //! | [`kafka`] | Kafka's requests, answered through the engine |
 //! | [`admin`] | health, metrics and JSON requests over HTTP |
@@ -42,6 +43,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod control;
+mod coordinators;
 mod descriptors;
 pub mod engine;
 mod fatal;

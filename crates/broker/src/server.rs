@@ -189,6 +189,8 @@ pub(crate) enum Stage {
 struct Tasks {
     /// Logs when a thread stalls. Ends with the server.
     stalls: tokio::task::JoinHandle<()>,
+    /// Coordinates consumer groups. Ends when the clients leave.
+    coordinators: tokio::task::JoinHandle<()>,
     clients: tokio::task::JoinHandle<()>,
     peers: tokio::task::JoinHandle<()>,
     admin: tokio::task::JoinHandle<()>,
@@ -299,7 +301,8 @@ impl Server {
 
     /// Stops at once, as if the process had been killed: nothing is handed over or finished.
     pub async fn kill(self) {
-        for task in [&self.tasks.clients, &self.tasks.peers, &self.tasks.admin] {
+        let tasks = &self.tasks;
+        for task in [&tasks.coordinators, &tasks.clients, &tasks.peers, &tasks.admin] {
             task.abort();
         }
         self.end(Duration::ZERO).await;

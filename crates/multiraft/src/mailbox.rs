@@ -106,6 +106,10 @@ pub enum Input {
     },
     /// The journal is held by this group's old entries: flush them, or write them again.
     FlushNow(GroupId),
+    /// Records of this group before the offset may be deleted, whatever retention says: its user has written again what
+    /// it still needs of them. Whole segments go, with the next [`Input::Retain`]; a replica forgets this when it is
+    /// opened again.
+    Trim(GroupId, Offset),
     /// Delete what retention allows.
     Retain {
         /// Wall-clock time, in milliseconds since 1970.

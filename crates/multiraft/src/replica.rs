@@ -67,6 +67,8 @@ pub(crate) struct Replica {
     pub(crate) leader_rebalance: RebalanceState,
     pub(crate) announced: Announced,
     pub(crate) flush: FlushState,
+    /// Records before it may be deleted, whatever retention says.
+    pub(crate) trim_before: Offset,
     pub(crate) health: Health,
     pub(crate) schedule: Schedule,
 }
@@ -180,6 +182,7 @@ impl Replica {
             loads: Loads::default(),
             in_sync: InSyncView::default(),
             handover: Handover::default(),
+            trim_before: Offset::ZERO,
             leader_rebalance: RebalanceState::default(),
             announced: Announced::default(),
             flush: FlushState::default(),

@@ -172,6 +172,11 @@ impl Shard {
                 });
             }
             Input::FlushNow(group) => self.flush_now(group, out),
+            Input::Trim(group, before) => {
+                self.visit(group, out, |replica, _, _| {
+                    replica.trim_before = replica.trim_before.max(before)
+                });
+            }
             Input::Retain { now_ms } => self.retain(now_ms, out),
         }
     }

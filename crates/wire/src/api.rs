@@ -19,6 +19,9 @@ use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsRes
 use std::borrow::Cow;
 use std::fmt;
 
+/// [`ApiSpec::first_flexible`] of an API that has no flexible version.
+pub const NEVER_FLEXIBLE: i16 = i16::MAX;
+
 /// One row of the table.
 #[derive(Clone, Copy)]
 pub struct ApiSpec {
@@ -32,7 +35,7 @@ pub struct ApiSpec {
     pub min: i16,
     /// The highest version that is offered and accepted.
     pub max: i16,
-    /// The first version with compact lengths and tagged fields (KIP-482).
+    /// The first version with compact lengths and tagged fields (KIP-482), or [`NEVER_FLEXIBLE`].
     pub first_flexible: i16,
     /// A remark for the documentation.
     pub note: &'static str,
@@ -148,9 +151,11 @@ pub fn docs() -> String {
             note,
             ..
         } = spec;
-        text.push_str(&format!(
-            "| {key} | {name} | {min}–{max} | {first_flexible} | {note} |\n"
-        ));
+        let flexible = match *first_flexible {
+            NEVER_FLEXIBLE => "never".to_owned(),
+            version => version.to_string(),
+        };
+        text.push_str(&format!("| {key} | {name} | {min}–{max} | {flexible} | {note} |\n"));
     }
     text.push_str(
         "\nA request of another API, or of another version, closes the connection, as Kafka does; only ApiVersions \

@@ -1,5 +1,7 @@
 //! What the tests of several modules share.
 
+pub(crate) mod consumer_groups;
+
 /// A small deterministic generator (SplitMix64): a failing input comes again on the next run.
 pub(crate) struct Rng(pub(crate) u64);
 

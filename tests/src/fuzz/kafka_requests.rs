@@ -3,6 +3,7 @@
 //! kafka-protocol is the second opinion. Its own encoders write the seeds; what the hot path's hand-written decoders read
 //! is compared with what it reads; and what it decodes behind the project's walk must survive being encoded.
 
+use super::consumer_groups as groups;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
@@ -39,7 +40,15 @@ pub(super) fn target(data: &[u8]) {
         Request::Fetch(request) => fetch(&header, &body, request),
         Request::ListOffsets(request) => again(&header, request),
         Request::Metadata(request) => again(&header, request),
+        Request::OffsetCommit(request) => again(&header, request),
+        Request::OffsetFetch(request) => again(&header, request),
         Request::FindCoordinator(request) => again(&header, request),
+        Request::JoinGroup(request) => again(&header, request),
+        Request::Heartbeat(request) => again(&header, request),
+        Request::LeaveGroup(request) => again(&header, request),
+        Request::SyncGroup(request) => again(&header, request),
+        Request::DescribeGroups(request) => again(&header, request),
+        Request::ListGroups(request) => again(&header, request),
         Request::ApiVersions(request) => again(&header, request),
         Request::CreateTopics(request) => again(&header, request),
         Request::DeleteTopics(request) => again(&header, request),
@@ -47,8 +56,10 @@ pub(super) fn target(data: &[u8]) {
         Request::OffsetForLeaderEpoch(request) => again(&header, request),
         Request::DescribeConfigs(request) => again(&header, request),
         Request::CreatePartitions(request) => again(&header, request),
+        Request::DeleteGroups(request) => again(&header, request),
         Request::AlterPartitionReassignments(request) => again(&header, request),
         Request::ListPartitionReassignments(request) => again(&header, request),
+        Request::OffsetDelete(request) => again(&header, request),
         Request::DescribeCluster(request) => again(&header, request),
     }
 }
@@ -172,7 +183,15 @@ fn body(api: Api, version: i16) -> BytesMut {
         Api::Fetch => encoded(&fetch_sample(version), version),
         Api::ListOffsets => encoded(&list_offsets(version), version),
         Api::Metadata => encoded(&metadata(version), version),
+        Api::OffsetCommit => encoded(&groups::offset_commit(version), version),
+        Api::OffsetFetch => encoded(&groups::offset_fetch(version), version),
         Api::FindCoordinator => encoded(&find_coordinator(version), version),
+        Api::JoinGroup => encoded(&groups::join_group(version), version),
+        Api::Heartbeat => encoded(&groups::heartbeat(version), version),
+        Api::LeaveGroup => encoded(&groups::leave_group(version), version),
+        Api::SyncGroup => encoded(&groups::sync_group(version), version),
+        Api::DescribeGroups => encoded(&groups::describe_groups(version), version),
+        Api::ListGroups => encoded(&groups::list_groups(version), version),
         Api::ApiVersions => encoded(&api_versions(version), version),
         Api::CreateTopics => encoded(&create_topics(), version),
         Api::DeleteTopics => encoded(&delete_topics(version), version),
@@ -180,8 +199,10 @@ fn body(api: Api, version: i16) -> BytesMut {
         Api::OffsetForLeaderEpoch => encoded(&offset_for_leader_epoch(version), version),
         Api::DescribeConfigs => encoded(&describe_configs(version), version),
         Api::CreatePartitions => encoded(&create_partitions(), version),
+        Api::DeleteGroups => encoded(&groups::delete_groups(), version),
         Api::AlterPartitionReassignments => encoded(&reassign(), version),
         Api::ListPartitionReassignments => encoded(&reassignments(), version),
+        Api::OffsetDelete => encoded(&groups::offset_delete(), version),
         Api::DescribeCluster => encoded(&kp::DescribeClusterRequest::default(), version),
     }
 }

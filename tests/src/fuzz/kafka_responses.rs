@@ -1,5 +1,6 @@
 //! Responses, as the project's own client reads them from a broker that it does not trust.
 
+use super::consumer_groups as groups;
 use super::kafka_requests::{name, text};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages as kp;
@@ -37,7 +38,15 @@ pub(super) fn target(data: &[u8]) {
         Api::Fetch => check::<kp::FetchResponse>(spec.api, version, frame),
         Api::ListOffsets => check::<kp::ListOffsetsResponse>(spec.api, version, frame),
         Api::Metadata => check::<kp::MetadataResponse>(spec.api, version, frame),
+        Api::OffsetCommit => check::<kp::OffsetCommitResponse>(spec.api, version, frame),
+        Api::OffsetFetch => check::<kp::OffsetFetchResponse>(spec.api, version, frame),
         Api::FindCoordinator => check::<kp::FindCoordinatorResponse>(spec.api, version, frame),
+        Api::JoinGroup => check::<kp::JoinGroupResponse>(spec.api, version, frame),
+        Api::Heartbeat => check::<kp::HeartbeatResponse>(spec.api, version, frame),
+        Api::LeaveGroup => check::<kp::LeaveGroupResponse>(spec.api, version, frame),
+        Api::SyncGroup => check::<kp::SyncGroupResponse>(spec.api, version, frame),
+        Api::DescribeGroups => check::<kp::DescribeGroupsResponse>(spec.api, version, frame),
+        Api::ListGroups => check::<kp::ListGroupsResponse>(spec.api, version, frame),
         Api::ApiVersions => check::<kp::ApiVersionsResponse>(spec.api, version, frame),
         Api::CreateTopics => check::<kp::CreateTopicsResponse>(spec.api, version, frame),
         Api::DeleteTopics => check::<kp::DeleteTopicsResponse>(spec.api, version, frame),
@@ -45,8 +54,10 @@ pub(super) fn target(data: &[u8]) {
         Api::OffsetForLeaderEpoch => check::<kp::OffsetForLeaderEpochResponse>(spec.api, version, frame),
         Api::DescribeConfigs => check::<kp::DescribeConfigsResponse>(spec.api, version, frame),
         Api::CreatePartitions => check::<kp::CreatePartitionsResponse>(spec.api, version, frame),
+        Api::DeleteGroups => check::<kp::DeleteGroupsResponse>(spec.api, version, frame),
         Api::AlterPartitionReassignments => check::<kp::AlterPartitionReassignmentsResponse>(spec.api, version, frame),
         Api::ListPartitionReassignments => check::<kp::ListPartitionReassignmentsResponse>(spec.api, version, frame),
+        Api::OffsetDelete => check::<kp::OffsetDeleteResponse>(spec.api, version, frame),
         Api::DescribeCluster => check::<kp::DescribeClusterResponse>(spec.api, version, frame),
     }
 }
@@ -96,7 +107,15 @@ fn frame(api: Api, version: i16) -> Bytes {
         Api::Fetch => fetch::encode_response(version, 77, &fetched()).concat().into(),
         Api::ListOffsets => encoded(api, version, &list_offsets(version)),
         Api::Metadata => encoded(api, version, &metadata(version)),
+        Api::OffsetCommit => encoded(api, version, &groups::offset_committed()),
+        Api::OffsetFetch => encoded(api, version, &groups::offset_fetched(version)),
         Api::FindCoordinator => encoded(api, version, &find_coordinator(version)),
+        Api::JoinGroup => encoded(api, version, &groups::joined_group(version)),
+        Api::Heartbeat => encoded(api, version, &kp::HeartbeatResponse::default()),
+        Api::LeaveGroup => encoded(api, version, &groups::left_group(version)),
+        Api::SyncGroup => encoded(api, version, &groups::synced_group(version)),
+        Api::DescribeGroups => encoded(api, version, &groups::described_groups(version)),
+        Api::ListGroups => encoded(api, version, &groups::listed_groups(version)),
         Api::ApiVersions => encoded(api, version, &api::versions_response(0)),
         Api::CreateTopics => encoded(api, version, &create_topics(version)),
         Api::DeleteTopics => encoded(api, version, &delete_topics()),
@@ -104,8 +123,10 @@ fn frame(api: Api, version: i16) -> Bytes {
         Api::OffsetForLeaderEpoch => encoded(api, version, &epoch_ends()),
         Api::DescribeConfigs => encoded(api, version, &describe_configs(version)),
         Api::CreatePartitions => encoded(api, version, &create_partitions()),
+        Api::DeleteGroups => encoded(api, version, &groups::deleted_groups()),
         Api::AlterPartitionReassignments => encoded(api, version, &reassigned()),
         Api::ListPartitionReassignments => encoded(api, version, &reassignments()),
+        Api::OffsetDelete => encoded(api, version, &groups::offset_deleted()),
         Api::DescribeCluster => encoded(api, version, &describe_cluster()),
     }
 }

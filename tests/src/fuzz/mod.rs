@@ -15,6 +15,8 @@
 
 mod batches;
 mod config;
+#[path = "../../../crates/wire/src/testing/consumer_groups.rs"]
+mod consumer_groups;
 mod coordinator;
 mod core;
 mod disk;

@@ -72,13 +72,29 @@ fn build() -> PathBuf {
 /// # Panics
 /// If it does not start.
 pub fn run_with_input(arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(binary())
+    run(binary().as_os_str(), arguments, input).expect("the trimaran binary starts")
+}
+
+/// Runs kcat with these brokers, arguments and standard input, to its end.
+///
+/// # Panics
+/// If it is not installed, or fails.
+pub fn kcat(bootstrap: &str, arguments: &[&str], input: &str) -> Output {
+    let arguments: Vec<&str> = ["-b", bootstrap].iter().chain(arguments).copied().collect();
+    let output = run(OsStr::new("kcat"), &arguments, input.as_bytes())
+        .expect("kcat is not installed: `cargo xtask test` does that, or `apt-get install kcat`");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kcat {arguments:?} failed:\n{error}");
+    output
+}
+
+fn run(program: &OsStr, arguments: &[&str], input: &[u8]) -> std::io::Result<Output> {
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()
-        .expect("the trimaran binary starts");
+        .spawn()?;
     let mut stdin = child.stdin.take().expect("standard input is piped");
     let input = input.to_vec();
     // From a thread: a child that writes much before it has read all must not block us.
@@ -86,7 +102,7 @@ pub fn run_with_input(arguments: &[&str], input: &[u8]) -> Output {
         // A child that has seen enough closes its input: no fault of ours.
         drop(stdin.write_all(&input));
     });
-    let output = child.wait_with_output().expect("a child of ours can be waited for");
+    let output = child.wait_with_output();
     drop(writer.join());
     output
 }

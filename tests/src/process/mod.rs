@@ -12,7 +12,7 @@ mod load;
 mod log;
 mod requests;
 
-pub use binary::{binary, run_with_input, workspace};
+pub use binary::{binary, kcat, run_with_input, workspace};
 pub use cluster::{BrokerProcess, Cluster, ClusterOptions};
 pub use hang::HungThread;
 pub use http::{Reply, get, post};

@@ -190,6 +190,10 @@ impl Plan {
              id = \"{cluster}\"\n\
              voters = [{voters}]\n\
              \n\
+             # Tests and trials want an answer more than fewer rebalances.\n\
+             [groups]\n\
+             initial_rebalance_delay_ms = 0\n\
+             \n\
              [limits]\n\
              {limits}",
             data = toml_string(&home.data.to_string_lossy()),

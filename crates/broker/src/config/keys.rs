@@ -7,6 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+use trimaran_coordinator::limits::MEMBERS_PER_GROUP;
 
 /// What the registry allows a topic: more would be refused only when a topic is created.
 const MAX_PARTITIONS: u32 = trimaran_registry::limits::PARTITIONS_PER_TOPIC as u32;
@@ -216,6 +217,70 @@ pub const KEYS: &[Key] = &[
         parse: |s, v| set(&mut s.cluster.replica_selector, selector(v)),
     },
     Key {
+        name: "groups.initial_rebalance_delay_ms",
+        value: "MS",
+        default: "3000",
+        help: "How long the first rebalance of an empty consumer group waits for further members; 0 suits tests",
+        agreed: true,
+        parse: |s, v| set(&mut s.groups.initial_rebalance_delay, millis(v, 0, 600_000)),
+    },
+    Key {
+        name: "groups.min_session_timeout_ms",
+        value: "MS",
+        default: "6000",
+        help: "The shortest session time-out that a member of a consumer group may ask for",
+        agreed: true,
+        parse: |s, v| set(&mut s.groups.min_session_timeout, millis(v, 100, 86_400_000)),
+    },
+    Key {
+        name: "groups.max_session_timeout_ms",
+        value: "MS",
+        default: "1800000",
+        help: "The longest session time-out that a member of a consumer group may ask for",
+        agreed: true,
+        parse: |s, v| set(&mut s.groups.max_session_timeout, millis(v, 100, 86_400_000)),
+    },
+    Key {
+        name: "groups.max_size",
+        value: "N",
+        default: "10000",
+        help: "Members of one consumer group, at most",
+        agreed: true,
+        parse: |s, v| set(&mut s.groups.max_size, number(v, 1, MEMBERS_PER_GROUP as u32)),
+    },
+    Key {
+        name: "groups.offsets_retention_minutes",
+        value: "MINUTES",
+        default: "10080",
+        help: "How long committed offsets are kept after their consumer group has become empty",
+        agreed: true,
+        parse: |s, v| set(&mut s.groups.offsets_retention, minutes(v, 1, 2_147_483_647)),
+    },
+    Key {
+        name: "groups.offset_metadata_max_bytes",
+        value: "BYTES",
+        default: "4096",
+        help: "The note that a client may commit with an offset, at most",
+        agreed: true,
+        parse: |s, v| set(&mut s.groups.offset_metadata_bytes, number(v, 0, 32_767)),
+    },
+    Key {
+        name: "groups.offsets_partitions",
+        value: "N",
+        default: "50",
+        help: "Partitions of __consumer_offsets, when the first consumer group creates it; never changes afterwards",
+        agreed: true,
+        parse: |s, v| set(&mut s.groups.offsets_partitions, number(v, 1, MAX_PARTITIONS)),
+    },
+    Key {
+        name: "groups.offsets_replication",
+        value: "N",
+        default: "all brokers, at most 3",
+        help: "Replicas of __consumer_offsets, when the first consumer group creates it",
+        agreed: true,
+        parse: |s, v| set(&mut s.groups.offsets_replication, optional_number(v, 1, 7)),
+    },
+    Key {
         name: "limits.memory_bytes",
         value: "BYTES",
         default: "a quarter of the memory, at most 1 GiB",
@@ -402,6 +467,13 @@ fn millis(text: &str, min: u64, max: u64) -> Result<Duration, String> {
     match number(text, min, max) {
         Ok(ms) => Ok(Duration::from_millis(ms)),
         Err(expected) => Err(format!("{expected} (milliseconds)")),
+    }
+}
+
+fn minutes(text: &str, min: u64, max: u64) -> Result<Duration, String> {
+    match number(text, min, max) {
+        Ok(minutes) => Ok(Duration::from_secs(60 * minutes)),
+        Err(expected) => Err(format!("{expected} (minutes)")),
     }
 }
 

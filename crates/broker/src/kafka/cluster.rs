@@ -1,17 +1,12 @@
-//! ApiVersions, DescribeCluster and FindCoordinator.
+//! ApiVersions and DescribeCluster.
 
 use super::authorization::{Access, Operation, Resource};
 use super::context::{Answer, Context};
-use super::errors::Failure;
 use super::partitions::text;
 use crate::engine::ClusterView;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
-use kafka_protocol::messages::find_coordinator_response::Coordinator;
-use kafka_protocol::messages::{
-    ApiVersionsRequest, BrokerId, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest,
-    FindCoordinatorResponse,
-};
+use kafka_protocol::messages::{ApiVersionsRequest, BrokerId, DescribeClusterRequest, DescribeClusterResponse};
 use kafka_protocol::protocol::StrBytes;
 use trimaran_registry::catalog::Broker;
 use trimaran_transport::Reply;
@@ -122,64 +117,4 @@ fn described(broker: &Broker) -> DescribeClusterBroker {
         .with_host(text(&broker.client.host))
         .with_port(i32::from(broker.client.port))
         .with_rack(broker.rack.as_deref().map(text))
-}
-
-/// Kafka's types of coordinators.
-const GROUP: i8 = 0;
-const TRANSACTION: i8 = 1;
-
-/// Describe on each group or transactional id.
-impl Answer for FindCoordinatorRequest {
-    async fn answer(self, context: Context) -> Reply {
-        context.respond(&find_coordinator(context.access(), &self))
-    }
-}
-
-/// Consumer groups and transactions are not offered yet. librdkafka's consumer asks for its group's coordinator even if
-/// it is only assigned partitions, which needs none, and hands every error to the application that does not say
-/// "later": so this one does. For transactions it is one that clients pass on at once with the message: any other,
-/// librdkafka's transactional producer would retry until a time-out hides the reason.
-fn find_coordinator(access: Access<'_>, request: &FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let failure = |key: &str| {
-        let (resource, error, message) = match request.key_type {
-            GROUP => (
-                Resource::Group(key),
-                ResponseError::CoordinatorNotAvailable,
-                "consumer groups are not supported yet",
-            ),
-            TRANSACTION => (
-                Resource::TransactionalId(key),
-                ResponseError::TransactionalIdAuthorizationFailed,
-                "transactions are not supported yet",
-            ),
-            _ => {
-                return Failure::new(ResponseError::InvalidRequest, "there is no such type of coordinator");
-            }
-        };
-        match access.authorize(Operation::Describe, resource) {
-            Ok(()) => Failure::new(error, message),
-            Err(failure) => failure,
-        }
-    };
-    let none = BrokerId(-1);
-    let coordinators = request.coordinator_keys.iter().map(|key| {
-        let failure = failure(key);
-        Coordinator::default()
-            .with_key(key.clone())
-            .with_node_id(none)
-            .with_port(-1)
-            .with_error_code(failure.code())
-            .with_error_message(failure.text())
-    });
-    let response = FindCoordinatorResponse::default().with_coordinators(coordinators.collect());
-    if request.coordinator_keys.is_empty() {
-        // Before v4 there is one key, and the answer is the response itself.
-        let failure = failure(&request.key);
-        return response
-            .with_node_id(none)
-            .with_port(-1)
-            .with_error_code(failure.code())
-            .with_error_message(failure.text());
-    }
-    response
 }

@@ -196,6 +196,30 @@ const BROKER_KEYS: &[BrokerKey] = &[
         "Replicas of a topic that is created without a number; -1 is all brokers, at most 3 (cluster.default_replication).",
     ),
     key(
+        "group.initial.rebalance.delay.ms",
+        Kind::Int,
+        |s| Some(s.groups.initial_rebalance_delay.as_millis().to_string()),
+        "How long the first rebalance of an empty group waits for further members (groups.initial_rebalance_delay_ms).",
+    ),
+    key(
+        "group.max.session.timeout.ms",
+        Kind::Int,
+        |s| Some(s.groups.max_session_timeout.as_millis().to_string()),
+        "The longest session time-out that a member may ask for (groups.max_session_timeout_ms).",
+    ),
+    key(
+        "group.max.size",
+        Kind::Int,
+        |s| Some(s.groups.max_size.to_string()),
+        "Members of one group, at most (groups.max_size).",
+    ),
+    key(
+        "group.min.session.timeout.ms",
+        Kind::Int,
+        |s| Some(s.groups.min_session_timeout.as_millis().to_string()),
+        "The shortest session time-out that a member may ask for (groups.min_session_timeout_ms).",
+    ),
+    key(
         "listeners",
         Kind::Text,
         |s| Some(format!("PLAINTEXT://{}", s.listeners.client)),
@@ -224,6 +248,30 @@ const BROKER_KEYS: &[BrokerKey] = &[
         Kind::Int,
         |s| Some(s.cluster.default_partitions.to_string()),
         "Partitions of a topic that is created without a number (cluster.default_partitions).",
+    ),
+    key(
+        "offset.metadata.max.bytes",
+        Kind::Int,
+        |s| Some(s.groups.offset_metadata_bytes.to_string()),
+        "The note that a client may commit with an offset, at most (groups.offset_metadata_max_bytes).",
+    ),
+    key(
+        "offsets.retention.minutes",
+        Kind::Int,
+        |s| Some((s.groups.offsets_retention.as_secs() / 60).to_string()),
+        "How long committed offsets are kept after their group has become empty (groups.offsets_retention_minutes).",
+    ),
+    key(
+        "offsets.topic.num.partitions",
+        Kind::Int,
+        |s| Some(s.groups.offsets_partitions.to_string()),
+        "Partitions of __consumer_offsets, when it is created (groups.offsets_partitions).",
+    ),
+    key(
+        "offsets.topic.replication.factor",
+        Kind::Int,
+        |s| Some(s.groups.offsets_replication.map_or("-1".to_owned(), |n| n.to_string())),
+        "Replicas of __consumer_offsets, when it is created; -1 is all brokers, at most 3 (groups.offsets_replication).",
     ),
     key(
         "replica.selector.class",

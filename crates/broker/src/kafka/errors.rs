@@ -3,6 +3,7 @@
 use crate::engine::{AppendError, ReadError};
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use trimaran_coordinator as coordinator;
 use trimaran_raft::NodeId;
 use trimaran_registry::CatalogError;
 use trimaran_registry::agent::AdminError;
@@ -163,6 +164,33 @@ pub(super) fn catalog(error: &CatalogError) -> Failure {
         CatalogError::InvalidBroker(_) => ResponseError::InvalidRequest,
         CatalogError::StaleIncarnation => ResponseError::StaleBrokerEpoch,
         CatalogError::WrongCluster { .. } => ResponseError::InconsistentClusterId,
+    };
+    Failure::new(code, error.to_string())
+}
+
+/// The error of a coordinator of consumer groups.
+pub(super) fn coordinator(error: coordinator::Error) -> Failure {
+    use coordinator::Error;
+    let code = match error {
+        Error::CoordinatorLoadInProgress => ResponseError::CoordinatorLoadInProgress,
+        Error::CoordinatorNotAvailable => ResponseError::CoordinatorNotAvailable,
+        Error::NotCoordinator => ResponseError::NotCoordinator,
+        Error::IllegalGeneration => ResponseError::IllegalGeneration,
+        Error::InconsistentGroupProtocol => ResponseError::InconsistentGroupProtocol,
+        Error::InvalidGroupId => ResponseError::InvalidGroupId,
+        Error::UnknownMemberId => ResponseError::UnknownMemberId,
+        Error::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+        Error::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        Error::OffsetMetadataTooLarge => ResponseError::OffsetMetadataTooLarge,
+        Error::InvalidCommitOffsetSize => ResponseError::InvalidCommitOffsetSize,
+        Error::InvalidRequest => ResponseError::InvalidRequest,
+        Error::NonEmptyGroup => ResponseError::NonEmptyGroup,
+        Error::GroupIdNotFound => ResponseError::GroupIdNotFound,
+        Error::MemberIdRequired => ResponseError::MemberIdRequired,
+        Error::GroupMaxSizeReached => ResponseError::GroupMaxSizeReached,
+        Error::FencedInstanceId => ResponseError::FencedInstanceId,
+        Error::GroupSubscribedToTopic => ResponseError::GroupSubscribedToTopic,
+        Error::UnstableOffsetCommit => ResponseError::UnstableOffsetCommit,
     };
     Failure::new(code, error.to_string())
 }

@@ -9,6 +9,7 @@ use super::context::{Answer, Context};
 use super::errors::{self, Failure};
 use super::partitions::{self, text};
 use super::topics;
+use crate::coordinators::topic as offsets_topic;
 use crate::engine::{ClusterView, Engine};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -40,11 +41,16 @@ pub(super) struct Creations {
 
 impl Creations {
     /// Begins to create a topic with the defaults, unless that is under way. Nobody waits for it: clients ask again.
-    fn begin(&self, engine: &Engine, name: &str) {
+    pub(super) fn begin(&self, engine: &Engine, name: &str) {
         if !self.reserve(name) {
             return;
         }
-        let request = topics::automatic(name, &engine.settings().cluster.topic_defaults);
+        let settings = engine.settings();
+        let request = if offsets_topic::is_internal(name) {
+            offsets_topic::creation(settings, &engine.catalog())
+        } else {
+            topics::automatic(name, &settings.cluster.topic_defaults)
+        };
         let creation = engine.admin(request, CREATION_DEADLINE);
         let (creations, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
@@ -203,6 +209,7 @@ impl Question<'_> {
         MetadataResponseTopic::default()
             .with_name(Some(TopicName(text(&topic.name))))
             .with_topic_id(TopicId(topic.id.0).into())
+            .with_is_internal(offsets_topic::is_internal(&topic.name))
             .with_partitions(partitions.collect())
             .with_topic_authorized_operations(operations)
     }

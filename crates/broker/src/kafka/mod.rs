@@ -15,6 +15,7 @@
 mod authorization;
 mod cluster;
 mod configs;
+mod consumer_groups;
 mod context;
 mod decompression;
 mod errors;

@@ -1,16 +1,22 @@
 //! From a client's names to groups, and from leaderships to the hints that clients are given.
 
 use super::errors::{self, Failure};
-use crate::engine::ClusterView;
+use crate::engine::{ClusterView, Engine};
 use crate::ids;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use std::sync::Arc;
+use std::time::Duration;
 use trimaran_raft::GroupId;
+use trimaran_registry as registry;
 use trimaran_registry::catalog::{Broker, Topic};
 use trimaran_registry::{BrokerId, PartitionIndex, Term, TopicId};
 use trimaran_wire::batch::LeaderEpoch;
 use trimaran_wire::{LeaderHint, NodeEndpoint};
+
+/// The time that a new topic's answer waits for all its partitions' leaders to serve, so that its creator can use it at
+/// once. A replica that is down must not hold the answer up: the topic is there in any case.
+const LEADERS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The group of a partition that is named.
 pub(super) fn group(view: &ClusterView, topic: &str, partition: i32) -> Result<GroupId, Failure> {
@@ -56,6 +62,19 @@ fn endpoint(broker: &Broker) -> NodeEndpoint {
         host: broker.client.host.clone(),
         port: i32::from(broker.client.port),
         rack: broker.rack.clone(),
+    }
+}
+
+/// Waits until all the groups' leaders serve, as far as this broker knows, but not for long.
+pub(super) async fn await_leaders(engine: &Engine, groups: &[registry::GroupId], left: Duration) {
+    let serves = |view: &ClusterView, group: &registry::GroupId| {
+        let leadership = view.leaders.leadership(*group);
+        leadership.is_some_and(|leadership| leadership.serving)
+    };
+    if !groups.is_empty() {
+        let all = |view: &Arc<ClusterView>| groups.iter().all(|group| serves(view, group));
+        // At the deadline the topic is there all the same; its users find out who leads.
+        let _ = engine.wait_until(left.min(LEADERS_DEADLINE), all).await;
     }
 }
 

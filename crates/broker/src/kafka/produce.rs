@@ -9,6 +9,7 @@ use super::errors::{self, Failure};
 use super::partitions;
 use super::turns::Turn;
 use crate::clock::wall_clock_ms;
+use crate::coordinators::topic as offsets_topic;
 use crate::engine::{Acks, AppendError, Appended, ClusterView, Engine, Pending};
 use crate::ids;
 use bytes::{Bytes, BytesMut};
@@ -256,6 +257,10 @@ fn checked(view: &ClusterView, rules: &Rules, topic: &str, part: ProducePartitio
 /// Checks everything but the records.
 fn unread(view: &ClusterView, rules: &Rules, topic: &str, part: ProducePartition) -> Result<Unread, Failure> {
     let acks = rules.acks.clone()?;
+    if offsets_topic::is_internal(topic) {
+        let message = format!("only brokers write to {topic}");
+        return Err(Failure::new(ResponseError::InvalidTopicException, message));
+    }
     let found = view.catalog.topic(topic).ok_or_else(errors::unknown_partition)?;
     let partition = found
         .partition(PartitionIndex(part.index))

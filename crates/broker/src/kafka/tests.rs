@@ -3,6 +3,7 @@
 mod administering;
 mod connection;
 mod connections;
+mod consumer_groups;
 mod consuming;
 mod permissions;
 mod producing;

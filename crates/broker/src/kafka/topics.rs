@@ -7,7 +7,7 @@ use super::authorization::{Operation, Resource};
 use super::context::{Answer, Context};
 use super::errors::{self, Failure};
 use super::partitions::{self, text};
-use crate::engine::{ClusterView, Engine};
+use crate::coordinators::topic as offsets_topic;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use trimaran_registry::agent::{AdminError, AdminReply, AdminRequest};
 use trimaran_registry::catalog::{Layout, NewTopic, Topic, TopicRef};
-use trimaran_registry::{BrokerId, CatalogError, GroupId, topic_config};
+use trimaran_registry::{BrokerId, CatalogError, topic_config};
 use trimaran_transport::Reply;
 use trimaran_wire::TopicId;
 
@@ -33,16 +33,21 @@ const MIN_DEADLINE: Duration = Duration::from_millis(100);
 /// The registry counts no more than a minute.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The time that a new topic's answer waits for all its partitions' leaders to serve, so that its creator can use it at
-/// once. A replica that is down must not hold the answer up: the topic is there in any case.
-const LEADERS_DEADLINE: Duration = Duration::from_secs(1);
-
 /// Kafka's sources of configuration, as far as topics have them.
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DEFAULT: i8 = 5;
 
 pub(super) fn deadline(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0)).clamp(MIN_DEADLINE, MAX_DEADLINE)
+}
+
+/// Refuses what would destroy the state of consumer groups.
+fn check_is_external(name: &str, hint: &str) -> Result<(), Failure> {
+    if !offsets_topic::is_internal(name) {
+        return Ok(());
+    }
+    let message = format!("{name} holds the state of consumer groups: {hint}");
+    Err(Failure::new(ResponseError::InvalidTopicException, message))
 }
 
 fn invalid(message: &str) -> Failure {
@@ -108,26 +113,17 @@ async fn create(context: &Context, request: &CreateTopicsRequest) -> CreateTopic
         let may_see = access.allows(Operation::DescribeConfigs, Resource::Topic(&name));
         results.push(create_result(name, outcome, may_see));
     }
-    await_leaders(engine, &groups, deadline.saturating_sub(started.elapsed())).await;
+    partitions::await_leaders(engine, &groups, deadline.saturating_sub(started.elapsed())).await;
     CreateTopicsResponse::default().with_topics(results)
-}
-
-/// Waits until all the groups' leaders serve, as far as this broker knows, but not for long.
-async fn await_leaders(engine: &Engine, groups: &[GroupId], left: Duration) {
-    let serves = |view: &ClusterView, group: &GroupId| {
-        let leadership = view.leaders.leadership(*group);
-        leadership.is_some_and(|leadership| leadership.serving)
-    };
-    if !groups.is_empty() {
-        let all = |view: &std::sync::Arc<ClusterView>| groups.iter().all(|group| serves(view, group));
-        // At the deadline the topic is there all the same; its users find out who leads.
-        let _ = engine.wait_until(left.min(LEADERS_DEADLINE), all).await;
-    }
 }
 
 /// The topic that was asked for, as the registry takes it. The cluster's own defaults become the new topic's settings,
 /// where it does not bring others.
 fn new_topic(topic: &CreatableTopic, defaults: &BTreeMap<String, String>) -> Result<NewTopic, Failure> {
+    check_is_external(
+        &topic.name,
+        "the first consumer group creates it; the settings `groups.offsets_…` say how",
+    )?;
     let mut settings = defaults.clone();
     settings.extend(config(topic)?);
     Ok(NewTopic {
@@ -352,6 +348,17 @@ fn authorize_deletion(context: &Context, named: &Named) -> Result<(), Failure> {
     }
 }
 
+fn check_deletion(context: &Context, named: &Named) -> Result<(), Failure> {
+    let name = match named {
+        Named::Name(name) => Some(name.as_str()),
+        Named::Id(id) => partitions::topic_by_id(&context.view, *id)
+            .ok()
+            .map(|topic| &*topic.name),
+        Named::Badly(..) => None,
+    };
+    check_is_external(name.unwrap_or_default(), "delete the groups instead (DeleteGroups)")
+}
+
 /// The name of a topic that was named by its id, if the client may know it.
 fn visible_name(context: &Context, named: &Named) -> Option<TopicName> {
     let Named::Id(id) = named else { return None };
@@ -375,6 +382,7 @@ async fn delete(context: &Context, request: DeleteTopicsRequest) -> DeleteTopics
             };
             let asked = reference
                 .and_then(|topic| authorize_deletion(context, &named).map(|()| topic))
+                .and_then(|topic| check_deletion(context, &named).map(|()| topic))
                 .map(|topic| engine.admin(AdminRequest::DeleteTopic(topic), deadline));
             (named, asked)
         })
@@ -457,6 +465,12 @@ async fn grow(context: &Context, request: &CreatePartitionsRequest) -> CreatePar
             } else {
                 context
                     .authorize(Operation::Alter, Resource::Topic(&topic.name))
+                    .and_then(|()| {
+                        check_is_external(
+                            &topic.name,
+                            "with more partitions, groups would be looked for elsewhere",
+                        )
+                    })
                     .map(|()| engine.admin(growth(topic, request.validate_only), deadline))
             };
             (topic.name.clone(), asked)
@@ -474,7 +488,7 @@ async fn grow(context: &Context, request: &CreatePartitionsRequest) -> CreatePar
         }
         results.push(grow_result(name, outcome));
     }
-    await_leaders(engine, &groups, deadline.saturating_sub(started.elapsed())).await;
+    partitions::await_leaders(engine, &groups, deadline.saturating_sub(started.elapsed())).await;
     CreatePartitionsResponse::default().with_results(results)
 }
 

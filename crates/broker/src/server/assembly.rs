@@ -5,6 +5,8 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Settings, Voter};
 use crate::control::{self, ControlInput, ControlParts, ControlQueue};
+use crate::coordinators;
+use crate::coordinators::mailboxes::Coordinators;
 use crate::engine::{ClusterView, Engine, Parts};
 use crate::fatal::Fatal;
 use crate::files::{FileQueue, FileThreads};
@@ -217,6 +219,7 @@ impl Assembly {
             memory: Arc::clone(&self.memory),
             stopped: stopped.clone(),
             workers: Arc::clone(&self.workers),
+            coordinators: Coordinators::default(),
         });
         let threads = self
             .start_threads(fs, journal, recovered, view)
@@ -370,6 +373,7 @@ impl Assembly {
         let stalls = workers::log_stalls(Arc::clone(&self.workers));
         Ok(Tasks {
             stalls: tokio::spawn(stalls),
+            coordinators: tokio::spawn(coordinators::supervise(engine.clone())),
             clients: tokio::spawn(serve_clients),
             peers: tokio::spawn(serve_peers),
             admin: tokio::spawn(serve_admin),

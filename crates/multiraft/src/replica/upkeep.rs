@@ -243,10 +243,11 @@ impl Replica {
         }
         let replicated_index = self.group.replicated_index().min(self.applied.index);
         let produced = |first| self.producers.before(first);
-        if let Err(error) = self
+        let retained = self
             .log
-            .retain(now_ms, &self.options.retention, replicated_index, produced)
-        {
+            .retain(now_ms, &self.options.retention, replicated_index, produced);
+        let trimmed = retained.and_then(|_| self.log.trim(self.trim_before, replicated_index, produced));
+        if let Err(error) = trimmed {
             self.health.note(error);
         }
     }

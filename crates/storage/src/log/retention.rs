@@ -6,6 +6,7 @@ use super::{LogError, ReplicaLog, flush, io_error, producer_snapshot};
 use crate::fs::Mode;
 use crate::producers::ProducedBatch;
 use trimaran_raft::{LogIndex, LogView};
+use trimaran_wire::batch::Offset;
 
 /// The limits beyond which segments are deleted; `None` keeps for ever.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,33 @@ impl ReplicaLog {
         produced: impl FnOnce(LogIndex) -> Vec<ProducedBatch>,
     ) -> Result<usize, LogError> {
         let count = self.expendable(now_ms, retention, floor)?;
+        self.delete_first(count, produced)
+    }
+
+    /// Deletes whole segments of which every record lies before `before`, none that holds an entry above `floor`, and
+    /// never the last one; returns how many. For a log whose user has written again what it still needs of them.
+    /// `produced` is as in [`ReplicaLog::retain`].
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; what was not deleted is found again at the next start.
+    pub fn trim(
+        &mut self,
+        before: Offset,
+        floor: LogIndex,
+        produced: impl FnOnce(LogIndex) -> Vec<ProducedBatch>,
+    ) -> Result<usize, LogError> {
+        let before_last = self.segments.len().saturating_sub(1);
+        let may_go =
+            |segment: &&Segment| !segment.is_empty() && segment.end.index <= floor && segment.end.offset <= before;
+        let count = self.segments[..before_last].iter().take_while(may_go).count();
+        self.delete_first(count, produced)
+    }
+
+    fn delete_first(
+        &mut self,
+        count: usize,
+        produced: impl FnOnce(LogIndex) -> Vec<ProducedBatch>,
+    ) -> Result<usize, LogError> {
         let Some(last) = count.checked_sub(1).map(|last| self.segments[last]) else {
             return Ok(0);
         };

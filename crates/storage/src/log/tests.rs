@@ -512,6 +512,36 @@ fn retention_deletes_whole_segments_up_to_the_floor() {
     assert_eq!(load(&log, 18, 25).unwrap(), entries[17..]);
 }
 
+#[test]
+fn trimming_deletes_whole_segments_below_an_offset() {
+    let entries = entries(25);
+    let (fs, mut log) = flushed(&entries);
+    let (second, last) = (log.segments[1].start, log.segments[5].start);
+    let end = log.next_offset();
+    assert_eq!(log.trim(Offset::ZERO, LogIndex(25), no_producers).unwrap(), 0);
+    let within = Offset(second.end().offset.0 - 1);
+    assert_eq!(
+        log.trim(within, LogIndex(25), no_producers).unwrap(),
+        0,
+        "its last record is needed"
+    );
+    assert_eq!(
+        log.trim(end, second.index.prev().prev(), no_producers).unwrap(),
+        0,
+        "the floor is within the first"
+    );
+    assert_eq!(log.trim(second.end().offset, LogIndex(25), no_producers).unwrap(), 1);
+    assert_eq!((log.first_index(), log.start_offset()), (LogIndex(6), Offset(8)));
+    assert_eq!(
+        log.trim(end, LogIndex(25), no_producers).unwrap(),
+        4,
+        "the last one stays"
+    );
+    assert_eq!(log.first_index(), last.index);
+    let log = open(&fs, mark(25, &[])).unwrap();
+    assert_eq!((log.first_index(), log.next_offset()), (last.index, end));
+}
+
 /// The journal notes how far a flush went with its next write, and retention does not wait for that.
 #[test]
 fn retention_may_be_ahead_of_what_the_journal_noted() {

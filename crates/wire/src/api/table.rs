@@ -1,6 +1,6 @@
 //! The rows, and everything that follows from them.
 
-use super::{ApiSpec, RequestHeader};
+use super::{ApiSpec, NEVER_FLEXIBLE, RequestHeader};
 use crate::WireError;
 use crate::fetch::{self, FetchRequest};
 use crate::produce::{self, ProduceRequest};
@@ -9,8 +9,10 @@ use crate::schema::{requests, responses};
 use bytes::BytesMut;
 use kafka_protocol::messages::{
     self, AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SyncGroupRequest,
 };
 
 /// A row says how its request is decoded: `guarded(SCHEMA)` by kafka-protocol, behind a walk over the schema;
@@ -18,7 +20,7 @@ use kafka_protocol::messages::{
 macro_rules! apis {
     ($($(#[$attribute:meta])* $api:ident = $key:literal {
         versions: $min:literal..=$max:literal,
-        flexible: $flexible:literal,
+        flexible: $flexible:expr,
         request: $request:ident => $decoder:ident($with:expr),
         response: $response:ident => $layout:expr,
         note: $note:literal,
@@ -127,12 +129,68 @@ apis! {
         response: MetadataResponse => responses::METADATA,
         note: "answered by any broker; from 12 on by topic id",
     }
+    OffsetCommit = 8 {
+        versions: 2..=9,
+        flexible: 8,
+        request: OffsetCommitRequest => guarded(requests::OFFSET_COMMIT),
+        response: OffsetCommitResponse => responses::OFFSET_COMMIT,
+        note: "",
+    }
+    OffsetFetch = 9 {
+        versions: 1..=9,
+        flexible: 6,
+        request: OffsetFetchRequest => guarded(requests::OFFSET_FETCH),
+        response: OffsetFetchResponse => responses::OFFSET_FETCH,
+        note: "from 8 on for many groups",
+    }
     FindCoordinator = 10 {
         versions: 0..=4,
         flexible: 3,
         request: FindCoordinatorRequest => guarded(requests::FIND_COORDINATOR),
         response: FindCoordinatorResponse => responses::FIND_COORDINATOR,
-        note: "consumer groups are not offered yet",
+        note: "of consumer groups, and from 4 on of many; no transactions yet",
+    }
+    JoinGroup = 11 {
+        versions: 0..=9,
+        flexible: 6,
+        request: JoinGroupRequest => guarded(requests::JOIN_GROUP),
+        response: JoinGroupResponse => responses::JOIN_GROUP,
+        note: "the classic protocol",
+    }
+    Heartbeat = 12 {
+        versions: 0..=4,
+        flexible: 4,
+        request: HeartbeatRequest => guarded(requests::HEARTBEAT),
+        response: HeartbeatResponse => responses::HEARTBEAT,
+        note: "",
+    }
+    LeaveGroup = 13 {
+        versions: 0..=5,
+        flexible: 4,
+        request: LeaveGroupRequest => guarded(requests::LEAVE_GROUP),
+        response: LeaveGroupResponse => responses::LEAVE_GROUP,
+        note: "",
+    }
+    SyncGroup = 14 {
+        versions: 0..=5,
+        flexible: 4,
+        request: SyncGroupRequest => guarded(requests::SYNC_GROUP),
+        response: SyncGroupResponse => responses::SYNC_GROUP,
+        note: "",
+    }
+    DescribeGroups = 15 {
+        versions: 0..=6,
+        flexible: 5,
+        request: DescribeGroupsRequest => guarded(requests::DESCRIBE_GROUPS),
+        response: DescribeGroupsResponse => responses::DESCRIBE_GROUPS,
+        note: "",
+    }
+    ListGroups = 16 {
+        versions: 0..=5,
+        flexible: 3,
+        request: ListGroupsRequest => guarded(requests::LIST_GROUPS),
+        response: ListGroupsResponse => responses::LIST_GROUPS,
+        note: "of the groups that this broker coordinates",
     }
     ApiVersions = 18 {
         versions: 0..=4,
@@ -183,6 +241,13 @@ apis! {
         response: CreatePartitionsResponse => responses::CREATE_PARTITIONS,
         note: "accepted by any broker",
     }
+    DeleteGroups = 42 {
+        versions: 0..=2,
+        flexible: 2,
+        request: DeleteGroupsRequest => guarded(requests::DELETE_GROUPS),
+        response: DeleteGroupsResponse => responses::DELETE_GROUPS,
+        note: "",
+    }
     AlterPartitionReassignments = 45 {
         versions: 0..=0,
         flexible: 0,
@@ -196,6 +261,13 @@ apis! {
         request: ListPartitionReassignmentsRequest => guarded(requests::LIST_PARTITION_REASSIGNMENTS),
         response: ListPartitionReassignmentsResponse => responses::LIST_PARTITION_REASSIGNMENTS,
         note: "answered by any broker",
+    }
+    OffsetDelete = 47 {
+        versions: 0..=0,
+        flexible: NEVER_FLEXIBLE,
+        request: OffsetDeleteRequest => guarded(requests::OFFSET_DELETE),
+        response: OffsetDeleteResponse => responses::OFFSET_DELETE,
+        note: "",
     }
     DescribeCluster = 60 {
         versions: 0..=1,

@@ -37,9 +37,49 @@ fn what_is_offered_can_be_decoded_and_encoded() {
             kp::MetadataResponse::VERSIONS,
         ),
         (
+            Api::OffsetCommit,
+            kp::OffsetCommitRequest::VERSIONS,
+            kp::OffsetCommitResponse::VERSIONS,
+        ),
+        (
+            Api::OffsetFetch,
+            kp::OffsetFetchRequest::VERSIONS,
+            kp::OffsetFetchResponse::VERSIONS,
+        ),
+        (
             Api::FindCoordinator,
             kp::FindCoordinatorRequest::VERSIONS,
             kp::FindCoordinatorResponse::VERSIONS,
+        ),
+        (
+            Api::JoinGroup,
+            kp::JoinGroupRequest::VERSIONS,
+            kp::JoinGroupResponse::VERSIONS,
+        ),
+        (
+            Api::Heartbeat,
+            kp::HeartbeatRequest::VERSIONS,
+            kp::HeartbeatResponse::VERSIONS,
+        ),
+        (
+            Api::LeaveGroup,
+            kp::LeaveGroupRequest::VERSIONS,
+            kp::LeaveGroupResponse::VERSIONS,
+        ),
+        (
+            Api::SyncGroup,
+            kp::SyncGroupRequest::VERSIONS,
+            kp::SyncGroupResponse::VERSIONS,
+        ),
+        (
+            Api::DescribeGroups,
+            kp::DescribeGroupsRequest::VERSIONS,
+            kp::DescribeGroupsResponse::VERSIONS,
+        ),
+        (
+            Api::ListGroups,
+            kp::ListGroupsRequest::VERSIONS,
+            kp::ListGroupsResponse::VERSIONS,
         ),
         (
             Api::ApiVersions,
@@ -77,6 +117,11 @@ fn what_is_offered_can_be_decoded_and_encoded() {
             kp::CreatePartitionsResponse::VERSIONS,
         ),
         (
+            Api::DeleteGroups,
+            kp::DeleteGroupsRequest::VERSIONS,
+            kp::DeleteGroupsResponse::VERSIONS,
+        ),
+        (
             Api::AlterPartitionReassignments,
             kp::AlterPartitionReassignmentsRequest::VERSIONS,
             kp::AlterPartitionReassignmentsResponse::VERSIONS,
@@ -85,6 +130,11 @@ fn what_is_offered_can_be_decoded_and_encoded() {
             Api::ListPartitionReassignments,
             kp::ListPartitionReassignmentsRequest::VERSIONS,
             kp::ListPartitionReassignmentsResponse::VERSIONS,
+        ),
+        (
+            Api::OffsetDelete,
+            kp::OffsetDeleteRequest::VERSIONS,
+            kp::OffsetDeleteResponse::VERSIONS,
         ),
         (
             Api::DescribeCluster,

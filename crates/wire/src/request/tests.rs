@@ -3,7 +3,7 @@ mod responses;
 use super::*;
 use crate::api::{ApiSpec, TABLE};
 use crate::batch::Offset;
-use crate::testing::Rng;
+use crate::testing::{Rng, consumer_groups as groups};
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
@@ -55,7 +55,15 @@ fn sample(api: Api, version: i16) -> BytesMut {
         Api::Produce | Api::Fetch => BytesMut::new(),
         Api::ListOffsets => encoded(&list_offsets(version), version),
         Api::Metadata => encoded(&metadata(version), version),
+        Api::OffsetCommit => encoded(&groups::offset_commit(version), version),
+        Api::OffsetFetch => encoded(&groups::offset_fetch(version), version),
         Api::FindCoordinator => encoded(&find_coordinator(version), version),
+        Api::JoinGroup => encoded(&groups::join_group(version), version),
+        Api::Heartbeat => encoded(&groups::heartbeat(version), version),
+        Api::LeaveGroup => encoded(&groups::leave_group(version), version),
+        Api::SyncGroup => encoded(&groups::sync_group(version), version),
+        Api::DescribeGroups => encoded(&groups::describe_groups(version), version),
+        Api::ListGroups => encoded(&groups::list_groups(version), version),
         Api::ApiVersions => encoded(&api_versions(version), version),
         Api::CreateTopics => encoded(&create_topics(), version),
         Api::DeleteTopics => encoded(&delete_topics(version), version),
@@ -63,8 +71,10 @@ fn sample(api: Api, version: i16) -> BytesMut {
         Api::OffsetForLeaderEpoch => encoded(&offset_for_leader_epoch(version), version),
         Api::DescribeConfigs => encoded(&describe_configs(version), version),
         Api::CreatePartitions => encoded(&create_partitions(), version),
+        Api::DeleteGroups => encoded(&groups::delete_groups(), version),
         Api::AlterPartitionReassignments => encoded(&reassign(), version),
         Api::ListPartitionReassignments => encoded(&reassignments(), version),
+        Api::OffsetDelete => encoded(&groups::offset_delete(), version),
         Api::DescribeCluster => encoded(&DescribeClusterRequest::default(), version),
     }
 }
@@ -346,7 +356,15 @@ fn requests_of_every_version_are_encoded_and_decoded() {
         fetch_round_trips(),
         round_trip!(ListOffsets, list_offsets),
         round_trip!(Metadata, metadata),
+        round_trip!(OffsetCommit, groups::offset_commit),
+        round_trip!(OffsetFetch, groups::offset_fetch),
         round_trip!(FindCoordinator, find_coordinator),
+        round_trip!(JoinGroup, groups::join_group),
+        round_trip!(Heartbeat, groups::heartbeat),
+        round_trip!(LeaveGroup, groups::leave_group),
+        round_trip!(SyncGroup, groups::sync_group),
+        round_trip!(DescribeGroups, groups::describe_groups),
+        round_trip!(ListGroups, groups::list_groups),
         round_trip!(ApiVersions, api_versions),
         round_trip!(CreateTopics, |_| create_topics()),
         round_trip!(DeleteTopics, delete_topics),
@@ -354,8 +372,10 @@ fn requests_of_every_version_are_encoded_and_decoded() {
         round_trip!(OffsetForLeaderEpoch, offset_for_leader_epoch),
         round_trip!(DescribeConfigs, describe_configs),
         round_trip!(CreatePartitions, |_| create_partitions()),
+        round_trip!(DeleteGroups, |_| groups::delete_groups()),
         round_trip!(AlterPartitionReassignments, |_| reassign()),
         round_trip!(ListPartitionReassignments, |_| reassignments()),
+        round_trip!(OffsetDelete, |_| groups::offset_delete()),
         round_trip!(DescribeCluster, |_| DescribeClusterRequest::default()),
     ];
     let all = TABLE.iter().flat_map(|spec| {

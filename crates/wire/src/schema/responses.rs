@@ -232,3 +232,110 @@ pub(crate) const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
         ])),
     ])),
 ];
+
+const PARTITION_ERRORS: Kind = Kind::List(&[field(Kind::Text), field(Kind::List(&[field(I32), field(I16)]))]);
+
+pub(crate) const OFFSET_COMMIT: &[Field] = &[from(3, I32), field(PARTITION_ERRORS)];
+
+pub(crate) const OFFSET_FETCH: &[Field] = &[
+    from(3, I32),
+    upto(
+        7,
+        Kind::List(&[
+            field(Kind::Text),
+            field(Kind::List(&[
+                field(I32),
+                field(I64),
+                from(5, I32),
+                field(Kind::Text),
+                field(I16),
+            ])),
+        ]),
+    ),
+    between(2, 7, I16),
+    from(
+        8,
+        Kind::List(&[
+            field(Kind::Text),
+            field(Kind::List(&[
+                field(Kind::Text),
+                field(Kind::List(&[
+                    field(I32),
+                    field(I64),
+                    field(I32),
+                    field(Kind::Text),
+                    field(I16),
+                ])),
+            ])),
+            field(I16),
+        ]),
+    ),
+];
+
+pub(crate) const JOIN_GROUP: &[Field] = &[
+    from(2, I32),
+    field(I16),
+    field(I32),
+    from(7, Kind::Text),
+    field(Kind::Text),
+    field(Kind::Text),
+    from(9, BOOL),
+    field(Kind::Text),
+    field(Kind::List(&[
+        field(Kind::Text),
+        from(5, Kind::Text),
+        field(Kind::Bytes),
+    ])),
+];
+
+pub(crate) const HEARTBEAT: &[Field] = &[from(1, I32), field(I16)];
+
+pub(crate) const LEAVE_GROUP: &[Field] = &[
+    from(1, I32),
+    field(I16),
+    from(3, Kind::List(&[field(Kind::Text), field(Kind::Text), field(I16)])),
+];
+
+pub(crate) const SYNC_GROUP: &[Field] = &[
+    from(1, I32),
+    field(I16),
+    from(5, Kind::Text),
+    from(5, Kind::Text),
+    field(Kind::Bytes),
+];
+
+pub(crate) const DESCRIBE_GROUPS: &[Field] = &[
+    from(1, I32),
+    field(Kind::List(&[
+        field(I16),
+        from(6, Kind::Text),
+        field(Kind::Text),
+        field(Kind::Text),
+        field(Kind::Text),
+        field(Kind::Text),
+        field(Kind::List(&[
+            field(Kind::Text),
+            from(4, Kind::Text),
+            field(Kind::Text),
+            field(Kind::Text),
+            field(Kind::Bytes),
+            field(Kind::Bytes),
+        ])),
+        from(3, I32),
+    ])),
+];
+
+pub(crate) const LIST_GROUPS: &[Field] = &[
+    from(1, I32),
+    field(I16),
+    field(Kind::List(&[
+        field(Kind::Text),
+        field(Kind::Text),
+        from(4, Kind::Text),
+        from(5, Kind::Text),
+    ])),
+];
+
+pub(crate) const DELETE_GROUPS: &[Field] = &[field(I32), field(Kind::List(&[field(Kind::Text), field(I16)]))];
+
+pub(crate) const OFFSET_DELETE: &[Field] = &[field(I16), field(I32), field(PARTITION_ERRORS)];

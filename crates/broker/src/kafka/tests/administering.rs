@@ -11,8 +11,8 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, BrokerId, CreatePartitionsRequest,
     CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, MetadataRequest, MetadataResponse,
+    DescribeClusterRequest, DescribeClusterResponse, ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse, MetadataRequest, MetadataResponse,
 };
 use trimaran_wire::api::Api;
 
@@ -264,38 +264,6 @@ async fn the_cluster_is_described() {
     let controllers = DescribeClusterRequest::default().with_endpoint_type(2);
     let response: DescribeClusterResponse = client.ask(Api::DescribeCluster, 1, &controllers).await;
     assert_eq!(response.error_code, 114);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn coordinators_are_not_there_yet_and_the_error_says_so() {
-    let broker = TestBroker::start().await;
-    let mut client = broker.connect().await;
-    for version in 0..=4 {
-        let request = FindCoordinatorRequest::default();
-        let request = if version >= 4 {
-            request.with_coordinator_keys(vec![text("group"), text("other")])
-        } else {
-            request.with_key(text("group"))
-        };
-        let response: FindCoordinatorResponse = client.ask(Api::FindCoordinator, version, &request).await;
-        let codes: Vec<_> = response
-            .coordinators
-            .iter()
-            .map(|coordinator| coordinator.error_code)
-            .collect();
-        if version >= 4 {
-            assert_eq!((response.error_code, codes), (0, vec![15, 15]));
-        } else {
-            assert_eq!((response.error_code, codes), (15, vec![]));
-        }
-    }
-    let transactions = FindCoordinatorRequest::default().with_key(text("tx")).with_key_type(1);
-    let response: FindCoordinatorResponse = client.ask(Api::FindCoordinator, 3, &transactions).await;
-    assert_eq!(response.error_code, 53);
-    assert_eq!(
-        response.error_message.as_deref(),
-        Some("transactions are not supported yet")
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

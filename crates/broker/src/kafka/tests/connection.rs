@@ -41,6 +41,17 @@ impl TestBroker {
         broker
     }
 
+    /// The same broker after a crash.
+    pub(in crate::kafka) async fn restart(self) -> TestBroker {
+        let TestBroker { server, _folder } = self;
+        let settings = server.engine().settings().clone();
+        server.kill().await;
+        let server = Server::start(settings).await.unwrap();
+        let broker = TestBroker { server, _folder };
+        broker.get_ready().await;
+        broker
+    }
+
     /// A cluster of brokers, from 1 on, one in each of these racks.
     pub(in crate::kafka) async fn cluster(racks: &[&str], change: impl Fn(&mut Settings)) -> Vec<TestBroker> {
         let any_port = settings().0.listeners;

@@ -1,6 +1,9 @@
 //! Clients without permission: what they are told, what they must not learn, and that nothing is done for them.
 
-use super::words::{fetch_request, only_partition, produce_request, read, records, topic_name};
+use super::words::{
+    OFFSETS, commit_request, fetch_request, group_id, join_request, leave_request, only_partition, produce_request,
+    read, records, topic_name,
+};
 use super::{Client, TestBroker, text};
 use crate::kafka::{Authorizer, Operation, Resource, Session};
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
@@ -76,6 +79,16 @@ async fn errors(client: &mut Client, api: Api, version: i16, id: TopicId) -> Vec
         Api::ListOffsets => list_offsets(client, version).await,
         Api::Metadata => metadata(client, version).await,
         Api::FindCoordinator => find_coordinator(client, version).await,
+        Api::OffsetCommit
+        | Api::OffsetFetch
+        | Api::JoinGroup
+        | Api::Heartbeat
+        | Api::LeaveGroup
+        | Api::SyncGroup
+        | Api::DescribeGroups
+        | Api::ListGroups
+        | Api::DeleteGroups
+        | Api::OffsetDelete => group_errors(client, api, version).await,
         Api::ApiVersions => {
             let mut request = kp::ApiVersionsRequest::default();
             if version >= 3 {
@@ -141,6 +154,84 @@ async fn errors(client: &mut Client, api: Api, version: i16, id: TopicId) -> Vec
             assert_eq!((response.brokers.len(), response.cluster_authorized_operations), (1, 0));
             vec![response.error_code]
         }
+    }
+}
+
+/// The errors that a client without any permission gets for each group, or for each topic of a group.
+async fn group_errors(client: &mut Client, api: Api, version: i16) -> Vec<i16> {
+    match api {
+        Api::OffsetCommit => {
+            let request = commit_request("g", NAMES, 0).with_retention_time_ms(-1);
+            let response: kp::OffsetCommitResponse = client.ask(api, version, &request).await;
+            let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+            partitions.map(|partition| partition.error_code).collect()
+        }
+        Api::OffsetFetch => {
+            let fetched = client.committed(version, "g", Some(&NAMES)).await;
+            assert!(
+                fetched
+                    .partitions
+                    .iter()
+                    .all(|partition| partition.committed_offset == -1)
+            );
+            match version {
+                1 => fetched
+                    .partitions
+                    .iter()
+                    .map(|partition| partition.error_code)
+                    .collect(),
+                _ => vec![fetched.error_code],
+            }
+        }
+        Api::JoinGroup => {
+            let response: kp::JoinGroupResponse = client.ask(api, version, &join_request("g", "m", version)).await;
+            assert!((response.generation_id, response.members.len()) == (-1, 0));
+            vec![response.error_code]
+        }
+        Api::Heartbeat => {
+            let request = kp::HeartbeatRequest::default().with_group_id(group_id("g"));
+            let response: kp::HeartbeatResponse = client.ask(api, version, &request).await;
+            vec![response.error_code]
+        }
+        Api::LeaveGroup => {
+            let response: kp::LeaveGroupResponse = client.ask(api, version, &leave_request("g", "m", version)).await;
+            assert!(response.members.is_empty());
+            vec![response.error_code]
+        }
+        Api::SyncGroup => {
+            let request = kp::SyncGroupRequest::default().with_group_id(group_id("g"));
+            let response: kp::SyncGroupResponse = client.ask(api, version, &request).await;
+            assert!(response.assignment.is_empty());
+            vec![response.error_code]
+        }
+        Api::DescribeGroups => {
+            let request = kp::DescribeGroupsRequest::default()
+                .with_groups(vec![group_id("g")])
+                .with_include_authorized_operations(version >= 3);
+            let response: kp::DescribeGroupsResponse = client.ask(api, version, &request).await;
+            let group = &response.groups[0];
+            assert_eq!(
+                (group.authorized_operations, group.group_state.as_str()),
+                (NOT_ASKED, "")
+            );
+            vec![group.error_code]
+        }
+        Api::ListGroups => {
+            let response: kp::ListGroupsResponse = client.ask(api, version, &kp::ListGroupsRequest::default()).await;
+            assert!(response.groups.is_empty(), "groups are not shown");
+            vec![response.error_code]
+        }
+        Api::DeleteGroups => {
+            let request = kp::DeleteGroupsRequest::default().with_groups_names(vec![group_id("g")]);
+            let response: kp::DeleteGroupsResponse = client.ask(api, version, &request).await;
+            response.results.iter().map(|result| result.error_code).collect()
+        }
+        Api::OffsetDelete => {
+            let request = kp::OffsetDeleteRequest::default().with_group_id(group_id("g"));
+            let response: kp::OffsetDeleteResponse = client.ask(api, version, &request).await;
+            vec![response.error_code]
+        }
+        other => panic!("{other:?} is not about groups"),
     }
 }
 
@@ -330,6 +421,18 @@ fn expected(api: Api, version: i16) -> Vec<i16> {
         Api::DescribeConfigs => vec![TOPIC, TOPIC, CLUSTER],
         Api::AlterPartitionReassignments => vec![CLUSTER; 3],
         Api::ListPartitionReassignments => vec![CLUSTER; 2],
+        Api::OffsetCommit => vec![GROUP; 2],
+        Api::OffsetFetch if version == 1 => vec![GROUP; 2],
+        Api::OffsetFetch
+        | Api::JoinGroup
+        | Api::Heartbeat
+        | Api::LeaveGroup
+        | Api::SyncGroup
+        | Api::DescribeGroups
+        | Api::DeleteGroups
+        | Api::OffsetDelete => vec![GROUP],
+        // Nothing is refused, and nothing is shown.
+        Api::ListGroups => vec![0],
         Api::ApiVersions | Api::DescribeCluster => vec![0],
     }
 }
@@ -337,6 +440,9 @@ fn expected(api: Api, version: i16) -> Vec<i16> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_api_in_every_version_refuses_a_client_without_permissions() {
     let (broker, mut owner, id) = broker().await;
+    // A group that there is.
+    owner.find_coordinator("g").await;
+    assert_eq!(owner.commit("g", "secret", 7).await, 0);
     let mut client = broker.connect_as(nothing()).await;
     for spec in TABLE {
         // Earlier versions of Produce are refused to everybody.
@@ -351,9 +457,17 @@ async fn every_api_in_every_version_refuses_a_client_without_permissions() {
         }
     }
     // Nothing was done.
-    assert_eq!(all_topics(&mut owner).await, [("secret".to_owned(), 1)]);
     assert_eq!(owner.offset(8, "secret", -1).await.offset, 1);
     assert_eq!(read(&owner.fetch("secret", 0, 0).await), [(0, "x".to_owned())]);
+    let committed = owner.committed(8, "g", None).await;
+    assert_eq!(
+        (committed.error_code, committed.partitions[0].committed_offset),
+        (0, 7),
+        "{committed:?}"
+    );
+    let topics = all_topics(&mut owner).await.into_iter();
+    let topics: Vec<_> = topics.filter(|(name, _)| name != OFFSETS).collect();
+    assert_eq!(topics, [("secret".to_owned(), 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

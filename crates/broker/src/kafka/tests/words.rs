@@ -4,14 +4,23 @@ use super::Client;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponsePartitions;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    ProduceRequest, ProduceResponse, TopicName,
+    BrokerId, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest,
+    ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions};
@@ -19,6 +28,12 @@ use trimaran_wire::api::Api;
 use trimaran_wire::batch::{self, BatchHeader};
 
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const MEMBER_ID_REQUIRED: i16 = 79;
+
+/// The topic that holds the state of consumer groups.
+pub(in crate::kafka) const OFFSETS: &str = "__consumer_offsets";
 
 pub(in crate::kafka) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
@@ -105,7 +120,150 @@ pub(in crate::kafka) fn headers(partition: &PartitionData) -> Vec<BatchHeader> {
     batch::split(bytes).map(|part| part.unwrap().0).collect()
 }
 
+pub(in crate::kafka) fn group_id(group: &str) -> GroupId {
+    GroupId(StrBytes::from_string(group.to_owned()))
+}
+
+/// Commits an offset of each topic's first partition, with a note.
+pub(in crate::kafka) fn commit_request<const N: usize>(
+    group: &str,
+    topics: [&str; N],
+    offset: i64,
+) -> OffsetCommitRequest {
+    let partition = OffsetCommitRequestPartition::default()
+        .with_committed_offset(offset)
+        .with_committed_metadata(Some(StrBytes::from_static_str("note")));
+    let topics = topics.map(|topic| {
+        OffsetCommitRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![partition.clone()])
+    });
+    OffsetCommitRequest::default()
+        .with_group_id(group_id(group))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(topics.to_vec())
+}
+
+/// Joins with one protocol.
+pub(in crate::kafka) fn join_request(group: &str, member: &str, version: i16) -> JoinGroupRequest {
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name(StrBytes::from_static_str("range"))
+        .with_metadata(Bytes::from_static(b"subscription"));
+    JoinGroupRequest::default()
+        .with_group_id(group_id(group))
+        .with_session_timeout_ms(10_000)
+        .with_rebalance_timeout_ms(if version >= 1 { 20_000 } else { -1 })
+        .with_member_id(StrBytes::from_string(member.to_owned()))
+        .with_protocol_type(StrBytes::from_static_str("consumer"))
+        .with_protocols(vec![protocol])
+}
+
+pub(in crate::kafka) fn leave_request(group: &str, member: &str, version: i16) -> LeaveGroupRequest {
+    let member = StrBytes::from_string(member.to_owned());
+    let request = LeaveGroupRequest::default().with_group_id(group_id(group));
+    match version {
+        ..3 => request.with_member_id(member),
+        _ => request.with_members(vec![MemberIdentity::default().with_member_id(member)]),
+    }
+}
+
+/// A group's committed offsets, whatever the version calls them.
+#[derive(Debug)]
+pub(in crate::kafka) struct Committed {
+    pub(in crate::kafka) error_code: i16,
+    /// Of all topics, one after the other.
+    pub(in crate::kafka) partitions: Vec<OffsetFetchResponsePartitions>,
+}
+
 impl Client {
+    /// Looks up a group's coordinator, as its members do before anything else: again, until there is one. Returns the
+    /// broker's id.
+    pub(in crate::kafka) async fn find_coordinator(&mut self, group: &str) -> i32 {
+        let request = FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
+        loop {
+            let response: FindCoordinatorResponse = self.ask(Api::FindCoordinator, 3, &request).await;
+            if response.error_code != COORDINATOR_NOT_AVAILABLE {
+                assert_eq!(response.error_code, 0, "{response:?}");
+                return response.node_id.0;
+            }
+        }
+    }
+
+    /// Commits one topic's offset without membership. While the coordinator begins, it asks again, as every client does.
+    pub(in crate::kafka) async fn commit(&mut self, group: &str, topic: &str, offset: i64) -> i16 {
+        let request = commit_request(group, [topic], offset);
+        loop {
+            let response: OffsetCommitResponse = self.ask(Api::OffsetCommit, 8, &request).await;
+            let code = response.topics[0].partitions[0].error_code;
+            if code != COORDINATOR_LOAD_IN_PROGRESS {
+                return code;
+            }
+        }
+    }
+
+    /// The committed offsets of these topics' first partitions, or of all.
+    pub(in crate::kafka) async fn committed(
+        &mut self,
+        version: i16,
+        group: &str,
+        topics: Option<&[&str]>,
+    ) -> Committed {
+        let names = |topics: &[&str]| topics.iter().map(|topic| topic_name(topic)).collect::<Vec<_>>();
+        let names = topics.map(names);
+        let request = OffsetFetchRequest::default();
+        if version < 8 {
+            let topic = |name| {
+                OffsetFetchRequestTopic::default()
+                    .with_name(name)
+                    .with_partition_indexes(vec![0])
+            };
+            let topics = names.map(|names| names.into_iter().map(topic).collect());
+            let request = request.with_group_id(group_id(group)).with_topics(topics);
+            let response: OffsetFetchResponse = self.ask(Api::OffsetFetch, version, &request).await;
+            let found = response.topics.iter().flat_map(|topic| &topic.partitions);
+            let found = found.map(|partition| {
+                OffsetFetchResponsePartitions::default()
+                    .with_committed_offset(partition.committed_offset)
+                    .with_metadata(partition.metadata.clone())
+                    .with_error_code(partition.error_code)
+            });
+            return Committed {
+                error_code: response.error_code,
+                partitions: found.collect(),
+            };
+        }
+        let topic = |name| {
+            OffsetFetchRequestTopics::default()
+                .with_name(name)
+                .with_partition_indexes(vec![0])
+        };
+        let asked = OffsetFetchRequestGroup::default()
+            .with_group_id(group_id(group))
+            .with_topics(names.map(|names| names.into_iter().map(topic).collect()));
+        let response: OffsetFetchResponse = self
+            .ask(Api::OffsetFetch, version, &request.with_groups(vec![asked]))
+            .await;
+        let found = &response.groups[0];
+        Committed {
+            error_code: found.error_code,
+            partitions: found.topics.iter().flat_map(|topic| topic.partitions.clone()).collect(),
+        }
+    }
+
+    /// Joins a group, in the way that the version has for new members.
+    pub(in crate::kafka) async fn join(&mut self, group: &str, version: i16) -> JoinGroupResponse {
+        let mut member = String::new();
+        loop {
+            let request = join_request(group, &member, version);
+            let response: JoinGroupResponse = self.ask(Api::JoinGroup, version, &request).await;
+            match response.error_code {
+                COORDINATOR_LOAD_IN_PROGRESS => {}
+                MEMBER_ID_REQUIRED => member = response.member_id.to_string(),
+                _ => return response,
+            }
+        }
+    }
+
     /// Produces with acks=all in the newest version, and returns the partition's answer. While a leader that is known may
     /// not serve yet, it asks again, as every client does.
     pub(in crate::kafka) async fn produce(

@@ -6,7 +6,7 @@ use crate::batch::{LeaderEpoch, Offset};
 use crate::fetch::{self, FetchPartitionResponse, FetchResponse, FetchTopicResponse};
 use crate::produce::{self, ProducePartitionResponse, ProduceResponse, ProduceTopicResponse};
 use crate::request::{Response, decode_response, encode_response};
-use crate::testing::Rng;
+use crate::testing::{Rng, consumer_groups as groups};
 use crate::{LeaderHint, NodeEndpoint, TopicId, WireError};
 use bytes::Bytes;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -245,7 +245,15 @@ fn all_frames() -> Frames {
     let mut frames = own_frames();
     check(&mut frames, Api::ListOffsets, list_offsets);
     check(&mut frames, Api::Metadata, metadata);
+    check(&mut frames, Api::OffsetCommit, |_| groups::offset_committed());
+    check(&mut frames, Api::OffsetFetch, groups::offset_fetched);
     check(&mut frames, Api::FindCoordinator, find_coordinator);
+    check(&mut frames, Api::JoinGroup, groups::joined_group);
+    check(&mut frames, Api::Heartbeat, |_| kp::HeartbeatResponse::default());
+    check(&mut frames, Api::LeaveGroup, groups::left_group);
+    check(&mut frames, Api::SyncGroup, groups::synced_group);
+    check(&mut frames, Api::DescribeGroups, groups::described_groups);
+    check(&mut frames, Api::ListGroups, groups::listed_groups);
     check(&mut frames, Api::ApiVersions, api_versions);
     check(&mut frames, Api::CreateTopics, create_topics);
     check(&mut frames, Api::DeleteTopics, |_| {
@@ -263,8 +271,10 @@ fn all_frames() -> Frames {
             .with_error_message(Some(text("m")));
         kp::CreatePartitionsResponse::default().with_results(vec![topic; 2])
     });
+    check(&mut frames, Api::DeleteGroups, |_| groups::deleted_groups());
     check(&mut frames, Api::AlterPartitionReassignments, reassign);
     check(&mut frames, Api::ListPartitionReassignments, reassignments);
+    check(&mut frames, Api::OffsetDelete, |_| groups::offset_deleted());
     check(&mut frames, Api::DescribeCluster, describe_cluster);
     frames
 }
@@ -279,7 +289,15 @@ fn decodes(api: Api, version: i16, frame: Bytes) -> Result<i32, WireError> {
         Api::Fetch => id(decode_response::<kp::FetchResponse>(version, frame)),
         Api::ListOffsets => id(decode_response::<kp::ListOffsetsResponse>(version, frame)),
         Api::Metadata => id(decode_response::<kp::MetadataResponse>(version, frame)),
+        Api::OffsetCommit => id(decode_response::<kp::OffsetCommitResponse>(version, frame)),
+        Api::OffsetFetch => id(decode_response::<kp::OffsetFetchResponse>(version, frame)),
         Api::FindCoordinator => id(decode_response::<kp::FindCoordinatorResponse>(version, frame)),
+        Api::JoinGroup => id(decode_response::<kp::JoinGroupResponse>(version, frame)),
+        Api::Heartbeat => id(decode_response::<kp::HeartbeatResponse>(version, frame)),
+        Api::LeaveGroup => id(decode_response::<kp::LeaveGroupResponse>(version, frame)),
+        Api::SyncGroup => id(decode_response::<kp::SyncGroupResponse>(version, frame)),
+        Api::DescribeGroups => id(decode_response::<kp::DescribeGroupsResponse>(version, frame)),
+        Api::ListGroups => id(decode_response::<kp::ListGroupsResponse>(version, frame)),
         Api::ApiVersions => id(decode_response::<kp::ApiVersionsResponse>(version, frame)),
         Api::CreateTopics => id(decode_response::<kp::CreateTopicsResponse>(version, frame)),
         Api::DeleteTopics => id(decode_response::<kp::DeleteTopicsResponse>(version, frame)),
@@ -287,12 +305,14 @@ fn decodes(api: Api, version: i16, frame: Bytes) -> Result<i32, WireError> {
         Api::OffsetForLeaderEpoch => id(decode_response::<kp::OffsetForLeaderEpochResponse>(version, frame)),
         Api::DescribeConfigs => id(decode_response::<kp::DescribeConfigsResponse>(version, frame)),
         Api::CreatePartitions => id(decode_response::<kp::CreatePartitionsResponse>(version, frame)),
+        Api::DeleteGroups => id(decode_response::<kp::DeleteGroupsResponse>(version, frame)),
         Api::AlterPartitionReassignments => id(decode_response::<kp::AlterPartitionReassignmentsResponse>(
             version, frame,
         )),
         Api::ListPartitionReassignments => id(decode_response::<kp::ListPartitionReassignmentsResponse>(
             version, frame,
         )),
+        Api::OffsetDelete => id(decode_response::<kp::OffsetDeleteResponse>(version, frame)),
         Api::DescribeCluster => id(decode_response::<kp::DescribeClusterResponse>(version, frame)),
     }
 }
