@@ -97,7 +97,7 @@ fn every_message() -> Messages {
 fn every_message_comes_back() {
     assert_eq!(decode(joined(&[])), Ok(Messages::new()));
     for message in every_message() {
-        assert_eq!(decode(joined(&[message.clone()])), Ok(vec![message]));
+        assert_eq!(decode(joined(std::slice::from_ref(&message))), Ok(vec![message]));
     }
     assert_eq!(decode(joined(&every_message())), Ok(every_message()));
 }
@@ -268,7 +268,7 @@ fn many_messages_become_several_envelopes() {
 #[test]
 fn large_payloads_become_envelopes_of_their_own() {
     let of = |bytes: usize| message(1, append(0, [Payload::Data(vec![0; bytes].into())]));
-    let envelopes = split([100, FULL_AFTER_BYTES, 10, 10].map(of).to_vec());
+    let envelopes = split(vec![of(100), of(FULL_AFTER_BYTES), of(10), of(10)]);
     let lengths: Vec<usize> = envelopes.iter().map(Vec::len).collect();
     assert_eq!(lengths, [1, 1, 2]);
 }
