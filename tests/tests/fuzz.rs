@@ -39,7 +39,7 @@ macro_rules! checks {
 
 checks! {
     frames kafka_requests kafka_responses batches decompression peers group_messages shard_messages positions
-    catalog_commands agent_messages coordinator_commands journal journal_damage segments segments_damage json node config
+    catalog_commands agent_messages coordinator_records journal journal_damage segments segments_damage json node config
 }
 
 /// No target may be forgotten here or under cargo-fuzz.

@@ -128,8 +128,8 @@ pub const TARGETS: &[Target] = &[
         tested_inputs: 10_000,
     },
     Target {
-        name: "coordinator_commands",
-        what: "commands of a coordinator's partition, decoded and applied: the same on every replica",
+        name: "coordinator_records",
+        what: "records of a coordinator's partition, decoded and applied: the same on every replica, and led with",
         run: coordinator::target,
         seeds: coordinator::seeds,
         tested_inputs: 10_000,
