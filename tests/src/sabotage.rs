@@ -54,6 +54,8 @@ pub enum Room {
     Multiraft,
     /// `registry`
     Registry,
+    /// `node`
+    Node,
     /// `storage`
     Storage,
 }
@@ -65,6 +67,7 @@ impl Room {
             Room::Raft => "raft",
             Room::Multiraft => "multiraft",
             Room::Registry => "registry",
+            Room::Node => "node",
             Room::Storage => "storage",
         }
     }
@@ -93,6 +96,16 @@ const fn multiraft(switch: &'static str, what: &'static str, source: &'static st
 const fn registry(switch: &'static str, what: &'static str, source: &'static str, noticed: Noticed) -> Scenario {
     Scenario {
         room: Room::Registry,
+        switch,
+        what,
+        source,
+        noticed,
+    }
+}
+
+const fn node(switch: &'static str, what: &'static str, source: &'static str, noticed: Noticed) -> Scenario {
+    Scenario {
+        room: Room::Node,
         switch,
         what,
         source,
@@ -476,6 +489,48 @@ pub const SCENARIOS: &[Scenario] = &[
         "BelieveConfiguration",
         "the list of voters is edited, and two majorities of the metadata group don't meet",
         "Trimaran's own, found by outsiders",
+        WITHIN,
+    ),
+    node(
+        "OpenTwice",
+        "a replica that runs is opened once more, by a job that takes its folder for nobody's",
+        "nobody: made up for the life cycle",
+        WITHIN,
+    ),
+    node(
+        "KeepDeleted",
+        "a replica is taken away and given back, and opened again before its folder is deleted",
+        "nobody: made up for the life cycle",
+        WITHIN,
+    ),
+    node(
+        "OpenLostAsWhole",
+        "a replica that has lost what it promised is opened as one that has promised nothing",
+        "nobody: made up for the life cycle",
+        WITHIN,
+    ),
+    node(
+        "ForgetWishes",
+        "a partition is moved while a replica of it is being opened, which never learns of it",
+        "nobody: made up for the life cycle",
+        WITHIN,
+    ),
+    node(
+        "ReadyAtOnce",
+        "a broker says that it is ready while its replicas are being opened",
+        "nobody: made up for the life cycle",
+        WITHIN,
+    ),
+    node(
+        "AnswerFirst",
+        "an answer leaves before the view that shows what it says",
+        "nobody: made up for the life cycle",
+        WITHIN,
+    ),
+    node(
+        "TrustFormerRegistration",
+        "a broker replays the registration of its former start, and takes it for its own",
+        "nobody: made up for the life cycle",
         WITHIN,
     ),
 ];

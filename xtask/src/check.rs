@@ -127,7 +127,7 @@ struct Room {
 }
 
 /// The crates. `xtask` and `tests` stand outside: the first depends on none of them, the second may on all.
-const ROOMS: [Room; 9] = [
+const ROOMS: [Room; 10] = [
     Room {
         name: "wire",
         ours: &[],
@@ -174,6 +174,11 @@ const ROOMS: [Room; 9] = [
         others: &["bytes", "serde", "postcard"],
     },
     Room {
+        name: "node",
+        ours: &["wire", "raft", "storage", "multiraft", "registry", "coordinator"],
+        others: &["bytes"],
+    },
+    Room {
         name: "transport",
         ours: &[],
         others: &["bytes", "tokio", "tokio-util", "tracing"],
@@ -193,6 +198,7 @@ const ROOMS: [Room; 9] = [
             "registry",
             "multiraft",
             "coordinator",
+            "node",
             "transport",
             // The client commands of the `trimaran` binary.
             "client",

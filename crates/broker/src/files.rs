@@ -2,7 +2,7 @@
 //! opening replicas' folders; and one that deletes them, since a file system may need many seconds for large files, and
 //! nothing waits for that.
 
-use crate::control::{ControlInput, ControlQueue, METADATA};
+use crate::control::{ControlInput, ControlQueue};
 use crate::fatal::Fatal;
 use crate::ids;
 use crate::journal::{JournalInput, JournalQueue};
@@ -15,13 +15,13 @@ use crate::workers::{Activity, Workers};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use trimaran_multiraft::{Damaged, GroupOptions, Input, Lives, Load, Loaded, Open};
-use trimaran_raft::{GroupId, HardState, LogView, NodeId};
+use trimaran_multiraft::{Input, Lives, Load, Loaded};
+use trimaran_node::{self as node, OpenJob};
+use trimaran_raft::GroupId;
+use trimaran_registry::BrokerId;
 use trimaran_registry::starts::{Accepted, Announcement, Start};
-use trimaran_registry::{BrokerId, Standing};
 use trimaran_storage::fs::{Fs, RealFs};
-use trimaran_storage::journal::RecoveredGroup;
-use trimaran_storage::log::{FlushJob, LogError, LogOptions, ReplicaLog, delete_quarantine};
+use trimaran_storage::log::{FlushJob, delete_quarantine};
 
 /// The disk. What is read wrong and then right does no harm, and is said: memory, a cable or a controller may be
 /// failing.
@@ -59,7 +59,7 @@ impl FileQueue {
             | FileJob::Open(_)
             | FileJob::NoteStart(..)
             | FileJob::JudgeStart(..) => &self.work,
-            FileJob::Delete(_) | FileJob::DeleteAside(_) => &self.deletions,
+            FileJob::Delete(_) | FileJob::DeleteQuarantine(_) => &self.deletions,
         };
         queue.push(job);
     }
@@ -82,53 +82,11 @@ pub(crate) enum FileJob {
     /// Delete the folder of a group that is gone for good.
     Delete(GroupId),
     /// Delete what was damaged of a replica that is whole again.
-    DeleteAside(GroupId),
+    DeleteQuarantine(GroupId),
     /// Note a start of another broker that the catalog has told of.
     NoteStart(StartStore, BrokerId, Start),
     /// Judge a start that another broker has announced through a third one, and note it.
     JudgeStart(StartStore, BrokerId, Announcement),
-}
-
-/// A replica to be opened.
-pub(crate) struct OpenJob {
-    /// Its group.
-    pub(crate) group: GroupId,
-    /// The group's first members, the preferred leader first.
-    pub(crate) founders: Vec<NodeId>,
-    /// The brokers that should have a replica; empty if that is not known yet.
-    pub(crate) wanted: Vec<NodeId>,
-    /// Whether other brokers have replicas, which could fill this one.
-    pub(crate) has_others: bool,
-    /// As what.
-    pub(crate) how: How,
-    /// Sizes and limits of its log.
-    pub(crate) log_options: LogOptions,
-    /// The options that may differ from group to group.
-    pub(crate) options: GroupOptions,
-}
-
-/// As what a replica is opened.
-#[derive(Clone, Debug)]
-pub(crate) enum How {
-    /// With what the journal, and perhaps the folder, have of it.
-    Found(Box<RecoveredGroup>),
-    /// The disk has nothing of it.
-    Nothing(Standing),
-    /// It turned out to be damaged while it ran.
-    Damaged,
-}
-
-/// The outcome of opening a replica.
-#[derive(Debug)]
-pub(crate) enum Opened {
-    /// It is open.
-    Sound,
-    /// It is open, holds nothing, and is filled by the others.
-    Lost,
-    /// The same, since what it held is damaged.
-    SetAside(LogError),
-    /// It takes no part.
-    Failed(LogError),
 }
 
 /// Everything that the threads need.
@@ -154,11 +112,6 @@ pub(crate) struct FileThreads {
     pub(crate) workers: Arc<Workers>,
     /// Told if a thread panics.
     pub(crate) fatal: Arc<Fatal>,
-}
-
-/// The folder of one replica, within the folder of all: the group's number, since topics' names can be used again.
-pub(crate) fn group_folder(group: GroupId) -> String {
-    format!("group-{}", group.0)
 }
 
 /// It is noted again when its broker connects, and it is not let in before.
@@ -216,7 +169,7 @@ impl FileThreads {
             FileJob::Load(load) => self.load(load),
             FileJob::Open(job) => self.open(*job),
             FileJob::Delete(group) => self.delete(group),
-            FileJob::DeleteAside(group) => self.delete_aside(group),
+            FileJob::DeleteQuarantine(group) => self.delete_quarantine(group),
             FileJob::NoteStart(store, broker, start) => note_start(&store, broker, start),
             FileJob::JudgeStart(store, broker, announced) => judge_start(&store, broker, &announced),
         }
@@ -251,96 +204,20 @@ impl FileThreads {
     }
 
     fn open(&self, job: OpenJob) {
-        let (group, wanted) = (job.group, job.wanted.clone());
-        let opened = match &job.how {
-            How::Nothing(Standing::Founding) => self.open_or_set_aside(&job, &RecoveredGroup::default()),
-            How::Found(recovered) => self.open_or_set_aside(&job, recovered),
-            How::Nothing(Standing::Joining) => self.open_lost_unless_alone(&job),
-            How::Damaged => self
-                .open_lost(&job, HardState::default())
-                .map(|open| (open, Opened::Lost)),
-        };
-        let (input, outcome) = match opened {
-            Ok((open, outcome)) => {
-                let open = open.wanting(wanted);
-                // Of its members, only some are meant to vote.
-                let open = if group == METADATA {
-                    open.keeping_learners()
-                } else {
-                    open
-                };
-                (Input::Open(Box::new(open)), outcome)
-            }
-            // It takes no part, and must say so: this broker's heartbeats vouch for all of its replicas.
-            Err(error) => {
-                let damaged = Damaged {
-                    group,
-                    voters: job.founders,
-                    recovered: match job.how {
-                        How::Found(recovered) => *recovered,
-                        How::Nothing(_) | How::Damaged => RecoveredGroup::default(),
-                    },
-                };
-                (Input::Damaged(Box::new(damaged)), Opened::Failed(error))
-            }
-        };
-        self.mailboxes.of(group).tell(input);
-        self.control.push(ControlInput::Opened(group, outcome));
-    }
-
-    /// A damaged log is set aside, and its replica filled by the others, if there are any.
-    fn open_or_set_aside(&self, job: &OpenJob, recovered: &RecoveredGroup) -> Result<(Open, Opened), LogError> {
-        match self.open_found(job, recovered.clone()) {
-            Err(error) if error.is_damage() && job.has_others => {
-                let open = self.open_lost(job, recovered.hard_state)?;
-                Ok((open, Opened::SetAside(error)))
-            }
-            outcome => outcome,
+        let group = job.group();
+        let opened = job.run(&self.fs, &self.partitions, |known| {
+            self.lives.lock().unwrap_or_else(PoisonError::into_inner).next(known)
+        });
+        if let Some(flushed) = opened.flushed {
+            self.journal.submit(JournalInput::Release(group, flushed));
         }
+        self.control
+            .push(ControlInput::Node(node::Input::Opened(Box::new(opened))));
     }
 
-    /// A replica that the journal does not know is filled again by the others. Where there is nobody else, what lies in
-    /// the folder is all there is of the partition: it stays where it is, and is not used.
-    fn open_lost_unless_alone(&self, job: &OpenJob) -> Result<(Open, Opened), LogError> {
-        if !job.has_others {
-            self.open_found(job, RecoveredGroup::default())?;
-        }
-        let open = self.open_lost(job, HardState::default())?;
-        Ok((open, Opened::Lost))
-    }
-
-    fn open_found(&self, job: &OpenJob, recovered: RecoveredGroup) -> Result<(Open, Opened), LogError> {
-        let dir = self.partitions.join(group_folder(job.group));
-        let hard_state = recovered.hard_state;
-        let options = job.log_options.clone();
-        let log = ReplicaLog::open(Arc::clone(&self.fs), &dir, job.group, options, recovered)?;
-        // A flush that was done before a crash, and not heard of: without this the journal keeps its files for ever.
-        self.journal
-            .submit(JournalInput::Release(job.group, log.flushed_index()));
-        // What it may have promised before it was lost, it holds again.
-        let whole = hard_state.barred <= log.last_index();
-        if whole && log.has_quarantine() {
-            self.delete_aside(job.group);
-        }
-        let open = Open::new(job.founders.clone(), log, hard_state, job.options.clone())?;
-        Ok((open, if whole { Opened::Sound } else { Opened::Lost }))
-    }
-
-    fn open_lost(&self, job: &OpenJob, known: HardState) -> Result<Open, LogError> {
-        let dir = self.partitions.join(group_folder(job.group));
-        let options = job.log_options.clone();
-        let log = ReplicaLog::open_lost(Arc::clone(&self.fs), &dir, job.group, options)?;
-        let life = self
-            .lives
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next(known.life);
-        Ok(Open::lost(job.founders.clone(), log, known, life, job.options.clone()))
-    }
-
-    /// The files that were set aside are not needed any more.
-    fn delete_aside(&self, group: GroupId) {
-        let dir = self.partitions.join(group_folder(group));
+    /// Deletes the files that were quarantined, which are not needed any more.
+    fn delete_quarantine(&self, group: GroupId) {
+        let dir = node::folder(&self.partitions, group);
         match delete_quarantine(&*self.fs, &dir) {
             Ok(()) => tracing::info!(%group, "what was damaged of this replica is deleted"),
             Err(error) => tracing::warn!(
@@ -352,7 +229,7 @@ impl FileThreads {
     }
 
     fn delete(&self, group: GroupId) {
-        let dir = self.partitions.join(group_folder(group));
+        let dir = node::folder(&self.partitions, group);
         let deleted = self
             .fs
             .remove_dir_all(&dir)
@@ -366,6 +243,6 @@ impl FileThreads {
                  start"
             ),
         }
-        self.control.push(ControlInput::Deleted(group));
+        self.control.push(ControlInput::Node(node::Input::Deleted(group)));
     }
 }

@@ -49,7 +49,6 @@ pub mod engine;
 mod fatal;
 mod files;
 mod folder;
-pub mod ids;
 mod journal;
 pub mod kafka;
 mod logging;
@@ -69,6 +68,7 @@ pub use config::Settings;
 pub use engine::Engine;
 pub use folder::FolderError;
 pub use server::Server;
+pub use trimaran_node::ids;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

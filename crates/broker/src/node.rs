@@ -24,21 +24,13 @@ use body::Forwarded;
 use requests::{Answered, Asker, Outcome, Requests};
 use room::{Fault, Room};
 use std::time::Duration;
+use trimaran_node::Now;
 use trimaran_raft::{Instant, NodeId};
 use trimaran_wire::json::{self, Answer, ErrorCode, Incoming, JsonError, Outgoing, Reply, Request};
 
 /// After `init` a node says nothing of its own accord for so long, so that whatever its input holds already is read and
 /// answered first. Another node's word ends it early.
 const QUIET: Duration = Duration::from_secs(1);
-
-/// What time it is.
-#[derive(Clone, Copy, Debug)]
-struct Now {
-    /// Monotonic.
-    at: Instant,
-    /// Milliseconds since 1970.
-    wall_ms: i64,
-}
 
 /// Who is who. Node ids are Maelstrom's; brokers count from one in their order.
 #[derive(Clone, Debug, PartialEq)]
@@ -300,7 +292,7 @@ impl Member {
     fn start(&mut self, now: Now, seed: u64) -> Result<(), Fault> {
         if self.room.is_none() {
             let own = self.names.node(&self.names.own).unwrap_or(NodeId(1));
-            self.room = Some(Room::new(now, own, self.names.members(), seed)?);
+            self.room = Some(Room::new(now, own, &self.names.members(), seed)?);
         }
         Ok(())
     }

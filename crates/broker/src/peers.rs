@@ -6,7 +6,7 @@ mod tests;
 mod twins;
 mod versions;
 
-use crate::control::{ControlInput, ControlQueue, METADATA};
+use crate::control::{ControlInput, ControlQueue};
 use crate::ids;
 use crate::metrics::Metrics;
 use crate::server::account_frame;
@@ -268,11 +268,12 @@ impl Peers {
             Frame::Heartbeat(heartbeat) => {
                 self.starts.heard(ids::broker(from));
                 let heartbeat = heartbeat_from_wire(heartbeat);
-                self.control
-                    .offer(ControlInput::Heartbeat(from, heartbeat), CONTROL_LIMIT);
+                let heard = ControlInput::Node(trimaran_node::Input::Heartbeat(from, heartbeat));
+                self.control.offer(heard, CONTROL_LIMIT);
             }
             Frame::Control(message) => {
-                self.control.offer(ControlInput::Agent(from, message), CONTROL_LIMIT);
+                let message = ControlInput::Node(trimaran_node::Input::Agent(from, message));
+                self.control.offer(message, CONTROL_LIMIT);
             }
             Frame::FailOver(request) => {
                 let group = raft::GroupId(request.group.0);

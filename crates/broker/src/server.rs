@@ -283,7 +283,7 @@ impl Server {
     /// Leaves well: hands every leadership to a caught-up replica, finishes what is in flight, and stops. Takes no
     /// longer than the configuration's `broker.stop_deadline_ms`, and a little for the threads to end.
     pub async fn leave(self) -> TransferOutcome {
-        self.control.push(ControlInput::Leaving);
+        self.control.push(ControlInput::Node(trimaran_node::Input::Leaving));
         let deadline = self.engine.settings().broker.stop_deadline;
         let outcome = tokio::time::timeout(deadline, self.engine.transfer_all()).await;
         let outcome = outcome.unwrap_or(TransferOutcome {

@@ -15,7 +15,8 @@ use crate::tickets::Tickets;
 use crate::workers::Activity;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, QuorumLost, RefusedEntries, Shard, ShardConfig};
+use trimaran_multiraft::{Completion, Input, Outbox, PeerSink, Shard, ShardConfig};
+use trimaran_node::reports;
 use trimaran_raft::{GroupId, Message, NodeId};
 
 /// What a mailbox takes at most.
@@ -279,63 +280,11 @@ fn hand_on<P: PeerSink>(at: usize, out: &mut Outbox, to: &mut Outputs<P>) {
     for load in out.loads.drain(..) {
         to.files.push(FileJob::Load(load));
     }
-    for (group, index, payload) in out.committed.drain(..) {
-        to.control.push(ControlInput::Committed(group, index, payload));
-    }
-    if !out.leaders.is_empty() {
-        to.control.push(ControlInput::Leaders(std::mem::take(&mut out.leaders)));
-    }
-    if !out.in_sync.is_empty() {
-        to.control.push(ControlInput::InSync(std::mem::take(&mut out.in_sync)));
-    }
-    if !out.members.is_empty() {
-        to.control.push(ControlInput::Members(std::mem::take(&mut out.members)));
-    }
-    for lost in out.lost.drain(..) {
-        to.control.push(ControlInput::Lost(lost));
-    }
-    for refused in out.refused.drain(..) {
-        say_refused(&refused);
-    }
-    for lost in out.quorum_lost.drain(..) {
-        to.metrics.stranded.inc();
-        say_quorum_lost(&lost);
-    }
-    for contradiction in out.contradictions.drain(..) {
-        to.metrics.contradictions.inc();
-        to.control.push(ControlInput::Contradiction(contradiction));
-    }
-    for (group, count) in out.forgotten.drain(..) {
-        to.metrics.producers_forgotten.inc_by(count);
-        tracing::warn!(
-            %group, count,
-            "forgets idempotent producers for lack of room: they have sent nothing for a quarter of an hour at least, and what \
-             one of them sends again would be stored twice. Too many clients with new producer ids write to one partition, or \
-             to this broker; see \"Many producers\" in docs/operations.md"
-        );
+    let mut reported = Vec::new();
+    reports(out, |report| reported.push(report));
+    if !reported.is_empty() {
+        to.control.push(ControlInput::Reports(reported));
     }
     to.metrics.log_resets.inc_by(std::mem::take(&mut out.resets));
     to.metrics.elections.inc_by(std::mem::take(&mut out.elections));
-}
-
-fn say_refused(refused: &RefusedEntries) {
-    let RefusedEntries {
-        group,
-        leader,
-        term,
-        error,
-    } = refused;
-    tracing::error!(
-        %group, ?leader, %term, %error,
-        "a replica's log refuses what its leader sent: it takes no part in its partition, which goes on without it. Start this          broker again; if the same comes back, stop the leader's broker, and report it as a bug"
-    );
-}
-
-fn say_quorum_lost(quorum_lost: &QuorumLost) {
-    let QuorumLost { group, term, lost } = quorum_lost;
-    tracing::error!(
-        %group, %term, ?lost,
-        "a majority is needed, and these brokers have lost what they had promised: nothing can be decided until one of them \
-         is started with the disk that it had. See \"When one is lost\" in docs/operations.md"
-    );
 }

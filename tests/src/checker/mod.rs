@@ -8,6 +8,7 @@ pub mod disks;
 pub mod elections;
 pub mod history;
 pub mod raft;
+pub mod views;
 
 use std::fmt;
 
@@ -92,6 +93,9 @@ pub enum Law {
     BatchesStayWhole,
     /// The offset that a consumer group committed does not go back, and is one that was committed.
     CommittedOffsetStays,
+    /// What a broker publishes is true: it is registered and has opened its replicas before it says that it is ready,
+    /// and a view shows what an answer says before the answer leaves.
+    ViewsAreTrue,
     /// A failover on request makes another member lead.
     FailoverMoves,
 }
@@ -125,6 +129,7 @@ impl Law {
             Law::AcknowledgedIsRead => "who reads to the end reads what was acknowledged",
             Law::BatchesStayWhole => "a batch is stored wholly or not at all",
             Law::CommittedOffsetStays => "a committed offset never goes back",
+            Law::ViewsAreTrue => "what a broker publishes is true",
             Law::FailoverMoves => "a failover makes another one lead",
         }
     }

@@ -37,10 +37,12 @@ pub fn unlisted() -> Vec<String> {
     let cores = CORES.iter().copied().flatten().map(name);
     let shards = trimaran_multiraft::Sabotage::ALL.iter().map(name);
     let registry = trimaran_registry::Sabotage::ALL.iter().map(name);
+    let node = trimaran_node::Sabotage::ALL.iter().map(name);
     let storage = trimaran_storage::Sabotage::ALL.iter().map(name);
     cores
         .chain(shards)
         .chain(registry)
+        .chain(node)
         .chain(storage)
         .filter(|switch| !listed(switch))
         .collect()
@@ -57,6 +59,7 @@ fn bug(scenario: &Scenario) -> Option<Bug> {
         Room::Raft => CORES.iter().find_map(|all| named(all, scenario.switch)).map(Bug::Core),
         Room::Multiraft => named(trimaran_multiraft::Sabotage::ALL, scenario.switch).map(Bug::Shard),
         Room::Registry => named(trimaran_registry::Sabotage::ALL, scenario.switch).map(Bug::Registry),
+        Room::Node => named(trimaran_node::Sabotage::ALL, scenario.switch).map(Bug::Node),
         Room::Storage => named(trimaran_storage::Sabotage::ALL, scenario.switch).map(Bug::Storage),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Without the feature `sabotage` there is none, and no value of this type.
 
-use trimaran_multiraft::{LivenessMonitor, Shard, Watchdog};
-use trimaran_registry::Agent;
+use trimaran_multiraft::{Shard, Watchdog};
+use trimaran_node::Node;
 use trimaran_registry::folder::FolderParts;
 use trimaran_registry::starts::{Inquiry, Starts};
 
@@ -19,6 +19,9 @@ pub enum Bug {
     /// In every broker's catalog.
     #[cfg(feature = "sabotage")]
     Registry(trimaran_registry::Sabotage),
+    /// In the life cycle of every broker's replicas.
+    #[cfg(feature = "sabotage")]
+    Node(trimaran_node::Sabotage),
     /// In every broker's journal.
     #[cfg(feature = "sabotage")]
     Storage(trimaran_storage::Sabotage),
@@ -33,7 +36,7 @@ impl Bug {
             #[cfg(feature = "sabotage")]
             Bug::Registry(how) => starts.sabotage(how),
             #[cfg(feature = "sabotage")]
-            Bug::Core(_) | Bug::Shard(_) | Bug::Storage(_) => {}
+            Bug::Core(_) | Bug::Shard(_) | Bug::Node(_) | Bug::Storage(_) => {}
         }
     }
 
@@ -45,7 +48,7 @@ impl Bug {
             #[cfg(feature = "sabotage")]
             Bug::Registry(how) => inquiry.sabotage(how),
             #[cfg(feature = "sabotage")]
-            Bug::Core(_) | Bug::Shard(_) | Bug::Storage(_) => {}
+            Bug::Core(_) | Bug::Shard(_) | Bug::Node(_) | Bug::Storage(_) => {}
         }
     }
 
@@ -53,23 +56,24 @@ impl Bug {
     pub(super) fn build_in<'a>(
         self,
         shards: impl Iterator<Item = &'a mut Shard>,
-        monitor: &mut LivenessMonitor,
-        agent: &mut Agent,
+        node: &mut Node,
         watchdog: &mut Watchdog,
     ) {
         // Without the feature there is nobody to break, and nothing to break them with.
-        let _ = (&shards, &monitor, &agent, &watchdog);
+        let _ = (&shards, &node, &watchdog);
         match self {
             #[cfg(feature = "sabotage")]
             Bug::Core(how) => shards.for_each(|shard| shard.sabotage_cores(how)),
             #[cfg(feature = "sabotage")]
             Bug::Shard(how) => {
-                monitor.sabotage(how);
+                node.detector_mut().monitor_mut().sabotage(how);
                 watchdog.sabotage(how);
                 shards.for_each(|shard| shard.sabotage(how));
             }
             #[cfg(feature = "sabotage")]
-            Bug::Registry(how) => agent.sabotage(how),
+            Bug::Registry(how) => node.control_mut().agent_mut().sabotage(how),
+            #[cfg(feature = "sabotage")]
+            Bug::Node(how) => node.sabotage(how),
             #[cfg(feature = "sabotage")]
             Bug::Storage(_) => {}
         }
@@ -82,7 +86,7 @@ impl Bug {
             #[cfg(feature = "sabotage")]
             Bug::Registry(how) => parts.sabotage(how),
             #[cfg(feature = "sabotage")]
-            Bug::Core(_) | Bug::Shard(_) | Bug::Storage(_) => {}
+            Bug::Core(_) | Bug::Shard(_) | Bug::Node(_) | Bug::Storage(_) => {}
         }
     }
 
@@ -91,7 +95,7 @@ impl Bug {
     pub(super) fn of_storage(self) -> Option<trimaran_storage::Sabotage> {
         match self {
             Bug::Storage(how) => Some(how),
-            Bug::Core(_) | Bug::Shard(_) | Bug::Registry(_) => None,
+            Bug::Core(_) | Bug::Shard(_) | Bug::Registry(_) | Bug::Node(_) => None,
         }
     }
 }

@@ -1,28 +1,11 @@
-//! What the control thread makes of starts: others' that the catalog tells of, and its own that are not accepted any more.
+//! What the control thread makes of its own start when it is not accepted any more.
 
 use super::ControlParts;
-use crate::files::FileJob;
 use crate::ids;
 use crate::starts;
-use std::collections::BTreeMap;
 use trimaran_raft::NodeId;
 use trimaran_registry::starts::Start;
-use trimaran_registry::{BrokerId, Catalog, Incarnation};
 use trimaran_wire::peer as wire;
-
-/// Others ask this broker what it has seen of them, also when this one starts: so what the catalog says is noted.
-pub(super) fn note_registered(parts: &ControlParts, catalog: &Catalog, seen: &mut BTreeMap<BrokerId, Incarnation>) {
-    for broker in catalog.brokers().filter(|broker| broker.id != parts.broker.id) {
-        let known = seen.insert(broker.id, broker.incarnation);
-        if known < Some(broker.incarnation)
-            && let Some(start) = catalog.start(broker.id)
-        {
-            parts
-                .files
-                .push(FileJob::NoteStart(parts.starts.clone(), broker.id, start));
-        }
-    }
-}
 
 /// A peer takes nothing from this process.
 pub(super) fn disowned(parts: &mut ControlParts, by: NodeId, refused: &wire::Refused) {

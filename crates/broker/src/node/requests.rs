@@ -429,7 +429,7 @@ impl Requests {
             Task::Leader { .. } => self.leader(room, group, &replicas),
             Task::Failover {
                 failed, began, told, ..
-            } => self.failover(now, room, (group, &replicas), *failed, *began, told),
+            } => self.failover(now, room, (group, &replicas), *failed, *began, told)?,
             Task::Append { value, request, .. } => {
                 let limit = room
                     .catalog()
@@ -517,25 +517,25 @@ impl Requests {
         failed: NodeId,
         began: Instant,
         told: &mut Option<u64>,
-    ) -> Step {
+    ) -> Result<Step, Fault> {
         if !replicas.contains(&failed) || replicas.len() == 1 {
             let name = self.names.name(failed);
             let text = format!("{name} has no replica of it, or the only one");
-            return Step::Done(error(ErrorCode::PreconditionFailed, text));
+            return Ok(Step::Done(error(ErrorCode::PreconditionFailed, text)));
         }
         // Another one leads already, or has taken over: a repeated request gets the same answer.
         if let Some((leader, term)) = serving(room, group).filter(|(leader, _)| *leader != failed) {
             let failover_ms = u64::try_from(now.at.since(began).as_millis()).unwrap_or(u64::MAX);
             let new_leader = self.names.name(leader).to_owned();
-            return Step::Done(Reply::PartitionFailoverOk {
+            return Ok(Step::Done(Reply::PartitionFailoverOk {
                 new_leader,
                 new_term: term,
                 failover_ms,
-            });
+            }));
         }
         told.get_or_insert_with(|| serving(room, group).map_or(0, |(_, term)| term));
-        room.fail_over(group, replicas, failed);
-        Step::Wait
+        room.fail_over(now, group, failed)?;
+        Ok(Step::Wait)
     }
 
     fn append(

@@ -1,32 +1,33 @@
-//! The crates, introduced to one another as in a broker, in one thread and without waiting for anything.
+//! One node's shard, journal and disk around [`trimaran_node::Node`], in one thread and without waiting for anything.
 
 use super::Now;
 use crate::ids;
 use crate::peers::{heartbeat_from_wire, heartbeat_to_wire};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use trimaran_coordinator as coordinator;
 use trimaran_coordinator::OffsetStore;
 use trimaran_multiraft::{
-    Acks, AppendError, Appended, Completion, GroupOptions, InSync, Input, IntervalPlan, LeaderChange, LivenessEvent,
-    LivenessMonitor, Open, Outbox, ReadError, ReadRequest, Shard, ShardConfig, Ticket, envelope,
+    Acks, AppendError, Appended, Completion, Input as ShardInput, IntervalPlan, Lives, Outbox, ReadError, ReadRequest,
+    Shard, ShardConfig, Ticket, envelope,
 };
-use trimaran_raft::{GroupId, Instant, Liveness, LogIndex, NodeId};
-use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, Agent, AgentConfig, Effect, OpenReplica};
+use trimaran_node::{
+    ClusterView, Config, Health, Input, METADATA, Node, Notice, Output, ReplicaOptions, Report, RetryPauses, folder,
+    reports,
+};
+use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
+use trimaran_registry::agent::{self, AdminError, AdminReply, AdminRequest, AgentConfig};
 use trimaran_registry::catalog::{Broker, Endpoint};
-use trimaran_registry::{Catalog, CommandIndex, FolderId, Incarnation, LeaderView, TopicConfig};
+use trimaran_registry::{Catalog, FolderId, Incarnation, LeaderView};
 use trimaran_storage::fs::Fs;
 use trimaran_storage::fs::faulty::FaultyFs;
-use trimaran_storage::journal::{Journal, JournalOptions, RecoveredGroup};
-use trimaran_storage::log::{Chunk, LogOptions, ReplicaLog, Retention};
+use trimaran_storage::journal::{Journal, JournalOptions};
+use trimaran_storage::log::{Chunk, delete_quarantine};
 use trimaran_wire::batch;
-use trimaran_wire::peer::{self, Frame, PROTOCOL_VERSION};
-
-/// The group that replicates the catalog.
-const METADATA: GroupId = GroupId(trimaran_registry::METADATA_GROUP.0);
+use trimaran_wire::peer::{Frame, PROTOCOL_VERSION};
 
 /// Topics of the node's own begin so.
 pub(super) const RESERVED: &str = "__";
@@ -43,6 +44,9 @@ const RETRANSMIT: Duration = Duration::from_millis(400);
 /// About how many bytes of a log one poll returns.
 const POLL_BYTES: usize = 64 << 10;
 
+/// Where the replicas' folders lie.
+const PARTITIONS: &str = "/";
+
 /// A broken invariant of our own, or of the disk in memory: the node must stop.
 #[derive(Debug)]
 pub(super) struct Fault(pub(super) String);
@@ -57,40 +61,55 @@ pub(super) enum News {
     Administered(agent::Ticket, Result<AdminReply, AdminError>),
 }
 
-/// One node's crates.
+/// A node with its shard, its journal and its disk, which is memory.
 pub(super) struct Room {
     own: NodeId,
     fs: Arc<dyn Fs>,
     shard: Shard,
-    inputs: Vec<Input>,
+    inputs: Vec<ShardInput>,
     outbox: Outbox,
     journal: Journal,
-    monitor: LivenessMonitor,
-    agent: Agent,
-    /// All nodes: each has a replica of the metadata group.
-    members: Vec<NodeId>,
-    /// Replicas on this node; those of the offsets topic with what was committed there.
-    hosted: BTreeMap<GroupId, Option<OffsetStore>>,
+    lives: Lives,
+    node: Node,
+    view: ClusterView,
+    /// What was committed to the partitions of the offsets topic that have a replica here.
+    offsets: BTreeMap<GroupId, OffsetStore>,
     tickets: u64,
+    /// Replicas whose status was asked for.
+    statuses: BTreeMap<Ticket, GroupId>,
     frames: Vec<(NodeId, Frame)>,
     news: Vec<News>,
 }
 
 impl Room {
     /// Starts, with an empty disk.
-    pub(super) fn new(now: Now, own: NodeId, members: Vec<NodeId>, seed: u64) -> Result<Room, Fault> {
+    pub(super) fn new(now: Now, own: NodeId, members: &[NodeId], seed: u64) -> Result<Room, Fault> {
         let fs: Arc<dyn Fs> = Arc::new(FaultyFs::new(seed));
         let options = JournalOptions {
             file_bytes: 4 << 20,
             max_files: 4,
         };
-        let (journal, _) = Journal::open(Arc::clone(&fs), Path::new("/journal"), options).map_err(fault)?;
+        let (journal, recovered) = Journal::open(Arc::clone(&fs), Path::new("/journal"), options).map_err(fault)?;
         let plan = IntervalPlan::new(FAILOVER_BUDGET).map_err(fault)?;
         let incarnation = u64::try_from(now.wall_ms).unwrap_or(0);
         let mut tuning = plan.tuning(seed ^ own.0);
         tuning.retransmit_timeout = RETRANSMIT;
-        let peers: Vec<NodeId> = members.iter().copied().filter(|member| *member != own).collect();
-        let agent = agent_config(own, &members, incarnation, seed);
+        let config = Config {
+            agent: agent_config(own, members, incarnation, seed),
+            plan,
+            recovered,
+            replicas: ReplicaOptions {
+                tail_bytes: 1 << 20,
+                max_segment_bytes: 1 << 20,
+                max_segment_ms: u64::MAX,
+                // The checkers of Maelstrom's workloads take a log to be whole.
+                retains: false,
+                delivered_topic: Some(OFFSETS_TOPIC),
+                retry: RetryPauses::USUAL,
+            },
+            topic_defaults: BTreeMap::new(),
+            retain_every: Duration::from_secs(30),
+        };
         let mut room = Room {
             own,
             fs,
@@ -98,33 +117,33 @@ impl Room {
             inputs: Vec::new(),
             outbox: Outbox::default(),
             journal,
-            monitor: LivenessMonitor::new(plan.liveness(own, incarnation), &peers, now.at),
-            agent: Agent::new(agent, ids::registry_instant(now.at)),
-            members,
-            hosted: BTreeMap::new(),
+            lives: Lives::new(incarnation),
+            node: Node::new(config, now.at),
+            view: ClusterView::default(),
+            offsets: BTreeMap::new(),
             tickets: 0,
+            statuses: BTreeMap::new(),
             frames: Vec::new(),
             news: Vec::new(),
         };
-        room.tell_agent(now, agent::Input::Tick)?;
+        room.tick(now)?;
         Ok(room)
     }
 
     /// When to call [`Room::work`] next, if nothing else happens.
     pub(super) fn deadline(&self) -> Instant {
-        let agent = Instant(self.agent.deadline().0);
         let shard = self.shard.deadline().unwrap_or(Instant(u64::MAX));
-        self.monitor.deadline().min(agent).min(shard)
+        self.node.deadline().min(shard)
     }
 
     /// What all nodes agree on, as far as this one knows.
     pub(super) fn catalog(&self) -> &Catalog {
-        self.agent.catalog()
+        &self.view.catalog
     }
 
     /// Who leads what, as far as this node knows.
     pub(super) fn leaders(&self) -> &LeaderView {
-        self.agent.leaders()
+        &self.view.leaders
     }
 
     /// This node.
@@ -134,12 +153,12 @@ impl Room {
 
     /// Whether this node has a replica of the group.
     pub(super) fn hosts(&self, group: GroupId) -> bool {
-        self.hosted.contains_key(&group)
+        self.node.control().replicas().has(group)
     }
 
     /// What was committed in a partition of the offsets topic, as far as it is applied here.
     pub(super) fn offsets(&self, group: GroupId) -> Option<&OffsetStore> {
-        self.hosted.get(&group)?.as_ref()
+        self.offsets.get(&group)
     }
 
     /// Frames for other nodes, since the last time.
@@ -156,9 +175,12 @@ impl Room {
 
     /// Appends one record, to be answered once it is committed.
     pub(super) fn append(&mut self, now: Now, group: GroupId, value: &[u8]) -> Ticket {
+        self.append_batch(group, batch::build(now.wall_ms, &[(None, Some(value))]))
+    }
+
+    fn append_batch(&mut self, group: GroupId, batch: BytesMut) -> Ticket {
         let ticket = self.ticket();
-        let batch = batch::build(now.wall_ms, &[(None, Some(value))]);
-        self.inputs.push(Input::Append {
+        self.inputs.push(ShardInput::Append {
             group,
             batch,
             acks: Acks::All,
@@ -178,7 +200,7 @@ impl Room {
             follower_ok: true,
             wait: false,
         };
-        self.inputs.push(Input::Read(ticket, request));
+        self.inputs.push(ShardInput::Read(ticket, request));
         ticket
     }
 
@@ -190,34 +212,14 @@ impl Room {
         request: AdminRequest,
     ) -> Result<agent::Ticket, Fault> {
         let ticket = agent::Ticket(self.ticket().0);
-        self.tell_agent(
-            now,
-            agent::Input::Request {
-                ticket,
-                timeout,
-                request,
-            },
-        )?;
+        self.handle(now, Input::Request(ticket, timeout, request))?;
         Ok(ticket)
     }
 
     /// Tells all replicas to believe this leader gone.
-    pub(super) fn fail_over(&mut self, group: GroupId, replicas: &[NodeId], failed: NodeId) {
-        for replica in replicas {
-            if *replica == self.own {
-                self.inputs.push(Input::Failover {
-                    group,
-                    failed: Some(failed),
-                });
-            } else {
-                let failed = Some(peer::BrokerId(ids::broker(failed).0));
-                let request = peer::FailOver {
-                    group: peer::GroupId(group.0),
-                    failed,
-                };
-                self.frames.push((*replica, Frame::FailOver(request)));
-            }
-        }
+    pub(super) fn fail_over(&mut self, now: Now, group: GroupId, failed: NodeId) -> Result<(), Fault> {
+        let failed = Some(failed);
+        self.handle(now, Input::FailOver { group, failed })
     }
 
     /// Another node's frame. One that can't be read is dropped, as if the network had lost it.
@@ -226,27 +228,16 @@ impl Room {
             Ok(Frame::Groups(messages)) => {
                 if let Ok(mut messages) = envelope::decode(messages) {
                     envelope::detach(&mut messages);
-                    self.inputs.push(Input::Messages(from, messages));
+                    self.inputs.push(ShardInput::Messages(from, messages));
                 }
             }
             Ok(Frame::Heartbeat(heartbeat)) => {
-                let mut events = Vec::new();
-                self.monitor
-                    .received(now.at, from, heartbeat_from_wire(heartbeat), &mut events);
-                self.liveness(now, events)?;
+                self.handle(now, Input::Heartbeat(from, heartbeat_from_wire(heartbeat)))?;
             }
-            Ok(Frame::Control(message)) => {
-                self.tell_agent(
-                    now,
-                    agent::Input::Peer {
-                        from: ids::broker(from),
-                        message: &message,
-                    },
-                )?;
-            }
+            Ok(Frame::Control(message)) => self.handle(now, Input::Agent(from, message))?,
             Ok(Frame::FailOver(request)) => {
                 let failed = request.failed.map(|broker| NodeId(u64::from(broker.0.unsigned_abs())));
-                self.inputs.push(Input::Failover {
+                self.inputs.push(ShardInput::Failover {
                     group: GroupId(request.group.0),
                     failed,
                 });
@@ -259,13 +250,8 @@ impl Room {
 
     /// Does everything that can be done now.
     pub(super) fn work(&mut self, now: Now) -> Result<(), Fault> {
-        if self.monitor.deadline() <= now.at {
-            let mut events = Vec::new();
-            self.monitor.tick(now.at, &mut events);
-            self.liveness(now, events)?;
-        }
-        if self.agent.deadline() <= ids::registry_instant(now.at) {
-            self.tell_agent(now, agent::Input::Tick)?;
+        if self.node.deadline() <= now.at {
+            self.tick(now)?;
         }
         loop {
             self.step(now)?;
@@ -282,28 +268,29 @@ impl Room {
             let messages = envelope::encode(&messages).concat();
             self.frames.push((to, Frame::Groups(messages.into())));
         }
-        self.write(&mut out)?;
-        for (group, index, payload) in std::mem::take(&mut out.committed) {
-            self.committed(now, group, index, &payload)?;
-        }
-        for change in std::mem::take(&mut out.leaders) {
-            self.led(now, change)?;
-        }
-        for report in std::mem::take(&mut out.in_sync) {
-            self.in_sync(now, &report)?;
+        self.write(now, &mut out)?;
+        let mut reported = Vec::new();
+        reports(&mut out, |report| reported.push(report));
+        for report in reported {
+            match report {
+                Report::Committed(group, index, payload) if group != METADATA => {
+                    self.committed(group, index, &payload)?;
+                }
+                report => self.handle(now, Input::Report(report))?,
+            }
         }
         for (ticket, completion) in std::mem::take(&mut out.completions) {
-            self.completed(ticket, completion);
+            self.completed(now, ticket, completion)?;
         }
         self.outbox = out;
         Ok(())
     }
 
     /// The disk is memory: nothing takes time.
-    fn write(&mut self, out: &mut Outbox) -> Result<(), Fault> {
+    fn write(&mut self, now: Now, out: &mut Outbox) -> Result<(), Fault> {
         if !out.journal.is_empty() {
             self.journal.write(&std::mem::take(&mut out.journal)).map_err(fault)?;
-            self.inputs.push(Input::Persisted(out.sequence));
+            self.inputs.push(ShardInput::Persisted(out.sequence));
         }
         for job in out.flushes.drain(..) {
             let group = job.group();
@@ -311,33 +298,27 @@ impl Room {
             if let Ok(flushed) = &flushed {
                 self.journal.release(group, flushed.upto).map_err(fault)?;
             }
-            self.inputs.push(Input::Flushed(group, flushed));
+            self.inputs.push(ShardInput::Flushed(group, flushed));
         }
         for load in out.loads.drain(..) {
-            self.inputs.push(Input::Loaded(load.run()));
+            self.inputs.push(ShardInput::Loaded(load.run()));
         }
         for group in out.closed.drain(..) {
             // Nothing of it is needed any more; what stays after an error is a little memory.
-            let _ = self.fs.remove_dir_all(&folder(group));
+            let _ = self.fs.remove_dir_all(&folder(Path::new(PARTITIONS), group));
+            self.handle(now, Input::Deleted(group))?;
         }
         for group in self.journal.groups_to_flush() {
-            self.inputs.push(Input::FlushNow(group));
+            self.inputs.push(ShardInput::FlushNow(group));
         }
         Ok(())
     }
 
-    fn committed(&mut self, now: Now, group: GroupId, index: LogIndex, payload: &Bytes) -> Result<(), Fault> {
+    /// A payload of the offsets topic.
+    fn committed(&mut self, group: GroupId, index: LogIndex, payload: &Bytes) -> Result<(), Fault> {
         let values = batch::values(payload).map_err(fault)?;
-        for value in values.into_iter().flatten() {
-            if group == METADATA {
-                self.tell_agent(
-                    now,
-                    agent::Input::Applied {
-                        index: CommandIndex(index.0),
-                        command: &value,
-                    },
-                )?;
-            } else if let Some(Some(store)) = self.hosted.get_mut(&group) {
+        if let Some(store) = self.offsets.get_mut(&group) {
+            for value in values.into_iter().flatten() {
                 let command = coordinator::Command::decode(&value).map_err(fault)?;
                 store.apply(coordinator::CommandIndex(index.0), &command);
             }
@@ -345,128 +326,92 @@ impl Room {
         Ok(())
     }
 
-    fn led(&mut self, now: Now, change: LeaderChange) -> Result<(), Fault> {
-        let input = agent::Input::Led {
-            group: ids::catalog_group(change.group),
-            term: ids::registry_term(change.term),
-            leader: change.leader.map(ids::broker),
-            serving: change.serving,
-        };
-        self.tell_agent(now, input)
-    }
-
-    fn in_sync(&mut self, now: Now, report: &InSync) -> Result<(), Fault> {
-        let replicas: Vec<_> = report.replicas.iter().copied().map(ids::broker).collect();
-        let input = agent::Input::InSync {
-            group: ids::catalog_group(report.group),
-            term: ids::registry_term(report.term),
-            replicas: &replicas,
-        };
-        self.tell_agent(now, input)
-    }
-
-    fn completed(&mut self, ticket: Ticket, completion: Completion) {
+    fn completed(&mut self, now: Now, ticket: Ticket, completion: Completion) -> Result<(), Fault> {
         match completion {
             Completion::Appended(result) => self.news.push(News::Appended(ticket, result)),
             Completion::Read(result) => {
                 let messages = result.and_then(|read| messages(&read.chunks));
                 self.news.push(News::Read(ticket, messages));
             }
-            Completion::Offsets(_) | Completion::Status(_) | Completion::Transferred(_) => {}
-        }
-    }
-
-    fn liveness(&mut self, now: Now, events: Vec<LivenessEvent>) -> Result<(), Fault> {
-        for event in events {
-            match event {
-                LivenessEvent::Send(to, heartbeat) => {
-                    self.frames.push((to, Frame::Heartbeat(heartbeat_to_wire(heartbeat))));
-                }
-                LivenessEvent::Changed(node, liveness) => {
-                    self.inputs.push(Input::Liveness(node, liveness));
-                    if liveness != Liveness::Alive {
-                        self.tell_agent(now, agent::Input::Down(ids::broker(node)))?;
-                    }
-                }
-                LivenessEvent::Restored(node) => {
-                    self.inputs.push(Input::Restored(node));
-                    self.tell_agent(now, agent::Input::Restored(ids::broker(node)))?;
+            Completion::Status(status) => {
+                if let Some(group) = self.statuses.remove(&ticket) {
+                    self.handle(now, Input::Status(group, status))?;
                 }
             }
+            Completion::Offsets(_) | Completion::Transferred(_) => {}
         }
         Ok(())
     }
 
-    fn tell_agent(&mut self, now: Now, input: agent::Input<'_>) -> Result<(), Fault> {
-        let mut effects = Vec::new();
-        self.agent.step(ids::registry_instant(now.at), input, &mut effects);
-        effects.into_iter().try_for_each(|effect| self.perform(now, effect))
+    fn tick(&mut self, now: Now) -> Result<(), Fault> {
+        let mut outputs = Vec::new();
+        self.node.tick(now, Health::default(), &mut outputs);
+        self.carry_out(now, outputs)
     }
 
-    fn perform(&mut self, now: Now, effect: Effect) -> Result<(), Fault> {
-        match effect {
-            Effect::Propose(command) => {
-                // The agent asks again if nothing comes of it.
-                self.append(now, METADATA, &command);
+    fn handle(&mut self, now: Now, input: Input) -> Result<(), Fault> {
+        let mut outputs = Vec::new();
+        self.node.handle(now, input, &mut outputs);
+        self.carry_out(now, outputs)
+    }
+
+    fn carry_out(&mut self, now: Now, mut outputs: Vec<Output>) -> Result<(), Fault> {
+        self.node.publish(&mut outputs);
+        while !outputs.is_empty() {
+            let mut next = Vec::new();
+            for output in outputs {
+                if let Some(input) = self.do_output(output)? {
+                    self.node.handle(now, input, &mut next);
+                }
             }
-            Effect::Send(to, message) => self.frames.push((ids::node(to), Frame::Control(Bytes::from(message)))),
-            // A node begins with nothing on its disk, and nothing needs to be noted on it.
-            Effect::OpenMetadata(_) => {
-                let options = group_options(&TopicConfig::default(), true);
-                self.open(METADATA, self.members.clone(), options, None)?;
-            }
-            Effect::Open(replica) => self.open_replica(&replica)?,
-            // Nobody asks a node to move a partition, and nobody joins later.
-            Effect::Replicas { .. } | Effect::Newcomers(_) => {}
-            Effect::Configure { group, config } => {
-                let group = ids::group(group);
-                let delivers = self.offsets(group).is_some();
-                self.inputs.push(Input::Configure(
-                    group,
-                    group_options(&config, delivers),
-                    log_options(&config),
-                ));
-            }
-            Effect::Close(group) => {
-                let group = ids::group(group);
-                self.hosted.remove(&group);
-                self.inputs.push(Input::Close(group));
-            }
-            Effect::Reply(ticket, answer) => self.news.push(News::Administered(ticket, answer)),
-            // Another build, or garbage: as if the network had lost it.
-            Effect::Rejected { .. } => {}
-            Effect::Unreadable { index, error } => {
-                return Err(Fault(format!(
-                    "command {index} of the metadata group can't be read: {error}"
-                )));
-            }
+            self.node.publish(&mut next);
+            outputs = next;
         }
         Ok(())
     }
 
-    fn open_replica(&mut self, replica: &OpenReplica) -> Result<(), Fault> {
-        let store = (*replica.topic == *OFFSETS_TOPIC).then(OffsetStore::default);
-        let voters = replica.founders.iter().copied().map(ids::node).collect();
-        let options = group_options(&replica.config, store.is_some());
-        self.open(ids::group(replica.group), voters, options, store)
-    }
-
-    fn open(
-        &mut self,
-        group: GroupId,
-        voters: Vec<NodeId>,
-        options: GroupOptions,
-        store: Option<OffsetStore>,
-    ) -> Result<(), Fault> {
-        let recovered = RecoveredGroup::default();
-        let hard_state = recovered.hard_state;
-        let log_options = log_options(&TopicConfig::default());
-        let log =
-            ReplicaLog::open(Arc::clone(&self.fs), &folder(group), group, log_options, recovered).map_err(fault)?;
-        let open = Open::new(voters, log, hard_state, options).map_err(fault)?;
-        self.hosted.insert(group, store);
-        self.inputs.push(Input::Open(Box::new(open)));
-        Ok(())
+    /// What follows from an output at once.
+    fn do_output(&mut self, output: Output) -> Result<Option<Input>, Fault> {
+        match output {
+            Output::Shard(_, input) => self.inputs.push(input),
+            Output::AllShards(broadcast) => self.inputs.push(broadcast.to_shard()),
+            Output::Propose(batch) => {
+                self.append_batch(METADATA, batch);
+            }
+            Output::Open(job) => {
+                let opened = job.run(&self.fs, Path::new(PARTITIONS), |known| self.lives.next(known));
+                return Ok(Some(Input::Opened(Box::new(opened))));
+            }
+            Output::AskStatus(group) => {
+                let ticket = self.ticket();
+                self.statuses.insert(ticket, group);
+                self.inputs.push(ShardInput::Status(ticket, group));
+            }
+            Output::DeleteQuarantine(group) => {
+                delete_quarantine(&*self.fs, &folder(Path::new(PARTITIONS), group)).map_err(fault)?;
+            }
+            Output::Send(to, frame) => self.frames.push((to, frame)),
+            Output::Heartbeat(to, heartbeat) => {
+                self.frames.push((to, Frame::Heartbeat(heartbeat_to_wire(heartbeat))));
+            }
+            Output::Publish(view) => self.view = *view,
+            Output::Reply(ticket, answer) => self.news.push(News::Administered(ticket, answer)),
+            Output::Notice(Notice::Opening(replica)) if *replica.topic == *OFFSETS_TOPIC => {
+                self.offsets.insert(ids::group(replica.group), OffsetStore::default());
+            }
+            Output::Notice(Notice::Closed(group)) => {
+                self.offsets.remove(&group);
+            }
+            // Nodes pass nothing on for others, nobody joins later, and nothing is noted on a disk that is memory.
+            Output::Routes(_)
+            | Output::Newcomers(_)
+            | Output::NoteFounders(..)
+            | Output::NoteMembership
+            | Output::NoteStart(..)
+            | Output::Notice(_) => {}
+            Output::Fatal(fatal) => return Err(Fault(format!("{fatal:?}"))),
+        }
+        Ok(None)
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -477,10 +422,6 @@ impl Room {
 
 fn fault(error: impl std::fmt::Debug) -> Fault {
     Fault(format!("{error:?}"))
-}
-
-fn folder(group: GroupId) -> PathBuf {
-    PathBuf::from(format!("/group-{group}"))
 }
 
 fn agent_config(own: NodeId, members: &[NodeId], incarnation: u64, seed: u64) -> AgentConfig {
@@ -518,23 +459,6 @@ fn folder_id(own: NodeId, incarnation: u64, seed: u64) -> FolderId {
     bytes[..8].copy_from_slice(&(seed ^ own.0.rotate_left(32)).to_be_bytes());
     bytes[8..].copy_from_slice(&incarnation.to_be_bytes());
     FolderId(bytes)
-}
-
-fn group_options(config: &TopicConfig, deliver: bool) -> GroupOptions {
-    GroupOptions {
-        min_insync_replicas: config.min_insync_replicas,
-        // The checkers of Maelstrom's workloads take a log to be whole.
-        retention: Retention::default(),
-        deliver,
-    }
-}
-
-fn log_options(config: &TopicConfig) -> LogOptions {
-    LogOptions {
-        segment_bytes: 1 << 20,
-        segment_ms: config.segment_ms,
-        tail_bytes: 1 << 20,
-    }
 }
 
 /// The records of whole batches.

@@ -4,12 +4,13 @@
 //! what the registry's agents say. Records of partitions don't: a third broker's network would carry them twice, and a
 //! partition goes on with those of its replicas that reach each other.
 
-use super::{Agreed, METADATA, wire_broker};
+use super::{Agreed, wire_broker};
 use crate::starts;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use trimaran_multiraft::envelope::{self, Messages};
+use trimaran_node::METADATA;
 use trimaran_raft::NodeId;
 use trimaran_registry::starts::Announcement;
 use trimaran_transport::{PeerId, PeerLinks};

@@ -497,7 +497,7 @@ fn links(
     let control = Arc::clone(control);
     let rejections = Mutex::new(BTreeMap::new());
     PeerLinks::new(Arc::clone(peers), limits, seed, move |event| match event {
-        LinkEvent::Refused(peer) => control.push(ControlInput::Refused(NodeId(peer.0))),
+        LinkEvent::Refused(peer) => control.push(ControlInput::Node(trimaran_node::Input::Refused(NodeId(peer.0)))),
         LinkEvent::Connected(peer) => tracing::debug!(%peer, "connected"),
         LinkEvent::Closed(peer, reason) => tracing::debug!(%peer, reason, "the connection is lost"),
         LinkEvent::Unreachable {

@@ -1,67 +1,112 @@
-//! The control thread: the registry agent, what it wishes, and what the shards tell it.
+//! The control thread: the host of the node. It hands in what happens, and does what comes out.
 
 use super::event::{Effect, Event};
-use super::opening::Opening;
-use super::settings::{group_options, log_options};
-use super::{METADATA, Running, Waiter, node_of, of_node, registry_instant};
+use super::{ADMIN_TIMEOUT, Job, METADATA, OTHER_FOUNDERS, Running, Views, Waiter, broker_id};
+use crate::checker::Violation;
 use crate::sim::clients::Answer;
+use crate::sim::envelope;
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
-use bytes::Bytes;
-use trimaran_multiraft::{Acks, GroupOptions, InSync, Input, LeaderChange, Members};
-use trimaran_raft::{GroupId, Instant, LogIndex, NodeId};
-use trimaran_registry::agent::{self, Effect as Wish, OpenReplica};
-use trimaran_registry::founding::Decision;
-use trimaran_registry::{BrokerId, CommandIndex, Founders, Standing, Term};
-use trimaran_storage::log::Retention;
-use trimaran_wire::batch;
-use trimaran_wire::peer::Frame;
+use trimaran_multiraft::{Acks, Input as ShardInput, Ticket};
+use trimaran_node::{Fatal, Health, Input, Notice, Now, Output, Report};
+use trimaran_registry::agent::{self, AdminRequest};
+use trimaran_registry::catalog::Partition;
 
 impl Running {
+    pub(super) fn now(&self, now: Micros) -> Now {
+        Now {
+            at: self.clock(now),
+            wall_ms: self.settings.wall_clock_ms(now),
+        }
+    }
+
     pub(super) fn control_tick(&mut self, now: Micros, effects: &mut Vec<Effect>) -> Result<(), String> {
-        let clock = self.clock(now);
-        if self.monitor.deadline() <= clock {
-            let mut events = Vec::new();
-            self.monitor.set_stalled(self.watchdog.withholds(self.workers(now)));
-            self.monitor.tick(clock, &mut events);
-            self.liveness(now, events, effects)?;
-        }
-        if self.agent.deadline() <= registry_instant(clock) {
-            self.tell_agent(now, agent::Input::Tick, effects)?;
-        }
-        Ok(())
+        let health = Health {
+            stalled: self.watchdog.withholds(self.workers(now)),
+            write: None,
+        };
+        let mut outputs = Vec::new();
+        self.node.tick(self.now(now), health, &mut outputs);
+        self.publish(now, outputs, effects)
     }
 
     pub(super) fn plan_control(&mut self, now: Micros, effects: &mut Vec<Effect>) {
-        let next = self.monitor.deadline().0.min(self.agent.deadline().0);
-        let at = self.virtual_time(Instant(next)).max(now) + 1;
+        let at = self.virtual_time(self.node.deadline()).max(now) + 1;
         if self.control_at.is_none_or(|planned| planned != at) {
             self.control_at = Some(at);
             effects.push(Effect::At(at, Event::Control(at)));
         }
     }
 
-    pub(super) fn tell_agent(
-        &mut self,
-        now: Micros,
-        input: agent::Input<'_>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), String> {
-        let mut wishes = Vec::new();
-        let clock = registry_instant(self.clock(now));
-        self.agent.step(clock, input, &mut wishes);
-        for wish in wishes {
-            self.fulfil(now, wish, effects)?;
-        }
-        Ok(())
+    /// One thing happens to the node.
+    pub(super) fn tell_node(&mut self, now: Micros, input: Input, effects: &mut Vec<Effect>) -> Result<(), String> {
+        let mut outputs = Vec::new();
+        self.node.handle(self.now(now), input, &mut outputs);
+        self.publish(now, outputs, effects)
     }
 
-    fn fulfil(&mut self, now: Micros, wish: Wish, effects: &mut Vec<Effect>) -> Result<(), String> {
-        match wish {
-            Wish::Propose(command) => {
-                let batch = batch::build(self.settings.wall_clock_ms(now), &[(None, Some(&command))]);
+    pub(super) fn request_of_admin(
+        &mut self,
+        now: Micros,
+        (client, number): (u32, u64),
+        request: AdminRequest,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let Ticket(ticket) = self.ticket(Waiter::Admin { client, number });
+        let input = Input::Request(agent::Ticket(ticket), ADMIN_TIMEOUT, request);
+        self.tell_node(now, input, effects)
+    }
+
+    /// What a shard's step has reported.
+    pub(super) fn reported(
+        &mut self,
+        now: Micros,
+        reports: Vec<Report>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let mut outputs = Vec::new();
+        for report in reports {
+            if let Report::Leader(change) = &report {
+                effects.push(Effect::Trace(Happening::Leads {
+                    broker: self.settings.id,
+                    group: change.group.0,
+                    term: change.term.0,
+                    leader: change.leader.map(|leader| leader.0),
+                    serving: change.serving,
+                }));
+                effects.push(Effect::Leader(*change));
+            }
+            self.node.handle(self.now(now), Input::Report(report), &mut outputs);
+        }
+        self.publish(now, outputs, effects)
+    }
+
+    fn publish(&mut self, now: Micros, mut outputs: Vec<Output>, effects: &mut Vec<Effect>) -> Result<(), String> {
+        self.node.publish(&mut outputs);
+        outputs
+            .into_iter()
+            .try_for_each(|output| self.do_output(now, output, effects))
+    }
+
+    fn do_output(&mut self, now: Micros, output: Output, effects: &mut Vec<Effect>) -> Result<(), String> {
+        match output {
+            Output::Shard(group, input) => {
+                if matches!(input, ShardInput::Open(_)) {
+                    effects.push(Effect::Opened(group));
+                }
+                if matches!(input, ShardInput::Open(_) | ShardInput::Damaged(_)) {
+                    self.views.opened(group.0);
+                }
+                self.tell(now, group, input, effects);
+            }
+            Output::AllShards(broadcast) => {
+                for shard in 0..self.seats.len() {
+                    self.tell_shard(now, shard, broadcast.to_shard(), effects);
+                }
+            }
+            Output::Propose(batch) => {
                 let ticket = self.ticket(Waiter::Proposal);
-                let input = Input::Append {
+                let input = ShardInput::Append {
                     group: METADATA,
                     batch,
                     acks: Acks::All,
@@ -69,180 +114,87 @@ impl Running {
                 };
                 self.tell(now, METADATA, input, effects);
             }
-            Wish::Send(to, message) => {
-                self.send(node_of(to), Frame::Control(Bytes::from(message)), effects);
+            Output::Open(job) => self.begin_job(now, Job::Open(job), effects),
+            Output::AskStatus(group) => {
+                let ticket = self.ticket(Waiter::Status(group));
+                self.tell(now, group, ShardInput::Status(ticket, group), effects);
             }
-            Wish::OpenMetadata(decision) => self.open_metadata(now, &decision, effects)?,
-            Wish::Open(replica) => self.open_replica(now, &replica, effects)?,
-            Wish::Replicas { group, replicas, since } => {
-                let group = GroupId(group.0);
-                let wanted: Vec<NodeId> = replicas.iter().map(|id| node_of(*id)).collect();
-                let opening = self.postponed.get_mut(&group).or_else(|| self.openings.get_mut(&group));
-                if let Some(opening) = opening {
-                    opening.wanted.clone_from(&wanted);
-                    opening.since = Some(since.0);
+            Output::DeleteQuarantine(group) => self.begin_job(now, Job::DeleteQuarantine(group), effects),
+            Output::Send(to, frame) => self.send(to, frame, effects),
+            Output::Heartbeat(to, heartbeat) => {
+                let to = u32::try_from(to.0).unwrap_or(0);
+                effects.push(Effect::Send(to, envelope::heartbeat_out(heartbeat)));
+            }
+            Output::Routes(routes) => self.routes = routes,
+            // Every broker is reached by its number.
+            Output::Newcomers(_) => {}
+            Output::NoteFounders(founders, with) => {
+                let noted = match with {
+                    Some(with) => super::folder::note_founding(&self.fs, &with),
+                    None => Ok(()),
+                };
+                let noted = noted.and_then(|()| super::folder::note_founders(&self.fs, &founders));
+                noted.map_err(|error| format!("the founders can't be noted: {error}"))?;
+            }
+            Output::NoteMembership => {
+                let noted = super::folder::note_membership(&self.fs);
+                noted.map_err(|error| format!("the membership can't be noted: {error}"))?;
+            }
+            Output::NoteStart(broker, start) => effects.push(Effect::NoteStart(broker, start)),
+            Output::Publish(view) => {
+                self.view = *view;
+                self.judge_view(effects);
+            }
+            Output::Reply(ticket, result) => {
+                let told = self.agent().catalog().applied().0;
+                if let (Ok(_), Err(violation)) = (&result, Views::answered(told, self.view.catalog.applied().0)) {
+                    effects.push(Effect::Broken(violation));
                 }
-                self.tell(now, group, Input::Replicas(group, wanted, since.0), effects);
-            }
-            Wish::Newcomers(brokers) => {
-                let nodes: Vec<NodeId> = brokers.iter().map(|broker| node_of(broker.id)).collect();
-                let clock = self.clock(now);
-                nodes.iter().for_each(|node| self.monitor.add_peer(clock, *node));
-                if let Some(opening) = self.openings.get_mut(&METADATA) {
-                    opening.learners = Some(nodes.clone());
-                }
-                self.tell(now, METADATA, Input::Learners(METADATA, nodes), effects);
-            }
-            Wish::Configure { group, config } => {
-                let group = GroupId(group.0);
-                let input = Input::Configure(group, group_options(&config), log_options());
-                self.tell(now, group, input, effects);
-            }
-            Wish::Close(group) => {
-                let group = GroupId(group.0);
-                effects.push(self.note(format!("closes group {group}")));
-                self.silent.remove(&group);
-                self.postponed.remove(&group);
-                if self.openings.remove(&group).is_some() {
-                    self.closing.insert(group);
-                }
-                self.tell(now, group, Input::Close(group), effects);
-            }
-            Wish::Reply(ticket, result) => {
                 if let Some(Waiter::Admin { client, number }) = self.tickets.remove(&ticket.0) {
                     effects.push(Effect::Answer(client, number, Answer::Admin(result)));
                 }
             }
-            Wish::Rejected { from, error } => return Err(format!("a message from b{from} was rejected: {error:?}")),
-            Wish::Unreadable { index, error } => return Err(format!("command {index} can't be read: {error:?}")),
+            Output::Notice(notice) => return self.note_notice(notice, effects),
+            Output::Fatal(Fatal::OtherFounders { noted, .. }) => return Err(format!("{OTHER_FOUNDERS}: {noted}")),
+            Output::Fatal(fatal) => return Err(format!("{fatal:?}")),
         }
         Ok(())
     }
 
-    fn open_metadata(&mut self, now: Micros, decision: &Decision, effects: &mut Vec<Effect>) -> Result<(), String> {
-        effects.push(self.note(format!("opens the metadata group: {decision:?}")));
-        let all = self.settings.founders();
-        let founders = Founders::new(all.iter().map(|node| of_node(*node)));
-        let noted = match decision {
-            Decision::Found(with) => super::folder::note_founding(&self.fs, with),
-            Decision::Resume | Decision::Join => Ok(()),
+    fn judge_view(&mut self, effects: &mut Vec<Effect>) {
+        let own = broker_id(self.settings.id);
+        let catalog = &self.view.catalog;
+        let is_here = |partition: &&Partition| partition.replicas.contains(&own);
+        let partitions = catalog.topics().flat_map(|topic| topic.partitions.iter());
+        let placed = partitions.filter(is_here).map(|partition| partition.group.0);
+        let registered = catalog.start(own) == Some(self.announced.start);
+        let judged = self
+            .views
+            .published(registered, self.view.ready, placed.chain([METADATA.0]));
+        let named = |broken: Violation| {
+            let detail = format!("b{}: {}", self.settings.id, broken.detail);
+            Effect::Broken(Violation::new(broken.law, detail))
         };
-        let noted = noted.and_then(|()| super::folder::note_founders(&self.fs, &founders));
-        noted.map_err(|error| format!("the founders can't be noted: {error}"))?;
-        let options = GroupOptions {
-            min_insync_replicas: 1,
-            retention: Retention::default(),
-            deliver: true,
-        };
-        let standing = match decision {
-            Decision::Join => Standing::Joining,
-            Decision::Resume | Decision::Found(_) => Standing::Founding,
-        };
-        let opening = Opening {
-            founders: all.clone(),
-            wanted: all,
-            since: None,
-            standing,
-            options,
-            learners: None,
-        };
-        self.open(now, METADATA, opening, effects)
+        effects.extend(judged.err().map(named));
     }
 
-    fn open_replica(&mut self, now: Micros, replica: &OpenReplica, effects: &mut Vec<Effect>) -> Result<(), String> {
-        let group = GroupId(replica.group.0);
-        let founders: Vec<NodeId> = replica.founders.iter().map(|id| node_of(*id)).collect();
-        let wanted = replica.replicas.iter().map(|id| node_of(*id)).collect();
-        effects.push(self.note(format!(
-            "opens group {group}: {}-{} founded by {:?}, {:?}",
-            replica.topic, replica.partition, founders, replica.standing
-        )));
-        let opening = Opening {
-            founders,
-            wanted,
-            since: None,
-            standing: replica.standing,
-            options: group_options(&replica.config),
-            learners: None,
-        };
-        self.open(now, group, opening, effects)
-    }
-
-    pub(super) fn committed(
-        &mut self,
-        now: Micros,
-        group: GroupId,
-        index: LogIndex,
-        payload: &Bytes,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), String> {
-        if group != METADATA {
-            return Err(format!(
-                "group {group} was opened without delivery and delivered {index}"
-            ));
-        }
-        if !self.is_member {
-            self.is_member = true;
-            let noted = super::folder::note_membership(&self.fs);
-            noted.map_err(|error| format!("the membership can't be noted: {error}"))?;
-        }
-        let values = batch::values(payload).map_err(|error| format!("metadata entry {index}: {error:?}"))?;
-        for command in values.iter().flatten() {
-            let input = agent::Input::Applied {
-                index: CommandIndex(index.0),
-                command,
-            };
-            self.tell_agent(now, input, effects)?;
+    fn note_notice(&mut self, notice: Notice, effects: &mut Vec<Effect>) -> Result<(), String> {
+        match notice {
+            Notice::Rejected(from, error) => return Err(format!("a message from b{from} was rejected: {error:?}")),
+            Notice::Damaged(group, error) => {
+                effects.push(self.note(format!("sets the log of group {group} aside: {error:?}")));
+                effects.push(Effect::GivesUp(group, error));
+            }
+            Notice::Opening(replica) => effects.push(self.note(format!(
+                "opens group {}: {}-{} founded by {:?}, {:?}",
+                replica.group, replica.topic, replica.partition, replica.founders, replica.standing
+            ))),
+            Notice::Closed(group) => {
+                self.views.closed(group.0);
+                effects.push(self.note(format!("closes group {group}")));
+            }
+            notice => effects.push(self.note(format!("{notice:?}"))),
         }
         Ok(())
-    }
-
-    pub(super) fn leader_changed(
-        &mut self,
-        now: Micros,
-        change: LeaderChange,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), String> {
-        effects.push(Effect::Trace(Happening::Leads {
-            broker: self.settings.id,
-            group: change.group.0,
-            term: change.term.0,
-            leader: change.leader.map(|leader| leader.0),
-            serving: change.serving,
-        }));
-        effects.push(Effect::Leader(change));
-        let input = agent::Input::Led {
-            group: trimaran_registry::GroupId(change.group.0),
-            term: Term(change.term.0),
-            leader: change.leader.map(of_node),
-            serving: change.serving,
-        };
-        self.tell_agent(now, input, effects)
-    }
-
-    pub(super) fn members(&mut self, now: Micros, report: &Members, effects: &mut Vec<Effect>) -> Result<(), String> {
-        effects.push(self.note(format!(
-            "leads group {} with voters {:?} and learners {:?}",
-            report.group, report.voters, report.learners
-        )));
-        let Some(version) = report.fulfils else { return Ok(()) };
-        let ids = |nodes: &[NodeId]| nodes.iter().map(|node| of_node(*node)).collect::<Vec<BrokerId>>();
-        let input = agent::Input::Members {
-            group: trimaran_registry::GroupId(report.group.0),
-            since: CommandIndex(version),
-            voters: &ids(&report.voters),
-            learners: &ids(&report.learners),
-        };
-        self.tell_agent(now, input, effects)
-    }
-
-    pub(super) fn in_sync(&mut self, now: Micros, report: &InSync, effects: &mut Vec<Effect>) -> Result<(), String> {
-        let replicas: Vec<BrokerId> = report.replicas.iter().map(|node| of_node(*node)).collect();
-        let input = agent::Input::InSync {
-            group: trimaran_registry::GroupId(report.group.0),
-            term: Term(report.term.0),
-            replicas: &replicas,
-        };
-        self.tell_agent(now, input, effects)
     }
 }

@@ -1,15 +1,20 @@
 //! The disk: the journal thread with its one write at a time, the jobs of the I/O threads, and a loss of power.
 
 use super::event::{Effect, Event};
-use super::{Job, Running, Writing, folder};
+use super::folder::DATA;
+use super::{Job, Running, Writing};
 use crate::sim::queue::Micros;
 use crate::sim::rng::Rng;
 use crate::sim::trace::Happening;
+use std::io;
 use std::path::Path;
-use trimaran_multiraft::{Input, Loaded};
+use std::sync::Arc;
+use trimaran_multiraft::{Input as ShardInput, Loaded};
+use trimaran_node::{Input, folder};
 use trimaran_raft::GroupId;
-use trimaran_storage::fs::Fs as _;
+use trimaran_storage::fs::Fs;
 use trimaran_storage::journal::JournalBatch;
+use trimaran_storage::log::delete_quarantine;
 
 impl Running {
     pub(super) fn begin_write(&mut self, now: Micros, effects: &mut Vec<Effect>) {
@@ -46,25 +51,19 @@ impl Running {
         for (shard, sequence) in writing.parts {
             effects.push(Effect::Synced(shard, sequence));
             if !self.early_acks {
-                self.tell_shard(now, shard, Input::Persisted(sequence), effects);
+                self.tell_shard(now, shard, ShardInput::Persisted(sequence), effects);
             }
-            self.remove_folders(now, shard, sequence, effects)?;
+            self.remove_folders(now, shard, sequence, effects);
         }
         for group in self.journal.groups_to_flush() {
             effects.push(self.note(format!("asks group {group} to let go of the oldest journal file")));
-            self.tell(now, group, Input::FlushNow(group), effects);
+            self.tell(now, group, ShardInput::FlushNow(group), effects);
         }
         self.begin_write(now, effects);
         Ok(())
     }
 
-    fn remove_folders(
-        &mut self,
-        now: Micros,
-        shard: usize,
-        durable: u64,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), String> {
+    fn remove_folders(&mut self, now: Micros, shard: usize, durable: u64, effects: &mut Vec<Effect>) {
         let is_due = |(of, sequence, _): &(usize, u64, GroupId)| *of == shard && *sequence <= durable;
         let due: Vec<GroupId> = self
             .leavings
@@ -72,19 +71,8 @@ impl Running {
             .map(|(_, _, group)| group)
             .collect();
         for group in due {
-            // What is left of a deleted topic is found and removed at the next start. Durably: what comes in its place must
-            // not be removed by a crash.
-            drop(
-                self.fs
-                    .remove_dir_all(&folder(group))
-                    .and_then(|()| self.fs.sync_dir(Path::new("/data"))),
-            );
-            self.closing.remove(&group);
-            if let Some(opening) = self.postponed.remove(&group) {
-                self.open(now, group, opening, effects)?;
-            }
+            self.begin_job(now, Job::Delete(group), effects);
         }
-        Ok(())
     }
 
     pub(super) fn begin_job(&mut self, now: Micros, job: Job, effects: &mut Vec<Effect>) {
@@ -104,7 +92,7 @@ impl Running {
                         .release(group, flushed.upto)
                         .map_err(|error| format!("the journal does not release: {error:?}"))?;
                 }
-                self.tell(now, group, Input::Flushed(group, flushed), effects);
+                self.tell(now, group, ShardInput::Flushed(group, flushed), effects);
             }
             Some(Job::Load(load)) => {
                 let loaded = Loaded {
@@ -112,11 +100,34 @@ impl Running {
                     entries: load.job.run(),
                     plan: load.plan,
                 };
-                self.tell(now, load.group, Input::Loaded(loaded), effects);
+                self.tell(now, load.group, ShardInput::Loaded(loaded), effects);
             }
+            Some(Job::Open(job)) => {
+                let group = job.group();
+                let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+                let opened = job.run(&fs, Path::new(DATA), |known| self.lives.next(known));
+                if let Some(flushed) = opened.flushed {
+                    // To release names no file, and can't fail.
+                    drop(self.journal.release(group, flushed));
+                }
+                self.tell_node(now, Input::Opened(Box::new(opened)), effects)?;
+            }
+            Some(Job::Delete(group)) => {
+                // What is left of a deleted topic is found and removed at the next start.
+                drop(self.delete(group));
+                self.tell_node(now, Input::Deleted(group), effects)?;
+            }
+            // Tried again at the next start.
+            Some(Job::DeleteQuarantine(group)) => drop(delete_quarantine(&self.fs, &folder(Path::new(DATA), group))),
             None => {}
         }
         Ok(())
+    }
+
+    /// Durably: what comes in its place must not be removed by a crash.
+    fn delete(&self, group: GroupId) -> io::Result<()> {
+        self.fs.remove_dir_all(&folder(Path::new(DATA), group))?;
+        self.fs.sync_dir(Path::new(DATA))
     }
 
     /// What a disk holds after power is lost now: a write that is under way may have been done in part, or wholly
@@ -132,8 +143,10 @@ impl Running {
                 drop(self.journal.write(&writing.batch));
             }
             for job in std::mem::take(&mut self.jobs).into_values() {
-                if let Job::Flush(job) = job {
-                    drop(job.run());
+                match job {
+                    Job::Flush(job) => drop(job.run()),
+                    Job::Delete(group) => drop(self.delete(group)),
+                    Job::Load(_) | Job::Open(_) | Job::DeleteQuarantine(_) => {}
                 }
             }
         }

@@ -1,11 +1,14 @@
 //! What happens to a running broker, and what it wants of its world.
 
+use crate::checker::Violation;
 use crate::sim::clients::{Answer, Request};
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
 use bytes::Bytes;
 use trimaran_multiraft::LeaderChange;
 use trimaran_raft::GroupId;
+use trimaran_registry::BrokerId;
+use trimaran_registry::starts::Start;
 use trimaran_storage::log::LogError;
 use trimaran_wire::peer::Frame;
 
@@ -20,7 +23,7 @@ pub enum Event {
     Control(Micros),
     /// The journal's write is done.
     Journal,
-    /// A flush or a load is done.
+    /// A job of the threads for files is done.
     Job(u64),
     /// A long poll has waited long enough.
     Cancel(u64),
@@ -46,10 +49,6 @@ pub enum Event {
     Transfer(GroupId),
     /// Believe a group's leader gone.
     Failover(GroupId),
-    /// Delete what retention allows, and again after a while.
-    Retain,
-    /// Make a lost replica again, if the disk takes it now.
-    Reopen(GroupId),
     /// Its clock is ahead by so much more.
     ClockJump(Micros),
     /// Its wall clock is ahead of the others' by so much from now on (behind, if that is negative).
@@ -73,6 +72,8 @@ pub enum Effect {
     Leader(LeaderChange),
     /// A replica is opened.
     Opened(GroupId),
+    /// The catalog tells of a start of another broker.
+    NoteStart(BrokerId, Start),
     /// A replica gives up its log, for this reason.
     GivesUp(GroupId, LogError),
     /// A shard took a step: its replicas may be looked at.
@@ -81,6 +82,8 @@ pub enum Effect {
     Synced(usize, u64),
     /// It handed over what it could and is ready to stop.
     Left,
+    /// It broke a law.
+    Broken(Violation),
     /// It can't go on.
     Fail(String),
 }

@@ -11,7 +11,8 @@ use trimaran_registry::{BrokerId, FolderId, Founders, Incarnation};
 use trimaran_storage::fs::{Fs, Mode, read_exact_at};
 use trimaran_storage::journal::{JournalError, Owner, OwnerId, Presence, look};
 
-const DATA: &str = "/data";
+/// The data folder.
+pub(super) const DATA: &str = "/data";
 const NAME: &str = "/data/name";
 const FOUNDED_WITH: &str = "/data/founders";
 const STARTS: &str = "/data/starts";

@@ -1,12 +1,11 @@
-//! One broker's process: the real shards, journal, monitor and agent, introduced to one another as the `broker` crate
-//! does it, but told the time and the disk's delays.
+//! One broker's process: a host of the real node, shards and journal, as the `broker` crate is one, but told the time and
+//! the disk's delays.
 
 mod control;
 mod disk;
 mod event;
 pub mod folder;
 mod hang;
-mod opening;
 mod peers;
 mod requests;
 mod settings;
@@ -16,43 +15,36 @@ use super::bug::Bug;
 use super::queue::Micros;
 use super::rng::Rng;
 use super::trace::Happening;
+use crate::checker::views::Views;
 pub use event::{Effect, Event};
 use folder::Folder;
 pub use folder::{FOUNDERS, JOURNAL};
 use hang::Hang;
 pub use hang::Hanging;
-use opening::Opening;
-use settings::agent_config;
+use settings::node_config;
 pub use settings::{DiskPace, Limits, Settings};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use trimaran_multiraft::{
-    Input, IntervalPlan, LivenessMonitor, Lives, Load, Outbox, Shard, ShardConfig, Ticket, Watchdog,
+    Input as ShardInput, IntervalPlan, Lives, Load, Outbox, Shard, ShardConfig, Ticket, Watchdog,
 };
+pub use trimaran_node::METADATA;
+use trimaran_node::{ClusterView, Input, Node, OpenJob};
 use trimaran_raft::{GroupId, Instant, NodeId};
 use trimaran_registry::BrokerId;
-use trimaran_registry::agent::{Agent, Registration};
+use trimaran_registry::agent::Agent;
 use trimaran_registry::starts::Announcement;
 use trimaran_storage::fs::faulty::FaultyFs;
 use trimaran_storage::journal::{Journal, JournalBatch, JournalError, JournalOptions, Owner, RecoveredGroup};
 use trimaran_storage::log::FlushJob;
-
-/// The group that replicates the catalog.
-pub const METADATA: GroupId = GroupId(0);
 
 /// How an error begins that says that the configuration names other founders than the folder.
 pub const OTHER_FOUNDERS: &str = "the cluster was founded by others";
 
 /// How long an administrator's request is tried at one broker.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How soon a replica that can't be made on its disk is tried again.
-const REOPEN_AFTER: Micros = 500_000;
-
-/// How often retention is looked at.
-const RETAIN_EVERY: Micros = 400_000;
 
 /// One start of a broker.
 pub struct Running {
@@ -63,16 +55,18 @@ pub struct Running {
     rng: Rng,
     seats: Vec<Seat>,
     journal: Journal,
-    recovered: BTreeMap<GroupId, RecoveredGroup>,
     /// Numbers what this start loses.
     lives: Lives,
-    monitor: LivenessMonitor,
-    /// Brokers that the metadata group's messages reach through others.
-    rerouted: BTreeSet<NodeId>,
+    node: Node,
+    /// What clients are told from.
+    view: ClusterView,
+    /// Whether what it publishes is true.
+    views: Views,
+    /// Brokers that what the cluster has to know reaches through others.
+    routes: BTreeMap<NodeId, NodeId>,
     watchdog: Watchdog,
     /// A thread that hangs.
     hang: Option<Hang>,
-    agent: Agent,
     control_at: Option<Micros>,
     /// Handed out by shards, in order, not being written yet.
     unwritten: Vec<(usize, u64, JournalBatch)>,
@@ -83,24 +77,14 @@ pub struct Running {
     jobs: BTreeMap<u64, Job>,
     tickets: BTreeMap<u64, Waiter>,
     next_number: u64,
-    /// Groups that have a replica here, and how it was opened.
-    openings: BTreeMap<GroupId, Opening>,
-    /// Replicas that take no part, since their disk could not be read.
-    silent: BTreeSet<GroupId>,
-    /// Replicas that are closed, and whose folders are still to go.
-    closing: BTreeSet<GroupId>,
-    /// To be opened again once their folders are gone.
-    postponed: BTreeMap<GroupId, Opening>,
     leaving: BTreeSet<u64>,
     disk: DiskPace,
     early_acks: bool,
-    /// It is noted that this folder has been part of the metadata group.
-    is_member: bool,
 }
 
 struct Seat {
     shard: Shard,
-    mailbox: Vec<Input>,
+    mailbox: Vec<ShardInput>,
     outbox: Outbox,
     awake: bool,
     timer_at: Option<Micros>,
@@ -116,6 +100,9 @@ struct Writing {
 enum Job {
     Flush(FlushJob),
     Load(Load),
+    Open(Box<OpenJob>),
+    Delete(GroupId),
+    DeleteQuarantine(GroupId),
 }
 
 enum Waiter {
@@ -123,6 +110,7 @@ enum Waiter {
     Fetch { client: u32, number: u64, group: GroupId },
     Admin { client: u32, number: u64 },
     Proposal,
+    Status(GroupId),
     Transfer,
     Leave,
 }
@@ -151,8 +139,6 @@ impl Running {
         let (journal, recovered) = opened.map_err(|error| format!("the journal does not open: {error:?}"))?;
         let plan = IntervalPlan::new(settings.budget).map_err(|error| format!("{error:?}"))?;
         let node = NodeId(u64::from(settings.id));
-        let founders = settings.founders();
-        let peers: Vec<NodeId> = founders.iter().copied().filter(|peer| *peer != node).collect();
         let mut shard_config = ShardConfig::new(node, plan.tuning(rng.next()));
         if let Some(limits) = settings.limits {
             limits.limit(&mut shard_config.tuning);
@@ -172,17 +158,13 @@ impl Running {
                 timer_at: None,
             })
             .collect();
-        let known_groups = recovered
-            .keys()
-            .map(|group| trimaran_registry::GroupId(group.0))
-            .collect();
-        let is_member = folder.is_member;
-        let config = agent_config(&settings, incarnation, rng.next(), folder, known_groups);
-        let agent = Agent::new(config, registry_instant(clock));
+        let config = node_config(&settings, plan, incarnation, rng.next(), folder, recovered);
         let mut running = Running {
             lives: Lives::new(incarnation),
-            monitor: LivenessMonitor::new(plan.liveness(node, incarnation), &peers, clock),
-            rerouted: BTreeSet::new(),
+            node: Node::new(config, clock),
+            view: ClusterView::default(),
+            views: Views::default(),
+            routes: BTreeMap::new(),
             watchdog: Watchdog::new(plan),
             hang: None,
             disk: settings.disk,
@@ -192,8 +174,6 @@ impl Running {
             rng,
             seats,
             journal,
-            recovered,
-            agent,
             control_at: None,
             unwritten: Vec::new(),
             writing: None,
@@ -201,24 +181,15 @@ impl Running {
             jobs: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_number: 0,
-            openings: BTreeMap::new(),
-            silent: BTreeSet::new(),
-            closing: BTreeSet::new(),
-            postponed: BTreeMap::new(),
             leaving: BTreeSet::new(),
             early_acks: false,
-            is_member,
         };
         if let Some(bug) = running.settings.bug {
             let shards = running.seats.iter_mut().map(|seat| &mut seat.shard);
-            bug.build_in(shards, &mut running.monitor, &mut running.agent, &mut running.watchdog);
-        }
-        if let Registration::OtherFounders { noted } = running.agent.registration() {
-            return Err(format!("{OTHER_FOUNDERS}: {noted}"));
+            bug.build_in(shards, &mut running.node, &mut running.watchdog);
         }
         running.control_tick(now, effects)?;
         running.plan_control(now, effects);
-        effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
         Ok(running)
     }
 
@@ -256,10 +227,8 @@ impl Running {
             Event::Cancel(ticket) => self.cancel(now, ticket, effects),
             Event::Frame { from, bytes } => self.frame(now, from, bytes, effects)?,
             Event::Refused(peer) => {
-                let mut events = Vec::new();
-                let clock = self.clock(now);
-                self.monitor.refused(clock, NodeId(u64::from(peer)), &mut events);
-                self.liveness(now, events, effects)?;
+                let input = Input::Refused(NodeId(u64::from(peer)));
+                self.tell_node(now, input, effects)?;
             }
             Event::Request {
                 client,
@@ -268,20 +237,12 @@ impl Running {
             } => self.request(now, client, number, request, effects)?,
             Event::Transfer(group) => {
                 let ticket = self.ticket(Waiter::Transfer);
-                self.tell(now, group, Input::Transfer(ticket, group, None), effects);
+                self.tell(now, group, ShardInput::Transfer(ticket, group, None), effects);
             }
-            Event::Failover(group) => self.tell(now, group, Input::Failover { group, failed: None }, effects),
-            Event::Retain => {
-                for shard in 0..self.seats.len() {
-                    let now_ms = self.settings.wall_clock_ms(now);
-                    self.tell_shard(now, shard, Input::Retain { now_ms }, effects);
-                }
-                effects.push(Effect::At(now + RETAIN_EVERY, Event::Retain));
-            }
-            Event::Reopen(group) => self.open_again(now, group, effects),
+            Event::Failover(group) => self.tell(now, group, ShardInput::Failover { group, failed: None }, effects),
             Event::ClockJump(ahead) => self.settings.clock_ahead += ahead,
             Event::ClockSet(ahead_ms) => self.settings.wall_ahead_ms = ahead_ms,
-            Event::Leave => self.leave(now, effects),
+            Event::Leave => self.leave(now, effects)?,
         }
         self.plan_control(now, effects);
         Ok(())
@@ -295,7 +256,7 @@ impl Running {
                 Waiter::Produce { client, number }
                 | Waiter::Fetch { client, number, .. }
                 | Waiter::Admin { client, number } => Some((*client, *number)),
-                Waiter::Proposal | Waiter::Transfer | Waiter::Leave => None,
+                Waiter::Proposal | Waiter::Status(_) | Waiter::Transfer | Waiter::Leave => None,
             })
             .collect()
     }
@@ -307,23 +268,23 @@ impl Running {
 
     /// The brokers that are out of reach, as far as it knows.
     pub fn unreachable(&self) -> BTreeSet<u32> {
-        let unreachable = self.monitor.unreachable().into_iter();
-        unreachable.filter_map(|node| u32::try_from(node.0).ok()).collect()
+        let unreachable = self.view.unreachable.iter();
+        unreachable.filter_map(|broker| u32::try_from(broker.0).ok()).collect()
     }
 
     /// Its registry agent.
     pub fn agent(&self) -> &Agent {
-        &self.agent
+        self.node.control().agent()
     }
 
     /// Groups that have a replica here.
     pub fn hosted(&self) -> impl Iterator<Item = GroupId> + '_ {
-        self.openings.keys().copied()
+        self.node.control().replicas().groups()
     }
 
     /// Whether some replica here takes no part, because its disk could not be read.
     pub fn is_silent(&self) -> bool {
-        !self.silent.is_empty()
+        self.node.control().replicas().has_failed()
     }
 
     /// The last batch that a shard handed to the journal.
@@ -338,10 +299,7 @@ impl Running {
 
     /// Groups of one shard.
     pub fn hosted_by(&self, shard: usize) -> impl Iterator<Item = GroupId> + '_ {
-        self.openings
-            .keys()
-            .copied()
-            .filter(move |group| self.seat_of(*group) == shard)
+        self.hosted().filter(move |group| self.seat_of(*group) == shard)
     }
 
     fn seat_of(&self, group: GroupId) -> usize {
@@ -385,25 +343,13 @@ fn open_journal(bug: Option<Bug>, fs: Arc<FaultyFs>, options: JournalOptions, ow
     Journal::open_owned(fs, dir, options, owner)
 }
 
-fn folder(group: GroupId) -> PathBuf {
-    PathBuf::from(format!("/data/group-{group}"))
-}
-
 /// Wall-clock time: virtual time, some years after the epoch.
 pub(super) fn wall_clock_ms(now: Micros) -> i64 {
     1_700_000_000_000 + i64::try_from(now / 1000).unwrap_or(0)
 }
 
-fn registry_instant(instant: Instant) -> trimaran_registry::Instant {
-    trimaran_registry::Instant(instant.0)
-}
-
 fn broker_id(id: u32) -> BrokerId {
     BrokerId(i32::try_from(id).unwrap_or(i32::MAX))
-}
-
-fn node_of(id: BrokerId) -> NodeId {
-    NodeId(u64::try_from(id.0).unwrap_or(0))
 }
 
 fn of_node(node: NodeId) -> BrokerId {

@@ -1,14 +1,14 @@
 //! Clients' requests, and their answers.
 
 use super::event::{Effect, Event};
-use super::{ADMIN_TIMEOUT, Running, Waiter};
+use super::{Running, Waiter};
 use crate::sim::clients::{Answer, Fetched, PartitionName, PartitionNews, Request};
 use crate::sim::queue::Micros;
 use bytes::BytesMut;
 use trimaran_multiraft::{Acks, AppendError, Completion, Input, ReadError, ReadRequest, ReadResult, Ticket};
+use trimaran_node as node;
 use trimaran_raft::GroupId;
 use trimaran_registry::PartitionIndex;
-use trimaran_registry::agent;
 use trimaran_storage::log::Chunk;
 use trimaran_wire::batch;
 
@@ -34,30 +34,21 @@ impl Running {
                 epoch,
                 wait,
             } => self.fetch(now, (client, number), &partition, (from, epoch, wait), effects),
-            Request::Admin(request) => {
-                let Ticket(ticket) = self.ticket(Waiter::Admin { client, number });
-                let input = agent::Input::Request {
-                    ticket: agent::Ticket(ticket),
-                    timeout: ADMIN_TIMEOUT,
-                    request,
-                };
-                self.tell_agent(now, input, effects)?;
-            }
+            Request::Admin(request) => self.request_of_admin(now, (client, number), request, effects)?,
         }
         Ok(())
     }
 
-    /// The group of a partition, if it has a replica here.
-    fn group_here(&self, partition: &PartitionName) -> Option<GroupId> {
+    /// The group of a partition. Whether it has a replica here, its shard knows.
+    fn group_of(&self, partition: &PartitionName) -> Option<GroupId> {
         let index = PartitionIndex(partition.index);
-        let group = GroupId(self.agent.catalog().partition(&partition.topic, index)?.group.0);
-        self.openings.contains_key(&group).then_some(group)
+        Some(GroupId(self.view.catalog.partition(&partition.topic, index)?.group.0))
     }
 
     fn news(&self, partition: &PartitionName) -> Option<PartitionNews> {
         let index = PartitionIndex(partition.index);
-        let placed = self.agent.catalog().partition(&partition.topic, index)?;
-        let leadership = self.agent.leaders().leadership(placed.group);
+        let placed = self.view.catalog.partition(&partition.topic, index)?;
+        let leadership = self.view.leaders.leadership(placed.group);
         Some(PartitionNews {
             leader: leadership
                 .and_then(|known| known.leader)
@@ -80,7 +71,7 @@ impl Running {
         acks: Acks,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(group) = self.group_here(partition) else {
+        let Some(group) = self.group_of(partition) else {
             let answer = Answer::Produced(Err(AppendError::UnknownGroup));
             effects.push(Effect::Answer(client, number, answer));
             return;
@@ -103,7 +94,7 @@ impl Running {
         (from, epoch, wait): (i64, Option<i32>, Option<Micros>),
         effects: &mut Vec<Effect>,
     ) {
-        let Some(group) = self.group_here(partition) else {
+        let Some(group) = self.group_of(partition) else {
             let answer = Answer::Fetched(Err(ReadError::UnknownGroup));
             effects.push(Effect::Answer(client, number, answer));
             return;
@@ -130,12 +121,14 @@ impl Running {
         }
     }
 
-    pub(super) fn leave(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+    pub(super) fn leave(&mut self, now: Micros, effects: &mut Vec<Effect>) -> Result<(), String> {
+        self.tell_node(now, node::Input::Leaving, effects)?;
         for shard in 0..self.seats.len() {
             let Ticket(ticket) = self.ticket(Waiter::Leave);
             self.leaving.insert(ticket);
             self.tell_shard(now, shard, Input::TransferAll(Ticket(ticket)), effects);
         }
+        Ok(())
     }
 
     pub(super) fn complete(
@@ -158,6 +151,9 @@ impl Running {
                 effects.push(Effect::Answer(client, number, Answer::Fetched(answer)));
             }
             (Waiter::Proposal, Completion::Appended(_)) => {}
+            (Waiter::Status(group), Completion::Status(status)) => {
+                self.tell_node(now, node::Input::Status(group, status), effects)?;
+            }
             (Waiter::Transfer, Completion::Transferred(outcome)) => {
                 effects.push(self.note(format!("transferred: {outcome:?}")));
             }

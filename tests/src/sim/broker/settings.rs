@@ -5,14 +5,15 @@ use super::folder::Folder;
 use crate::sim::bug::Bug;
 use crate::sim::queue::Micros;
 use crate::sim::rng::Rng;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use trimaran_multiraft::{GroupOptions, IntervalPlan};
-use trimaran_raft::{Instant, NodeId, Tuning};
+use trimaran_multiraft::IntervalPlan;
+use trimaran_node::{Config, ReplicaOptions, RetryPauses};
+use trimaran_raft::{GroupId, Instant, Tuning};
+use trimaran_registry::Incarnation;
 use trimaran_registry::agent::AgentConfig;
 use trimaran_registry::catalog::{Broker as Registered, Endpoint};
-use trimaran_registry::{Incarnation, TopicConfig};
-use trimaran_storage::log::{LogOptions, Retention};
+use trimaran_storage::journal::RecoveredGroup;
 
 /// What stays the same from start to start.
 #[derive(Clone, Debug)]
@@ -70,11 +71,6 @@ impl Limits {
 }
 
 impl Settings {
-    /// The founders, the preferred controller first.
-    pub(super) fn founders(&self) -> Vec<NodeId> {
-        (1..=self.founders).map(|id| NodeId(u64::from(id))).collect()
-    }
-
     /// How long its groups' members wait without a leader.
     pub fn election_timeout(&self) -> Micros {
         let plan = IntervalPlan::new(self.budget);
@@ -115,18 +111,21 @@ impl DiskPace {
     }
 }
 
-pub(super) fn agent_config(
+/// Its logs are small, so that a short run has many segments and reads from disk; and what happens seldom in earnest
+/// happens often.
+pub(super) fn node_config(
     settings: &Settings,
+    plan: IntervalPlan,
     incarnation: u64,
     seed: u64,
     folder: Folder,
-    known_groups: BTreeSet<trimaran_registry::GroupId>,
-) -> AgentConfig {
+    recovered: BTreeMap<GroupId, RecoveredGroup>,
+) -> Config {
     let endpoint = |base: u16| Endpoint {
         host: "sim".to_owned(),
         port: base + u16::try_from(settings.id).unwrap_or(0),
     };
-    AgentConfig {
+    let agent = AgentConfig {
         broker: Registered {
             id: broker_id(settings.id),
             incarnation: Incarnation(incarnation),
@@ -146,26 +145,24 @@ pub(super) fn agent_config(
         founded_with: folder.founded_with,
         is_member: folder.is_member,
         noted_founders: folder.founders,
-        known_groups,
-    }
-}
-
-pub(super) fn group_options(config: &TopicConfig) -> GroupOptions {
-    GroupOptions {
-        min_insync_replicas: config.min_insync_replicas,
-        retention: Retention {
-            bytes: config.retention_bytes,
-            ms: config.retention_ms,
+        known_groups: BTreeSet::new(),
+    };
+    Config {
+        agent,
+        plan,
+        recovered,
+        replicas: ReplicaOptions {
+            tail_bytes: 8 << 10,
+            max_segment_bytes: 16 << 10,
+            max_segment_ms: 60_000,
+            retains: true,
+            delivered_topic: None,
+            retry: RetryPauses {
+                first: Duration::from_millis(500),
+                longest: Duration::from_secs(2),
+            },
         },
-        deliver: false,
-    }
-}
-
-/// Small, so that a short run has many segments and reads from disk.
-pub(super) fn log_options() -> LogOptions {
-    LogOptions {
-        segment_bytes: 16 << 10,
-        segment_ms: 60_000,
-        tail_bytes: 8 << 10,
+        topic_defaults: BTreeMap::new(),
+        retain_every: Duration::from_millis(400),
     }
 }

@@ -5,6 +5,7 @@ use super::{Job, Running};
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
 use trimaran_multiraft::{Input, Outbox};
+use trimaran_node::reports;
 use trimaran_raft::GroupId;
 
 impl Running {
@@ -85,34 +86,14 @@ impl Running {
         for load in out.loads.drain(..) {
             self.begin_job(now, Job::Load(load), effects);
         }
-        for (group, index, payload) in std::mem::take(&mut out.committed) {
-            self.committed(now, group, index, &payload, effects)?;
-        }
-        for change in std::mem::take(&mut out.leaders) {
-            self.leader_changed(now, change, effects)?;
-        }
-        for report in std::mem::take(&mut out.in_sync) {
-            self.in_sync(now, &report, effects)?;
-        }
         for (ticket, completion) in std::mem::take(&mut out.completions) {
             self.complete(now, ticket, completion, effects)?;
         }
-        for report in std::mem::take(&mut out.members) {
-            self.members(now, &report, effects)?;
+        let mut reported = Vec::new();
+        reports(out, |report| reported.push(report));
+        if !reported.is_empty() {
+            self.reported(now, reported, effects)?;
         }
-        for lost in std::mem::take(&mut out.lost) {
-            self.reopen(now, &lost, effects)?;
-        }
-        for refused in out.refused.drain(..) {
-            effects.push(self.note(format!("refuses what its leader sent: {refused:?}")));
-        }
-        for lost in out.quorum_lost.drain(..) {
-            effects.push(self.note(format!("leads a group that decides nothing any more: {lost:?}")));
-        }
-        for contradiction in out.contradictions.drain(..) {
-            effects.push(self.note(format!("is contradicted by a leader: {contradiction:?}")));
-        }
-        out.forgotten.clear();
         (out.elections, out.resets) = (0, 0);
         Ok(())
     }

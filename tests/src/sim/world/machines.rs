@@ -37,8 +37,6 @@ pub(super) struct Machine {
     pub(super) announced: Announcement,
     /// The starts of all brokers that it has seen, as its disk has them.
     pub(super) starts: Starts,
-    /// How far the catalog was when its brokers were last looked at.
-    pub(super) catalog_noted: u64,
     /// A copy of its disk, and the last start that was made with it.
     pub(super) copy: Option<(FaultyFs, Start)>,
     /// A copy of its journal, to be brought back.
@@ -120,10 +118,7 @@ impl World {
         let mut effects = Vec::new();
         let outcome = running.handle(now, event, &mut effects);
         self.carry_out(broker, effects)?;
-        if let Err(error) = outcome {
-            return self.stopped(broker, &error);
-        }
-        self.note_registered(broker)
+        outcome.or_else(|error| self.stopped(broker, &error))
     }
 
     /// A process can't go on. Only a broken disk is an excuse.
@@ -167,7 +162,9 @@ impl World {
                 }
                 Effect::Synced(shard, sequence) => self.observer.synced(broker, shard, sequence),
                 Effect::Opened(group) => self.observer.opened(broker, group),
+                Effect::NoteStart(of, start) => self.note_registered(broker, of, start)?,
                 Effect::GivesUp(group, error) => self.gives_up(broker, group, &error)?,
+                Effect::Broken(violation) => return Err(violation),
                 Effect::Left => self.left(broker),
                 Effect::Fail(error) => self.stopped(broker, &error)?,
             }

@@ -182,7 +182,6 @@ impl World {
                 starting: None,
                 announced: Announcement::default(),
                 starts: Starts::default(),
-                catalog_noted: 0,
                 copy: None,
                 copied: None,
             })

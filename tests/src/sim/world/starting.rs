@@ -65,7 +65,6 @@ impl World {
             bug.build_into_inquiry(&mut inquiry);
         }
         machine.starts = starts;
-        machine.catalog_noted = 0;
         machine.starting = Some(inquiry);
         let life = machine.life;
         self.inquire(broker, life)
@@ -247,23 +246,10 @@ impl World {
         Ok(())
     }
 
-    /// Notes the others' starts that the catalog names, too.
-    pub(super) fn note_registered(&mut self, at: u32) -> Result<(), Violation> {
-        let machine = self.machine(at);
-        let Some(running) = &machine.running else { return Ok(()) };
-        let catalog = running.agent().catalog().clone();
-        if catalog.applied().0 == machine.catalog_noted {
-            return Ok(());
-        }
-        machine.catalog_noted = catalog.applied().0;
-        for broker in catalog.brokers().filter(|broker| broker.id != id(at)) {
-            if let Some(start) = catalog.start(broker.id)
-                && let Err(error) = self.note_start(at, number(broker.id), start)
-            {
-                return self.stopped(at, &error.to_string());
-            }
-        }
-        Ok(())
+    /// Notes a start that the catalog names, too.
+    pub(super) fn note_registered(&mut self, at: u32, of: BrokerId, start: Start) -> Result<(), Violation> {
+        let noted = self.note_start(at, number(of), start);
+        noted.or_else(|error| self.stopped(at, &error.to_string()))
     }
 
     /// A process learns that nothing is taken from it. It stops, and is started again.
