@@ -22,9 +22,12 @@ use trimaran_wire::batch;
 /// Bytes of the log that are read at a time: a few reads a second fill a disk's bandwidth, and one is soon replayed.
 const READ_BYTES: usize = 1 << 20;
 
-/// The pause before the replica is asked again if it can't answer, and nothing says when it can: it is being opened, its
-/// shard is overloaded, its log has failed.
+/// The pause before a replica that should lead is asked again, if it can't answer and nothing says when it can: its
+/// shard is overloaded, or its log has failed.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The same where nobody waits for the answer: the replica follows, or is being opened.
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause before a log that can't be replayed is tried again: only another version or a repair helps.
 const LONG_PAUSE: Duration = Duration::from_secs(10);
@@ -191,7 +194,7 @@ impl Actor {
                 | ReadError::OutOfRange { .. }
                 | ReadError::Cancelled
                 | ReadError::Storage,
-            ) => self.pause(PAUSE).await,
+            ) => self.pause(patience.unwrap_or(IDLE_PAUSE)).await,
         }
     }
 
