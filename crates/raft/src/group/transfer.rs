@@ -43,7 +43,7 @@ impl Group {
         if to == Some(self.id)
             && let Some(withdrawn) = self.leading.transfer.take()
         {
-            return transfer_failed(step, Some(withdrawn.target), TransferError::Withdrawn);
+            return self.lead_on(step, &withdrawn, TransferError::Withdrawn);
         }
         let target = match to {
             None => self.choose_target().ok_or(TransferError::NoTarget),
@@ -137,7 +137,7 @@ impl Group {
         if let Some(transfer) = self.leading.transfer.take_if(expired) {
             self.leading.declined.retain(|node| *node != transfer.target);
             self.leading.declined.push(transfer.target);
-            transfer_failed(step, Some(transfer.target), TransferError::TimedOut);
+            self.lead_on(step, &transfer, TransferError::TimedOut);
         }
     }
 
@@ -145,9 +145,20 @@ impl Group {
     pub(super) fn abandon_transfer(&mut self, step: &mut Step, peer: usize, error: TransferError) {
         let target = self.peers[peer].id;
         let to_it = |transfer: &mut Transferring| transfer.target == target;
-        if self.leading.transfer.take_if(to_it).is_some() {
-            transfer_failed(step, Some(target), error);
+        if let Some(transfer) = self.leading.transfer.take_if(to_it) {
+            self.lead_on(step, &transfer, error);
         }
+    }
+
+    /// A transfer has failed. A target that was told to stand may have begun a later term all the same, and a third
+    /// member may have been elected since: where heartbeats come from outside, and nothing is proposed, only an append
+    /// finds out.
+    fn lead_on(&mut self, step: &mut Step, transfer: &Transferring, error: TransferError) {
+        if transfer.tell_again_at.is_some() {
+            let alive = self.peers.iter_mut().filter(|peer| peer.is_alive());
+            alive.for_each(Peer::make_contact);
+        }
+        transfer_failed(step, Some(transfer.target), error);
     }
 
     /// The leader says: stand now. No pre-vote, since the leader is alive, and wants it so. One that doesn't come from

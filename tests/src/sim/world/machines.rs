@@ -7,6 +7,7 @@ use crate::sim::clients::Answer;
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use crate::sim::trace::Happening;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use trimaran_multiraft::LeaderChange;
 use trimaran_raft::GroupId;
@@ -29,6 +30,9 @@ pub(super) struct Machine {
     pub(super) leaving: Option<Micros>,
     /// Something on its disk is not what was written there.
     pub(super) is_damaged: bool,
+    /// Replicas whose logs it has given up because they couldn't be written. A crash may come between the quarantine of
+    /// their files and the journal's note of it: the next start finds them damaged.
+    pub(super) given_up: BTreeSet<GroupId>,
     /// Nothing can be written to its segments, whatever else heals.
     pub(super) has_dead_segments: bool,
     /// Asks what the others have seen, before its process begins.
@@ -175,7 +179,12 @@ impl World {
     /// A replica takes its log for damaged, or its group does without it since it can't be written. What was only read
     /// wrong, a few times, is no excuse.
     fn gives_up(&mut self, broker: u32, group: GroupId, error: &LogError) -> Result<(), Violation> {
-        if self.machine(broker).is_damaged || !error.is_damage() || self.deceit.is_some() {
+        let machine = self.machine(broker);
+        if !error.is_damage() {
+            machine.given_up.insert(group);
+            return Ok(());
+        }
+        if machine.is_damaged || machine.given_up.contains(&group) || self.deceit.is_some() {
             return Ok(());
         }
         let text = format!("b{broker} gives up group {group}, and its disk holds what was written: {error}");

@@ -178,6 +178,7 @@ impl World {
                 stalled: Vec::new(),
                 leaving: None,
                 is_damaged: false,
+                given_up: std::collections::BTreeSet::new(),
                 has_dead_segments: false,
                 starting: None,
                 announced: Announcement::default(),
