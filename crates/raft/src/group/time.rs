@@ -51,7 +51,7 @@ impl Group {
             }
         }
         if due(self.leading.heartbeat_at) {
-            self.send_heartbeats(step);
+            self.heartbeat_clock(step);
         }
         self.reading_clock(step);
         self.transfer_clock(step);
@@ -60,18 +60,21 @@ impl Group {
         }
     }
 
+    fn heartbeat_clock(&mut self, step: &mut Step) {
+        if let Heartbeats::Own(interval) = self.tuning.heartbeats {
+            self.send_heartbeats(step);
+            self.leading.heartbeat_at = Some(step.now + interval);
+        }
+    }
+
     /// "I still lead", to all. The commit index goes along, but never more than the receiver is known to hold: it can't
     /// check what lies beyond.
-    fn send_heartbeats(&mut self, step: &mut Step) {
-        let Heartbeats::Own(interval) = self.tuning.heartbeats else {
-            return;
-        };
+    pub(super) fn send_heartbeats(&mut self, step: &mut Step) {
         let round = self.heartbeat_round();
         for peer in &self.peers {
             let commit: LogIndex = self.commit.min(peer.match_index);
             step.send(peer.id, self.hard.term, Body::Heartbeat { commit, round });
         }
-        self.leading.heartbeat_at = Some(step.now + interval);
     }
 
     /// Whether the known leader is to be taken for alive: it is no time to elect another. Evidence, never proof.

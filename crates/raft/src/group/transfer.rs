@@ -151,12 +151,11 @@ impl Group {
     }
 
     /// A transfer has failed. A target that was told to stand may have begun a later term all the same, and a third
-    /// member may have been elected since: where heartbeats come from outside, and nothing is proposed, only an append
-    /// finds out.
+    /// member may have been elected since: where heartbeats come from outside, and nothing is proposed, nobody would
+    /// tell this leader. So it says that it leads on, and hears of the later term.
     fn lead_on(&mut self, step: &mut Step, transfer: &Transferring, error: TransferError) {
         if transfer.tell_again_at.is_some() {
-            let alive = self.peers.iter_mut().filter(|peer| peer.is_alive());
-            alive.for_each(Peer::make_contact);
+            self.send_heartbeats(step);
         }
         transfer_failed(step, Some(transfer.target), error);
     }

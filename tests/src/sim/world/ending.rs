@@ -27,6 +27,7 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), Violation> {
         self.note("everything heals");
         self.phase = Phase::Ending;
+        self.ambush = None;
         self.healed_at = self.now();
         self.elections.faults_stop();
         self.choose_ending();
@@ -112,6 +113,15 @@ impl World {
                 self.phase = Phase::Idle { until, watched: true };
             }
             Phase::Idle { until, watched: true } if now >= until => {
+                let home_by = self.healed_at.max(self.link_repaired_at) + CONVERGES_WITHIN + HOME_WITHIN;
+                // Where somebody is missed, nothing says when leaderships have come home: one may be on its way now.
+                let may_move = !self.endings.nobody_is_gone() && now <= home_by;
+                if missing.is_some() && may_move {
+                    let until = now + IDLE_FOR;
+                    self.phase = Phase::Idle { until, watched: true };
+                    self.queue.after(ASK_EVERY, Event::Ask);
+                    return Ok(());
+                }
                 if let Some(missing) = missing {
                     return Err(Violation::new(Law::Converges, format!("it did not last: {missing}")));
                 }
@@ -122,7 +132,7 @@ impl World {
                 let may_speak = may_speak || !self.endings.nobody_is_gone();
                 let spoke = self.idle_envelopes + self.idle_writes > 0 && !may_speak;
                 self.finished = !spoke;
-                if spoke && now <= self.healed_at.max(self.link_repaired_at) + CONVERGES_WITHIN + HOME_WITHIN {
+                if spoke && now <= home_by {
                     // A leader that has just come home may have something to say, and again if it gets no answer.
                     (self.idle_envelopes, self.idle_writes) = (0, 0);
                     let until = now + IDLE_FOR;

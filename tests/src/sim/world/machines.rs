@@ -200,6 +200,15 @@ impl World {
         }
     }
 
+    /// A broker that is down gets an empty disk, and the right list of voters: with a wrong one as well it would take
+    /// itself for another cluster.
+    pub(super) fn empty_disk(&mut self, broker: u32) {
+        let (now, founders) = (self.now(), self.founders);
+        let machine = self.machine(broker);
+        machine.fs = FaultyFs::new(now);
+        machine.settings.founders = founders;
+    }
+
     pub(super) fn crash(&mut self, broker: u32, downtime: Micros) {
         let mut rng = self.rng.fork();
         let machine = self.machine(broker);

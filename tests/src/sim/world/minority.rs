@@ -25,7 +25,6 @@ use crate::sim::rng::Rng;
 use std::collections::BTreeSet;
 use trimaran_raft::{Configuration, GroupId, LogIndex, NodeId};
 use trimaran_registry::BrokerId;
-use trimaran_storage::fs::faulty::FaultyFs;
 
 /// What becomes of those that don't simply come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,8 +181,7 @@ impl World {
         self.victim = None;
         let downtime = self.endings.rng.between(1_000, 500_000);
         self.crash(victim, downtime);
-        let now = self.now();
-        self.machine(victim).fs = FaultyFs::new(now);
+        self.empty_disk(victim);
         self.note(format!("b{victim} has an empty disk in the end"));
     }
 

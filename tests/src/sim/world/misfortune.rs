@@ -7,7 +7,7 @@ use crate::sim::faults::{self, Ambush, Fault, Kind, Said};
 use crate::sim::network::Place;
 use crate::sim::queue::Micros;
 use trimaran_raft::{Body, GroupId, Message, Role};
-use trimaran_storage::fs::faulty::{Fault as DiskFault, FaultyFs, Operation as DiskOperation};
+use trimaran_storage::fs::faulty::{Fault as DiskFault, Operation as DiskOperation};
 
 impl World {
     pub(super) fn misfortune(&mut self) -> Result<(), Violation> {
@@ -83,10 +83,7 @@ impl World {
                     self.victim = None;
                     // Once: a broker that is filled again may hold what nobody else does.
                     self.crash(victim, downtime);
-                    let founders = self.founders;
-                    let machine = self.machine(victim);
-                    machine.fs = FaultyFs::new(now);
-                    machine.settings.founders = founders;
+                    self.empty_disk(victim);
                     self.note(format!("b{victim} has an empty disk"));
                 }
             }
